@@ -1,0 +1,26 @@
+//! The part of memobj that knows no operating system.
+//!
+//! ```text
+//!   AddressSpace        ordered set of segments: map, unmap, look up, find a gap
+//!        | a segment places a range of
+//!   object pages        PageIndex; each page has one PageWord:
+//!        |
+//!        |     Absent -> Filling -> Clean -> Evicting -> Absent
+//!        |                  `-> Failed -> Absent (retry)
+//!        |
+//!   Budget + reclaim    how many bytes of frames may exist, and which page gives its frame back
+//! ```
+//!
+//! Everything here is data and transitions. Threads, memory, time and I/O belong to the hosts: the Linux
+//! engine (`memobj`), the simulator, or a kernel. The crate needs `alloc` and nothing else.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod address;
+pub mod budget;
+pub mod error;
+pub mod page_word;
+pub mod reclaim;
+pub mod space;
