@@ -1,2 +1,45 @@
-//! Placeholder.
-fn main() {}
+//! Benchmarks of memobj beside the kernel's mapping and read calls, in one interleaved run.
+//!
+//! Every measurement is a process of its own: the parent (`run`) starts this program again with the hidden
+//! command `one`, so that memory cgroups, page tables and caches are never shared between contestants. Every
+//! byte that is loaded is compared with what the file must hold; a difference ends the run.
+
+#![forbid(unsafe_code)]
+
+mod bars;
+mod cgroup;
+mod child;
+mod cli;
+mod contestant;
+mod data;
+mod job;
+mod kernel;
+mod machine;
+#[cfg(feature = "ours")]
+mod ours;
+mod patterns;
+mod plan;
+mod report;
+mod run;
+mod trace;
+mod usage;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Read(options) => run::read(&options),
+        Command::One { job } => child::main(&job),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("memobj-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,2 +1,58 @@
-//! Placeholder.
-fn main() {}
+//! The `memobj` command: hash or read files through demand paging under a hard memory budget.
+//!
+//! Exit status: 0 done, 1 something failed, 2 wrong usage, 130 interrupted, 141 nobody reads the output.
+#![forbid(unsafe_code)]
+
+mod args;
+mod doctor;
+mod engine;
+mod failure;
+mod hash;
+mod inject;
+mod interrupt;
+mod options;
+mod progress;
+mod read;
+mod retry;
+mod size;
+mod stats;
+mod tree;
+mod walk;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Command};
+use failure::Failure;
+use interrupt::Interrupt;
+
+fn main() -> ExitCode {
+    let result = match Arguments::try_parse() {
+        Ok(arguments) => run(arguments.command),
+        Err(error) => return usage(&error),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Hash(arguments) => hash::run(&arguments, &Interrupt::install()?),
+        Command::Read(arguments) => read::run(&arguments, &Interrupt::install()?),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+    }
+}
+
+/// Prints what was wrong with the arguments as all errors are printed, or the help that was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    match text.strip_prefix("error: ") {
+        Some(problem) => failure::complain(problem.trim_end()),
+        // Help, asked for or not. Whoever does not read it has no use for an error.
+        None => drop(error.print()),
+    }
+    if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS }
+}

@@ -1,6 +1,9 @@
 //! The hard bound on bytes of frames, shared by all objects of a cache.
 
+#[cfg(not(loom))]
 use core::sync::atomic::{AtomicU64, Ordering};
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts bytes of frames; never lets the sum pass its limit.
 ///
@@ -15,6 +18,13 @@ pub struct Budget {
 
 impl Budget {
     /// A budget of `limit` bytes, all free.
+    #[cfg(loom)]
+    pub fn new(limit: u64) -> Self {
+        Self { limit, used: AtomicU64::new(0), peak: AtomicU64::new(0) }
+    }
+
+    /// A budget of `limit` bytes, all free.
+    #[cfg(not(loom))]
     pub const fn new(limit: u64) -> Self {
         Self { limit, used: AtomicU64::new(0), peak: AtomicU64::new(0) }
     }
@@ -58,7 +68,26 @@ impl Budget {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::{sync::Arc, thread};
+
+    #[test]
+    fn loom_two_reservers_never_pass_the_limit() {
+        loom::model(|| {
+            let budget = Arc::new(Budget::new(8));
+            let other = budget.clone();
+            let rival = thread::spawn(move || other.try_reserve(5));
+            let here = budget.try_reserve(5);
+            let there = rival.join().unwrap();
+            assert!(here != there, "reserved here: {here}, there: {there}");
+            assert_eq!((budget.used(), budget.peak()), (5, 5));
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -22,5 +22,6 @@ pub mod address;
 pub mod budget;
 pub mod error;
 pub mod page_word;
+pub mod prot;
 pub mod reclaim;
 pub mod space;

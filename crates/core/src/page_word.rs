@@ -6,27 +6,33 @@
 //!     ^  ^                   |    |            |  ^
 //!     |  '-------Abandon-----'    | Fail  Evict|  | Spare
 //!     |                           v            v  |
-//!     |<---------Retry-------- Failed       Evicting
+//!     |                        Failed -Retry-> Evicting
 //!     |                                        |
-//!     '-----------------Evicted / Release------'
+//!     '-----------------Evicted / Release------'      Hold: Absent -> Evicting
 //! ```
 //!
-//! Whoever moved a page to `Filling` or `Evicting` owns it alone and must move it on; everybody else waits for
-//! the word to change. A pin is a count in the same word, so "not pinned" and "being evicted" are decided by
-//! one compare-and-swap. `Evicting` also holds off *absent* pages inside a run that is being zapped, so that no
-//! page can be filled between the choice of the run and the system call.
+//! Whoever moved a page to `Filling` or `Evicting` owns it alone and must move it on; everybody else waits
+//! for the word to change. A pin is a count in the same word, so "not pinned" and "being evicted" are decided
+//! by one compare-and-swap. `Evicting` also holds off *absent* pages inside a run that is being zapped, so
+//! that no page can be filled between the choice of the run and the system call. The word remembers which of
+//! the two it was: a page with a frame leaves by `Evicted` or `Spare`, a page without one only by `Release`,
+//! so that a page that has no frame can never turn Clean.
 //!
-//! Layout of the 32 bits, low to high: state 3, waiters 1, deferred 1, heat 2, ghost 1, stamp 8, pins 16.
+//! Layout of the 32 bits, low to high: state 3, waiters 1, deferred (while Filling) or held (while Evicting)
+//! 1, heat 2, ghost 1, stamp 8, pins 16. The ghost bit and the stamp stay from Absent through Filling and
+//! Failed.
 
 use core::fmt;
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicU32, Ordering};
 #[cfg(not(loom))]
 use core::sync::atomic::{AtomicU32, Ordering};
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU32, Ordering};
 
 const STATE: u32 = 0b111;
 const WAITERS: u32 = 1 << 3;
+// One bit with two meanings: the state tells which.
 const DEFERRED: u32 = 1 << 4;
+const HELD: u32 = DEFERRED;
 const HEAT_SHIFT: u32 = 5;
 const HEAT: u32 = 0b11 << HEAT_SHIFT;
 const GHOST: u32 = 1 << 7;
@@ -64,9 +70,9 @@ pub enum Transition {
     },
     /// Filling to Clean: the frame is in place.
     Supply {
-        /// The reclaim hand's sweep at this moment.
+        /// The reclaim clock at this moment.
         stamp: u8,
-        /// Sweeps that the page is to survive, 0 to 3.
+        /// What reclaim is to know of the page, 0 to 3.
         heat: u8,
     },
     /// Filling to Failed.
@@ -75,26 +81,28 @@ pub enum Transition {
     Abandon,
     /// One pin more on a Clean page.
     Pin,
+    /// One pin more on a page that is pinned already.
+    PinAgain,
     /// One pin less.
     Unpin,
     /// Clean and not pinned, to Evicting.
     Evict,
-    /// Evicting to Clean: the frame could not be taken.
+    /// Evicting to Clean: the frame could not be taken. Not for a page that was held off.
     Spare,
-    /// Evicting to Absent: the frame is gone.
+    /// Evicting to Absent: the frame is gone. Not for a page that was held off.
     Evicted {
-        /// The reclaim hand's sweep at this moment.
+        /// The reclaim clock at this moment.
         stamp: u8,
     },
     /// Absent to Evicting, to hold the page off.
     Hold,
     /// Evicting to Absent for a page that was held off.
     Release,
-    /// Failed to Absent.
+    /// Failed to Evicting, held off: the owner removes the poison, then releases the page.
     Retry,
     /// Clean stays Clean with another heat.
     SetHeat {
-        /// Sweeps that the page is to survive, 0 to 3.
+        /// What reclaim is to know of the page, 0 to 3.
         heat: u8,
     },
 }
@@ -127,10 +135,15 @@ impl Word {
 
     /// Whether the filler waits to be asked before it places the page.
     pub const fn is_deferred(self) -> bool {
-        self.0 & DEFERRED != 0
+        matches!(self.state(), State::Filling) && self.0 & DEFERRED != 0
     }
 
-    /// Sweeps that the page will survive.
+    /// Whether the page has no frame and is only held off while its neighbours' frames are taken.
+    pub const fn is_held(self) -> bool {
+        matches!(self.state(), State::Evicting) && self.0 & HELD != 0
+    }
+
+    /// What reclaim knows of the page; `reclaim` says what the values mean.
     pub const fn heat(self) -> u8 {
         ((self.0 & HEAT) >> HEAT_SHIFT) as u8
     }
@@ -140,7 +153,7 @@ impl Word {
         self.0 & GHOST != 0
     }
 
-    /// The sweep in which the page came (Clean) or went (Absent).
+    /// The reclaim clock when the page came (Clean) or went (Absent).
     pub const fn stamp(self) -> u8 {
         ((self.0 & STAMP) >> STAMP_SHIFT) as u8
     }
@@ -173,16 +186,19 @@ impl Word {
             (Filling, Transition::Fail) => self.with_state(Failed),
             (Filling, Transition::Abandon) => self.with_state(Absent),
             (Clean, Transition::Pin) if self.pins() < MAX_PINS => Word(self.0 + PIN_ONE),
+            (Clean, Transition::PinAgain) if self.pins() > 0 && self.pins() < MAX_PINS => {
+                Word(self.0 + PIN_ONE)
+            }
             (Clean, Transition::Unpin) if self.pins() > 0 => Word(self.0 - PIN_ONE),
             (Clean, Transition::Evict) if self.pins() == 0 => self.with_state(Evicting),
             (Clean, Transition::SetHeat { heat }) => self.with_heat(heat),
-            (Evicting, Transition::Spare) => self.with_state(Clean),
-            (Evicting, Transition::Evicted { stamp }) => {
+            (Evicting, Transition::Spare) if !self.is_held() => self.with_state(Clean),
+            (Evicting, Transition::Evicted { stamp }) if !self.is_held() => {
                 Word(self.with_state(Absent).with_stamp(stamp).with_heat(0).0 | GHOST)
             }
-            (Absent, Transition::Hold) => self.with_state(Evicting),
-            (Evicting, Transition::Release) => self.with_state(Absent),
-            (Failed, Transition::Retry) => self.with_state(Absent),
+            (Absent, Transition::Hold) => Word(self.with_state(Evicting).0 | HELD),
+            (Evicting, Transition::Release) if self.is_held() => self.with_state(Absent),
+            (Failed, Transition::Retry) => Word(self.with_state(Evicting).0 | HELD),
             _ => return None,
         };
         Some(next)
@@ -196,6 +212,9 @@ impl fmt::Debug for Word {
             .field("pins", &self.pins())
             .field("heat", &self.heat())
             .field("stamp", &self.stamp())
+            .field("ghost", &self.is_ghost())
+            .field("held", &self.is_held())
+            .field("deferred", &self.is_deferred())
             .field("waiters", &self.has_waiters())
             .finish()
     }
@@ -258,7 +277,8 @@ impl PageWord {
 
     /// Announces a sleeper while somebody else owns the page.
     ///
-    /// Returns the word to sleep on, or `None` when nobody owns the page any longer and there is nothing to wait for.
+    /// Returns the word to sleep on, or `None` when nobody owns the page any longer and there is nothing to
+    /// wait for.
     pub fn announce_waiter(&self) -> Option<Word> {
         let mut seen = self.0.load(Ordering::Acquire);
         loop {
@@ -288,7 +308,7 @@ impl Default for PageWord {
     }
 }
 
-#[cfg(all(test, not(loom)))]
-mod tests;
 #[cfg(all(test, loom))]
 mod loom_tests;
+#[cfg(all(test, not(loom)))]
+mod tests;

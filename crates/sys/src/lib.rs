@@ -1,1 +1,36 @@
-//! The bytes-free edge.
+//! The system edge of memobj: the only crate with `unsafe` code.
+//!
+//! ```text
+//!   signal   SIGBUS handler, chained        uffd     missing-page faults
+//!      |  calls back into the engine           |  copy, move, poison, wake
+//!      v                                       v
+//!   slots    lock-free tables that          area     one object's pages in this process: address range +
+//!            a signal handler can read               page words; claim -> place | fail | abandon, evict, pin
+//!                                              |
+//!   ring     many reads at once             pool     recycled 2 MiB frames
+//!            (io_uring, else threads)       region   owned mappings; chunks for I/O
+//! ```
+//!
+//! The engine (`memobj`) decides; this crate makes the decisions happen and keeps them memory-safe: a page is
+//! written only by the owner of its claim, read through `&[u8]` only while pinned, and evicted only while
+//! unpinned, and all three go through the page words that [`area::Area`] owns.
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+compile_error!("memobj-sys runs on x86-64 Linux only so far");
+
+pub mod area;
+pub mod capability;
+pub mod file;
+pub mod fork;
+pub mod frame_file;
+pub mod futex;
+pub mod pagemap;
+#[cfg(feature = "peer")]
+pub mod peer;
+pub mod pool;
+pub mod region;
+pub mod ring;
+pub mod signal;
+pub mod slots;
+pub mod uffd;
+pub mod wake;

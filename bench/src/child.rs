@@ -1,0 +1,38 @@
+//! One measurement, in a process of its own.
+
+use std::process::ExitCode;
+
+use crate::job::{Failure, Job, Outcome, Sample};
+use crate::{cgroup, kernel, patterns};
+
+/// Runs the job given as JSON and prints its [`Outcome`] as one line of JSON.
+pub fn main(job: &str) -> Result<ExitCode, String> {
+    let job: Job = serde_json::from_str(job).map_err(|error| format!("not a job: {error}"))?;
+    let outcome = match enter_cgroup(&job).and_then(|()| measure(&job)) {
+        Ok(mut sample) => {
+            sample.page_cache_bytes = job.cgroup.as_deref().and_then(cgroup::page_cache_bytes);
+            Outcome::Measured(sample)
+        }
+        Err(failure) => failure.into(),
+    };
+    println!("{}", serde_json::to_string(&outcome).map_err(|error| error.to_string())?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Enters the memory cgroup made by the parent, before any page of the test is charged.
+fn enter_cgroup(job: &Job) -> Result<(), Failure> {
+    let Some(directory) = &job.cgroup else { return Ok(()) };
+    let failed = |error| Failure::Failed(format!("entering {}: {error}", directory.display()));
+    cgroup::enter(directory).map_err(failed)
+}
+
+fn measure(job: &Job) -> Result<Sample, Failure> {
+    match job.contestant.as_str() {
+        "mmap" | "mmap-default" | "mmap-willneed" => patterns::run(job, &kernel::mapped(job)?),
+        "memmap2" => patterns::run(job, &kernel::memmap(job)?),
+        "pread-buffered" | "pread-direct" => patterns::run(job, &kernel::read_calls(job)?),
+        #[cfg(feature = "ours")]
+        name if name.starts_with("ours-") => crate::ours::measure(job),
+        name => Err(Failure::Failed(format!("no contestant {name:?} in this build"))),
+    }
+}

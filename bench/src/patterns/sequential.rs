@@ -1,0 +1,76 @@
+//! A file of four times the budget read once from a cold cache, every 64th byte, each thread its own part.
+
+use std::ops::Range;
+use std::sync::Barrier;
+use std::thread;
+use std::time::Instant;
+
+use hdrhistogram::Histogram;
+
+use crate::contestant::{Contestant, Worker};
+use crate::data::{PAGE_BYTES, PAGE_WORDS, WORD_BYTES, expected_sum};
+use crate::job::{Failure, Job, Sample};
+use crate::usage;
+
+/// One word of every cache line.
+const STEP_WORDS: u64 = 8;
+/// Words between two looks at the clock: one MiB.
+const CHUNK_WORDS: u64 = (1 << 20) / WORD_BYTES;
+
+/// Scans the file and checks the sums afterwards.
+pub fn run<C: Contestant>(job: &Job, contestant: &C) -> Result<Sample, Failure> {
+    let parts = parts(job.file_bytes / PAGE_BYTES, u64::from(job.threads));
+    let ready = Barrier::new(parts.len() + 1);
+    let (elapsed, counters, results) = thread::scope(|scope| {
+        let ready = &ready;
+        let start_scan = |part: &Range<u64>| {
+            let part = part.clone();
+            scope.spawn(move || scan(contestant, part, ready))
+        };
+        let threads: Vec<_> = parts.iter().map(start_scan).collect();
+        let before = usage::now()?;
+        ready.wait();
+        let start = Instant::now();
+        let results: Vec<_> = threads.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        let elapsed = start.elapsed();
+        Ok::<_, Failure>((elapsed, (before, usage::now()?), results))
+    })?;
+
+    let mut latencies = super::latencies();
+    for (part, result) in parts.iter().zip(results) {
+        let (sum, histogram) = result.map_err(|_| Failure::Failed("a thread panicked".into()))??;
+        if sum != expected_sum(part.clone(), STEP_WORDS) {
+            return Err(Failure::WrongData(format!("sum of words [{}, {})", part.start, part.end)));
+        }
+        latencies.add(&histogram).map_err(|error| Failure::Failed(error.to_string()))?;
+    }
+    let mut sample = super::sample(job.file_bytes >> 20, elapsed, counters, &latencies)?;
+    sample.bytes = job.file_bytes;
+    sample.peak_frame_bytes = contestant.peak_frame_bytes();
+    Ok(sample)
+}
+
+/// Words of each thread's part: whole pages, together all of them.
+fn parts(pages: u64, threads: u64) -> Vec<Range<u64>> {
+    let start = |thread: u64| pages * thread / threads * PAGE_WORDS;
+    (0..threads).map(|thread| start(thread)..start(thread + 1)).collect()
+}
+
+fn scan<C: Contestant>(
+    contestant: &C,
+    part: Range<u64>,
+    ready: &Barrier,
+) -> Result<(u64, Histogram<u64>), Failure> {
+    let worker = contestant.worker();
+    ready.wait();
+    let mut worker = worker?;
+    let mut latencies = super::latencies();
+    let mut sum: u64 = 0;
+    for chunk in part.clone().step_by(CHUNK_WORDS as usize) {
+        let words = chunk..(chunk + CHUNK_WORDS).min(part.end);
+        let start = Instant::now();
+        sum = sum.wrapping_add(worker.sum(words, STEP_WORDS)?);
+        super::record(&mut latencies, start.elapsed());
+    }
+    Ok((sum, latencies))
+}

@@ -1,0 +1,115 @@
+//! Patterns that run for a time: all threads warm up, then their accesses count until the clock says stop.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use super::steps::Step;
+use crate::contestant::Contestant;
+use crate::job::{Failure, Job, Sample};
+use crate::usage::{self, Counters};
+
+const WARMING: u8 = 0;
+const MEASURING: u8 = 1;
+const STOPPED: u8 = 2;
+
+/// What one thread counted in the measured phase.
+struct Tally {
+    accesses: u64,
+    latencies: Histogram<u64>,
+}
+
+/// What the whole process counted between the start and the end of the measured phase.
+struct Interval {
+    elapsed: Duration,
+    counters: (Counters, Counters),
+    missed_pages: (Option<u64>, Option<u64>),
+}
+
+/// Runs one step object per thread and adds up.
+pub fn run<C: Contestant, S: Step>(
+    job: &Job,
+    contestant: &C,
+    step_of: impl Fn(u32) -> S + Sync,
+) -> Result<Sample, Failure> {
+    let phase = AtomicU8::new(WARMING);
+    let ready = Barrier::new(job.threads as usize + 1);
+    let thread_main = |thread| {
+        let result = work(contestant, step_of(thread), &phase, &ready);
+        if result.is_err() {
+            phase.store(STOPPED, Ordering::Relaxed);
+        }
+        result
+    };
+    let (interval, tallies) = thread::scope(|scope| {
+        let thread_main = &thread_main;
+        let threads: Vec<_> =
+            (0..job.threads).map(|thread| scope.spawn(move || thread_main(thread))).collect();
+        ready.wait();
+        thread::sleep(super::WARM_UP);
+        let interval = measure(job, contestant, &phase);
+        // Once more for the case that `measure` failed half-way.
+        phase.store(STOPPED, Ordering::Relaxed);
+        (interval, threads.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>())
+    });
+    let (accesses, latencies) = add_up(tallies)?;
+    let interval = interval?;
+    let mut sample = super::sample(accesses, interval.elapsed, interval.counters, &latencies)?;
+    sample.bytes = accesses * crate::data::WORD_BYTES;
+    sample.hit_rate = super::hit_rate(accesses, interval.missed_pages.0, interval.missed_pages.1);
+    sample.peak_frame_bytes = contestant.peak_frame_bytes();
+    Ok(sample)
+}
+
+/// Opens and closes the measured phase.
+fn measure<C: Contestant>(job: &Job, contestant: &C, phase: &AtomicU8) -> Result<Interval, Failure> {
+    let (before, missed_before) = (usage::now()?, contestant.missed_pages()?);
+    let start = Instant::now();
+    // The exchange fails if a thread has failed and stopped the run; the failure itself comes out of the
+    // join.
+    let _ = phase.compare_exchange(WARMING, MEASURING, Ordering::Relaxed, Ordering::Relaxed);
+    thread::sleep(job.measured());
+    phase.store(STOPPED, Ordering::Relaxed);
+    let elapsed = start.elapsed();
+    let (after, missed_after) = (usage::now()?, contestant.missed_pages()?);
+    Ok(Interval { elapsed, counters: (before, after), missed_pages: (missed_before, missed_after) })
+}
+
+fn add_up(tallies: Vec<thread::Result<Result<Tally, Failure>>>) -> Result<(u64, Histogram<u64>), Failure> {
+    let mut accesses = 0;
+    let mut latencies = super::latencies();
+    for tally in tallies {
+        let tally = tally.map_err(|_| Failure::Failed("a thread panicked".into()))??;
+        accesses += tally.accesses;
+        latencies.add(&tally.latencies).map_err(|error| Failure::Failed(error.to_string()))?;
+    }
+    Ok((accesses, latencies))
+}
+
+fn work<C: Contestant, S: Step>(
+    contestant: &C,
+    mut step: S,
+    phase: &AtomicU8,
+    ready: &Barrier,
+) -> Result<Tally, Failure> {
+    let worker = contestant.worker();
+    ready.wait();
+    let mut worker = worker?;
+    let mut tally = Tally { accesses: 0, latencies: super::latencies() };
+    loop {
+        let now = phase.load(Ordering::Relaxed);
+        if now == STOPPED {
+            return Ok(tally);
+        }
+        let start = Instant::now();
+        let accesses = step.step(&mut worker)?;
+        let latency: Duration = start.elapsed();
+        if now == MEASURING {
+            tally.accesses += accesses;
+            super::record(&mut tally.latencies, latency);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The command line and the help that teaches it.
+
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::inject::{self, FaultPlan};
+use crate::options::{Access, Delivery, Frames, Settings};
+use crate::retry::{self, Retry};
+use crate::size;
+
+const CONCEPTS: &str = "\
+Concepts:
+  Budget   A hard upper bound on the memory that holds pages of files. A file may be any number of
+           times larger: pages are supplied when they are needed and evicted when frames run out.
+           Sizes are bytes or 4k, 64M, 1.5G, in powers of 1024.
+  Access   touch  plain loads from the mapping, demand paged, as from mmap(2)
+           pin    resolve a whole range, then use it in place; it cannot be evicted meanwhile
+           copy   copy a range out, as read(2) does
+           All three see the same pages and report the same errors.
+  Failure  A page that cannot be supplied is an error that names the file and the range. It is never
+           read as zeros and never kills the process.
+
+Exit status: 0 done, 1 something failed, 2 wrong usage, 130 interrupted, 141 output closed early.";
+
+const EXAMPLES: &str = "\
+Examples:
+  memobj hash --budget 64M big.img                 digest a file through 64 MiB of memory
+  memobj hash --threads 2 --access pin *.iso       two threads, pages pinned while they are hashed
+  memobj read --offset 1M --length 4k big.img      4 KiB from the second mebibyte, to stdout
+  memobj hash --inject error@4k+4k big.img         what a bad sector looks like
+  memobj doctor                                    what this machine offers, and how to get more";
+
+const HASH_EXAMPLES: &str = "\
+Examples:
+  memobj hash --budget 64M big.img
+  memobj hash --frames 4k --stats json big.img 2>stats.json
+  memobj hash --inject error@1M+4k:times=2 --retry 10s big.img   an error that goes away in time
+  memobj hash --inject delay=20@0+1G,seed=7 big.img              a slow disk
+
+The digest is BLAKE3. Each line is DIGEST, two spaces, FILE, as b3sum prints it, so that
+`b3sum --check` can read it: a name with a backslash or newline is escaped and its line begins with
+a backslash. A file that fails is reported and the next one is tried; the exit status is then 1.";
+
+const READ_EXAMPLES: &str = "\
+Examples:
+  memobj read big.img | cmp - big.img
+  memobj read --offset 1M --length 4k big.img | xxd | head
+
+An offset past the end of the file is an error. A length past the end stops at the end.";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "memobj",
+    version,
+    about = "Reads files through demand paging under a hard memory budget, and tells you when a page fails",
+    after_help = EXAMPLES,
+    after_long_help = format!("{CONCEPTS}\n\n{EXAMPLES}"),
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Print the BLAKE3 digest of each file
+    #[command(after_help = HASH_EXAMPLES)]
+    Hash(HashArguments),
+    /// Write the bytes of a file to standard output
+    #[command(after_help = READ_EXAMPLES)]
+    Read(ReadArguments),
+    /// Say what this machine offers, what is missing, what is used instead, and how to fix it
+    Doctor(DoctorArguments),
+}
+
+/// `memobj hash`.
+#[derive(Debug, Args)]
+pub(crate) struct HashArguments {
+    #[command(flatten)]
+    pub(crate) common: CommonArguments,
+    /// The files, in the order their digests are printed
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// `memobj read`.
+#[derive(Debug, Args)]
+pub(crate) struct ReadArguments {
+    /// Where to begin
+    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = size::parse)]
+    pub(crate) offset: u64,
+    /// How much to write, at most; to the end of the file if not given
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub(crate) length: Option<u64>,
+    #[command(flatten)]
+    pub(crate) common: CommonArguments,
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+/// `memobj doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArguments {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The options that `hash` and `read` share.
+#[derive(Debug, Args)]
+pub(crate) struct CommonArguments {
+    /// Most memory to hold pages in, a hard bound; at least one frame
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size::parse_budget)]
+    budget: u64,
+    /// Size of a frame
+    #[arg(long, value_enum, default_value_t = Frames::Auto)]
+    frames: Frames,
+    /// Threads that load successive pieces of a file (and hash them); fewer if the budget is too small to
+    /// give each a piece. The output is in order whatever their number
+    #[arg(long, value_name = "N", default_value = "1")]
+    threads: NonZeroU16,
+    /// How to get at the bytes
+    #[arg(long, value_enum, default_value_t = Access::Touch)]
+    access: Access,
+    /// Who resolves a fault
+    #[arg(long, value_enum, default_value_t = Delivery::Auto)]
+    delivery: Delivery,
+    /// Inject faults below the pages: a comma list of error@OFFSET+LENGTH, short@OFFSET+LENGTH,
+    /// delay=MS@OFFSET+LENGTH, hang@OFFSET+LENGTH, each with an optional :times=N; and seed=N
+    #[arg(long, value_name = "SPEC", value_parser = inject::parse)]
+    inject: Option<FaultPlan>,
+    /// Try a failed page again for this long: a time such as 500ms, 10s or 2m, never, or forever
+    #[arg(long, value_name = "DURATION", default_value = "never", value_parser = retry::parse)]
+    retry: Retry,
+    /// Print statistics on standard error at the end, as one JSON object
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) stats: Option<StatsFormat>,
+}
+
+/// How statistics are printed.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum StatsFormat {
+    /// One JSON object on one line
+    Json,
+}
+
+impl CommonArguments {
+    /// What the engine is told.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            budget_bytes: self.budget,
+            frames: self.frames,
+            threads: self.threads,
+            access: self.access,
+            delivery: self.delivery,
+            faults: self.inject.clone().unwrap_or_default(),
+            retry: self.retry,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Arguments, Command};
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_as_documented() {
+        let arguments = Arguments::try_parse_from(["memobj", "hash", "x"]).expect("a file is enough");
+        let Command::Hash(hash) = arguments.command else { panic!("hash") };
+        let settings = hash.common.settings();
+        assert_eq!(settings.budget_bytes, 64 << 20);
+        assert_eq!(settings.threads.get(), 1);
+        assert!(settings.faults.faults.is_empty());
+        assert_eq!(hash.common.stats, None);
+    }
+
+    #[test]
+    fn wrong_values_are_usage_errors() {
+        let wrong: [&[&str]; 8] = [
+            &["hash"],
+            &["hash", "--budget", "0", "x"],
+            &["hash", "--budget", "12Q", "x"],
+            &["hash", "--threads", "0", "x"],
+            &["hash", "--frames", "8k", "x"],
+            &["hash", "--inject", "error", "x"],
+            &["read", "--offset", "-1", "x"],
+            &["read", "a", "b"],
+        ];
+        for arguments in wrong {
+            let error = Arguments::try_parse_from([&["memobj"], arguments].concat()).expect_err("is wrong");
+            assert!(error.use_stderr(), "{arguments:?}");
+            assert_eq!(error.exit_code(), 2, "{arguments:?}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Why a command ended early, and the exit status of each reason.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// Why a command ended early.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Failure {
+    /// Something failed, and this says what.
+    Message(String),
+    /// Something failed that was printed when it happened.
+    Reported,
+    /// The user asked to stop.
+    Interrupted,
+    /// Nobody reads standard output any more.
+    ClosedPipe,
+}
+
+impl Failure {
+    /// A failure to do `what`, with the system's words for the reason.
+    pub(crate) fn io(what: &str, error: &io::Error) -> Self {
+        Self::Message(format!("{what}: {}", reason(error)))
+    }
+
+    /// A failure to write to standard output.
+    pub(crate) fn stdout(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::ClosedPipe,
+            _ => Self::io("write standard output", error),
+        }
+    }
+
+    /// Prints the failure if that is still to be done.
+    pub(crate) fn print(&self) {
+        match self {
+            Self::Message(message) => complain(message),
+            Self::Interrupted => complain("interrupted"),
+            Self::Reported | Self::ClosedPipe => {}
+        }
+    }
+
+    /// Prints the failure if that is still to be done, and gives its exit status.
+    pub(crate) fn report(&self) -> ExitCode {
+        self.print();
+        ExitCode::from(match self {
+            Self::Message(_) | Self::Reported => 1,
+            Self::Interrupted => 130,
+            Self::ClosedPipe => 141,
+        })
+    }
+}
+
+/// Prints a message on standard error. If that is closed there is nobody left to tell.
+pub(crate) fn complain(message: &str) {
+    let _ = writeln!(io::stderr(), "memobj: {message}");
+}
+
+/// The system's words for an error, in lower case and without its number.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words);
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Failure, reason};
+    use std::io;
+
+    #[test]
+    fn reasons_are_words_in_lower_case() {
+        assert_eq!(reason(&io::Error::from_raw_os_error(5)), "input/output error");
+        assert_eq!(reason(&io::Error::other("Odd")), "odd");
+        assert_eq!(reason(&io::Error::other("")), "");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_not_an_error_message() {
+        let closed = io::Error::from(io::ErrorKind::BrokenPipe);
+        assert_eq!(Failure::stdout(&closed), Failure::ClosedPipe);
+        let full = io::Error::from_raw_os_error(28);
+        let message = "write standard output: no space left on device".to_string();
+        assert_eq!(Failure::stdout(&full), Failure::Message(message));
+    }
+}

@@ -1,0 +1,55 @@
+//! What the user chose about budget, frames, access and failure, in the command's own words.
+
+use std::num::NonZeroU16;
+
+use clap::ValueEnum;
+
+use crate::inject::FaultPlan;
+use crate::retry::Retry;
+
+/// The size of the frames that hold pages.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum Frames {
+    /// 4 KiB: exact budgets, scattered access
+    #[value(name = "4k")]
+    Small,
+    /// 2 MiB: long sequential reads
+    #[value(name = "2m")]
+    Large,
+    /// 2 MiB where the file and the budget are large enough and the machine can
+    Auto,
+}
+
+/// How the command gets at the bytes of a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum Access {
+    /// Plain loads; every page is supplied when it is first loaded from
+    Touch,
+    /// Whole ranges are resolved first and cannot be evicted while in use
+    Pin,
+    /// Copies out of the mapping, as read(2) would
+    Copy,
+}
+
+/// Who resolves a fault.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum Delivery {
+    /// A thread of the cache
+    Reader,
+    /// The thread that faulted
+    Inthread,
+    /// The cache's default on this machine
+    Auto,
+}
+
+/// Everything the engine is told.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) budget_bytes: u64,
+    pub(crate) frames: Frames,
+    pub(crate) threads: NonZeroU16,
+    pub(crate) access: Access,
+    pub(crate) delivery: Delivery,
+    pub(crate) faults: FaultPlan,
+    pub(crate) retry: Retry,
+}

@@ -1,0 +1,186 @@
+//! Many pages at once, by the thread that wants them: no fault, no hand-over, a deep queue.
+
+use std::sync::{Arc, PoisonError};
+
+use memobj_core::address::{PageIndex, PageRange};
+use memobj_core::page_word::State;
+use memobj_sys::area::{FillClaim, Placement};
+use memobj_sys::region::{ChunkPool, SMALL};
+use memobj_sys::ring::{Completion, Read, Ring, Target};
+
+use crate::cache::CacheShared;
+use crate::pagers::{File, Source};
+use crate::store::{FrameStore, Placed};
+use crate::workers::Asked;
+
+const DEPTH: u32 = 64;
+/// 4 KiB pages that one read takes at most.
+pub(crate) const RUN_PAGES: u64 = 64;
+const RUN_CHUNKS: usize = 8;
+/// Large frames in flight for one batch.
+const LARGE_DEPTH: usize = 8;
+/// Rings that are kept for the next batch.
+const KEPT_RINGS: usize = 4;
+
+/// A ring with its buffers, lent to one batch at a time.
+#[derive(Debug)]
+pub(crate) struct BatchRing {
+    ring: Ring<FillClaim>,
+    pages: Arc<ChunkPool>,
+    runs: Arc<ChunkPool>,
+    done: Vec<Completion<FillClaim>>,
+}
+
+impl CacheShared {
+    fn borrow_ring(&self) -> std::io::Result<BatchRing> {
+        if let Some(ring) = self.rings.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            return Ok(ring);
+        }
+        Ok(BatchRing {
+            ring: Ring::new(DEPTH, self.mechanism())?,
+            pages: ChunkPool::new(DEPTH as usize, SMALL)?,
+            runs: ChunkPool::new(RUN_CHUNKS, RUN_PAGES as usize * SMALL)?,
+            done: Vec::new(),
+        })
+    }
+
+    fn return_ring(&self, ring: BatchRing) {
+        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        if rings.len() < KEPT_RINGS && ring.ring.in_flight() == 0 {
+            rings.push(ring);
+        }
+    }
+}
+
+impl FrameStore {
+    /// Obtains the absent pages among `wanted`; `placed` hears of each run right after it is in place.
+    ///
+    /// Returns when every page that this call claimed is supplied, failed or with a worker. Pages that others
+    /// are filling are left to them.
+    pub(crate) fn fill_missing(&self, wanted: &[PageRange], placed: &mut dyn FnMut(PageRange)) {
+        if let Source::File(file) = self.object.pager.source()
+            && let Ok(mut ring) = self.cache.borrow_ring()
+        {
+            self.fill_from_file(file, wanted, &mut ring, placed);
+            self.cache.return_ring(ring);
+            return;
+        }
+        for claim in self.claims(wanted) {
+            let pages = claim.pages();
+            match self.fill_inline(claim) {
+                Ok(()) => placed(pages),
+                Err(claim) => self.call_pager(claim, Asked::Demand),
+            }
+        }
+    }
+
+    /// Claims the absent runs among `wanted`, lazily, each of at most one read.
+    fn claims<'a>(&'a self, wanted: &'a [PageRange]) -> impl Iterator<Item = FillClaim> + 'a {
+        let most = if self.is_large() { 1 } else { RUN_PAGES };
+        wanted.iter().flat_map(move |range| {
+            let mut next = range.start;
+            std::iter::from_fn(move || {
+                while next < range.end {
+                    let run = PageRange { start: next, end: (next + most).min(range.end) };
+                    if self.area.word(PageIndex(next)).state() == State::Absent
+                        && let Some(claim) = self.area.claim_run(run, Placement::AtOnce)
+                    {
+                        next = claim.pages().end;
+                        return Some(claim);
+                    }
+                    next += 1;
+                }
+                None
+            })
+        })
+    }
+
+    fn fill_from_file(
+        &self,
+        file: &File,
+        wanted: &[PageRange],
+        batch: &mut BatchRing,
+        placed: &mut dyn FnMut(PageRange),
+    ) {
+        for claim in self.claims(wanted) {
+            let target = loop {
+                match self.batch_target(&claim, batch) {
+                    Some(target) => break target,
+                    None if batch.ring.in_flight() > 0 => self.take_completions(file, batch, placed),
+                    None => std::thread::yield_now(),
+                }
+            };
+            let range = claim.bytes();
+            let len = (range.len() as usize).next_multiple_of(SMALL);
+            let file = file.descriptor().clone();
+            batch.ring.read(Read { file, offset: range.start, target, len, token: claim });
+        }
+        while batch.ring.in_flight() > 0 {
+            self.take_completions(file, batch, placed);
+        }
+    }
+
+    fn batch_target(&self, claim: &FillClaim, batch: &BatchRing) -> Option<Target> {
+        match self.area.pool() {
+            // What is in flight counts: a batch must not wait for frames that only itself can set free.
+            Some(pool) if batch.ring.in_flight() == 0 => Some(Target::Frame(self.cache.take_frame(pool))),
+            Some(pool) if batch.ring.in_flight() < LARGE_DEPTH => {
+                self.cache.try_take_frame(pool).map(Target::Frame)
+            }
+            Some(_) => None,
+            None if claim.pages().len() == 1 => batch.pages.take().map(Target::Chunk),
+            None => batch.runs.take().map(Target::Chunk),
+        }
+    }
+
+    fn take_completions(&self, file: &File, batch: &mut BatchRing, placed: &mut dyn FnMut(PageRange)) {
+        if batch.ring.wait(None, &mut batch.done).is_err() {
+            std::thread::yield_now();
+        }
+        let current = file.is_current();
+        for completion in batch.done.drain(..) {
+            let Completion::Read { target, token: claim, result } = completion else { continue };
+            let pages = claim.pages();
+            let arrived = result.is_ok_and(|count| count as u64 >= claim.bytes().len());
+            if !(arrived && current) {
+                drop(target);
+                self.call_pager(claim, Asked::Demand);
+                continue;
+            }
+            match self.place_target(claim, target, Asked::Demand) {
+                Ok(()) => placed(pages),
+                Err(claim) => self.call_pager(claim, Asked::Demand),
+            }
+        }
+    }
+
+    /// Puts what was read in place; what lies behind the end of the object becomes zero.
+    pub(crate) fn place_target(
+        &self,
+        claim: FillClaim,
+        mut target: Target,
+        asked: Asked,
+    ) -> Result<(), FillClaim> {
+        let len = claim.bytes().len();
+        let end = (len as usize).next_multiple_of(SMALL);
+        target.as_mut_slice()[len as usize..end].fill(0);
+        let result = match target {
+            Target::Chunk(chunk) => self.place_copy(claim, &chunk[..end], asked),
+            Target::Frame(frame) => self.place_frame(claim, frame, asked),
+        };
+        match result {
+            Placed::Yes => {
+                self.cache.counters.read_bytes.add(len);
+                Ok(())
+            }
+            Placed::No(claim) => Err(claim),
+        }
+    }
+
+    /// Leaves the claim to a worker, who calls the pager and knows the failure policy.
+    pub(crate) fn call_pager(&self, claim: FillClaim, asked: Asked) {
+        if let Some(store) = self.this.upgrade() {
+            self.cache.workers.submit(store, claim, asked);
+        }
+    }
+}

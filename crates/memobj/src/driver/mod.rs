@@ -1,0 +1,240 @@
+//! The thread of a cache: reads fault events, drives reads of files, keeps streams ahead of their readers.
+//!
+//! ```text
+//!   userfaultfd events ---.
+//!   requests (handlers, --+--> claim --> unit: a read in flight --> placed at once
+//!     callers)            |                                    `--> held until wanted (read-ahead marks)
+//!   completions ----------'--> pagers that must be called: to a worker
+//! ```
+//!
+//! One thread does all of it and never blocks on a pager, a lock that is held across I/O, or a frame that only
+//! itself could set free.
+
+mod stream;
+mod unit;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use memobj_core::address::{PageIndex, PageRange};
+use memobj_core::page_word::State;
+use memobj_sys::area::{FillClaim, Placement};
+use memobj_sys::region::{ChunkPool, SMALL};
+use memobj_sys::ring::{Completion, ReadFile, Ring};
+use memobj_sys::uffd::EventBuffer;
+
+use crate::batch::RUN_PAGES;
+use crate::cache::CacheShared;
+use crate::pagers::Source;
+use crate::store::{ADDRESSES, FrameStore, STORES};
+use crate::workers::Asked;
+use stream::Stream;
+use unit::{Purpose, Unit};
+
+const DEPTH: u32 = 128;
+const RUN_CHUNKS: usize = 24;
+const KEY_FAULTS: u32 = 1;
+const KEY_BELL: u32 = 2;
+/// How soon work that found no buffer is tried again, if nothing completes before.
+const TRY_AGAIN: Duration = Duration::from_millis(2);
+
+/// What others ask of the driver. Made and queued in signal handlers: moving it must not allocate.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Fill this claim; its pages are waited for.
+    Supply { store: Weak<FrameStore>, claim: FillClaim, sequential: bool },
+    /// Somebody waits for a page that is kept ready.
+    Demand { store: Weak<FrameStore>, page: PageIndex },
+    /// Somebody has read in order up to `page`, exclusive.
+    Ahead { store: Weak<FrameStore>, page: PageIndex },
+    /// Obtain the absent pages of this range; nobody waits yet.
+    Prefetch { store: Weak<FrameStore>, pages: PageRange },
+    /// The frame store at this address in memory has lost its last mapping.
+    Forget(usize),
+}
+
+pub(super) struct Driver {
+    shared: Arc<CacheShared>,
+    ring: Ring<u64>,
+    units: HashMap<u64, Unit>,
+    next_unit: u64,
+    streams: Vec<Stream>,
+    tick: u64,
+    /// Claims that found no buffer or frame.
+    backlog: VecDeque<(Arc<FrameStore>, FillClaim, Purpose)>,
+    /// Prefetches that are not started yet.
+    wishes: VecDeque<(Weak<FrameStore>, PageRange)>,
+    pages: Arc<ChunkPool>,
+    runs: Arc<ChunkPool>,
+    events: EventBuffer,
+}
+
+/// Starts the driver of a cache.
+pub(crate) fn start(shared: &Arc<CacheShared>) -> io::Result<JoinHandle<()>> {
+    let mut ring = Ring::new(DEPTH, shared.mechanism())?;
+    ring.watch(ReadFile::new(shared.bell.as_fd().try_clone_to_owned()?), KEY_BELL)?;
+    if let Ok(uffd) = &shared.queued {
+        ring.watch(ReadFile::new(uffd.as_fd().try_clone_to_owned()?), KEY_FAULTS)?;
+    }
+    let driver = Driver {
+        shared: Arc::clone(shared),
+        ring,
+        units: HashMap::new(),
+        next_unit: 0,
+        streams: Vec::new(),
+        tick: 0,
+        backlog: VecDeque::new(),
+        wishes: VecDeque::new(),
+        pages: ChunkPool::new(DEPTH as usize, SMALL)?,
+        runs: ChunkPool::new(RUN_CHUNKS, RUN_PAGES as usize * SMALL)?,
+        events: EventBuffer::default(),
+    };
+    std::thread::Builder::new().name("memobj".into()).spawn(move || driver.run())
+}
+
+impl Driver {
+    fn run(mut self) {
+        let mut done = Vec::new();
+        while !self.shared.closing.load(Ordering::Acquire) {
+            let idle = self.backlog.is_empty() && self.wishes.is_empty();
+            let waited = self.ring.wait((!idle).then_some(TRY_AGAIN), &mut done);
+            if waited.is_err() {
+                // Only a broken ring does this; without reads, faults would hang for ever. Slow is better.
+                std::thread::sleep(TRY_AGAIN);
+            }
+            let mut checked = Vec::new();
+            for completion in done.drain(..) {
+                match completion {
+                    Completion::Ready(KEY_FAULTS) => self.read_faults(),
+                    Completion::Ready(_) => self.shared.bell.hear(),
+                    Completion::Read { target, token, result } => {
+                        self.read_ended(token, target, result, &mut checked);
+                    }
+                }
+            }
+            self.take_requests();
+            self.try_backlog();
+        }
+    }
+
+    fn read_faults(&mut self) {
+        loop {
+            let count = match &self.shared.queued {
+                Ok(uffd) => uffd.read_events(&mut self.events).unwrap_or(0),
+                Err(_) => 0,
+            };
+            let events = std::mem::take(&mut self.events);
+            for event in events.faults(count) {
+                self.fault(event.address);
+            }
+            let full = events.capacity();
+            self.events = events;
+            if count < full {
+                return;
+            }
+        }
+    }
+
+    fn fault(&mut self, address: usize) {
+        let slot = ADDRESSES.get(address);
+        let Some(store) = slot.and_then(|slot| STORES.with(slot, |store| store.this.upgrade())).flatten()
+        else {
+            return;
+        };
+        self.shared.counters.faults.add(1);
+        let Some((offset, _)) = store.place_of(address) else { return };
+        let page = PageIndex(offset >> store.area.page_size().shift());
+        if page.0 >= store.area.pages() {
+            return;
+        }
+        if store.area.word(page).state() == State::Clean {
+            store.restore_if_gone(page, address);
+        }
+        self.resolve(&store, page);
+    }
+
+    /// Makes sure that somebody who will wake the sleepers on `page` is at work, or wakes them.
+    fn resolve(&mut self, store: &Arc<FrameStore>, page: PageIndex) {
+        loop {
+            let word = store.area.word(page);
+            match word.state() {
+                State::Clean | State::Failed => return store.area.wake(PageRange::one(page)),
+                State::Filling => {
+                    if word.is_deferred() {
+                        self.wanted(store, page);
+                    }
+                    return;
+                }
+                // Short: between two system calls of whoever evicts.
+                State::Evicting => {
+                    store.area.wait(page, Some(TRY_AGAIN));
+                }
+                State::Absent => {
+                    if let Ok(claim) = store.area.claim(page, Placement::AtOnce) {
+                        let sequential = store.is_sequential(PageRange::one(page));
+                        return self.supply(store, claim, sequential);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Fills a claim that is waited for, and reads ahead of it.
+    fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim, sequential: bool) {
+        let page = PageIndex(claim.pages().start);
+        match store.object.pager.source() {
+            Source::File(_) => self.start(store, claim, Purpose::Demand),
+            Source::Call => store.call_pager(claim, Asked::Demand),
+            Source::Memory(_) | Source::Zero => {
+                if let Err(claim) = store.fill_inline(claim) {
+                    store.call_pager(claim, Asked::Demand);
+                }
+                return;
+            }
+        }
+        self.advance(store, page, sequential);
+    }
+
+    fn take_requests(&mut self) {
+        while let Some(request) = self.shared.requests.pop() {
+            match request {
+                Request::Supply { store, claim, sequential } => {
+                    if let Some(store) = store.upgrade() {
+                        self.supply(&store, claim, sequential);
+                    }
+                }
+                Request::Demand { store, page } => {
+                    if let Some(store) = store.upgrade() {
+                        self.wanted(&store, page);
+                    }
+                }
+                Request::Ahead { store, page } => {
+                    if let Some(store) = store.upgrade() {
+                        self.advance(&store, page, true);
+                    }
+                }
+                Request::Prefetch { store, pages } => self.wishes.push_back((store, pages)),
+                Request::Forget(key) => self.forget(key),
+            }
+        }
+    }
+
+    fn forget(&mut self, key: usize) {
+        self.streams.retain(|stream| !stream.belongs_to(key));
+        self.units.retain(|_, unit| unit.is_in_flight() || Arc::as_ptr(&unit.store) as usize != key);
+        self.backlog.retain(|(store, _, _)| Arc::as_ptr(store) as usize != key);
+        self.wishes.retain(|(store, _)| store.as_ptr() as usize != key);
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // Claims that are still queued end with their requests: their pages are absent again.
+        while self.shared.requests.pop().is_some() {}
+    }
+}

@@ -1,0 +1,232 @@
+//! Units: reads in flight, and pages that are ready but not in place.
+
+use std::io;
+use std::sync::Arc;
+
+use memobj_core::address::{PageIndex, PageRange};
+use memobj_core::page_word::State;
+use memobj_sys::area::{FillClaim, Placement};
+use memobj_sys::region::SMALL;
+use memobj_sys::ring::{Read, Target};
+
+use super::Driver;
+use crate::batch::RUN_PAGES;
+use crate::pagers::Source;
+use crate::store::FrameStore;
+use crate::workers::Asked;
+
+/// Why a unit is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// Somebody waits.
+    Demand,
+    /// Somebody said that it will be needed.
+    Prefetch,
+    /// The engine guesses. `hold` keeps it out of place until it is wanted, which tells how far the reader is.
+    Ahead { hold: bool },
+}
+
+#[derive(Debug)]
+pub(super) struct Unit {
+    pub(super) store: Arc<FrameStore>,
+    claim: FillClaim,
+    purpose: Purpose,
+    wanted: bool,
+    /// What was read, once it is here and held.
+    ready: Option<Target>,
+    in_flight: bool,
+}
+
+impl Unit {
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.in_flight
+    }
+}
+
+impl Driver {
+    /// Starts to read `claim`, or queues it until there is room.
+    pub(super) fn start(&mut self, store: &Arc<FrameStore>, claim: FillClaim, purpose: Purpose) {
+        if let Err(claim) = self.try_start(store, claim, purpose) {
+            self.backlog.push_back((Arc::clone(store), claim, purpose));
+        }
+    }
+
+    pub(super) fn try_start(
+        &mut self,
+        store: &Arc<FrameStore>,
+        claim: FillClaim,
+        purpose: Purpose,
+    ) -> Result<(), FillClaim> {
+        let Source::File(file) = store.object.pager.source() else {
+            let asked = if purpose == Purpose::Demand { Asked::Demand } else { Asked::InAdvance };
+            store.call_pager(claim, asked);
+            return Ok(());
+        };
+        let Some(target) = self.target(store, &claim, purpose) else { return Err(claim) };
+        let range = claim.bytes();
+        let len = (range.len() as usize).next_multiple_of(SMALL);
+        let id = self.next_unit;
+        self.next_unit += 1;
+        self.ring.read(Read { file: file.descriptor().clone(), offset: range.start, target, len, token: id });
+        let store = Arc::clone(store);
+        self.units.insert(id, Unit { store, claim, purpose, wanted: false, ready: None, in_flight: true });
+        Ok(())
+    }
+
+    fn target(&mut self, store: &FrameStore, claim: &FillClaim, purpose: Purpose) -> Option<Target> {
+        let Some(pool) = store.area.pool() else {
+            return match claim.pages().len() {
+                1 => self.pages.take().map(Target::Chunk),
+                _ => self.runs.take().map(Target::Chunk),
+            };
+        };
+        let most = (pool.capacity() / 4).max(2);
+        let holding = self.units.values().filter(|unit| unit.store.is_large()).count();
+        if purpose != Purpose::Demand && holding >= most {
+            return None;
+        }
+        let frame = self.shared.try_take_frame(pool);
+        if frame.is_none() && purpose == Purpose::Demand {
+            self.release_held();
+            return self.shared.try_take_frame(pool).map(Target::Frame);
+        }
+        frame.map(Target::Frame)
+    }
+
+    /// Puts everything in place that is kept ready, so that its frames can be reclaimed.
+    pub(super) fn release_held(&mut self) {
+        let held: Vec<u64> =
+            self.units.iter().filter(|(_, unit)| unit.ready.is_some()).map(|(id, _)| *id).collect();
+        for id in held {
+            self.place(id);
+        }
+    }
+
+    /// A read ended. `checked` remembers files whose version was compared in this round already.
+    pub(super) fn read_ended(
+        &mut self,
+        id: u64,
+        target: Target,
+        result: io::Result<usize>,
+        checked: &mut Vec<(usize, bool)>,
+    ) {
+        let Some(unit) = self.units.get_mut(&id) else { return };
+        unit.in_flight = false;
+        let arrived = result.is_ok_and(|count| count as u64 >= unit.claim.bytes().len());
+        if !(arrived && is_current(&unit.store, checked)) {
+            return self.failed(id);
+        }
+        unit.ready = Some(target);
+        if unit.purpose != (Purpose::Ahead { hold: true }) || unit.wanted {
+            self.place(id);
+        }
+    }
+
+    /// Puts a unit in place that is ready.
+    fn place(&mut self, id: u64) {
+        let Some(unit) = self.units.remove(&id) else { return };
+        let Some(target) = unit.ready else { return };
+        let counters = &self.shared.counters;
+        let pages = unit.claim.pages().len();
+        let asked = match unit.purpose {
+            Purpose::Ahead { .. } | Purpose::Prefetch if !unit.wanted => Asked::InAdvance,
+            _ => Asked::Demand,
+        };
+        match unit.store.place_target(unit.claim, target, asked) {
+            Ok(()) => match unit.purpose {
+                Purpose::Demand => {}
+                Purpose::Prefetch => counters.prefetched_pages.add(pages),
+                Purpose::Ahead { .. } => counters.read_ahead_pages.add(pages),
+            },
+            Err(claim) => unit.store.call_pager(claim, Asked::Demand),
+        }
+    }
+
+    /// A guess that failed is forgotten: whoever comes to the page asks for it by itself, and gets its error.
+    fn failed(&mut self, id: u64) {
+        let Some(unit) = self.units.remove(&id) else { return };
+        match unit.purpose {
+            Purpose::Demand => unit.store.call_pager(unit.claim, Asked::Demand),
+            Purpose::Prefetch => unit.store.call_pager(unit.claim, Asked::InAdvance),
+            Purpose::Ahead { .. } => {
+                let key = Arc::as_ptr(&unit.store) as usize;
+                self.streams.retain(|stream| !stream.belongs_to(key));
+            }
+        }
+    }
+
+    /// Somebody waits for `page`, which a unit may be holding.
+    pub(super) fn wanted(&mut self, store: &Arc<FrameStore>, page: PageIndex) {
+        let found = self
+            .units
+            .iter_mut()
+            .find(|(_, unit)| unit.claim.pages().contains(page) && Arc::ptr_eq(&unit.store, store));
+        let Some((id, unit)) = found else { return };
+        let id = *id;
+        unit.wanted = true;
+        if unit.ready.is_some() {
+            self.place(id);
+        }
+        self.advance(store, page, true);
+    }
+
+    /// Starts what waits for room, in order.
+    pub(super) fn try_backlog(&mut self) {
+        while let Some((store, claim, purpose)) = self.backlog.pop_front() {
+            if store.is_closed() {
+                continue;
+            }
+            if let Err(claim) = self.try_start(&store, claim, purpose) {
+                self.backlog.push_front((store, claim, purpose));
+                return;
+            }
+        }
+        while let Some((store, pages)) = self.wishes.pop_front() {
+            let Some(store) = store.upgrade() else { continue };
+            if let Some(rest) = self.prefetch(&store, pages) {
+                self.wishes.push_front((Arc::downgrade(&store), rest));
+                return;
+            }
+        }
+    }
+
+    /// Starts to read the absent pages of `pages`; returns the rest when there is no room.
+    fn prefetch(&mut self, store: &Arc<FrameStore>, pages: PageRange) -> Option<PageRange> {
+        let most = if store.is_large() { 1 } else { RUN_PAGES };
+        let mut next = pages.start;
+        while next < pages.end {
+            let run = PageRange { start: next, end: (next + most).min(pages.end) };
+            if store.area.word(PageIndex(next)).state() != State::Absent {
+                next += 1;
+                continue;
+            }
+            let Some(claim) = store.area.claim_run(run, Placement::AtOnce) else { continue };
+            let end = claim.pages().end;
+            let claim = match store.fill_inline(claim) {
+                Ok(()) => {
+                    next = end;
+                    continue;
+                }
+                Err(claim) => claim,
+            };
+            if self.try_start(store, claim, Purpose::Prefetch).is_err() {
+                return Some(PageRange { start: next, end: pages.end });
+            }
+            next = end;
+        }
+        None
+    }
+}
+
+fn is_current(store: &Arc<FrameStore>, checked: &mut Vec<(usize, bool)>) -> bool {
+    let key = Arc::as_ptr(store) as usize;
+    if let Some((_, current)) = checked.iter().find(|(known, _)| *known == key) {
+        return *current;
+    }
+    let current = match store.object.pager.source() {
+        Source::File(file) => file.is_current(),
+        _ => true,
+    };
+    checked.push((key, current));
+    current
+}

@@ -1,0 +1,371 @@
+//! What can go wrong, as data.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use memobj_core::error::ErrorKind;
+
+/// The cause that a pager gave.
+pub type Cause = Arc<dyn Error + Send + Sync>;
+
+/// A pager's answer when it cannot supply.
+#[derive(Clone, Debug)]
+pub struct SupplyError {
+    /// Why, in the closed set.
+    pub kind: ErrorKind,
+    /// The underlying error, if there is one.
+    pub source: Option<Cause>,
+}
+
+impl SupplyError {
+    /// A failure of this kind, with nothing underneath.
+    pub fn new(kind: ErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+
+    /// A failure of this kind, because of `source`.
+    pub fn because(kind: ErrorKind, source: impl Error + Send + Sync + 'static) -> Self {
+        Self { kind, source: Some(Arc::new(source)) }
+    }
+}
+
+impl From<io::Error> for SupplyError {
+    fn from(error: io::Error) -> Self {
+        let kind = match error.kind() {
+            io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+            io::ErrorKind::UnexpectedEof => ErrorKind::Truncated,
+            io::ErrorKind::TimedOut => ErrorKind::Timeout,
+            io::ErrorKind::StorageFull | io::ErrorKind::OutOfMemory => ErrorKind::NoSpace,
+            io::ErrorKind::InvalidData => ErrorKind::Integrity,
+            _ => ErrorKind::Io,
+        };
+        Self::because(kind, error)
+    }
+}
+
+impl fmt::Display for SupplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl Error for SupplyError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| source.as_ref() as &(dyn Error + 'static))
+    }
+}
+
+/// Why the bytes of a range of an object could not be had.
+///
+/// ```
+/// # use memobj::{Cache, CacheOptions, MapOptions, ObjectOptions, pagers};
+/// # let cache = Cache::new(CacheOptions::default()).unwrap();
+/// let broken = pagers::Faulty::failing(pagers::Zero::new(8192), 4096..8192);
+/// let object = cache.object("data.bin", broken, ObjectOptions::default()).unwrap();
+/// let mapping = object.map(0..8192, MapOptions::default()).unwrap();
+/// let error = mapping.pin(0..8192).unwrap_err();
+/// assert_eq!(error.to_string(), "supply [4096, 8192) of data.bin: input/output error");
+/// assert_eq!(error.range(), 4096..8192);
+/// ```
+#[derive(Clone, Debug)]
+pub struct PageError {
+    pub(crate) object: Arc<str>,
+    pub(crate) range: Range<u64>,
+    pub(crate) kind: ErrorKind,
+    pub(crate) tries: u32,
+    pub(crate) source: Option<Cause>,
+}
+
+impl PageError {
+    /// The name of the object.
+    pub fn object(&self) -> &str {
+        &self.object
+    }
+
+    /// The bytes of the object that could not be had.
+    pub fn range(&self) -> Range<u64> {
+        self.range.clone()
+    }
+
+    /// Why, in the closed set.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// How often the pager was asked; 0 if it was not.
+    pub fn tries(&self) -> u32 {
+        self.tries
+    }
+}
+
+impl fmt::Display for PageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "supply [{}, {}) of {}: {}", self.range.start, self.range.end, self.object, self.kind)?;
+        if self.tries > 1 {
+            write!(f, " after {} tries", self.tries)?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for PageError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| source.as_ref() as &(dyn Error + 'static))
+    }
+}
+
+/// Why there is no cache.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CacheError {
+    /// Fewer frames than one instruction may need at once.
+    BudgetTooSmall {
+        /// What was asked for, in bytes.
+        budget_bytes: u64,
+        /// The least that works, in bytes.
+        minimum_bytes: u64,
+    },
+    /// More than the machine, or the memory cgroup, has.
+    BudgetExceedsMemory {
+        /// What was asked for, in bytes.
+        budget_bytes: u64,
+        /// What there is, in bytes.
+        memory_bytes: u64,
+    },
+    /// The system refused something that the cache needs.
+    System {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for CacheError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BudgetTooSmall { budget_bytes, minimum_bytes } => {
+                write!(
+                    f,
+                    "budget of {budget_bytes} bytes is below the least that works, {minimum_bytes} bytes"
+                )
+            }
+            Self::BudgetExceedsMemory { budget_bytes, memory_bytes } => {
+                write!(
+                    f,
+                    "budget of {budget_bytes} bytes is more than the {memory_bytes} bytes of memory there are"
+                )
+            }
+            Self::System { what, source } => write!(f, "{what}: {source}"),
+        }
+    }
+}
+
+impl Error for CacheError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::System { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Why an object could not be opened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The file system refused.
+    File {
+        /// The path as given.
+        path: std::path::PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Not a regular file or block device.
+    NotAFile {
+        /// The path as given.
+        path: std::path::PathBuf,
+        /// What it is instead.
+        what: &'static str,
+    },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, source } => write!(f, "open {}: {}", path.display(), describe(source)),
+            Self::NotAFile { path, what } => {
+                write!(
+                    f,
+                    "open {}: {what} cannot be mapped, only regular files and block devices",
+                    path.display()
+                )
+            }
+        }
+    }
+}
+
+/// The text of an error of the system, without its number.
+fn describe(error: &io::Error) -> String {
+    let text = error.to_string();
+    let words = text.split(" (os error").next().unwrap_or(&text);
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+impl Error for OpenError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::File { source, .. } => Some(source),
+            Self::NotAFile { .. } => None,
+        }
+    }
+}
+
+/// Why a range of an object could not be mapped.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum MapError {
+    /// The range is reversed or ends past the object.
+    OutOfRange {
+        /// The range asked for.
+        range: Range<u64>,
+        /// Bytes of the object.
+        length: u64,
+    },
+    /// The object has private frames and is mapped with the other way of fault delivery already.
+    OtherDelivery {
+        /// The object.
+        object: Arc<str>,
+    },
+    /// Too many objects are mapped in this process.
+    TooManyObjects {
+        /// The most there can be.
+        limit: usize,
+    },
+    /// The kernel gives this process no userfaultfd; `memobj doctor` tells what to do.
+    NoUserfaultfd {
+        /// Why.
+        source: io::Error,
+    },
+    /// The system refused something.
+    System {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The cache belongs to another process: this one was forked from it.
+    Detached,
+}
+
+impl fmt::Display for MapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfRange { range, length } => {
+                write!(f, "map [{}, {}): the object has {length} bytes", range.start, range.end)
+            }
+            Self::OtherDelivery { object } => write!(
+                f,
+                "map {object}: mapped with another fault delivery already; open it with shared frames to mix them"
+            ),
+            Self::TooManyObjects { limit } => write!(f, "more than {limit} objects are mapped"),
+            Self::NoUserfaultfd { source } => {
+                write!(f, "no userfaultfd for this process ({source}); run `memobj doctor`")
+            }
+            Self::System { what, source } => write!(f, "{what}: {source}"),
+            Self::Detached => write!(f, "the cache belongs to the process that this one was forked from"),
+        }
+    }
+}
+
+impl Error for MapError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::NoUserfaultfd { source } | Self::System { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Why bytes of a mapping could not be handed out.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// The range is reversed or ends past the mapping.
+    OutOfRange {
+        /// The range asked for, in the mapping.
+        range: Range<u64>,
+        /// Bytes of the mapping.
+        length: u64,
+    },
+    /// A page could not be supplied.
+    Page(PageError),
+    /// The pins would hold more of the budget than pins may.
+    PinsExceedBudget {
+        /// Bytes asked for.
+        wanted_bytes: u64,
+        /// Bytes that pins may hold at once.
+        limit_bytes: u64,
+    },
+    /// A page carries the most pins that it can.
+    TooManyPins,
+    /// The cache belongs to another process: this one was forked from it.
+    Detached,
+}
+
+impl AccessError {
+    /// The bytes of the object, if a page failed; else the empty range.
+    pub fn range(&self) -> Range<u64> {
+        match self {
+            Self::Page(error) => error.range(),
+            Self::OutOfRange { range, .. } => range.clone(),
+            _ => 0..0,
+        }
+    }
+
+    /// The page's error, if a page failed.
+    pub fn page_error(&self) -> Option<&PageError> {
+        match self {
+            Self::Page(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for AccessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfRange { range, length } => {
+                write!(f, "access [{}, {}): the mapping has {length} bytes", range.start, range.end)
+            }
+            Self::Page(error) => error.fmt(f),
+            Self::PinsExceedBudget { wanted_bytes, limit_bytes } => {
+                write!(
+                    f,
+                    "pin of {wanted_bytes} bytes: pins may hold {limit_bytes} bytes of the budget at once"
+                )
+            }
+            Self::TooManyPins => write!(f, "a page carries the most pins that it can"),
+            Self::Detached => write!(f, "the cache belongs to the process that this one was forked from"),
+        }
+    }
+}
+
+impl Error for AccessError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Page(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl From<PageError> for AccessError {
+    fn from(error: PageError) -> Self {
+        Self::Page(error)
+    }
+}

@@ -1,0 +1,49 @@
+//! Errors that nobody is waiting for.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::time::Duration;
+
+use crate::error::PageError;
+
+/// Something that happened in the background.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A page failed for good.
+    PageFailed(PageError),
+    /// A pager call failed and will be made again.
+    Retrying(PageError),
+    /// A pager call was still running when its object closed; its thread was left behind.
+    PagerDidNotReturn {
+        /// The object.
+        object: String,
+    },
+}
+
+/// The events of one cache, in order. Each event goes to one receiver.
+#[derive(Debug)]
+pub struct Events(pub(crate) std::sync::Arc<Mutex<Receiver<Event>>>);
+
+impl Events {
+    /// The next event, if one is waiting.
+    pub fn try_next(&self) -> Option<Event> {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).try_recv() {
+            Ok(event) => Some(event),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+        }
+    }
+
+    /// The next event, after at most `limit`.
+    pub fn next_within(&self, limit: Duration) -> Option<Event> {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(limit) {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        }
+    }
+}
+
+pub(crate) fn channel(capacity: usize) -> (SyncSender<Event>, Receiver<Event>) {
+    sync_channel(capacity)
+}

@@ -1,0 +1,123 @@
+//! Faults resolved in the thread that raised them.
+//!
+//! Everything here runs in a SIGBUS handler. It takes no lock, allocates nothing and touches no mapped object.
+//! What it cannot do itself (call a pager, wait for a deep queue, report an error) it hands to the driver,
+//! together with the claim, and sleeps on the page word.
+
+use std::time::Duration;
+
+use memobj_core::address::{PageIndex, PageRange};
+use memobj_core::page_word::State;
+use memobj_sys::area::{FillClaim, Placement};
+use memobj_sys::signal::Verdict;
+use memobj_sys::uffd::Announce;
+
+use crate::driver::Request;
+use crate::pagers::{File, Source};
+use crate::store::{ADDRESSES, FrameStore, Placed, STORES};
+use crate::workers::Asked;
+
+/// How long a sleeper on a page word sleeps before it looks whether the mapping still exists.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// The process's SIGBUS handler asks this first.
+pub(crate) fn resolve(address: usize, is_write: bool) -> Verdict {
+    let Some(slot) = ADDRESSES.get(address) else { return Verdict::Trap };
+    STORES.with(slot, |store| store.resolve_in_thread(address, is_write)).unwrap_or(Verdict::Trap)
+}
+
+impl FrameStore {
+    fn resolve_in_thread(&self, address: usize, is_write: bool) -> Verdict {
+        let Some((offset, Announce::Signalled)) = self.place_of(address) else { return Verdict::Trap };
+        let page = PageIndex(offset >> self.area.page_size().shift());
+        if page.0 >= self.area.pages() || is_write {
+            return Verdict::Trap;
+        }
+        self.cache.counters.faults.add(1);
+        if self.area.word(page).state() == State::Clean {
+            self.restore_if_gone(page, address);
+        }
+        self.resolve_page(page)
+    }
+
+    /// Offset in the object, and how faults are announced where `address` is.
+    pub(crate) fn place_of(&self, address: usize) -> Option<(u64, Announce)> {
+        self.area.views().find_map(|(start, len, announce)| {
+            let offset = address.checked_sub(start).filter(|offset| *offset < len)?;
+            Some((offset as u64, announce))
+        })
+    }
+
+    fn resolve_page(&self, page: PageIndex) -> Verdict {
+        loop {
+            let word = self.area.word(page);
+            match word.state() {
+                State::Clean => return Verdict::Resolved,
+                State::Failed => return Verdict::Trap,
+                State::Absent => {
+                    if let Ok(claim) = self.area.claim(page, Placement::AtOnce) {
+                        self.fill_in_thread(claim, page);
+                    }
+                }
+                State::Filling | State::Evicting => {
+                    if word.is_deferred() {
+                        self.demand(page);
+                    }
+                    self.area.wait(page, Some(LOOK_AGAIN));
+                }
+            }
+            if self.is_closed() {
+                return Verdict::Trap;
+            }
+        }
+    }
+
+    /// A Clean page faulted: either it was placed this moment, or somebody dropped our frame behind our back
+    /// (madvise from outside). Then the word must not say Clean for ever.
+    pub(crate) fn restore_if_gone(&self, page: PageIndex, address: usize) {
+        if !self.area.is_present_at(address) {
+            self.area.evict_all(PageRange::one(page), self.cache.clock.now());
+        }
+    }
+
+    /// Tells the driver that somebody waits for a page that it keeps ready.
+    pub(crate) fn demand(&self, page: PageIndex) {
+        self.cache.ask(Request::Demand { store: self.this.clone(), page });
+    }
+
+    fn fill_in_thread(&self, claim: FillClaim, page: PageIndex) {
+        let sequential = self.is_sequential(PageRange::one(page));
+        let mut claim = claim;
+        if !sequential
+            && !self.is_large()
+            && let Source::File(file) = self.object.pager.source()
+        {
+            match self.read_in_thread(file, claim) {
+                Ok(()) => return,
+                Err(back) => claim = back,
+            }
+        } else {
+            match self.fill_inline(claim) {
+                Ok(()) => return,
+                Err(back) => claim = back,
+            }
+        }
+        self.cache.ask(Request::Supply { store: self.this.clone(), claim, sequential });
+    }
+
+    fn read_in_thread(&self, file: &File, claim: FillClaim) -> Result<(), FillClaim> {
+        let Some(mut chunk) = self.cache.bounce.take() else { return Err(claim) };
+        let range = claim.bytes();
+        if !file.read_page(&mut chunk, range.start) {
+            return Err(claim);
+        }
+        chunk[range.len() as usize..].fill(0);
+        match self.place_copy(claim, &chunk, Asked::Demand) {
+            Placed::Yes => {
+                self.cache.counters.read_bytes.add(range.len());
+                Ok(())
+            }
+            Placed::No(claim) => Err(claim),
+        }
+    }
+}

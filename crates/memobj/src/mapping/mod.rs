@@ -1,0 +1,143 @@
+//! Mappings: three ways to the same bytes.
+//!
+//! | | reads | an unreadable page | for |
+//! |---|---|---|---|
+//! | [pin](Mapping::pin) | a slice that cannot fault or change | is an error before you get the slice | most uses |
+//! | [copy](Mapping::read_at) | into your buffer | is an error | small reads |
+//! | touch ([as_ptr](Mapping::as_ptr), [touch_at](Mapping::touch_at)) | plain loads, demand paged | traps (SIGBUS) | existing code |
+
+mod access;
+mod pin;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use memobj_core::address::{ByteRange, PageRange};
+use memobj_sys::uffd::Announce;
+
+pub use pin::Pinned;
+
+use crate::driver::Request;
+use crate::error::{AccessError, PageError};
+use crate::object::{ObjectHandle, StoreHandle};
+use crate::options::Advice;
+use crate::store::FrameStore;
+
+/// The owning handle of a mapped range of an object. Cheap to clone; offsets count from the range's start.
+///
+/// A child of fork has none of the mapped memory (MADV_DONTFORK): touching it there is SIGSEGV, never zeros, and
+/// every other call answers `Detached`. A process that is to outlive its parent's mappings maps for itself.
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    store: Arc<StoreHandle>,
+    // Dropped after `store`: the pager is detached when nothing is mapped any more.
+    _object: Arc<ObjectHandle>,
+    range: ByteRange,
+    announce: Announce,
+}
+
+impl Mapping {
+    pub(crate) fn new(
+        store: Arc<StoreHandle>,
+        object: Arc<ObjectHandle>,
+        range: Range<u64>,
+        announce: Announce,
+    ) -> Self {
+        let range = ByteRange { start: range.start, end: range.end };
+        Self { store, _object: object, range, announce }
+    }
+
+    fn frames(&self) -> &FrameStore {
+        &self.store.store
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> u64 {
+        self.range.len()
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    /// The bytes of the object that are mapped.
+    pub fn object_range(&self) -> Range<u64> {
+        self.range.start..self.range.end
+    }
+
+    /// The size of the object's pages in bytes: 4 KiB or 2 MiB.
+    pub fn page_bytes(&self) -> u64 {
+        self.frames().area.page_size().bytes()
+    }
+
+    /// A range of the mapping as a range of the object.
+    fn object_bytes(&self, range: &Range<u64>) -> Result<ByteRange, AccessError> {
+        if !self.frames().cache.owner.is_this_process() {
+            return Err(AccessError::Detached);
+        }
+        let out_of_range = || AccessError::OutOfRange { range: range.clone(), length: self.len() };
+        if range.start > range.end || range.end > self.len() {
+            return Err(out_of_range());
+        }
+        Ok(ByteRange { start: self.range.start + range.start, end: self.range.start + range.end })
+    }
+
+    fn pages(&self, range: &Range<u64>) -> Result<PageRange, AccessError> {
+        Ok(self.frames().area.page_size().pages_of(self.object_bytes(range)?))
+    }
+
+    /// Obtains all pages of `range` now and waits; the first page that fails is the error.
+    ///
+    /// Under a budget smaller than the range, the early pages may be gone again at the end.
+    pub fn populate(&self, range: Range<u64>) -> Result<(), AccessError> {
+        let pages = self.pages(&range)?;
+        self.frames().populate(pages).map_err(AccessError::Page)
+    }
+
+    /// Asks for the pages of `ranges` in the background, many at once, and returns at once.
+    ///
+    /// What fails on the way is not reported: whoever comes to the page gets its error.
+    pub fn prefetch(&self, ranges: &[Range<u64>]) -> Result<(), AccessError> {
+        for range in ranges {
+            let pages = self.pages(range)?;
+            if !pages.is_empty() {
+                let store = self.frames().this.clone();
+                self.frames().cache.ask(Request::Prefetch { store, pages });
+            }
+        }
+        Ok(())
+    }
+
+    /// Says how `range` will be used. The last advice holds, in steps of 2 MiB, for all mappings of the object.
+    pub fn advise(&self, range: Range<u64>, advice: Advice) -> Result<(), AccessError> {
+        let pages = self.pages(&range)?;
+        let store = self.frames();
+        match advice {
+            Advice::WillNeed => return self.prefetch(&[range]),
+            Advice::DontNeed => {
+                let evicted = store.area.evict_all(pages, store.cache.clock.now());
+                store.cache.counters.evicted_pages.add(evicted.pages);
+            }
+            Advice::Normal | Advice::Random | Advice::Sequential => store.advise(pages, advice),
+        }
+        Ok(())
+    }
+
+    /// Why the failed pages of this mapping failed, in order; pages that share one long outage may share a text.
+    pub fn errors(&self) -> Vec<PageError> {
+        let pages = self.frames().area.page_size().pages_of(self.range);
+        self.frames().errors_in(pages)
+    }
+
+    /// The error of the object's page that failed last.
+    pub fn last_error(&self) -> Option<PageError> {
+        self.frames().last_error()
+    }
+
+    /// Lets the failed pages of `range` be asked for again; returns how many there were.
+    pub fn retry(&self, range: Range<u64>) -> Result<u64, AccessError> {
+        let pages = self.pages(&range)?;
+        Ok(self.frames().retry(pages))
+    }
+}

@@ -1,0 +1,77 @@
+//! Counters.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a cache has done since it was made. Pages are counted in the page size of their object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Faults that reached the engine.
+    pub faults: u64,
+    /// Pages that were put in place.
+    pub supplied_pages: u64,
+    /// Of these, pages that the engine guessed.
+    pub read_ahead_pages: u64,
+    /// Of these, pages that the caller asked for in advance.
+    pub prefetched_pages: u64,
+    /// Pages whose frame was taken back.
+    pub evicted_pages: u64,
+    /// Pager calls that were made again after an error.
+    pub retries: u64,
+    /// Pages that failed.
+    pub failed_pages: u64,
+    /// Bytes of frames now.
+    pub frame_bytes: u64,
+    /// The most bytes of frames there were at once.
+    pub peak_frame_bytes: u64,
+    /// The bound on bytes of frames.
+    pub budget_bytes: u64,
+    /// Bytes of frames that pins hold now.
+    pub pinned_bytes: u64,
+    /// Bytes that came from pagers.
+    pub read_bytes: u64,
+    /// Sweeps of the reclaim hand.
+    pub sweeps: u64,
+    /// Events that nobody received in time.
+    pub dropped_events: u64,
+}
+
+macro_rules! counters {
+    ($($name:ident),*) => {
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Counter,)*
+        }
+    };
+}
+
+counters!(
+    faults,
+    supplied_pages,
+    read_ahead_pages,
+    prefetched_pages,
+    evicted_pages,
+    retries,
+    failed_pages,
+    read_bytes,
+    dropped_events
+);
+
+/// A counter on a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn take_back(&self, count: u64) {
+        self.0.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,131 @@
+//! What a caller can choose.
+
+use std::time::Duration;
+
+/// For [`Cache::new`](crate::Cache::new).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheOptions {
+    /// The most bytes of frames that exist at once, for all objects together.
+    pub budget_bytes: u64,
+    /// The most pager calls that run at once (each on a thread of its own, started when needed).
+    pub workers: usize,
+    /// How files are read.
+    pub reads: Reads,
+    /// The most events that wait to be received; further ones are counted and dropped.
+    pub event_capacity: usize,
+}
+
+impl Default for CacheOptions {
+    /// 64 MiB, 16 workers, io_uring where it can be had.
+    fn default() -> Self {
+        Self { budget_bytes: 64 << 20, workers: 16, reads: Reads::Auto, event_capacity: 1024 }
+    }
+}
+
+/// How the engine reads files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Reads {
+    /// Through io_uring where the kernel allows it, else through threads.
+    #[default]
+    Auto,
+    /// Through threads.
+    Threads,
+}
+
+/// For [`Cache::open_file`](crate::Cache::open_file) and [`Cache::object`](crate::Cache::object).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectOptions {
+    /// The size of the object's pages.
+    pub frames: FrameSize,
+    /// Who else can see the frames.
+    pub store: Store,
+    /// What happens when a page cannot be supplied.
+    pub policy: FailurePolicy,
+    /// How long one pager call may take before it counts as failed; `None` is for ever.
+    /// [`FailurePolicy::WaitForEver`] ignores it.
+    pub supply_timeout: Option<Duration>,
+}
+
+impl Default for ObjectOptions {
+    /// Small or large frames by size, private frames, failures at once, 30 s for a pager call.
+    fn default() -> Self {
+        Self {
+            frames: FrameSize::Auto,
+            store: Store::Local,
+            policy: FailurePolicy::FailAtOnce,
+            supply_timeout: Some(Duration::from_secs(30)),
+        }
+    }
+}
+
+/// The size of an object's pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum FrameSize {
+    /// 2 MiB for objects of at least 16 MiB under a budget of at least 32 MiB, where the kernel can move frames.
+    #[default]
+    Auto,
+    /// 4 KiB: for random access.
+    Small,
+    /// 2 MiB: for sequential access. 4 KiB where the kernel cannot move frames (Linux 6.8) or the budget holds
+    /// fewer than 16 of them.
+    Large,
+}
+
+/// Who can see an object's frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Store {
+    /// This process, through mappings with one way of fault delivery. Fastest.
+    #[default]
+    Local,
+    /// All mappings, whatever their fault delivery; frames are 4 KiB pages of a memory file.
+    Shared,
+}
+
+/// What happens when a page cannot be supplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum FailurePolicy {
+    /// The page fails; whoever waits gets the error.
+    #[default]
+    FailAtOnce,
+    /// Errors that may pass are retried with growing pauses until so much time has gone by since the first try.
+    RetryFor(Duration),
+    /// As above, without an end. Errors that cannot pass fail.
+    WaitForEver,
+}
+
+/// How touching an absent page reaches the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Delivery {
+    /// The reader thread if it also serves system calls on this machine, else the faulting thread.
+    #[default]
+    Auto,
+    /// The faulting thread sleeps in the kernel, a thread of the cache resolves the fault. Works for system calls
+    /// on the mapping too, if the process has the privilege. No signal handler is needed.
+    ReaderThread,
+    /// The faulting thread resolves its fault in a SIGBUS handler. Two to three times cheaper. System calls on
+    /// absent pages answer EFAULT: populate or pin first.
+    InThread,
+}
+
+/// For [`MemoryObject::map`](crate::MemoryObject::map).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct MapOptions {
+    /// How touching an absent page reaches the engine.
+    pub delivery: Delivery,
+}
+
+/// What the caller knows of the accesses to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Advice {
+    /// Nothing: the engine watches for sequences.
+    #[default]
+    Normal,
+    /// No read-ahead.
+    Random,
+    /// Read-ahead from the first fault on.
+    Sequential,
+    /// The range will be used: as prefetch.
+    WillNeed,
+    /// The range will not be used: evicts what is resident and not pinned.
+    DontNeed,
+}

@@ -1,0 +1,32 @@
+//! Bytes that are in memory already.
+
+use std::ops::Range;
+
+use super::{Pager, Source};
+use crate::error::SupplyError;
+
+/// An object whose bytes the process holds: useful for tests, and for code that takes mapped objects only.
+#[derive(Clone, Debug)]
+pub struct Bytes(std::sync::Arc<[u8]>);
+
+impl Bytes {
+    /// An object of these bytes.
+    pub fn new(bytes: impl Into<std::sync::Arc<[u8]>>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl Pager for Bytes {
+    fn length(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn supply(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<usize, SupplyError> {
+        buffer.copy_from_slice(&self.0[range.start as usize..range.end as usize]);
+        Ok(buffer.len())
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source::Memory(&self.0)
+    }
+}

@@ -1,0 +1,179 @@
+//! A local file.
+
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use memobj_sys::file::{FileVersion, cached_pages, open_direct, read_full, read_once};
+use memobj_sys::ring::ReadFile;
+
+use super::{Pager, Source};
+use crate::error::{ErrorKind, OpenError, SupplyError};
+
+/// Whether reads go through the host's page cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum CacheUse {
+    /// Around it, unless the host has most of the file cached anyway or the file system cannot.
+    #[default]
+    Auto,
+    /// Around it where the file system can.
+    Direct,
+    /// Through it.
+    Buffered,
+}
+
+/// After how many reads the page cache is asked again what it holds.
+const ASK_EVERY: u32 = 4096;
+
+/// A pager over one version of a regular file or block device.
+///
+/// The version (device, inode, size, time of last modification) is taken when the file is opened and compared
+/// after each read. Once it differs, no page is supplied any more: every request fails as
+/// [`Stale`](ErrorKind::Stale), so that two versions are never mixed. Pages that are resident stay readable.
+/// Not seen: a store through another program's shared mapping, until the kernel stamps the file; and on Linux
+/// before 6.13 a change within the clock tick of the opening.
+#[derive(Debug)]
+pub struct File {
+    buffered: ReadFile,
+    direct: Option<ReadFile>,
+    probe: std::fs::File,
+    version: FileVersion,
+    length: u64,
+    cache_use: CacheUse,
+    goes_direct: AtomicBool,
+    reads: AtomicU32,
+    stale: AtomicBool,
+}
+
+impl File {
+    /// Opens `path` for reading, with [`CacheUse::Auto`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::open_with(path, CacheUse::Auto)
+    }
+
+    /// Opens `path` for reading.
+    pub fn open_with(path: impl AsRef<Path>, cache_use: CacheUse) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        let refused = |source| OpenError::File { path: path.to_owned(), source };
+        // Without O_NONBLOCK the opening of a FIFO waits for a writer.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(refused)?;
+        let metadata = file.metadata().map_err(refused)?;
+        let kind = metadata.file_type();
+        let length = if kind.is_file() {
+            metadata.len()
+        } else if kind.is_block_device() {
+            rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0)).map_err(|error| refused(error.into()))?
+        } else {
+            return Err(OpenError::NotAFile { path: path.to_owned(), what: kind_name(kind) });
+        };
+        let version = FileVersion::of(&file).map_err(refused)?;
+        let direct = match cache_use {
+            CacheUse::Buffered => None,
+            CacheUse::Auto | CacheUse::Direct => open_direct(path, &file),
+        };
+        let probe = file.try_clone().map_err(refused)?;
+        let pager = Self {
+            buffered: ReadFile::new(file),
+            goes_direct: AtomicBool::new(direct.is_some()),
+            direct: direct.map(ReadFile::new),
+            probe,
+            version,
+            length,
+            cache_use,
+            reads: AtomicU32::new(0),
+            stale: AtomicBool::new(false),
+        };
+        pager.choose();
+        Ok(pager)
+    }
+
+    /// Asks the host's page cache and decides how to read from now on.
+    fn choose(&self) {
+        if self.direct.is_none() || self.cache_use != CacheUse::Auto {
+            return;
+        }
+        let pages = self.length.div_ceil(4096).max(1);
+        let mostly_cached = cached_pages(&self.probe).is_some_and(|cached| cached >= pages - pages / 4);
+        self.goes_direct.store(!mostly_cached, Ordering::Relaxed);
+    }
+
+    /// The descriptor to read from now. Counts as one read. Not for signal handlers.
+    pub(crate) fn descriptor(&self) -> &ReadFile {
+        if self.reads.fetch_add(1, Ordering::Relaxed) % ASK_EVERY == ASK_EVERY - 1 {
+            self.choose();
+        }
+        self.current()
+    }
+
+    fn current(&self) -> &ReadFile {
+        match &self.direct {
+            Some(direct) if self.goes_direct.load(Ordering::Relaxed) => direct,
+            _ => &self.buffered,
+        }
+    }
+
+    /// Whether the file is still the version that was opened. Safe in a signal handler.
+    pub(crate) fn is_current(&self) -> bool {
+        if self.stale.load(Ordering::Relaxed) {
+            return false;
+        }
+        let same = FileVersion::of(&self.probe).is_ok_and(|now| now == self.version);
+        if !same {
+            self.stale.store(true, Ordering::Relaxed);
+        }
+        same
+    }
+
+    /// Reads a whole 4 KiB page, or its part before the end of the file, and checks the version.
+    /// Any doubt is `false`; the caller asks `supply`, which tells the reason. Safe in a signal handler.
+    pub(crate) fn read_page(&self, page: &mut [u8], offset: u64) -> bool {
+        let wanted = (self.length - offset).min(page.len() as u64) as usize;
+        let got = read_once(self.current().as_fd(), page, offset);
+        got.is_ok_and(|got| got >= wanted) && self.is_current()
+    }
+
+    fn stale() -> SupplyError {
+        SupplyError::new(ErrorKind::Stale)
+    }
+}
+
+fn kind_name(kind: std::fs::FileType) -> &'static str {
+    match () {
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () if kind.is_char_device() => "a character device",
+        () => "this kind of file",
+    }
+}
+
+impl Pager for File {
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn supply(&self, range: std::ops::Range<u64>, buffer: &mut [u8]) -> Result<usize, SupplyError> {
+        if !self.is_current() {
+            return Err(Self::stale());
+        }
+        // Through the page cache: any length and alignment works, and an error is the device's own.
+        let got = read_full(&self.buffered, buffer, range.start)?;
+        if !self.is_current() {
+            return Err(Self::stale());
+        }
+        Ok(got)
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source::File(self)
+    }
+}
+
+impl From<File> for Arc<dyn Pager> {
+    fn from(file: File) -> Self {
+        Arc::new(file)
+    }
+}

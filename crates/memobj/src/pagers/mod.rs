@@ -1,0 +1,73 @@
+//! Pagers: who has the bytes.
+//!
+//! [`File`] reads a local file, [`Bytes`] and [`Zero`] have them in memory, [`Faulty`] wraps any other and makes
+//! it fail on purpose. Your own needs [`length`](Pager::length) and [`supply`](Pager::supply).
+
+mod bytes;
+mod faulty;
+mod file;
+mod zero;
+
+use std::ops::Range;
+
+pub use bytes::Bytes;
+pub use faulty::{Faulty, Inject, Injection};
+pub use file::{CacheUse, File};
+pub use zero::Zero;
+
+use crate::error::SupplyError;
+
+/// Supplies an object's pages.
+///
+/// The engine calls a pager from its workers, never in a signal handler and never with one of its locks held, so
+/// that a pager may block, lock, allocate and use the network. It may be called at once from several threads for
+/// disjoint ranges, never for overlapping ones. It is not told of mappings.
+pub trait Pager: Send + Sync {
+    /// Bytes of the object, for the whole life of the pager.
+    fn length(&self) -> u64;
+
+    /// Fills `buffer`, which is as long as `range`, with the bytes of `range` and returns how many it filled.
+    ///
+    /// `range` is not empty, starts at a multiple of 4 KiB and ends at one or at the object's end. Anything but
+    /// the full length is taken as a failure, never as zeros; so is a panic. May block.
+    fn supply(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<usize, SupplyError>;
+
+    /// A shorter way to the bytes than `supply`, if the pager knows one.
+    ///
+    /// Unlike `supply` this may be called in a signal handler: it must not block, lock or allocate.
+    fn source(&self) -> Source<'_> {
+        Source::Call
+    }
+
+    /// The object is closed: end every `supply` that still runs, with an error. Called once; must not block.
+    fn detach(&self) {}
+}
+
+/// How the engine may come by the bytes.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Source<'a> {
+    /// Only by calling [`Pager::supply`].
+    Call,
+    /// They are the first bytes of this slice.
+    Memory(&'a [u8]),
+    /// They are all zero.
+    Zero,
+    /// They are in a local file, which the engine reads itself, many pages at once.
+    File(&'a File),
+}
+
+impl<P: Pager + ?Sized> Pager for Box<P> {
+    fn length(&self) -> u64 {
+        (**self).length()
+    }
+    fn supply(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<usize, SupplyError> {
+        (**self).supply(range, buffer)
+    }
+    fn source(&self) -> Source<'_> {
+        (**self).source()
+    }
+    fn detach(&self) {
+        (**self).detach();
+    }
+}

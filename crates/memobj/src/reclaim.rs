@@ -1,0 +1,121 @@
+//! The hand: which block is looked at next, and the wait for room under the budget.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use memobj_sys::area::Victims;
+use memobj_sys::pool::{Frame, Take};
+
+use crate::cache::CacheShared;
+
+const BLOCK_BITS: u32 = 44;
+const BLOCK_MASK: u64 = (1 << BLOCK_BITS) - 1;
+
+/// Sweeps in which the reclaim choice decides; after them everything goes that can.
+const SWEEPS_BY_CHOICE: u32 = 4;
+
+/// Rounds without any victim after which a waiter sleeps between rounds.
+const SPIN_ROUNDS: u32 = 16;
+
+impl CacheShared {
+    /// Reserves `bytes` for small frames, evicting until they fit. Safe in a signal handler: takes no lock.
+    ///
+    /// Always ends: pins never hold the whole budget, and every other owner of a frame lets go by itself.
+    pub(crate) fn reserve(&self, bytes: u64) {
+        let mut idle = 0;
+        while !self.budget.try_reserve(bytes) {
+            let trimmed = self.existing_pool().is_some_and(|pool| pool.trim());
+            if trimmed || self.reclaim_some() {
+                idle = 0;
+                continue;
+            }
+            idle += 1;
+            pause(idle);
+        }
+    }
+
+    /// A frame of 2 MiB, evicting until there is one. Not for signal handlers.
+    pub(crate) fn take_frame(&self, pool: &std::sync::Arc<memobj_sys::pool::FramePool>) -> Frame {
+        let mut idle = 0;
+        loop {
+            match pool.take() {
+                Take::Frame(frame) => return frame,
+                Take::OverBudget | Take::NoMemory(_) if self.reclaim_some() => idle = 0,
+                Take::OverBudget | Take::NoMemory(_) => {
+                    idle += 1;
+                    pause(idle);
+                }
+            }
+        }
+    }
+
+    /// A frame of 2 MiB if there is one without waiting for others.
+    pub(crate) fn try_take_frame(&self, pool: &std::sync::Arc<memobj_sys::pool::FramePool>) -> Option<Frame> {
+        for _ in 0..4 {
+            if let Take::Frame(frame) = pool.take() {
+                return Some(frame);
+            }
+            if !self.reclaim_some() {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Moves the hand until a block gives up a page; `false` when a whole sweep found none that may go.
+    pub(crate) fn reclaim_some(&self) -> bool {
+        let start = self.sweeps.load(Ordering::Relaxed);
+        loop {
+            let sweeps = self.sweeps.load(Ordering::Relaxed) - start;
+            if sweeps > SWEEPS_BY_CHOICE + 1 {
+                return false;
+            }
+            // Pins and pages in flight can hold so much that the choice spares all the rest.
+            let victims = if sweeps < SWEEPS_BY_CHOICE { Victims::Chosen } else { Victims::All };
+            let Some((slot, block)) = self.next_block() else { return false };
+            let now = self.clock.now();
+            let evicted = self.members.with(slot, |store| store.area.evict_block(block, now, victims));
+            if let Some(evicted) = evicted.filter(|evicted| evicted.pages > 0) {
+                self.counters.evicted_pages.add(evicted.pages);
+                return true;
+            }
+        }
+    }
+
+    /// Advances the hand to the next block with resident pages; each block goes to one caller.
+    fn next_block(&self) -> Option<(usize, u64)> {
+        let mut wraps = 0;
+        loop {
+            let hand = self.hand.load(Ordering::Relaxed);
+            let (slot, block) = ((hand >> BLOCK_BITS) as usize, hand & BLOCK_MASK);
+            let found = self.members.with(slot, |store| store.area.next_resident_block(block)).flatten();
+            let next = match found {
+                Some(found) => (slot as u64) << BLOCK_BITS | (found + 1),
+                None if slot + 1 < self.members.end() => (slot as u64 + 1) << BLOCK_BITS,
+                None => 0,
+            };
+            if self.hand.compare_exchange(hand, next, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+                continue;
+            }
+            if let Some(found) = found {
+                return Some((slot, found));
+            }
+            if next == 0 {
+                self.sweeps.fetch_add(1, Ordering::Relaxed);
+                wraps += 1;
+                if wraps > 1 {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// Every frame is being filled, evicted or pinned at this moment: lets the others go on.
+fn pause(idle: u32) {
+    if idle < SPIN_ROUNDS {
+        std::thread::yield_now();
+    } else {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}

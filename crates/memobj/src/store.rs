@@ -1,0 +1,263 @@
+//! The frame store of one mapped object: the meeting point of pager, area and cache.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use memobj_core::address::{PageIndex, PageRange};
+use memobj_core::page_word::State;
+use memobj_sys::area::{Area, FillClaim, Origin};
+use memobj_sys::region::{SMALL, ZeroedTable};
+use memobj_sys::slots::{AddressTable, SlotTable};
+
+use crate::cache::CacheShared;
+use crate::error::{ErrorKind, PageError, SupplyError};
+use crate::event::Event;
+use crate::object::ObjectCore;
+use crate::options::Advice;
+use crate::pagers::Source;
+use crate::streams::Streams;
+use crate::workers::Asked;
+
+/// All frame stores of the process, for the signal handler and the fault readers.
+pub(crate) static STORES: SlotTable<FrameStore> = SlotTable::new();
+/// From an address to a slot of [`STORES`].
+pub(crate) static ADDRESSES: AddressTable = AddressTable::new();
+
+/// Errors that one object keeps in detail; beyond, pages still fail but share a general message.
+const KEPT_ERRORS: usize = 4096;
+
+const ADVICE_NORMAL: u8 = 0;
+const ADVICE_RANDOM: u8 = 1;
+const ADVICE_SEQUENTIAL: u8 = 2;
+
+#[derive(Debug)]
+pub(crate) struct FrameStore {
+    pub(crate) this: Weak<FrameStore>,
+    pub(crate) cache: Arc<CacheShared>,
+    pub(crate) object: Arc<ObjectCore>,
+    pub(crate) area: Arc<Area>,
+    pub(crate) streams: Streams,
+    /// One byte for each 2 MiB: what the caller said of it.
+    advice: ZeroedTable<AtomicU8>,
+    errors: Mutex<ErrorTable>,
+    closed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct ErrorTable {
+    pages: BTreeMap<u64, PageError>,
+    last: Option<PageError>,
+}
+
+/// What became of a claim.
+pub(crate) enum Placed {
+    Yes,
+    /// The bytes could not be put in place; the claim is still there.
+    No(FillClaim),
+}
+
+impl FrameStore {
+    pub(crate) fn new(
+        cache: Arc<CacheShared>,
+        object: Arc<ObjectCore>,
+        area: Arc<Area>,
+    ) -> std::io::Result<Arc<Self>> {
+        let advice = ZeroedTable::new((area.length() >> 21) as usize + 1)?;
+        Ok(Arc::new_cyclic(|this| Self {
+            this: this.clone(),
+            cache,
+            object,
+            area,
+            streams: Streams::default(),
+            advice,
+            errors: Mutex::default(),
+            closed: AtomicBool::new(false),
+        }))
+    }
+
+    /// The last mapping is gone: nobody may wait any longer.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_large(&self) -> bool {
+        self.area.pool().is_some()
+    }
+
+    /// Puts a copy of `bytes` (the claim's, padded to 4 KiB) in place. Safe in a signal handler.
+    pub(crate) fn place_copy(&self, claim: FillClaim, bytes: &[u8], asked: Asked) -> Placed {
+        let pages = claim.pages().len();
+        let reserved = claim.frame_bytes();
+        self.cache.reserve(reserved);
+        // Counted first: whoever sees the page in place sees it counted.
+        self.count_supplied(pages);
+        match claim.place_copy(bytes, self.origin(asked)) {
+            Ok(()) => Placed::Yes,
+            Err((rest, _)) => {
+                self.cache.budget.release(rest.frame_bytes());
+                self.cache.counters.supplied_pages.take_back(rest.pages().len());
+                Placed::No(rest)
+            }
+        }
+    }
+
+    fn origin(&self, asked: Asked) -> Origin {
+        let now = self.cache.clock.now();
+        match asked {
+            Asked::Demand => Origin::Asked(now),
+            Asked::InAdvance => Origin::InAdvance(now),
+        }
+    }
+
+    fn count_supplied(&self, pages: u64) {
+        self.cache.counters.supplied_pages.add(pages);
+        self.cache.clock.supplied(pages << self.area.page_size().shift());
+    }
+
+    /// Moves `frame` in place.
+    pub(crate) fn place_frame(
+        &self,
+        claim: FillClaim,
+        frame: memobj_sys::pool::Frame,
+        asked: Asked,
+    ) -> Placed {
+        self.count_supplied(1);
+        match claim.place_frame(frame, self.origin(asked)) {
+            Ok(()) => Placed::Yes,
+            Err((claim, _)) => {
+                self.cache.counters.supplied_pages.take_back(1);
+                Placed::No(claim)
+            }
+        }
+    }
+
+    /// Fills a claim of small pages from a source that needs no waiting. Safe in a signal handler.
+    /// Gives the claim back when that is not possible.
+    pub(crate) fn fill_inline(&self, claim: FillClaim) -> Result<(), FillClaim> {
+        if self.is_large() {
+            return Err(claim);
+        }
+        let range = claim.bytes();
+        let whole = range.len() % SMALL as u64 == 0;
+        let placed = match self.object.pager.source() {
+            Source::Zero if claim.pages().len() == 1 => self.place_copy(claim, &ZERO_PAGE.0, Asked::Demand),
+            Source::Memory(bytes) if whole => {
+                self.place_copy(claim, &bytes[range.start as usize..range.end as usize], Asked::Demand)
+            }
+            Source::Memory(bytes) if claim.pages().len() == 1 => {
+                let mut page = AlignedPage([0; SMALL]);
+                page.0[..range.len() as usize]
+                    .copy_from_slice(&bytes[range.start as usize..range.end as usize]);
+                self.place_copy(claim, &page.0, Asked::Demand)
+            }
+            _ => return Err(claim),
+        };
+        match placed {
+            Placed::Yes => {
+                self.cache.counters.read_bytes.add(range.len());
+                Ok(())
+            }
+            Placed::No(claim) => Err(claim),
+        }
+    }
+
+    /// Records why the claim's pages fail, makes them trap, and tells whoever listens.
+    pub(crate) fn fail(&self, claim: FillClaim, error: &SupplyError, tries: u32) {
+        let shift = self.area.page_size().shift();
+        let report = self.error(claim.bytes().start..claim.bytes().end, error, tries);
+        {
+            let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+            for page in claim.pages().iter().take(KEPT_ERRORS) {
+                if errors.pages.len() < KEPT_ERRORS {
+                    let end = ((page.0 + 1) << shift).min(self.area.length());
+                    let single = PageError { range: page.0 << shift..end, ..report.clone() };
+                    errors.pages.insert(page.0, single);
+                }
+            }
+            errors.last = Some(report.clone());
+        }
+        self.cache.counters.failed_pages.add(claim.pages().len());
+        claim.fail();
+        self.cache.tell(Event::PageFailed(report));
+    }
+
+    pub(crate) fn error(&self, range: std::ops::Range<u64>, error: &SupplyError, tries: u32) -> PageError {
+        PageError {
+            object: Arc::clone(&self.object.name),
+            range,
+            kind: error.kind,
+            tries,
+            source: error.source.clone(),
+        }
+    }
+
+    /// Why `page`, which was seen Failed, failed.
+    pub(crate) fn error_of(&self, page: PageIndex) -> PageError {
+        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = errors.pages.get(&page.0) {
+            return error.clone();
+        }
+        let start = page.0 << self.area.page_size().shift();
+        let end = (start + self.area.page_size().bytes()).min(self.area.length());
+        self.error(start..end, &SupplyError::new(ErrorKind::Io), 1)
+    }
+
+    pub(crate) fn errors_in(&self, pages: PageRange) -> Vec<PageError> {
+        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        errors.pages.range(pages.start..pages.end).map(|(_, error)| error.clone()).collect()
+    }
+
+    pub(crate) fn last_error(&self) -> Option<PageError> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).last.clone()
+    }
+
+    /// Lets the failed pages among `pages` be asked for again; returns how many there were.
+    pub(crate) fn retry(&self, pages: PageRange) -> u64 {
+        let mut cleared = 0;
+        for page in pages.iter() {
+            if self.area.word(page).state() != State::Failed {
+                continue;
+            }
+            self.errors.lock().unwrap_or_else(PoisonError::into_inner).pages.remove(&page.0);
+            cleared += u64::from(self.area.retry(page));
+        }
+        cleared
+    }
+
+    pub(crate) fn advise(&self, pages: PageRange, advice: Advice) {
+        let code = match advice {
+            Advice::Random => ADVICE_RANDOM,
+            Advice::Sequential => ADVICE_SEQUENTIAL,
+            Advice::Normal | Advice::WillNeed | Advice::DontNeed => ADVICE_NORMAL,
+        };
+        let shift = self.area.page_size().shift();
+        if pages.is_empty() {
+            return;
+        }
+        for block in (pages.start << shift) >> 21..=((pages.end << shift) - 1) >> 21 {
+            if let Some(entry) = self.advice.get(block as usize) {
+                entry.store(code, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Notes a miss and says whether to read ahead of it. Safe in a signal handler.
+    pub(crate) fn is_sequential(&self, pages: PageRange) -> bool {
+        let block = (pages.start << self.area.page_size().shift()) >> 21;
+        match self.advice.get(block as usize).map(|entry| entry.load(Ordering::Relaxed)) {
+            Some(ADVICE_RANDOM) => false,
+            Some(ADVICE_SEQUENTIAL) => true,
+            _ => self.streams.note(pages),
+        }
+    }
+}
+
+#[repr(align(4096))]
+pub(crate) struct AlignedPage(pub(crate) [u8; SMALL]);
+
+pub(crate) static ZERO_PAGE: AlignedPage = AlignedPage([0; SMALL]);

@@ -1,0 +1,196 @@
+//! One pager call, its retries and its end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use memobj_core::address::{ByteRange, PageIndex};
+use memobj_sys::area::FillClaim;
+use memobj_sys::region::{Chunk, ChunkPool, SMALL};
+use memobj_sys::ring::Target;
+
+use super::Asked;
+use crate::error::{ErrorKind, SupplyError};
+use crate::event::Event;
+use crate::options::FailurePolicy;
+use crate::store::FrameStore;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Job {
+    store: Arc<FrameStore>,
+    /// Whoever takes it decides the pages.
+    claim: Mutex<Option<FillClaim>>,
+    bytes: ByteRange,
+    asked: Asked,
+    /// Calls made before this one.
+    tries: u32,
+    first_try: Instant,
+}
+
+/// What is to be done after a job.
+pub(super) enum Next {
+    Done,
+    Later(Instant, Arc<Job>),
+    Now(Vec<Arc<Job>>),
+}
+
+/// Memory that one worker uses for call after call.
+#[derive(Default)]
+pub(super) struct Buffer(Option<Chunk>);
+
+impl Buffer {
+    fn of(&mut self, len: usize) -> std::io::Result<&mut Chunk> {
+        if self.0.as_ref().is_none_or(|chunk| chunk.len() < len) {
+            self.0 = None;
+            let pool = ChunkPool::new(1, len.next_multiple_of(SMALL))?;
+            self.0 = pool.take();
+        }
+        self.0.as_mut().ok_or_else(|| std::io::ErrorKind::OutOfMemory.into())
+    }
+}
+
+impl Job {
+    pub(super) fn new(store: Arc<FrameStore>, claim: FillClaim, asked: Asked) -> Self {
+        let bytes = claim.bytes();
+        Self { store, claim: Mutex::new(Some(claim)), bytes, asked, tries: 0, first_try: Instant::now() }
+    }
+
+    pub(super) fn store(&self) -> &FrameStore {
+        &self.store
+    }
+
+    /// When the wait for a call that starts now ends.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let options = &self.store.object.options;
+        if options.policy == FailurePolicy::WaitForEver {
+            return None;
+        }
+        let now = Instant::now();
+        let call = options.supply_timeout.and_then(|timeout| now.checked_add(timeout));
+        let policy = match options.policy {
+            FailurePolicy::RetryFor(limit) => self.first_try.checked_add(limit),
+            _ => None,
+        };
+        call.into_iter().chain(policy).min()
+    }
+
+    fn take_claim(&self) -> Option<FillClaim> {
+        self.claim.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Calls the pager and decides the pages, unless the supervisor has done so meanwhile.
+    pub(super) fn run(&self, buffer: &mut Buffer) -> Next {
+        if self.store.is_closed() {
+            drop(self.take_claim());
+            return Next::Done;
+        }
+        let answer = match self.store.area.pool() {
+            Some(pool) => {
+                let mut target = Target::Frame(self.store.cache.take_frame(pool));
+                self.call(target.as_mut_slice())
+                    .and_then(|()| self.place(|claim| self.store.place_target(claim, target, self.asked)))
+            }
+            None => self.call_into(buffer),
+        };
+        match answer {
+            Ok(()) => Next::Done,
+            Err(error) => self.take_claim().map_or(Next::Done, |claim| self.settle(claim, error)),
+        }
+    }
+
+    fn call_into(&self, buffer: &mut Buffer) -> Result<(), SupplyError> {
+        let len = (self.bytes.len() as usize).next_multiple_of(SMALL);
+        let chunk = buffer.of(len)?;
+        self.call(chunk)?;
+        chunk[self.bytes.len() as usize..len].fill(0);
+        self.place(|claim| match self.store.place_copy(claim, &chunk[..len], self.asked) {
+            crate::store::Placed::Yes => {
+                self.store.cache.counters.read_bytes.add(self.bytes.len());
+                Ok(())
+            }
+            crate::store::Placed::No(claim) => Err(claim),
+        })
+    }
+
+    fn place(&self, put: impl FnOnce(FillClaim) -> Result<(), FillClaim>) -> Result<(), SupplyError> {
+        let Some(claim) = self.take_claim() else { return Ok(()) };
+        put(claim).map_err(|claim| {
+            *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim);
+            SupplyError::new(ErrorKind::NoSpace)
+        })
+    }
+
+    /// One call: anything but the full range is an error.
+    fn call(&self, buffer: &mut [u8]) -> Result<(), SupplyError> {
+        let len = self.bytes.len() as usize;
+        let pager = &self.store.object.pager;
+        let range = self.bytes.start..self.bytes.end;
+        let answer = catch_unwind(AssertUnwindSafe(|| pager.supply(range, &mut buffer[..len])));
+        match answer {
+            Ok(Ok(count)) if count == len => Ok(()),
+            Ok(Ok(count)) if count < len => Err(SupplyError::new(ErrorKind::Truncated)),
+            Ok(Ok(_)) | Err(_) => Err(SupplyError::new(ErrorKind::Integrity)),
+            Ok(Err(error)) => Err(error),
+        }
+    }
+
+    /// The supervisor's verdict on a call that took too long.
+    pub(super) fn overran(&self) -> Next {
+        let Some(claim) = self.take_claim() else { return Next::Done };
+        self.settle(claim, SupplyError::new(ErrorKind::Timeout))
+    }
+
+    /// Retries, fails or forgets.
+    fn settle(&self, mut claim: FillClaim, error: SupplyError) -> Next {
+        if self.store.is_closed() {
+            return Next::Done;
+        }
+        if claim.pages().len() > 1 {
+            return Next::Now(self.one_by_one(&mut claim));
+        }
+        let tries = self.tries + 1;
+        if let Some(at) = self.retry_at(&error) {
+            let range = self.bytes.start..self.bytes.end;
+            self.store.cache.counters.retries.add(1);
+            self.store.cache.tell(Event::Retrying(self.store.error(range, &error, tries)));
+            return Next::Later(at, Arc::new(self.again(claim, tries)));
+        }
+        if self.asked == Asked::Demand {
+            self.store.fail(claim, &error, tries);
+        }
+        Next::Done
+    }
+
+    /// The claim's pages as jobs of their own, so that each page gets the answer that is its own.
+    fn one_by_one(&self, claim: &mut FillClaim) -> Vec<Arc<Job>> {
+        let pages = claim.pages();
+        let mut jobs = Vec::new();
+        for page in pages.iter().rev() {
+            let single = claim.split_off(PageIndex(page.0));
+            jobs.push(Arc::new(Job::new(Arc::clone(&self.store), single, self.asked)));
+        }
+        jobs.reverse();
+        jobs
+    }
+
+    fn again(&self, claim: FillClaim, tries: u32) -> Job {
+        let first_try = self.first_try;
+        Job { tries, first_try, ..Job::new(Arc::clone(&self.store), claim, self.asked) }
+    }
+
+    fn retry_at(&self, error: &SupplyError) -> Option<Instant> {
+        if !error.kind.may_retry() || self.asked == Asked::InAdvance {
+            return None;
+        }
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.tries.min(10)).min(LONGEST_PAUSE);
+        let at = Instant::now() + pause;
+        match self.store.object.options.policy {
+            FailurePolicy::FailAtOnce => None,
+            FailurePolicy::RetryFor(limit) => (at < self.first_try.checked_add(limit)?).then_some(at),
+            FailurePolicy::WaitForEver => Some(at),
+        }
+    }
+}

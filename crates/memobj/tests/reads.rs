@@ -1,0 +1,133 @@
+//! The same bytes, however they are reached.
+
+mod common;
+
+use common::{Sample, all_ways, cache, sample_byte};
+use memobj::{Advice, Delivery, FrameSize, MapOptions, ObjectOptions, Store, pagers};
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn every_way_of_access_reads_the_file_under_a_small_budget() {
+    let sample = Sample::new(10 * MIB + 1234);
+    for (label, object_options, map_options) in all_ways() {
+        let large = object_options.frames == FrameSize::Large;
+        let budget = if large { 32 * MIB } else { MIB };
+        let cache = cache(budget);
+        let object = cache.open_file(sample.path(), object_options).unwrap();
+        let mapping = object.map(0..object.len(), map_options).unwrap();
+        for step in [4096u64 + 17, 300_000] {
+            let mut buffer = vec![0u8; step as usize];
+            let mut at = 0;
+            while at < object.len() {
+                let part = at..(at + step).min(object.len());
+                let buffer = &mut buffer[..(part.end - part.start) as usize];
+                mapping.touch_at(at, buffer).unwrap();
+                sample.check(part.clone(), buffer, &format!("touch {label}"));
+                buffer.fill(0xee);
+                mapping.read_at(at, buffer).unwrap();
+                sample.check(part.clone(), buffer, &format!("copy {label}"));
+                let pinned = mapping.pin(part.clone()).unwrap();
+                sample.check(part.clone(), &pinned, &format!("pin {label}"));
+                at = part.end;
+            }
+        }
+        let metrics = cache.metrics();
+        assert!(metrics.peak_frame_bytes <= budget, "{label}: {metrics:?}");
+        assert!(metrics.supplied_pages > 0 && metrics.faults > 0, "{label}: {metrics:?}");
+        assert_eq!(metrics.pinned_bytes, 0);
+        drop((mapping, object));
+        assert_eq!(large as u64 * cache.metrics().frame_bytes % (2 * MIB), 0);
+        if !large {
+            assert_eq!(cache.metrics().frame_bytes, 0, "{label}");
+        }
+    }
+}
+
+#[test]
+fn mappings_of_parts_start_at_their_offset() {
+    let sample = Sample::new(MIB);
+    let cache = cache(MIB);
+    let object = cache.open_file(sample.path(), ObjectOptions::default()).unwrap();
+    // UMap ignores the offset of a mapping; here each sees its own part.
+    for start in [0u64, 1, 4095, 4096, 70_000] {
+        let mapping = object.map(start..start + 10_000, MapOptions::default()).unwrap();
+        let pinned = mapping.pin(5..9_000).unwrap();
+        sample.check(start + 5..start + 9_000, &pinned, "pin of a part");
+        let mut copied = vec![0; 3];
+        mapping.read_at(9_997, &mut copied).unwrap();
+        sample.check(start + 9_997..start + 10_000, &copied, "copy of a part");
+        assert!(mapping.pin(9_999..10_001).is_err());
+        assert!(mapping.read_at(u64::MAX, &mut copied).is_err());
+    }
+}
+
+#[test]
+fn two_mappings_of_one_object_share_frames() {
+    let sample = Sample::new(MIB);
+    for store in [Store::Local, Store::Shared] {
+        let cache = cache(4 * MIB);
+        let options = ObjectOptions { store, frames: FrameSize::Small, ..Default::default() };
+        let object = cache.open_file(sample.path(), options).unwrap();
+        let first = object.map(0..MIB, MapOptions { delivery: Delivery::InThread }).unwrap();
+        first.populate(0..MIB).unwrap();
+        let supplied = cache.metrics().supplied_pages;
+        assert_eq!(supplied, 256);
+        let delivery = if store == Store::Shared { Delivery::ReaderThread } else { Delivery::InThread };
+        let second = object.map(4096..MIB, MapOptions { delivery }).unwrap();
+        let mut buffer = vec![0; (MIB - 4096) as usize];
+        second.touch_at(0, &mut buffer).unwrap();
+        sample.check(4096..MIB, &buffer, "second mapping");
+        assert_eq!(cache.metrics().supplied_pages, supplied, "{store:?}: pages were supplied twice");
+        let other = object.map(0..MIB, MapOptions { delivery: Delivery::ReaderThread });
+        assert_eq!(other.is_err(), store == Store::Local);
+    }
+}
+
+#[test]
+fn prefetched_and_advised_ranges_arrive() {
+    let sample = Sample::new(8 * MIB);
+    for frames in [FrameSize::Small, FrameSize::Large] {
+        let cache = cache(32 * MIB);
+        let options = ObjectOptions { frames, ..Default::default() };
+        let object = cache.open_file(sample.path(), options).unwrap();
+        let mapping = object.map(0..8 * MIB, MapOptions::default()).unwrap();
+        let ranges: Vec<_> = (0..64).map(|index| index * 131_072..index * 131_072 + 4096).collect();
+        mapping.prefetch(&ranges).unwrap();
+        // A pin waits for what the prefetch has begun, and nothing is read twice.
+        let pins = mapping.pin_ranges(&ranges).unwrap();
+        for (range, pinned) in ranges.iter().zip(&pins) {
+            sample.check(range.clone(), pinned, "prefetched");
+        }
+        let expected = if frames == FrameSize::Small { 64 } else { 4 };
+        assert_eq!(cache.metrics().supplied_pages, expected, "{frames:?}");
+        drop(pins);
+        mapping.advise(0..8 * MIB, Advice::DontNeed).unwrap();
+        assert_eq!(cache.metrics().evicted_pages, expected);
+        mapping.advise(0..8 * MIB, Advice::Sequential).unwrap();
+        let mut buffer = vec![0; 8 << 20];
+        mapping.touch_at(0, &mut buffer).unwrap();
+        sample.check(0..8 * MIB, &buffer, "sequential");
+        assert!(cache.metrics().read_ahead_pages > 0, "{frames:?}: {:?}", cache.metrics());
+    }
+}
+
+#[test]
+fn memory_and_zero_objects_read_right_in_both_frame_sizes() {
+    let bytes: Vec<u8> = (0..3 * MIB + 77).map(sample_byte).collect();
+    for (label, object_options, map_options) in all_ways() {
+        let cache = cache(32 * MIB);
+        let object =
+            cache.object("bytes", pagers::Bytes::new(bytes.clone()), object_options.clone()).unwrap();
+        let mapping = object.map(0..object.len(), map_options).unwrap();
+        let mut buffer = vec![0; bytes.len()];
+        mapping.touch_at(0, &mut buffer).unwrap();
+        assert!(buffer == bytes, "touch {label}");
+        assert!(*mapping.pin(0..object.len()).unwrap() == bytes[..], "pin {label}");
+        let zeros = cache.object("zeros", pagers::Zero::new(5 * MIB + 1), object_options).unwrap();
+        let mapping = zeros.map(0..zeros.len(), map_options).unwrap();
+        let mut buffer = vec![1; zeros.len() as usize];
+        mapping.touch_at(0, &mut buffer).unwrap();
+        assert!(buffer.iter().all(|byte| *byte == 0), "{label}");
+    }
+}

@@ -1,0 +1,325 @@
+//! One object's pages in this process: addresses, frames and page words.
+//!
+//! ```text
+//!   views     address range(s) of the whole object, each registered with one userfaultfd
+//!   words     one PageWord for each page: who may do what
+//!   frames    local:  private memory of the one view (4 KiB copied in, or 2 MiB moved in and out)
+//!             shared: a frame file that all views map
+//! ```
+//!
+//! The three rules that make `&[u8]` over this memory sound, each kept by the page word:
+//! only the owner of a [`FillClaim`] puts bytes in place, and only into an absent page; only [`Area::evict_block`]
+//! takes frames away, and only from pages without pins; [`PinnedBytes`] exist only while every page is pinned.
+
+mod claim;
+mod evict;
+mod pin;
+mod residency;
+
+use std::io;
+use std::sync::Arc;
+
+use memobj_core::address::{PageIndex, PageRange, PageSize};
+use memobj_core::budget::Budget;
+use memobj_core::page_word::{Advanced, PageWord, State, Transition, Word};
+
+pub use claim::{FillClaim, Origin, Placement};
+pub use evict::{Evicted, Victims};
+pub use pin::{PinError, PinSet, PinnedBytes};
+
+use crate::frame_file::FrameFile;
+use crate::futex;
+use crate::pool::FramePool;
+use crate::region::{LARGE, Purpose, Region, SMALL, ZeroedTable};
+use crate::signal;
+use crate::uffd::{Announce, Userfaultfd};
+use residency::Residency;
+
+/// Where the frames of an object live.
+#[derive(Clone, Debug)]
+pub enum Frames {
+    /// Private memory of this process; 4 KiB.
+    LocalSmall,
+    /// Private memory of this process; 2 MiB, recycled through the pool.
+    LocalLarge(Arc<FramePool>),
+    /// A frame file; 4 KiB. Can have one view for each way of announcing faults.
+    SharedSmall,
+}
+
+/// What [`Area::new`] needs.
+#[derive(Debug)]
+pub struct AreaOptions {
+    /// A name for the frame file, seen in /proc/PID/maps.
+    pub name: String,
+    /// Bytes of the object.
+    pub length: u64,
+    /// Where frames live.
+    pub frames: Frames,
+    /// One userfaultfd for each view; exactly one for local frames.
+    pub views: Vec<Arc<Userfaultfd>>,
+    /// Bounds the frames.
+    pub budget: Arc<Budget>,
+    /// Bounds the frames that pins hold at once.
+    pub pin_budget: Arc<Budget>,
+}
+
+#[derive(Debug)]
+struct View {
+    region: Region,
+    uffd: Arc<Userfaultfd>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Area {
+    views: Vec<View>,
+    words: ZeroedTable<PageWord>,
+    residency: Residency,
+    length: u64,
+    page_size: PageSize,
+    frame_file: Option<FrameFile>,
+    pool: Option<Arc<FramePool>>,
+    budget: Arc<Budget>,
+    pin_budget: Arc<Budget>,
+}
+
+impl Area {
+    /// Reserves addresses for the whole object and registers them; no page is resident.
+    pub fn new(options: AreaOptions) -> io::Result<Arc<Self>> {
+        let (page_size, purpose) = match options.frames {
+            Frames::LocalLarge(_) => (PageSize::LARGE, Purpose::Large),
+            Frames::LocalSmall | Frames::SharedSmall => (PageSize::SMALL, Purpose::Small),
+        };
+        let shared = matches!(options.frames, Frames::SharedSmall);
+        if options.views.is_empty() || (!shared && options.views.len() > 1) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "local frames have exactly one view"));
+        }
+        let pages =
+            usize::try_from(page_size.pages_for(options.length)).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let bytes = usize::try_from(options.length.max(1)).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let frame_file = match shared {
+            true => Some(FrameFile::new(&options.name, bytes.next_multiple_of(SMALL) as u64)?),
+            false => None,
+        };
+        let words = ZeroedTable::new(pages)?;
+        let mut views = Vec::new();
+        for uffd in options.views {
+            let region = Region::new(bytes, purpose)?;
+            if let Some(file) = &frame_file {
+                // SAFETY: the region is new; nobody holds references into it.
+                unsafe { region.map_file(file)? };
+            }
+            uffd.register(region.start(), region.len())?;
+            views.push(View { region, uffd });
+        }
+        Ok(Arc::new(Self {
+            views,
+            words,
+            residency: Residency::new(pages.div_ceil(block_pages(page_size)))?,
+            length: options.length,
+            page_size,
+            frame_file,
+            pool: match options.frames {
+                Frames::LocalLarge(pool) => Some(pool),
+                _ => None,
+            },
+            budget: options.budget,
+            pin_budget: options.pin_budget,
+        }))
+    }
+
+    /// Bytes of the object.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The size of its pages.
+    pub fn page_size(&self) -> PageSize {
+        self.page_size
+    }
+
+    /// How many pages it has.
+    pub fn pages(&self) -> u64 {
+        self.words.len() as u64
+    }
+
+    /// The 2 MiB pool that its frames come from, if they are large.
+    pub fn pool(&self) -> Option<&Arc<FramePool>> {
+        self.pool.as_ref()
+    }
+
+    /// The word of `page`, which must be one of the object's.
+    pub fn word(&self, page: PageIndex) -> Word {
+        self.words[page.0 as usize].load()
+    }
+
+    /// Address and length of each view, with the way its faults are announced.
+    pub fn views(&self) -> impl Iterator<Item = (usize, usize, Announce)> + '_ {
+        self.views.iter().map(|view| (view.region.start(), view.region.len(), view.uffd.announce()))
+    }
+
+    /// The offset that `address` has in the view that it lies in.
+    pub fn offset_of(&self, address: usize) -> Option<u64> {
+        let inside =
+            |view: &View| address.checked_sub(view.region.start()).filter(|at| *at < view.region.len());
+        self.views.iter().find_map(inside).map(|offset| offset as u64)
+    }
+
+    /// The address of byte `offset` (at most the length) in the view whose faults are announced by `announce`.
+    pub fn address(&self, announce: Announce, offset: u64) -> Option<*const u8> {
+        assert!(offset <= self.length, "offset {offset} in an object of {} bytes", self.length);
+        let view = self.views.iter().find(|view| view.uffd.announce() == announce)?;
+        Some(view.region.pointer(offset as usize).cast_const())
+    }
+
+    /// Bytes of `page` that belong to the object, as a length from its start, rounded up to 4 KiB.
+    fn mapped_bytes(&self, page: PageIndex) -> usize {
+        let start = page.0 << self.page_size.shift();
+        let end = (start + self.page_size.bytes()).min(self.length);
+        ((end - start) as usize).next_multiple_of(SMALL)
+    }
+
+    fn offset_in_view(&self, page: u64) -> usize {
+        (page << self.page_size.shift()) as usize
+    }
+
+    fn advance(&self, page: PageIndex, transition: Transition) -> Result<Advanced, Word> {
+        let word = &self.words[page.0 as usize];
+        let advanced = word.advance(transition)?;
+        if advanced.must_wake() {
+            futex::wake_all(word.as_atomic());
+        }
+        Ok(advanced)
+    }
+
+    /// Wakes those who sleep in the kernel on a fault in `pages`.
+    pub fn wake(&self, pages: PageRange) {
+        for view in &self.views {
+            if view.uffd.announce() == Announce::Queued {
+                let start = self.offset_in_view(pages.start);
+                let end = self.offset_in_view(pages.end).min(view.region.len());
+                view.uffd.wake(view.region.start() + start, end - start);
+            }
+        }
+    }
+
+    /// Sleeps while somebody else owns `page`, at most `timeout`; returns the word then.
+    /// Safe to call from a signal handler.
+    pub fn wait(&self, page: PageIndex, timeout: Option<std::time::Duration>) -> Word {
+        let word = &self.words[page.0 as usize];
+        if let Some(seen) = word.announce_waiter() {
+            futex::wait(word.as_atomic(), seen.0, timeout);
+        }
+        word.load()
+    }
+
+    /// Makes a Failed page Absent, without its poison. Says whether it was Failed.
+    pub fn retry(&self, page: PageIndex) -> bool {
+        if self.advance(page, Transition::Retry).is_err() {
+            return false;
+        }
+        let (start, len) = (self.offset_in_view(page.0), self.mapped_bytes(page));
+        for view in &self.views {
+            // SAFETY: the page is ours (Evicting), has no frame, and nobody can hold references to a failed page.
+            let _ = unsafe { view.region.zap(start, len) };
+        }
+        let _ = self.advance(page, Transition::Release);
+        true
+    }
+
+    /// Copies `[offset, offset + buffer.len())` by plain loads that fault like anybody's. A trap ends the copy:
+    /// the error is the offset of the page that trapped.
+    pub fn copy_by_touch(&self, announce: Announce, offset: u64, buffer: &mut [u8]) -> Result<(), u64> {
+        assert!(offset.checked_add(buffer.len() as u64).is_some_and(|end| end <= self.length));
+        let source = self.address(announce, offset).ok_or(offset)?;
+        // SAFETY: the range lies in a view of this area, which is mapped as long as `self`.
+        let copied = unsafe { signal::copy_trapping(buffer, source) };
+        if copied == buffer.len() { Ok(()) } else { Err(offset + copied as u64) }
+    }
+
+    /// One load of eight bytes at `offset`, little endian. Traps if the page has failed.
+    pub fn load_u64(&self, announce: Announce, offset: u64) -> u64 {
+        assert!(offset.checked_add(8).is_some_and(|end| end <= self.length), "load at {offset} past the end");
+        let source = self.address(announce, offset).expect("the view exists for the mapping that asks");
+        // SAFETY: eight bytes inside a mapped view; the load is volatile because the page may come and go.
+        u64::from_le(unsafe { source.cast::<u64>().read_unaligned_volatile() })
+    }
+
+    /// Whether the 4 KiB around `address` are mapped to a frame, as the kernel sees it. Costs system calls.
+    /// Where the kernel cannot tell, they are.
+    pub fn is_present_at(&self, address: usize) -> bool {
+        crate::pagemap::present_pages(address & !(SMALL - 1), SMALL).map_or(true, |count| count > 0)
+    }
+
+    fn all_unowned(&self) -> bool {
+        // Only blocks that hold something are looked at, so that a sparse giant costs nothing.
+        let mut from = 0;
+        while let Some(block) = self.residency.next(from) {
+            for page in self.block_range(block).iter() {
+                let word = self.word(page);
+                if word.pins() > 0 || matches!(word.state(), State::Filling | State::Evicting) {
+                    return false;
+                }
+            }
+            from = block + 1;
+        }
+        true
+    }
+
+    fn block_range(&self, block: u64) -> PageRange {
+        let pages = block_pages(self.page_size) as u64;
+        PageRange { start: block * pages, end: ((block + 1) * pages).min(self.pages()) }
+    }
+
+    fn block_of(&self, page: u64) -> u64 {
+        page / block_pages(self.page_size) as u64
+    }
+
+    /// Frames in use by resident pages.
+    pub fn resident_pages(&self) -> u64 {
+        self.residency.total()
+    }
+
+    /// The first block from `from` on that has a resident page.
+    pub fn next_resident_block(&self, from: u64) -> Option<u64> {
+        self.residency.next(from)
+    }
+}
+
+/// Pages in one block of the reclaim hand: 2 MiB worth.
+const fn block_pages(page_size: PageSize) -> usize {
+    LARGE >> page_size.shift()
+}
+
+trait VolatileUnaligned<T> {
+    unsafe fn read_unaligned_volatile(self) -> T;
+}
+
+impl VolatileUnaligned<u64> for *const u64 {
+    /// # Safety
+    ///
+    /// As `ptr::read_volatile`, without alignment.
+    unsafe fn read_unaligned_volatile(self) -> u64 {
+        if self.is_aligned() {
+            // SAFETY: the caller's contract, and it is aligned.
+            return unsafe { self.read_volatile() };
+        }
+        let bytes = self.cast::<u8>();
+        // SAFETY: the caller's contract, byte by byte.
+        u64::from_ne_bytes(std::array::from_fn(|index| unsafe { bytes.add(index).read_volatile() }))
+    }
+}
+
+impl Drop for Area {
+    fn drop(&mut self) {
+        let resident = self.resident_pages();
+        debug_assert!(!self.words.is_empty() || resident == 0);
+        debug_assert!(self.all_unowned(), "an area is dropped while a page is owned or pinned");
+        self.views.clear();
+        self.frame_file = None;
+        match &self.pool {
+            Some(pool) => pool.forget(resident),
+            None => self.budget.release(resident * SMALL as u64),
+        }
+    }
+}

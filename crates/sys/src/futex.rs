@@ -1,0 +1,22 @@
+//! Sleeping until a page word changes.
+
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use rustix::thread::futex::{self, Flags, Timespec};
+
+/// Sleeps while `word` holds `expected`, at most `timeout`. Returns early for any reason; callers look again.
+/// Safe to call from a signal handler.
+pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
+    let limit = timeout.map(|time| Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    });
+    // Every failure (changed already, interrupted, timed out) means: look again.
+    let _ = futex::wait(word, Flags::PRIVATE, expected, limit.as_ref());
+}
+
+/// Wakes all sleepers on `word`.
+pub fn wake_all(word: &AtomicU32) {
+    let _ = futex::wake(word, Flags::PRIVATE, i32::MAX as u32);
+}

@@ -1,0 +1,71 @@
+//! Which pages of a range are present, without touching them: PAGEMAP_SCAN of /proc/self/pagemap.
+//!
+//! Source: Documentation/admin-guide/mm/pagemap.rst (Linux 6.7).
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+#[repr(C)]
+#[derive(Default)]
+struct ScanArgument {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+#[repr(C)]
+#[derive(Default, Clone, Copy)]
+struct FoundRange {
+    start: u64,
+    end: u64,
+    categories: u64,
+}
+
+const PAGE_IS_PRESENT: u64 = 1 << 3;
+const PAGEMAP_SCAN: std::ffi::c_ulong = (3 << 30)
+    | ((size_of::<ScanArgument>() as std::ffi::c_ulong) << 16)
+    | ((b'f' as std::ffi::c_ulong) << 8)
+    | 16;
+
+/// Counts the 4 KiB pages of `[start, start + len)` that are mapped to a frame now.
+pub fn present_pages(start: usize, len: usize) -> io::Result<u64> {
+    let file = File::open("/proc/self/pagemap")?;
+    let mut found = [FoundRange::default(); 128];
+    let mut next = start as u64;
+    let end = (start + len) as u64;
+    let mut pages = 0;
+    while next < end {
+        let mut argument = ScanArgument {
+            size: size_of::<ScanArgument>() as u64,
+            start: next,
+            end,
+            vec: found.as_mut_ptr() as u64,
+            vec_len: found.len() as u64,
+            category_mask: PAGE_IS_PRESENT,
+            return_mask: PAGE_IS_PRESENT,
+            ..Default::default()
+        };
+        // SAFETY: the kernel writes at most vec_len ranges into `found`, which lives across the call, and the
+        // argument structure itself.
+        let count = unsafe { libc::ioctl(file.as_raw_fd(), PAGEMAP_SCAN, &mut argument) };
+        if count < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        pages += found[..count as usize].iter().map(|range| (range.end - range.start) / 4096).sum::<u64>();
+        if argument.walk_end <= next {
+            break;
+        }
+        next = argument.walk_end;
+    }
+    Ok(pages)
+}

@@ -1,0 +1,322 @@
+//! Owned mappings: address ranges, zeroed tables, and chunks of memory for I/O.
+
+use std::io;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use memobj_core::page_word::PageWord;
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap};
+
+/// Bytes of a 2 MiB frame.
+pub const LARGE: usize = 2 << 20;
+/// Bytes of the base page.
+pub const SMALL: usize = 4096;
+
+/// What a new region is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Address space only; nothing may be accessed.
+    Reserve,
+    /// Readable, filled through userfaultfd; 4 KiB frames.
+    Small,
+    /// Filled by moving 2 MiB frames in, for which the kernel demands a writable mapping.
+    Large,
+    /// Ordinary zeroed memory of the engine.
+    Data,
+}
+
+/// An anonymous mapping, unmapped on drop. Children of fork do not inherit it unless it is [`Purpose::Data`].
+#[derive(Debug)]
+pub struct Region {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a Region is an address range; what may be done with its bytes is up to the types built on it.
+unsafe impl Send for Region {}
+// SAFETY: as above; no method gives access to bytes.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// Maps `len` bytes (rounded up to 4 KiB), aligned to 2 MiB when `purpose` is an object's pages.
+    pub fn new(len: usize, purpose: Purpose) -> io::Result<Self> {
+        let len =
+            len.checked_next_multiple_of(SMALL).filter(|&len| len > 0).ok_or(io::ErrorKind::OutOfMemory)?;
+        let align = if purpose == Purpose::Data && len < LARGE { SMALL } else { LARGE };
+        let padded = len.checked_add(align - SMALL).ok_or(io::ErrorKind::OutOfMemory)?;
+        let protection = if purpose == Purpose::Data { rw() } else { ProtFlags::empty() };
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: without MAP_FIXED the kernel chooses unused addresses; nothing of ours is replaced.
+        let raw = unsafe { mmap_anonymous(std::ptr::null_mut(), padded, protection, flags) }?;
+        let region = Self::trimmed(raw.cast(), padded, len, align)?;
+        region.prepare(purpose)?;
+        Ok(region)
+    }
+
+    fn trimmed(raw: *mut u8, padded: usize, len: usize, align: usize) -> io::Result<Self> {
+        let start = (raw as usize).next_multiple_of(align);
+        let head = start - raw as usize;
+        let tail = padded - head - len;
+        // SAFETY: head and tail are parts of the mapping made just now that nobody uses.
+        unsafe {
+            if head > 0 {
+                munmap(raw.cast(), head)?;
+            }
+            if tail > 0 {
+                munmap(raw.add(head + len).cast(), tail)?;
+            }
+            Ok(Self { start: NonNull::new_unchecked(raw.add(head)), len })
+        }
+    }
+
+    fn prepare(&self, purpose: Purpose) -> io::Result<()> {
+        let (protection, huge) = match purpose {
+            Purpose::Reserve | Purpose::Data => return Ok(()),
+            Purpose::Small => (ProtFlags::READ, Advice::LinuxNoHugepage),
+            Purpose::Large => (rw(), Advice::LinuxHugepage),
+        };
+        // SAFETY: the range is this region's own, and nobody holds references into it yet.
+        unsafe {
+            // Advice about huge pages is refused by kernels built without them; then all frames are small.
+            let _ = madvise(self.start.as_ptr().cast(), self.len, huge);
+            madvise(self.start.as_ptr().cast(), self.len, Advice::LinuxDontFork)?;
+            mprotect_all(self, protection)
+        }
+    }
+
+    /// Maps `file` from its start over this whole region, shared.
+    ///
+    /// # Safety
+    ///
+    /// Nobody may hold references into the region.
+    pub(crate) unsafe fn map_file(&self, file: &impl std::os::fd::AsFd) -> io::Result<()> {
+        // SAFETY: MAP_FIXED replaces only this region's own pages, to which the caller knows no references.
+        unsafe {
+            mmap(
+                self.start.as_ptr().cast(),
+                self.len,
+                ProtFlags::READ,
+                MapFlags::SHARED | MapFlags::FIXED | MapFlags::NORESERVE,
+                file,
+                0,
+            )?;
+            madvise(self.start.as_ptr().cast(), self.len, Advice::LinuxDontFork)?;
+        }
+        Ok(())
+    }
+
+    /// The first address.
+    pub fn start(&self) -> usize {
+        self.start.as_ptr() as usize
+    }
+
+    /// A pointer to byte `offset`, which must lie inside.
+    pub(crate) fn pointer(&self, offset: usize) -> *mut u8 {
+        assert!(offset <= self.len, "offset {offset} in a region of {} bytes", self.len);
+        // SAFETY: the offset is inside the mapping or one past its end.
+        unsafe { self.start.as_ptr().add(offset) }
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Never true: an empty region cannot be made.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Drops the frames of `[offset, offset + len)`; private memory reads as missing or zero afterwards.
+    ///
+    /// # Safety
+    ///
+    /// Nobody may hold references into the range.
+    pub(crate) unsafe fn zap(&self, offset: usize, len: usize) -> io::Result<()> {
+        assert!(offset + len <= self.len);
+        // SAFETY: inside this mapping; the caller knows of no references.
+        unsafe { madvise(self.pointer(offset).cast(), len, Advice::LinuxDontNeed)? };
+        Ok(())
+    }
+}
+
+fn rw() -> ProtFlags {
+    ProtFlags::READ | ProtFlags::WRITE
+}
+
+/// # Safety
+///
+/// Nobody may hold references into the region.
+unsafe fn mprotect_all(region: &Region, protection: ProtFlags) -> io::Result<()> {
+    // SAFETY: the region's own range; contract of this function.
+    unsafe { mprotect(region.start.as_ptr().cast(), region.len, protection_flags(protection))? };
+    Ok(())
+}
+
+fn protection_flags(protection: ProtFlags) -> rustix::mm::MprotectFlags {
+    rustix::mm::MprotectFlags::from_bits_retain(protection.bits())
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own; types that hand out references keep it alive meanwhile.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Types for which all zero bits are a valid value that may be shared between threads.
+///
+/// # Safety
+///
+/// The implementor promises exactly that, and that the type needs no drop.
+pub unsafe trait Zeroed: Sync + Send {}
+// SAFETY: an atomic integer; zero is valid.
+unsafe impl Zeroed for AtomicU8 {}
+// SAFETY: as above.
+unsafe impl Zeroed for AtomicU32 {}
+// SAFETY: as above.
+unsafe impl Zeroed for AtomicU64 {}
+// SAFETY: a transparent atomic integer whose zero is a page that was never resident.
+unsafe impl Zeroed for PageWord {}
+
+/// A table of atomics that costs memory only where it was touched.
+#[derive(Debug)]
+pub struct ZeroedTable<T> {
+    region: Region,
+    len: usize,
+    marker: PhantomData<T>,
+}
+
+impl<T: Zeroed> ZeroedTable<T> {
+    /// A table of `len` zeroed entries.
+    pub fn new(len: usize) -> io::Result<Self> {
+        let bytes = len.checked_mul(size_of::<T>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { region: Region::new(bytes.max(1), Purpose::Data)?, len, marker: PhantomData })
+    }
+}
+
+impl<T: Zeroed> Deref for ZeroedTable<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: the region is readable and writable, at least len entries long and page aligned; zero is a
+        // valid T (`Zeroed`); only shared references are ever given out.
+        unsafe { std::slice::from_raw_parts(self.region.start() as *const T, self.len) }
+    }
+}
+
+/// Equal chunks of page-aligned memory for reads, given out and taken back without locks.
+#[derive(Debug)]
+pub struct ChunkPool {
+    region: Region,
+    chunk: usize,
+    taken: Box<[AtomicU64]>,
+    count: usize,
+}
+
+/// One chunk, owned until dropped.
+#[derive(Debug)]
+pub struct Chunk {
+    pool: Arc<ChunkPool>,
+    index: usize,
+}
+
+impl ChunkPool {
+    /// `count` chunks of `chunk` bytes, a multiple of 4 KiB.
+    pub fn new(count: usize, chunk: usize) -> io::Result<Arc<Self>> {
+        assert!(count > 0 && chunk > 0 && chunk.is_multiple_of(SMALL));
+        let region = Region::new(count * chunk, Purpose::Data)?;
+        let taken = (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        Ok(Arc::new(Self { region, chunk, taken, count }))
+    }
+
+    /// A chunk, or `None` while all are taken. Never blocks, never allocates.
+    pub fn take(self: &Arc<Self>) -> Option<Chunk> {
+        let index = take_bit(&self.taken, self.count)?;
+        Some(Chunk { pool: Arc::clone(self), index })
+    }
+
+    /// Bytes of each chunk.
+    pub fn chunk_bytes(&self) -> usize {
+        self.chunk
+    }
+}
+
+/// Sets the first clear bit among `count` and returns its index.
+pub(crate) fn take_bit(words: &[AtomicU64], count: usize) -> Option<usize> {
+    for (index, word) in words.iter().enumerate() {
+        let mut seen = word.load(Ordering::Relaxed);
+        while seen != u64::MAX {
+            let bit = seen.trailing_ones() as usize;
+            if index * 64 + bit >= count {
+                return None;
+            }
+            match word.compare_exchange_weak(seen, seen | 1 << bit, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some(index * 64 + bit),
+                Err(now) => seen = now,
+            }
+        }
+    }
+    None
+}
+
+/// Clears a bit that was taken.
+pub(crate) fn give_bit(words: &[AtomicU64], index: usize) {
+    let before = words[index / 64].fetch_and(!(1 << (index % 64)), Ordering::Release);
+    debug_assert!(before & (1 << (index % 64)) != 0, "bit {index} given back twice");
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let pool = &self.pool;
+        // SAFETY: the chunk lies inside the region, which the Arc keeps; its bit makes this value its only owner.
+        unsafe { std::slice::from_raw_parts(pool.region.pointer(self.index * pool.chunk), pool.chunk) }
+    }
+}
+
+impl DerefMut for Chunk {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let pool = &self.pool;
+        // SAFETY: as in `deref`, and `self` is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(pool.region.pointer(self.index * pool.chunk), pool.chunk) }
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        give_bit(&self.pool.taken, self.index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_distinct_and_come_back() {
+        let pool = ChunkPool::new(70, SMALL).unwrap();
+        let mut chunks: Vec<_> = (0..70).map(|_| pool.take().unwrap()).collect();
+        assert!(pool.take().is_none());
+        for (index, chunk) in chunks.iter_mut().enumerate() {
+            chunk.fill(index as u8);
+        }
+        assert!(
+            chunks.iter().enumerate().all(|(index, chunk)| chunk.iter().all(|&byte| byte == index as u8))
+        );
+        chunks.remove(65);
+        assert!(pool.take().is_some());
+        assert!(pool.take().is_none());
+    }
+
+    #[test]
+    fn absurd_sizes_are_errors() {
+        assert!(Region::new(usize::MAX, Purpose::Reserve).is_err());
+        assert!(Region::new(0, Purpose::Reserve).is_err());
+        assert!(ZeroedTable::<AtomicU64>::new(usize::MAX / 4).is_err());
+    }
+}

@@ -1,0 +1,169 @@
+//! Many reads at once: through io_uring, or through plain threads where that is not to be had.
+//!
+//! A read owns its buffer until it completes, so that a buffer can neither be freed nor used while the kernel
+//! writes into it. Dropping a ring waits for the reads in flight.
+
+mod threads;
+mod uring;
+
+use std::io;
+use std::ops::DerefMut;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::pool::Frame;
+use crate::region::Chunk;
+
+/// Memory that a read fills.
+#[derive(Debug)]
+pub enum Target {
+    /// Engine memory.
+    Chunk(Chunk),
+    /// A frame that will become a page.
+    Frame(Frame),
+}
+
+impl Target {
+    /// The whole buffer.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        match self {
+            Target::Chunk(chunk) => chunk.deref_mut(),
+            Target::Frame(frame) => frame.as_mut_slice(),
+        }
+    }
+}
+
+/// A file descriptor that reads keep open.
+#[derive(Clone, Debug)]
+pub struct ReadFile(Arc<OwnedFd>);
+
+impl ReadFile {
+    /// Shares `file` with the reads to come.
+    pub fn new(file: impl Into<OwnedFd>) -> Self {
+        Self(Arc::new(file.into()))
+    }
+
+    fn raw(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl std::os::fd::AsFd for ReadFile {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// One read to do.
+#[derive(Debug)]
+pub struct Read<T> {
+    /// From where.
+    pub file: ReadFile,
+    /// Offset in the file.
+    pub offset: u64,
+    /// Into what.
+    pub target: Target,
+    /// How many bytes, at most the target's.
+    pub len: usize,
+    /// Handed back on completion.
+    pub token: T,
+}
+
+/// What [`Ring::wait`] has to report.
+#[derive(Debug)]
+pub enum Completion<T> {
+    /// A read ended; how many bytes arrived, or why none did.
+    Read {
+        /// The buffer.
+        target: Target,
+        /// As given.
+        token: T,
+        /// Bytes read.
+        result: io::Result<usize>,
+    },
+    /// A watched descriptor became readable; its key.
+    Ready(u32),
+}
+
+/// A queue of reads; belongs to one thread at a time.
+#[derive(Debug)]
+pub struct Ring<T: Send + 'static>(Backend<T>);
+
+#[derive(Debug)]
+enum Backend<T: Send + 'static> {
+    Uring(uring::UringReads<T>),
+    Threads(threads::ThreadReads<T>),
+}
+
+/// Which mechanism a ring uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mechanism {
+    /// io_uring if the kernel lets us, else threads.
+    #[default]
+    Auto,
+    /// Plain threads.
+    Threads,
+}
+
+impl<T: Send + 'static> Ring<T> {
+    /// A ring for up to `depth` reads in flight.
+    pub fn new(depth: u32, mechanism: Mechanism) -> io::Result<Self> {
+        if mechanism == Mechanism::Auto
+            && let Ok(uring) = uring::UringReads::new(depth)
+        {
+            return Ok(Self(Backend::Uring(uring)));
+        }
+        Ok(Self(Backend::Threads(threads::ThreadReads::new(depth)?)))
+    }
+
+    /// Whether reads go through io_uring.
+    pub fn is_uring(&self) -> bool {
+        matches!(self.0, Backend::Uring(_))
+    }
+
+    /// Reads in flight.
+    pub fn in_flight(&self) -> usize {
+        match &self.0 {
+            Backend::Uring(ring) => ring.in_flight(),
+            Backend::Threads(ring) => ring.in_flight(),
+        }
+    }
+
+    /// Starts a read. It may be told to the kernel only at the next [`wait`](Self::wait) or
+    /// [`submit`](Self::submit).
+    pub fn read(&mut self, read: Read<T>) {
+        assert!(read.len <= u32::MAX as usize);
+        match &mut self.0 {
+            Backend::Uring(ring) => ring.read(read),
+            Backend::Threads(ring) => ring.read(read),
+        }
+    }
+
+    /// Tells the kernel of the reads that were started.
+    pub fn submit(&mut self) -> io::Result<()> {
+        match &mut self.0 {
+            Backend::Uring(ring) => ring.submit(),
+            Backend::Threads(_) => Ok(()),
+        }
+    }
+
+    /// Reports `descriptor` as `Ready(key)` whenever it becomes readable. It must stay open as long as the ring.
+    pub fn watch(&mut self, descriptor: ReadFile, key: u32) -> io::Result<()> {
+        match &mut self.0 {
+            Backend::Uring(ring) => ring.watch(descriptor, key),
+            Backend::Threads(ring) => ring.watch(descriptor, key),
+        }
+    }
+
+    /// Waits until something completed or `timeout` passed, and appends what completed to `into`.
+    pub fn wait(&mut self, timeout: Option<Duration>, into: &mut Vec<Completion<T>>) -> io::Result<()> {
+        match &mut self.0 {
+            Backend::Uring(ring) => ring.wait(timeout, into),
+            Backend::Threads(ring) => ring.wait(timeout, into),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! Reads through plain threads.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::{Completion, Read, ReadFile};
+use crate::file::read_full;
+use crate::wake::Doorbell;
+
+const MOST_THREADS: u32 = 16;
+
+#[derive(Debug)]
+pub(super) struct ThreadReads<T: Send + 'static> {
+    reads: Option<Sender<Read<T>>>,
+    done: Receiver<Completion<T>>,
+    report: Sender<Completion<T>>,
+    readers: Vec<JoinHandle<()>>,
+    watchers: Vec<Watcher>,
+    in_flight: usize,
+}
+
+/// A thread that polls one descriptor, and pauses until its last report was taken.
+#[derive(Debug)]
+struct Watcher {
+    thread: Option<JoinHandle<()>>,
+    key: u32,
+    quit: Arc<Doorbell>,
+    taken: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl<T: Send + 'static> ThreadReads<T> {
+    pub(super) fn new(depth: u32) -> io::Result<Self> {
+        let (reads, queue) = channel::<Read<T>>();
+        let (report, done) = channel();
+        let queue = Arc::new(Mutex::new(queue));
+        let mut readers = Vec::new();
+        for _ in 0..depth.clamp(1, MOST_THREADS) {
+            let (queue, report) = (Arc::clone(&queue), report.clone());
+            let body = move || read_until_closed(&queue, &report);
+            readers.push(std::thread::Builder::new().name("memobj-read".into()).spawn(body)?);
+        }
+        Ok(Self { reads: Some(reads), done, report, readers, watchers: Vec::new(), in_flight: 0 })
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    pub(super) fn read(&mut self, read: Read<T>) {
+        self.in_flight += 1;
+        if let Some(reads) = &self.reads {
+            // It fails only when no reader is left, and readers end only after `reads` is closed.
+            let _ = reads.send(read);
+        }
+    }
+
+    pub(super) fn watch(&mut self, descriptor: ReadFile, key: u32) -> io::Result<()> {
+        let quit = Arc::new(Doorbell::new()?);
+        let taken = Arc::new((Mutex::new(true), Condvar::new()));
+        let report = self.report.clone();
+        let (bell, gate) = (Arc::clone(&quit), Arc::clone(&taken));
+        let body = move || watch_until_quit(&descriptor, key, &bell, &gate, &report);
+        let thread = Some(std::thread::Builder::new().name("memobj-watch".into()).spawn(body)?);
+        self.watchers.push(Watcher { thread, key, quit, taken });
+        Ok(())
+    }
+
+    pub(super) fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        into: &mut Vec<Completion<T>>,
+    ) -> io::Result<()> {
+        self.open_gates();
+        let first = match timeout {
+            None => self.done.recv().ok(),
+            Some(time) => match self.done.recv_timeout(time) {
+                Ok(completion) => Some(completion),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+            },
+        };
+        for completion in first.into_iter().chain(self.done.try_iter()) {
+            match &completion {
+                Completion::Read { .. } => self.in_flight -= 1,
+                Completion::Ready(key) => self.shut_gate(*key),
+            }
+            into.push(completion);
+        }
+        Ok(())
+    }
+
+    /// Reports taken before this call were dealt with: their watchers may look again.
+    fn open_gates(&self) {
+        for watcher in &self.watchers {
+            *watcher.taken.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            watcher.taken.1.notify_one();
+        }
+    }
+
+    fn shut_gate(&self, key: u32) {
+        for watcher in self.watchers.iter().filter(|watcher| watcher.key == key) {
+            *watcher.taken.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        }
+    }
+}
+
+fn read_until_closed<T>(queue: &Mutex<Receiver<Read<T>>>, report: &Sender<Completion<T>>) {
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(mut read) = next else { return };
+        let result = read_full(&read.file, &mut read.target.as_mut_slice()[..read.len], read.offset);
+        if report.send(Completion::Read { target: read.target, token: read.token, result }).is_err() {
+            return;
+        }
+    }
+}
+
+fn watch_until_quit<T>(
+    descriptor: &ReadFile,
+    key: u32,
+    quit: &Doorbell,
+    gate: &(Mutex<bool>, Condvar),
+    report: &Sender<Completion<T>>,
+) {
+    loop {
+        let mut polled = [
+            PollFd::from_borrowed_fd(descriptor.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(quit.as_fd(), PollFlags::IN),
+        ];
+        let answer = poll(&mut polled, None);
+        if !polled[1].revents().is_empty() {
+            return;
+        }
+        if answer.is_err() || polled[0].revents().is_empty() {
+            continue;
+        }
+        let mut open = gate.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *open = false;
+        if report.send(Completion::Ready(key)).is_err() {
+            return;
+        }
+        while !*open {
+            open = gate.1.wait(open).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl<T: Send + 'static> Drop for ThreadReads<T> {
+    fn drop(&mut self) {
+        self.reads = None;
+        for watcher in &self.watchers {
+            watcher.quit.ring();
+        }
+        self.open_gates();
+        let watchers = self.watchers.iter_mut().filter_map(|watcher| watcher.thread.take());
+        for thread in watchers.chain(self.readers.drain(..)) {
+            let _ = thread.join();
+        }
+    }
+}

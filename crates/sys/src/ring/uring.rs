@@ -1,0 +1,167 @@
+//! Reads through io_uring. Source: io_uring(7), io_uring_enter(2).
+
+use std::io;
+use std::time::Duration;
+
+use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+
+use super::{Completion, Read, ReadFile};
+
+const WATCH: u64 = 1 << 63;
+
+pub(super) struct UringReads<T> {
+    ring: IoUring,
+    flights: Vec<Option<Read<T>>>,
+    free: Vec<usize>,
+    watched: Vec<(ReadFile, u32)>,
+    in_flight: usize,
+}
+
+impl<T> std::fmt::Debug for UringReads<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UringReads").field("in_flight", &self.in_flight).finish_non_exhaustive()
+    }
+}
+
+impl<T> UringReads<T> {
+    pub(super) fn new(depth: u32) -> io::Result<Self> {
+        let entries = depth.next_power_of_two().max(8);
+        let ring = IoUring::builder()
+            .dontfork()
+            .setup_coop_taskrun()
+            .setup_cqsize(entries * 2)
+            .build(entries)
+            .or_else(|_| IoUring::builder().dontfork().build(entries))?;
+        if !ring.params().is_feature_ext_arg() || !ring.params().is_feature_nodrop() {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring without timeouts (Linux 5.11)"));
+        }
+        Ok(Self { ring, flights: Vec::new(), free: Vec::new(), watched: Vec::new(), in_flight: 0 })
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+        loop {
+            // SAFETY: read entries name a buffer and a descriptor that `flights` owns until the completion; poll
+            // entries name a descriptor that `watched` owns. Both live until the ring is drained (Drop).
+            if unsafe { self.ring.submission().push(entry) }.is_ok() {
+                return Ok(());
+            }
+            self.submit()?;
+        }
+    }
+
+    pub(super) fn read(&mut self, mut read: Read<T>) {
+        let (file, offset) = (Fd(read.file.raw()), read.offset);
+        let buffer = &mut read.target.as_mut_slice()[..read.len];
+        let entry = opcode::Read::new(file, buffer.as_mut_ptr(), buffer.len() as u32).offset(offset);
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.flights.push(None);
+            self.flights.len() - 1
+        });
+        self.flights[index] = Some(read);
+        self.in_flight += 1;
+        let entry = entry.build().user_data(index as u64);
+        if self.push(&entry).is_err() {
+            // The kernel takes nothing more; a ring in this state reports the same from `wait`.
+            unreachable_submit();
+        }
+    }
+
+    pub(super) fn submit(&mut self) -> io::Result<()> {
+        match self.ring.submit() {
+            Ok(_) => Ok(()),
+            Err(error) if may_pass(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn watch(&mut self, descriptor: ReadFile, key: u32) -> io::Result<()> {
+        self.watched.push((descriptor, key));
+        self.arm(self.watched.len() - 1)
+    }
+
+    fn arm(&mut self, index: usize) -> io::Result<()> {
+        let descriptor = Fd(self.watched[index].0.raw());
+        let entry = opcode::PollAdd::new(descriptor, libc::POLLIN as u32).multi(true).build();
+        self.push(&entry.user_data(WATCH | index as u64))
+    }
+
+    pub(super) fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        into: &mut Vec<Completion<T>>,
+    ) -> io::Result<()> {
+        let before = into.len();
+        self.reap(into)?;
+        if into.len() > before {
+            return self.submit();
+        }
+        let waited = match timeout {
+            None => self.ring.submit_and_wait(1),
+            Some(time) => {
+                let limit = Timespec::from(time);
+                self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&limit))
+            }
+        };
+        match waited {
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) || may_pass(&error) => {}
+            Err(error) => return Err(error),
+        }
+        self.reap(into)
+    }
+
+    fn reap(&mut self, into: &mut Vec<Completion<T>>) -> io::Result<()> {
+        let done: Vec<cqueue::Entry> = self.ring.completion().collect();
+        for entry in done {
+            if entry.user_data() & WATCH != 0 {
+                let index = (entry.user_data() & !WATCH) as usize;
+                if !cqueue::more(entry.flags()) {
+                    self.arm(index)?;
+                }
+                into.push(Completion::Ready(self.watched[index].1));
+                continue;
+            }
+            let index = entry.user_data() as usize;
+            let Some(read) = self.flights[index].take() else { continue };
+            self.free.push(index);
+            self.in_flight -= 1;
+            let result = match entry.result() {
+                negative if negative < 0 => Err(io::Error::from_raw_os_error(-negative)),
+                count => Ok(count as usize),
+            };
+            into.push(Completion::Read { target: read.target, token: read.token, result });
+        }
+        Ok(())
+    }
+}
+
+fn may_pass(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
+}
+
+/// io_uring_enter(2) refuses a valid ring for good only when the descriptor is broken, which is our bug.
+#[cold]
+fn unreachable_submit() -> ! {
+    panic!("io_uring refuses every submission")
+}
+
+impl<T> Drop for UringReads<T> {
+    fn drop(&mut self) {
+        let mut dropped = Vec::new();
+        while self.in_flight > 0 {
+            if self.ring.submit_and_wait(1).is_err_and(|error| !may_pass(&error))
+                || self.reap(&mut dropped).is_err()
+            {
+                // The kernel may still write into the buffers: leak them rather than free them.
+                std::mem::forget(std::mem::take(&mut self.flights));
+                return;
+            }
+            dropped.clear();
+        }
+    }
+}

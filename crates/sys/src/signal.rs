@@ -1,0 +1,170 @@
+//! The SIGBUS handler: faults resolved in the faulting thread, and copies that survive a trap.
+//!
+//! One handler serves the process. It asks the engine's resolver first; a fault that the resolver does not
+//! resolve is either inside [`copy_trapping`], which then returns, or goes to whoever had SIGBUS before.
+//! Sources: sigaction(2), signal-safety(7).
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use libc::{c_int, c_void, sigaction, siginfo_t, ucontext_t};
+
+/// What the resolver made of a fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// The access can be tried again.
+    Resolved,
+    /// The address is not the engine's, or the page has failed: trap.
+    Trap,
+}
+
+/// The engine's part of the handler: address and whether it was a store. Runs in signal context: it must not
+/// allocate, must not take a lock that the interrupted thread could hold, and must not touch mapped objects.
+pub type Resolver = fn(usize, bool) -> Verdict;
+
+static RESOLVER: OnceLock<Resolver> = OnceLock::new();
+static PREVIOUS: OnceLock<PreviousAction> = OnceLock::new();
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+static INSTALLING: Mutex<()> = Mutex::new(());
+
+struct PreviousAction(sigaction);
+// SAFETY: a sigaction is plain data; the pointers in it are code addresses.
+unsafe impl Send for PreviousAction {}
+// SAFETY: as above.
+unsafe impl Sync for PreviousAction {}
+
+/// Installs the handler once; later calls only check. The resolver of the first call stays.
+pub fn install(resolver: Resolver) -> io::Result<()> {
+    if INSTALLED.load(Ordering::Acquire) {
+        return Ok(());
+    }
+    let _one_at_a_time = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    if INSTALLED.load(Ordering::Acquire) {
+        return Ok(());
+    }
+    let _ = RESOLVER.set(resolver);
+    // SAFETY: a zeroed sigaction is a valid one (default action, empty mask).
+    let mut action: sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = on_bus_error as *const () as usize;
+    // SA_NODEFER: the chained handler may jump away, and SIGBUS must not stay blocked then.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
+    let mut previous = MaybeUninit::zeroed();
+    // SAFETY: asks only; `previous` has room for the answer.
+    check(unsafe { libc::sigaction(libc::SIGBUS, std::ptr::null(), previous.as_mut_ptr()) })?;
+    // SAFETY: the call has filled it. Stored before the handler can run, which reads it.
+    let _ = PREVIOUS.set(PreviousAction(unsafe { previous.assume_init() }));
+    // SAFETY: `on_bus_error` keeps to signal-safety(7); its contract with the resolver is `Resolver`'s.
+    check(unsafe { libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut()) })?;
+    INSTALLED.store(true, Ordering::Release);
+    Ok(())
+}
+
+fn check(answer: c_int) -> io::Result<()> {
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Set in the page-fault error code of x86 when the access was a store.
+const ERROR_CODE_WRITE: i64 = 2;
+
+extern "C" fn on_bus_error(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: errno is the calling thread's own; it is restored below.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    let saved = unsafe { *errno };
+    // SAFETY: the kernel passes a valid siginfo_t and ucontext_t to a SA_SIGINFO handler.
+    let (sent_by_kernel, address, machine) = unsafe {
+        ((*info).si_code > 0, (*info).si_addr() as usize, &mut (*context.cast::<ucontext_t>()).uc_mcontext)
+    };
+    let is_write = machine.gregs[libc::REG_ERR as usize] & ERROR_CODE_WRITE != 0;
+    let mut verdict = Verdict::Trap;
+    if sent_by_kernel && let Some(resolve) = RESOLVER.get() {
+        verdict = resolve(address, is_write);
+    }
+    // SAFETY: as above.
+    unsafe { *errno = saved };
+    if verdict == Verdict::Resolved {
+        return;
+    }
+    let instruction = &mut machine.gregs[libc::REG_RIP as usize];
+    if sent_by_kernel && *instruction as usize == trapping_copy_load as *const () as usize {
+        *instruction = trapping_copy_end as *const () as i64;
+        return;
+    }
+    chain(signal, info, context);
+}
+
+fn chain(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    let Some(PreviousAction(previous)) = PREVIOUS.get() else { return default_action(signal, info) };
+    match previous.sa_sigaction {
+        libc::SIG_DFL => default_action(signal, info),
+        libc::SIG_IGN => {
+            // A fault cannot be ignored; the kernel kills in this case too.
+            // SAFETY: si_code is plain data of a valid siginfo_t.
+            if unsafe { (*info).si_code } > 0 {
+                default_action(signal, info);
+            }
+        }
+        handler if previous.sa_flags & libc::SA_SIGINFO != 0 => {
+            // SAFETY: the previous owner registered this address as a three-argument handler.
+            let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) =
+                unsafe { std::mem::transmute(handler) };
+            handler(signal, info, context);
+        }
+        handler => {
+            // SAFETY: the previous owner registered this address as a one-argument handler.
+            let handler: extern "C" fn(c_int) = unsafe { std::mem::transmute(handler) };
+            handler(signal);
+        }
+    }
+}
+
+/// Puts the default action back. A fault happens again on return and then kills; a sent signal is sent again.
+fn default_action(signal: c_int, info: *mut siginfo_t) {
+    // SAFETY: signal(2) and raise(3) are async-signal-safe; si_code is plain data.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        if (*info).si_code <= 0 {
+            libc::raise(signal);
+        }
+    }
+}
+
+// rdi destination, rsi source, rdx bytes; returns the bytes that were not copied. `rep movsb` keeps its registers
+// exact when a load traps, so the handler only moves the instruction pointer to the end label.
+std::arch::global_asm!(
+    ".global memobj_trapping_copy",
+    ".global memobj_trapping_copy_load",
+    ".global memobj_trapping_copy_end",
+    "memobj_trapping_copy:",
+    "mov rcx, rdx",
+    "memobj_trapping_copy_load:",
+    "rep movsb",
+    "memobj_trapping_copy_end:",
+    "mov rax, rcx",
+    "ret",
+);
+
+unsafe extern "C" {
+    #[link_name = "memobj_trapping_copy"]
+    fn trapping_copy(destination: *mut u8, source: *const u8, len: usize) -> usize;
+    #[link_name = "memobj_trapping_copy_load"]
+    fn trapping_copy_load();
+    #[link_name = "memobj_trapping_copy_end"]
+    fn trapping_copy_end();
+}
+
+/// Copies from mapped memory by plain loads; a trap ends the copy instead of the process.
+///
+/// Returns how many bytes were copied. Needs [`install`] to have been called.
+///
+/// # Safety
+///
+/// `source..source + destination.len()` must be a mapped range, of which any page may trap.
+pub(crate) unsafe fn copy_trapping(destination: &mut [u8], source: *const u8) -> usize {
+    // SAFETY: the destination is a valid slice; loads from the source happen at the one instruction at which the
+    // handler ends the copy; the caller promises that the range is mapped.
+    let left = unsafe { trapping_copy(destination.as_mut_ptr(), source, destination.len()) };
+    destination.len() - left
+}

@@ -1,0 +1,160 @@
+//! Each rule on a small fixture that breaks it and one that does not.
+
+use super::exemptions::Exemption;
+use super::files::TreeFile;
+use super::functions;
+use super::source::Source;
+use super::{Finding, apply_exemptions, survey};
+
+const LIBRARY: &str = "crates/core/src/lib.rs";
+const MODULE: &str = "crates/core/src/module.rs";
+const EDGE: &str = "crates/sys/src/module.rs";
+const TEST: &str = "crates/core/tests/it.rs";
+
+fn findings(path: &str, text: &str) -> Vec<Finding> {
+    survey(&[TreeFile { path: path.to_string(), text: text.to_string() }]).findings
+}
+
+/// The broken rules with their lines.
+fn broken(path: &str, text: &str) -> Vec<(&'static str, usize)> {
+    findings(path, text).iter().map(|finding| (finding.rule, finding.line)).collect()
+}
+
+fn words(text: &str) -> Vec<String> {
+    Source::parse(text).tokens().iter().map(|token| token.text.to_string()).collect()
+}
+
+#[test]
+fn literals_and_comments_are_not_code() {
+    assert_eq!(words(r#"a "unsafe \" {" b"#), ["a", "b"]);
+    assert_eq!(words("a r#\"unsafe \" {\"# b br\"x\" c"), ["a", "b", "c"]);
+    assert_eq!(words("a // unsafe\nb /* unsafe /* { */ */ c"), ["a", "b", "c"]);
+    assert_eq!(words(r"'{' b'\'' '\n' x"), ["x"]);
+    assert_eq!(
+        words("fn f<'a>(x: &'a u8)"),
+        ["fn", "f", "<", "'", "a", ">", "(", "x", ":", "&", "'", "a", "u8", ")"]
+    );
+    assert_eq!(words("\"ünfinished"), Vec::<String>::new());
+    assert_eq!(words("r#match bar\"x\""), ["r", "#", "match", "bar"]);
+}
+
+#[test]
+fn lines_survive_literals() {
+    let source = Source::parse("a\n\"x\ny\"\nb // c\n");
+    assert_eq!(source.tokens().last().map(|token| (token.text, token.line)), Some(("b", 4)));
+    assert_eq!(source.comment_lines()[3].trim(), "// c");
+    assert_eq!(source.line_count(), 4);
+}
+
+#[test]
+fn functions_end_at_their_brace() {
+    let text = "pub const fn a<F: Fn(u8) -> u8>(f: F, on: bool) -> [u8; 4]\nwhere F: Copy,\n{\n  fn b() {}\n}\n\
+                trait T { fn c(&self, x: Option<bool>); }\ntype P = fn(bool);\npub(crate) fn d(x: bool) {}\n";
+    let source = Source::parse(text);
+    let tokens = source.tokens();
+    let found = functions::find(&tokens);
+    let spans: Vec<_> = found.iter().map(|f| (f.name, f.public, f.first_line, f.last_line)).collect();
+    assert_eq!(spans, [("a", true, 1, 5), ("b", false, 4, 4), ("c", false, 6, 6), ("d", false, 8, 8)]);
+    assert_eq!(found[0].bool_parameters, ["on"]);
+    assert_eq!(found[2].bool_parameters, Vec::<&str>::new());
+    assert_eq!(found[3].bool_parameters, ["x"]);
+}
+
+#[test]
+fn lengths_stop_at_the_limit() {
+    assert_eq!(broken(MODULE, &"\n".repeat(800)), []);
+    assert_eq!(broken(MODULE, &"\n".repeat(801)), [("file-length", 801)]);
+    let function = |lines: usize| format!("\nfn long() {{\n{}}}\n", "x;\n".repeat(lines - 2));
+    assert_eq!(broken(MODULE, &function(70)), []);
+    assert_eq!(broken(MODULE, &function(71)), [("function-length", 2)]);
+    assert_eq!(findings(MODULE, &function(71))[0].item, "long");
+}
+
+#[test]
+fn aims_are_counted() {
+    let text = format!("fn f() {{\n{}}}\n", "x;\n".repeat(400));
+    let survey = survey(&[TreeFile { path: MODULE.to_string(), text }]);
+    assert_eq!((survey.long_files, survey.long_functions), (1, 1));
+}
+
+#[test]
+fn unsafe_belongs_in_one_crate() {
+    let block = "// SAFETY: fine.\nunsafe { f() }";
+    assert_eq!(broken(MODULE, block), [("unsafe-outside-sys", 2)]);
+    assert_eq!(broken(EDGE, block), []);
+    assert_eq!(broken(MODULE, "// unsafe\nlet x = \"unsafe\";"), []);
+    assert_eq!(broken(MODULE, "#[unsafe(no_mangle)]\nfn f() {}"), [("unsafe-outside-sys", 1)]);
+}
+
+#[test]
+fn crate_roots_forbid_unsafe_and_have_a_doc() {
+    assert_eq!(broken(LIBRARY, "//! Doc.\n#![forbid(unsafe_code)]\n"), []);
+    assert_eq!(broken(LIBRARY, "//! Doc.\n"), [("forbid-unsafe", 1)]);
+    assert_eq!(broken(LIBRARY, "// #![forbid(unsafe_code)]\n//! Doc."), [("forbid-unsafe", 1)]);
+    assert_eq!(broken("xtask/src/main.rs", "#![forbid(unsafe_code)]\n"), [("crate-doc", 1)]);
+    assert_eq!(broken("crates/sys/src/lib.rs", "//! Doc.\n"), []);
+}
+
+#[test]
+fn unfinished_work_is_refused() {
+    assert_eq!(broken(MODULE, "fn f() { todo!() }"), [("unfinished", 1)]);
+    assert_eq!(broken(MODULE, "fn f() {\nunimplemented!(\"x\") }"), [("unfinished", 2)]);
+    assert_eq!(broken(MODULE, concat!("// FIX", "ME later")), [("unfinished", 1)]);
+    assert_eq!(broken(MODULE, concat!("// mktemp.", "XX", "XXXX")), []);
+    assert_eq!(broken(MODULE, "#[test]\n#[ignore = \"slow\"]\nfn f() {}"), [("unfinished", 2)]);
+    assert_eq!(broken(MODULE, "#[allow(unused, dead_code)]\nfn f() {}"), [("unfinished", 1)]);
+    assert_eq!(broken(MODULE, "#![allow(dead_code)]"), [("unfinished", 1)]);
+    assert_eq!(broken(MODULE, "#[allow(missing_docs)]\nlet s = \"todo!()\"; x.ignore(); f(a, b);"), []);
+}
+
+#[test]
+fn unsafe_blocks_argue() {
+    let far = "// SAFETY: one.\nlet a = 1;\nlet b = 2;\n";
+    assert_eq!(broken(EDGE, &format!("{far}unsafe {{ f() }}")), []);
+    assert_eq!(broken(EDGE, &format!("{far}let c = 3;\nunsafe {{ f() }}")), [("safety-comment", 5)]);
+    assert_eq!(broken(EDGE, "// SAFETY: one,\n// two,\n// three,\n// four,\n// five.\nunsafe { f() }"), []);
+    assert_eq!(broken(EDGE, "unsafe impl Send for X {}"), [("safety-comment", 1)]);
+    assert_eq!(broken(EDGE, "let s = \"SAFETY\";\nunsafe { f() }"), [("safety-comment", 2)]);
+    assert_eq!(broken(EDGE, "unsafe fn f() {}"), []);
+}
+
+#[test]
+fn a_sleeping_test_says_why() {
+    let sleep = "fn t() {\n    thread::sleep(a);\n}\n";
+    assert_eq!(broken(TEST, sleep), [("sleep-in-test", 2)]);
+    assert_eq!(broken("crates/core/src/space/tests.rs", sleep), [("sleep-in-test", 2)]);
+    assert_eq!(broken(MODULE, sleep), []);
+    assert_eq!(
+        broken(MODULE, &format!("{sleep}#[cfg(test)]\nmod tests {{\n{sleep}}}")),
+        [("sleep-in-test", 7)]
+    );
+    assert_eq!(broken(TEST, "fn t() {\n    // waits: the clock has no event.\n    thread::sleep(a);\n}"), []);
+    assert_eq!(broken(TEST, "fn t() {\n    sleep(a); // waits: a slow pager.\n}"), []);
+    assert_eq!(broken(TEST, "fn t() {\n    sleep(a); // waits:\n}"), [("sleep-in-test", 2)]);
+    assert_eq!(broken(TEST, "fn sleep() { clock.sleep(a) }"), []);
+}
+
+#[test]
+fn public_functions_take_no_bool() {
+    assert_eq!(broken(MODULE, "pub fn f(a: u8, on: bool) {}"), [("bool-parameter", 1)]);
+    assert_eq!(broken(MODULE, "fn f(on: bool) {}\npub fn g(f: impl Fn(bool) -> bool) -> bool { true }"), []);
+}
+
+#[test]
+fn machine_paths_are_refused_everywhere() {
+    for path in super::rules::MACHINE_PATHS {
+        assert_eq!(broken("README.md", &format!("\nsee {path}x")), [("machine-path", 2)]);
+        assert_eq!(broken("README.md", &format!("src{path}x, https://example.org{path}x")), []);
+    }
+}
+
+#[test]
+fn exemptions_are_used_and_argued() {
+    let exemption = |reason| Exemption { rule: "crate-doc", path: LIBRARY, item: "", reason };
+    let found = || findings(LIBRARY, "#![forbid(unsafe_code)]");
+    let rules = |findings: Vec<Finding>| findings.iter().map(|f| f.message.clone()).collect::<Vec<_>>();
+    assert_eq!(rules(apply_exemptions(found(), &[exemption("generated")])), Vec::<String>::new());
+    assert!(rules(apply_exemptions(found(), &[exemption(" ")]))[0].contains("gives no reason"));
+    assert!(rules(apply_exemptions(vec![], &[exemption("generated")]))[0].contains("not needed any more"));
+    assert_eq!(apply_exemptions(found(), &[]).len(), 1);
+}
