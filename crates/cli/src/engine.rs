@@ -1,17 +1,16 @@
 //! The one place that uses the library: a cache, an open file, its bytes.
 
-use std::fs::File;
-use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use memobj::doctor::Status;
+use memobj::pagers::{self, Faulty, Inject, Injection};
+use memobj::{Advice, Cache, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, Mapping, ObjectOptions};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::inject::{Action, InjectedFault};
-use crate::options::Settings;
+use crate::inject::Action;
+use crate::options::{self, Access, Frames, Settings};
 use crate::retry::Retry;
 use crate::walk::Plan;
 
@@ -39,68 +38,107 @@ pub(crate) struct Facility {
     pub(crate) fix: Option<String>,
 }
 
-// Everything from here to `doctor` reads files directly. It stands in for the library until that is there.
-
-const FRAME_BYTES: u64 = 4096;
-
 /// A cache with its settings.
 #[derive(Debug)]
 pub(crate) struct Engine {
     settings: Settings,
-    read_bytes: AtomicU64,
+    cache: Cache,
 }
 
 /// An open file, all of it mapped.
 #[derive(Debug)]
-pub(crate) struct View<'a> {
-    engine: &'a Engine,
-    name: String,
-    file: File,
-    length: u64,
+pub(crate) struct View {
+    mapping: Mapping,
+    settings: Settings,
+}
+
+fn failure(error: impl std::error::Error) -> Failure {
+    Failure::Message(error.to_string())
 }
 
 impl Engine {
     /// A cache with the budget of `settings`.
     pub(crate) fn new(settings: Settings) -> Result<Self, Failure> {
-        if settings.budget_bytes < FRAME_BYTES {
-            let budget = settings.budget_bytes;
-            return Err(Failure::Message(format!(
-                "a budget of {budget} bytes holds no frame of {FRAME_BYTES}"
-            )));
-        }
-        let _ = (settings.frames, settings.access, settings.delivery);
-        Ok(Self { settings, read_bytes: AtomicU64::new(0) })
+        let options = CacheOptions { budget_bytes: settings.budget_bytes, ..CacheOptions::default() };
+        Ok(Self { settings, cache: Cache::new(options).map_err(failure)? })
     }
 
     /// Opens and maps the file at `path`.
-    pub(crate) fn open(&self, path: &Path) -> Result<View<'_>, Failure> {
+    pub(crate) fn open(&self, path: &Path) -> Result<View, Failure> {
         let name = path.display().to_string();
-        let failed = |error: io::Error| Failure::io(&format!("open {name}"), &error);
-        let metadata = std::fs::metadata(path).map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(Failure::Message(format!("open {name}: not a regular file")));
-        }
-        let file = File::open(path).map_err(failed)?;
-        Ok(View { engine: self, name, file, length: metadata.len() })
+        let file = pagers::File::open(path).map_err(failure)?;
+        let options = self.object_options();
+        let faults = &self.settings.faults;
+        let object = if faults.faults.is_empty() {
+            self.cache.object(&name, file, options)
+        } else {
+            self.cache.object(&name, Faulty::new(file, self.plan_of_faults(), faults.seed), options)
+        };
+        let object = object.map_err(failure)?;
+        let delivery = match self.settings.delivery {
+            options::Delivery::Auto => Delivery::Auto,
+            options::Delivery::Reader => Delivery::ReaderThread,
+            options::Delivery::Inthread => Delivery::InThread,
+        };
+        let mapping = object.map(0..object.len(), MapOptions { delivery }).map_err(failure)?;
+        mapping.advise(0..object.len(), Advice::Sequential).map_err(failure)?;
+        Ok(View { mapping, settings: self.settings.clone() })
+    }
+
+    fn object_options(&self) -> ObjectOptions {
+        let frames = match self.settings.frames {
+            Frames::Small => FrameSize::Small,
+            Frames::Large => FrameSize::Large,
+            Frames::Auto => FrameSize::Auto,
+        };
+        let policy = match self.settings.retry {
+            Retry::Never => FailurePolicy::FailAtOnce,
+            Retry::For(limit) => FailurePolicy::RetryFor(limit),
+            Retry::Forever => FailurePolicy::WaitForEver,
+        };
+        ObjectOptions { frames, policy, ..ObjectOptions::default() }
+    }
+
+    fn plan_of_faults(&self) -> Vec<Injection> {
+        let injection = |fault: &crate::inject::InjectedFault| Injection {
+            range: fault.range.clone(),
+            action: match fault.action {
+                Action::Error => Inject::Error,
+                Action::Short => Inject::Short,
+                Action::Delay(time) => Inject::Delay(time),
+                Action::Hang => Inject::Hang,
+            },
+            times: fault.times,
+        };
+        self.settings.faults.faults.iter().map(injection).collect()
     }
 
     /// What was counted so far.
     pub(crate) fn counters(&self) -> Counters {
-        let budget_bytes = self.settings.budget_bytes;
-        Counters { budget_bytes, read_bytes: self.read_bytes.load(Ordering::Relaxed), ..Counters::default() }
+        let metrics = self.cache.metrics();
+        Counters {
+            faults: metrics.faults,
+            supplied_pages: metrics.supplied_pages,
+            evicted_pages: metrics.evicted_pages,
+            retries: metrics.retries,
+            failed_pages: metrics.failed_pages,
+            peak_frame_bytes: metrics.peak_frame_bytes,
+            budget_bytes: metrics.budget_bytes,
+            read_bytes: metrics.read_bytes,
+        }
     }
 }
 
-impl View<'_> {
+impl View {
     /// The file's length in bytes.
     pub(crate) fn length(&self) -> u64 {
-        self.length
+        self.mapping.len()
     }
 
     /// How to go through `range` within the budget.
     pub(crate) fn plan(&self, range: Range<u64>) -> Plan {
-        let settings = &self.engine.settings;
-        Plan::new(range, settings.threads.get(), settings.budget_bytes, FRAME_BYTES)
+        let settings = &self.settings;
+        Plan::new(range, settings.threads.get(), settings.budget_bytes, self.mapping.page_bytes())
     }
 
     /// Calls `visit` with the bytes of `range`, which may be in `buffer`.
@@ -110,42 +148,31 @@ impl View<'_> {
         buffer: &mut Vec<u8>,
         visit: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, Failure> {
-        let failed = |start: u64, end: u64, error: &io::Error| {
-            Failure::io(&format!("supply [{start}, {end}) of {}", self.name), error)
-        };
-        let goes_away =
-            |fault: &&InjectedFault| fault.times.is_some() && self.engine.settings.retry != Retry::Never;
-        for fault in self.engine.settings.faults.faults.iter().filter(|fault| !goes_away(fault)) {
-            let start = fault.range.start.max(range.start) / FRAME_BYTES * FRAME_BYTES;
-            let error = io::Error::from_raw_os_error(5);
-            match fault.action {
-                _ if start >= fault.range.end.min(range.end) => {}
-                Action::Error | Action::Short => return Err(failed(start, start + FRAME_BYTES, &error)),
-                Action::Delay(time) => std::thread::sleep(time),
-                Action::Hang => loop {
-                    std::thread::park();
-                },
-            }
+        if self.settings.access == Access::Pin {
+            return Ok(visit(&self.mapping.pin(range).map_err(failure)?));
         }
-        let length = range.end - range.start;
-        buffer.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
-        let read = self.file.read_exact_at(buffer, range.start);
-        read.map_err(|error| failed(range.start, range.end, &error))?;
-        self.engine.read_bytes.fetch_add(length, Ordering::Relaxed);
+        buffer.resize(usize::try_from(range.end - range.start).unwrap_or(usize::MAX), 0);
+        let loaded = match self.settings.access {
+            Access::Copy => self.mapping.read_at(range.start, buffer),
+            Access::Touch | Access::Pin => self.mapping.touch_at(range.start, buffer),
+        };
+        loaded.map_err(failure)?;
         Ok(visit(buffer))
     }
 }
 
 /// What this machine offers.
 pub(crate) fn doctor() -> Vec<Facility> {
-    let text = str::to_string;
-    let fix = Some(text("wait for the library"));
-    let detail = text("files are read directly");
-    vec![Facility {
-        name: text("library"),
-        status: "missing",
-        detail,
-        used_instead: Some(text("read(2)")),
-        fix,
-    }]
+    let facility = |found: memobj::doctor::Facility| Facility {
+        name: found.name.to_string(),
+        status: match found.status {
+            Status::Available => "available",
+            Status::Degraded => "degraded",
+            Status::Missing => "missing",
+        },
+        detail: found.detail,
+        used_instead: found.used_instead.map(str::to_string),
+        fix: found.fix.map(str::to_string),
+    };
+    memobj::doctor::report().into_iter().map(facility).collect()
 }
