@@ -3,7 +3,9 @@
 use std::fmt::Display;
 use std::ops::Range;
 
-use memobj::{Advice, Cache, CacheOptions, Delivery, FrameSize, MapOptions, Mapping, ObjectOptions};
+use memobj::{
+    Advice, Cache, CacheOptions, Delivery, FrameSize, MapOptions, Mapping, ObjectOptions, VolatileWords,
+};
 
 use crate::contestant::{Contestant, Worker};
 use crate::data::{self, PAGE_BYTES, PAGE_WORDS, WORD_BYTES};
@@ -47,7 +49,7 @@ pub fn measure(job: &Job) -> Result<Sample, Failure> {
         Cache::new(CacheOptions { budget_bytes: job.budget_bytes, ..Default::default() }).map_err(failed)?;
     let options = ObjectOptions { frames, ..Default::default() };
     let object = if job.pattern == Pattern::Fault {
-        cache.object(memobj::pagers::Bytes::new(data::bytes(job.file_bytes)), options).map_err(failed)?
+        cache.object("memory", memobj::pagers::Bytes::new(data::bytes(job.file_bytes)), options).map_err(failed)?
     } else {
         cache.open_file(&job.file, options).map_err(failed)?
     };
@@ -70,11 +72,18 @@ fn failed(error: impl Display) -> Failure {
     Failure::Failed(error.to_string())
 }
 
+/// What one thread uses: the mapping, and its words as a program with a pointer would have them.
+struct Toucher<'a> {
+    ours: &'a Ours,
+    words: VolatileWords<'a>,
+}
+
 impl Contestant for Ours {
-    type Worker<'a> = &'a Ours;
+    type Worker<'a> = Toucher<'a>;
 
     fn worker(&self) -> Result<Self::Worker<'_>, Failure> {
-        Ok(self)
+        let words = self.mapping.words().ok_or_else(|| Failure::Failed("the mapping has no words".into()))?;
+        Ok(Toucher { ours: self, words })
     }
 
     fn populate(&self, range: Range<u64>) -> Result<(), Failure> {
@@ -91,25 +100,24 @@ impl Contestant for Ours {
     }
 }
 
-impl Worker for &Ours {
+impl Worker for Toucher<'_> {
     #[inline]
     fn load(&mut self, word_index: u64) -> Result<u64, Failure> {
-        if self.reach != Reach::Pin {
-            return Ok(self.mapping.load_u64(word_index * WORD_BYTES));
+        if self.ours.reach != Reach::Pin {
+            return Ok(self.words.load(word_index));
         }
-        let pinned = self.mapping.pin(page_of(word_index)).map_err(failed)?;
+        let pinned = self.ours.mapping.pin(page_of(word_index)).map_err(failed)?;
         Ok(word_in(&pinned, word_index % PAGE_WORDS))
     }
 
     fn sum(&mut self, words: Range<u64>, step_words: u64) -> Result<u64, Failure> {
-        if self.reach != Reach::Pin {
-            let add = |sum: u64, word| sum.wrapping_add(self.mapping.load_u64(word * WORD_BYTES));
-            return Ok(words.step_by(step_words as usize).fold(0, add));
+        if self.ours.reach != Reach::Pin {
+            return Ok(self.words.sum(words, step_words));
         }
         let mut sum: u64 = 0;
         let end_bytes = words.end * WORD_BYTES;
         for start in (words.start * WORD_BYTES..end_bytes).step_by(PIN_BYTES as usize) {
-            let pinned = self.mapping.pin(start..end_bytes.min(start + PIN_BYTES)).map_err(failed)?;
+            let pinned = self.ours.mapping.pin(start..end_bytes.min(start + PIN_BYTES)).map_err(failed)?;
             for word in (0..pinned.len() as u64 / WORD_BYTES).step_by(step_words as usize) {
                 sum = sum.wrapping_add(word_in(&pinned, word));
             }
@@ -119,16 +127,16 @@ impl Worker for &Ours {
 
     fn load_batch(&mut self, word_indices: &[u64], loaded: &mut Vec<u64>) -> Result<(), Failure> {
         let ranges: Vec<Range<u64>> = word_indices.iter().map(|&word_index| page_of(word_index)).collect();
-        if self.reach == Reach::Pin {
-            let pinned = self.mapping.pin_ranges(&ranges).map_err(failed)?;
+        if self.ours.reach == Reach::Pin {
+            let pinned = self.ours.mapping.pin_ranges(&ranges).map_err(failed)?;
             let pages = pinned.iter().zip(word_indices);
             loaded.extend(pages.map(|(page, word_index)| word_in(page, word_index % PAGE_WORDS)));
             return Ok(());
         }
-        if self.reach == Reach::Prefetch {
-            self.mapping.prefetch(&ranges).map_err(failed)?;
+        if self.ours.reach == Reach::Prefetch {
+            self.ours.mapping.prefetch(&ranges).map_err(failed)?;
         }
-        loaded.extend(word_indices.iter().map(|word_index| self.mapping.load_u64(word_index * WORD_BYTES)));
+        loaded.extend(word_indices.iter().map(|word_index| self.words.load(*word_index)));
         Ok(())
     }
 }

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use memobj::doctor::Status;
 use memobj::pagers::{self, Faulty, Inject, Injection};
-use memobj::{Advice, Cache, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, Mapping, ObjectOptions};
+use memobj::{
+    Advice, Cache, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, Mapping, ObjectOptions,
+};
 use serde::Serialize;
 
 use crate::failure::Failure;

@@ -6,7 +6,7 @@ use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::page_word::State;
 use memobj_sys::area::{FillClaim, Placement};
 use memobj_sys::region::{ChunkPool, SMALL};
-use memobj_sys::ring::{Completion, Read, Ring, Target};
+use memobj_sys::ring::{Completion, Owner, Read, Ring, Target};
 
 use crate::cache::CacheShared;
 use crate::pagers::{File, Source};
@@ -37,7 +37,7 @@ impl CacheShared {
             return Ok(ring);
         }
         Ok(BatchRing {
-            ring: Ring::new(DEPTH, self.mechanism())?,
+            ring: Ring::new(DEPTH, self.mechanism(), Owner::OneAtATime)?,
             pages: ChunkPool::new(DEPTH as usize, SMALL)?,
             runs: ChunkPool::new(RUN_CHUNKS, RUN_PAGES as usize * SMALL)?,
             done: Vec::new(),

@@ -22,6 +22,7 @@ pub use cache::Cache;
 pub use error::{AccessError, CacheError, ErrorKind, MapError, OpenError, PageError, SupplyError};
 pub use event::{Event, Events};
 pub use mapping::{Mapping, Pinned};
+pub use memobj_sys::volatile::VolatileWords;
 pub use metrics::Metrics;
 pub use object::MemoryObject;
 pub use options::{

@@ -204,7 +204,12 @@ impl FrameStore {
         }
         let start = page.0 << self.area.page_size().shift();
         let end = (start + self.area.page_size().bytes()).min(self.area.length());
-        self.error(start..end, &SupplyError::new(ErrorKind::Io), 1)
+        let range = start..end;
+        // The table was full: of the errors that are left, the last is the likeliest to be this page's.
+        match &errors.last {
+            Some(last) => PageError { range, ..last.clone() },
+            None => self.error(range, &SupplyError::new(ErrorKind::Io), 1),
+        }
     }
 
     pub(crate) fn errors_in(&self, pages: PageRange) -> Vec<PageError> {

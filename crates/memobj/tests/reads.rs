@@ -2,10 +2,9 @@
 
 mod common;
 
-use common::{Sample, all_ways, cache, sample_byte};
+use common::{MIB, Sample, all_ways, cache, sample_byte};
 use memobj::{Advice, Delivery, FrameSize, MapOptions, ObjectOptions, Store, pagers};
 
-const MIB: u64 = 1 << 20;
 
 #[test]
 fn every_way_of_access_reads_the_file_under_a_small_budget() {

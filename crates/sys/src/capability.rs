@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::pool::FramePool;
-use crate::ring::{Mechanism, Ring};
+use crate::ring::{Mechanism, Owner, Ring};
 use crate::uffd::{self, Features};
 
 /// The findings.
@@ -34,7 +34,7 @@ pub fn probe() -> Capabilities {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     Capabilities {
         userfaultfd: uffd::probe(),
-        io_uring: Ring::<()>::new(8, Mechanism::Auto).is_ok_and(|ring| ring.is_uring()),
+        io_uring: Ring::<()>::new(8, Mechanism::Auto, Owner::OneAtATime).is_ok_and(|ring| ring.is_uring()),
         large_frames: probe_large_frames(),
         huge_pages: read("/sys/kernel/mm/transparent_hugepage/enabled"),
         max_mappings: read("/proc/sys/vm/max_map_count").parse().ok(),

@@ -32,5 +32,8 @@ pub mod region;
 pub mod ring;
 pub mod signal;
 pub mod slots;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod uffd;
+pub mod volatile;
 pub mod wake;

@@ -118,7 +118,7 @@ impl FileView {
         assert!(words.start <= words.end && words.end <= self.len_bytes() / 8, "sum outside the mapping");
         // SAFETY: all words of the range lie inside the mapping (asserted), which `self` keeps; the base is
         // page-aligned.
-        unsafe { sum_words(self.base.as_ptr().cast(), words, step_words) }
+        unsafe { crate::volatile::sum_words(self.base.as_ptr().cast(), words, step_words) }
     }
 
     /// How many pages of the file are in the kernel's page cache now.
@@ -141,29 +141,6 @@ impl Drop for FileView {
         let result = unsafe { rustix::mm::munmap(self.base.as_ptr(), self.len_bytes) };
         debug_assert!(result.is_ok(), "munmap of an owned mapping failed");
     }
-}
-
-/// Sums words by volatile loads, four at a time. Never inlined, so that all callers run the same instructions:
-/// copies that the compiler makes per caller differ by a factor of two in speed.
-///
-/// # Safety
-///
-/// `base` is aligned to eight bytes, and every word of `words`, counted from it, is mapped readable during the
-/// call.
-#[inline(never)]
-unsafe fn sum_words(base: *const u64, words: Range<u64>, step_words: u64) -> u64 {
-    let (mut next, end, step) = (words.start as usize, words.end as usize, step_words.max(1) as usize);
-    // SAFETY: called with indices in `words` only, whose words are readable and aligned: upheld by the caller.
-    let load = |index: usize| unsafe { base.add(index).read_volatile() };
-    let mut sums = [0_u64; 4];
-    while next + 3 * step < end {
-        for (lane, sum) in sums.iter_mut().enumerate() {
-            *sum = sum.wrapping_add(load(next + lane * step));
-        }
-        next += 4 * step;
-    }
-    let rest = (next..end).step_by(step).map(load);
-    sums.into_iter().chain(rest).fold(0, u64::wrapping_add)
 }
 
 /// The same file mapped by the `memmap2` crate.
@@ -224,6 +201,6 @@ impl MemmapView {
         assert!(words.start <= words.end && words.end <= self.len_bytes() / 8, "sum outside the mapping");
         // SAFETY: all words of the range lie inside the mapping (asserted), which `self` keeps; the base is
         // page-aligned.
-        unsafe { sum_words(self.map.as_ptr().cast(), words, step_words) }
+        unsafe { crate::volatile::sum_words(self.map.as_ptr().cast(), words, step_words) }
     }
 }

@@ -25,7 +25,7 @@ use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::page_word::State;
 use memobj_sys::area::{FillClaim, Placement};
 use memobj_sys::region::{ChunkPool, SMALL};
-use memobj_sys::ring::{Completion, ReadFile, Ring};
+use memobj_sys::ring::{Completion, Owner, ReadFile, Ring};
 use memobj_sys::uffd::EventBuffer;
 
 use crate::batch::RUN_PAGES;
@@ -76,28 +76,45 @@ pub(super) struct Driver {
 
 /// Starts the driver of a cache.
 pub(crate) fn start(shared: &Arc<CacheShared>) -> io::Result<JoinHandle<()>> {
-    let mut ring = Ring::new(DEPTH, shared.mechanism())?;
-    ring.watch(ReadFile::new(shared.bell.as_fd().try_clone_to_owned()?), KEY_BELL)?;
-    if let Ok(uffd) = &shared.queued {
-        ring.watch(ReadFile::new(uffd.as_fd().try_clone_to_owned()?), KEY_FAULTS)?;
-    }
-    let driver = Driver {
-        shared: Arc::clone(shared),
-        ring,
-        units: HashMap::new(),
-        next_unit: 0,
-        streams: Vec::new(),
-        tick: 0,
-        backlog: VecDeque::new(),
-        wishes: VecDeque::new(),
-        pages: ChunkPool::new(DEPTH as usize, SMALL)?,
-        runs: ChunkPool::new(RUN_CHUNKS, RUN_PAGES as usize * SMALL)?,
-        events: EventBuffer::default(),
+    let shared = Arc::clone(shared);
+    let (report, started) = std::sync::mpsc::sync_channel(1);
+    // The ring belongs to the thread that makes it.
+    let body = move || match Driver::new(shared) {
+        Ok(driver) => {
+            let _ = report.send(Ok(()));
+            driver.run();
+        }
+        Err(error) => {
+            let _ = report.send(Err(error));
+        }
     };
-    std::thread::Builder::new().name("memobj".into()).spawn(move || driver.run())
+    let thread = std::thread::Builder::new().name("memobj".into()).spawn(body)?;
+    started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
+    Ok(thread)
 }
 
 impl Driver {
+    fn new(shared: Arc<CacheShared>) -> io::Result<Self> {
+        let mut ring = Ring::new(DEPTH, shared.mechanism(), Owner::CallingThread)?;
+        ring.watch(ReadFile::new(shared.bell.as_fd().try_clone_to_owned()?), KEY_BELL)?;
+        if let Ok(uffd) = &shared.queued {
+            ring.watch(ReadFile::new(uffd.as_fd().try_clone_to_owned()?), KEY_FAULTS)?;
+        }
+        Ok(Self {
+            shared,
+            ring,
+            units: HashMap::new(),
+            next_unit: 0,
+            streams: Vec::new(),
+            tick: 0,
+            backlog: VecDeque::new(),
+            wishes: VecDeque::new(),
+            pages: ChunkPool::new(DEPTH as usize, SMALL)?,
+            runs: ChunkPool::new(RUN_CHUNKS, RUN_PAGES as usize * SMALL)?,
+            events: EventBuffer::default(),
+        })
+    }
+
     fn run(mut self) {
         let mut done = Vec::new();
         while !self.shared.closing.load(Ordering::Acquire) {

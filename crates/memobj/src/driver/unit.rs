@@ -117,9 +117,16 @@ impl Driver {
             return self.failed(id);
         }
         unit.ready = Some(target);
-        if unit.purpose != (Purpose::Ahead { hold: true }) || unit.wanted {
+        if unit.purpose != (Purpose::Ahead { hold: true }) || unit.wanted || self.holds_too_much() {
             self.place(id);
         }
+    }
+
+    /// Frames out of place can neither be pinned nor reclaimed: with pins they must leave some of the budget.
+    fn holds_too_much(&self) -> bool {
+        let Some(pool) = self.shared.existing_pool() else { return false };
+        let held = self.units.values().filter(|unit| unit.ready.is_some() && unit.store.is_large()).count();
+        held > (pool.capacity() / 16).max(1)
     }
 
     /// Puts a unit in place that is ready.

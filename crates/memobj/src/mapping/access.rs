@@ -1,11 +1,16 @@
 //! Copies and touches.
 
 use memobj_core::address::PageIndex;
+use memobj_core::page_word::State;
 use memobj_sys::signal;
+use memobj_sys::volatile::VolatileWords;
 
 use super::Mapping;
 use crate::error::AccessError;
 use crate::fault;
+
+/// Traps of one copy on pages that have not failed, beyond which it is taken for an error of the memory itself.
+const MOST_STRANGE_TRAPS: u32 = 100;
 
 impl Mapping {
     /// Copies the bytes from `offset` on into `buffer`. Blocks until they are there.
@@ -54,20 +59,29 @@ impl Mapping {
         let range = self.object_bytes(&(offset..end))?;
         // Without the handler a trap would kill. It cannot be refused in practice: sigaction(2) knows no such error.
         let _ = signal::install(fault::resolve);
-        let store = self.frames();
-        store.area.copy_by_touch(self.announce, range.start, buffer).map_err(|trapped| {
+        let (store, mut done, mut strange) = (self.frames(), 0, 0);
+        while let Err(trapped) =
+            store.area.copy_by_touch(self.announce, range.start + done as u64, &mut buffer[done..])
+        {
             let page = PageIndex(trapped >> store.area.page_size().shift());
-            AccessError::Page(store.error_of(page))
-        })
+            let state = store.area.word(page).state();
+            // A page traps from a moment before it is Failed on, to a moment before it is Absent after a retry.
+            if state == State::Failed || strange == MOST_STRANGE_TRAPS {
+                return Err(AccessError::Page(store.error_of(page)));
+            }
+            strange += 1;
+            if state == State::Filling {
+                self.frames().wait_for(page)?;
+            }
+            done = (trapped - range.start) as usize;
+        }
+        Ok(())
     }
 
-    /// Loads eight bytes at `offset`, little endian, by a plain load. Traps like any touch.
-    ///
-    /// # Panics
-    ///
-    /// If `offset + 8` lies past the end of the mapping.
-    pub fn load_u64(&self, offset: u64) -> u64 {
-        assert!(offset.checked_add(8).is_some_and(|end| end <= self.len()), "load at {offset} past the end");
-        self.frames().area.load_u64(self.announce, self.range.start + offset)
+    /// The words of the mapping, loaded one by one by plain loads that fault on demand and trap on failed pages.
+    /// A length that is no multiple of eight leaves its last bytes out; `None` if the mapping does not start at a
+    /// multiple of eight in the object.
+    pub fn words(&self) -> Option<VolatileWords<'_>> {
+        self.frames().area.volatile_words(self.announce, self.range.start, self.len() / 8)
     }
 }

@@ -28,6 +28,7 @@ pub(super) struct Job {
     /// Calls made before this one.
     tries: u32,
     first_try: Instant,
+    queued: Instant,
 }
 
 /// What is to be done after a job.
@@ -55,21 +56,34 @@ impl Buffer {
 impl Job {
     pub(super) fn new(store: Arc<FrameStore>, claim: FillClaim, asked: Asked) -> Self {
         let bytes = claim.bytes();
-        Self { store, claim: Mutex::new(Some(claim)), bytes, asked, tries: 0, first_try: Instant::now() }
+        let now = Instant::now();
+        Self { store, claim: Mutex::new(Some(claim)), bytes, asked, tries: 0, first_try: now, queued: now }
     }
 
     pub(super) fn store(&self) -> &FrameStore {
         &self.store
     }
 
+    pub(super) fn is_of_same_object(&self, other: &Job) -> bool {
+        Arc::ptr_eq(&self.store.object, &other.store.object)
+    }
+
     /// When the wait for a call that starts now ends.
     pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline_of_call(Instant::now())
+    }
+
+    /// When the wait for a thread ends, if it comes to that.
+    pub(super) fn queue_deadline(&self) -> Option<Instant> {
+        self.deadline_of_call(self.queued)
+    }
+
+    fn deadline_of_call(&self, start: Instant) -> Option<Instant> {
         let options = &self.store.object.options;
         if options.policy == FailurePolicy::WaitForEver {
             return None;
         }
-        let now = Instant::now();
-        let call = options.supply_timeout.and_then(|timeout| now.checked_add(timeout));
+        let call = options.supply_timeout.and_then(|timeout| start.checked_add(timeout));
         let policy = match options.policy {
             FailurePolicy::RetryFor(limit) => self.first_try.checked_add(limit),
             _ => None,

@@ -30,6 +30,9 @@ pub(crate) enum Asked {
 const GRACE: Duration = Duration::from_secs(2);
 /// Threads beyond the limit that stand in for calls that overran their time.
 const MOST_STUCK: usize = 64;
+/// Calls of one object that overran their time and run still, beyond which it is not called any more: so that one
+/// pager that hangs cannot use up the threads of all.
+const MOST_STUCK_OF_ONE: usize = 16;
 
 #[derive(Debug)]
 pub(crate) struct Workers {
@@ -53,8 +56,8 @@ struct State {
     running: Vec<(Option<Instant>, Arc<Job>)>,
     threads: usize,
     idle: usize,
-    /// Threads whose call has overrun its time.
-    stuck: usize,
+    /// Calls that have overrun their time and run still, each on a thread.
+    stuck: Vec<Arc<Job>>,
     stopping: bool,
     supervisor: Option<JoinHandle<()>>,
     handles: Vec<JoinHandle<()>>,
@@ -122,10 +125,13 @@ impl Shared {
         state.queue.push_back(job);
         self.start_threads(&mut state);
         self.work.notify_one();
+        if !state.stuck.is_empty() {
+            self.change.notify_all();
+        }
     }
 
     fn start_threads(self: &Arc<Self>, state: &mut State) {
-        let most = self.limit + state.stuck.min(MOST_STUCK);
+        let most = self.limit + state.stuck.len().min(MOST_STUCK);
         if state.idle < state.queue.len() && state.threads < most {
             let shared = Arc::clone(self);
             let started =
@@ -162,12 +168,9 @@ impl Shared {
             drop(state);
             let next = job.run(&mut buffer);
             state = self.lock();
-            let before = state.running.len();
             state.running.retain(|(_, running)| !Arc::ptr_eq(running, &job));
-            if state.running.len() == before {
-                // The supervisor has given this call up, and somebody else stands in for this thread.
-                state.stuck = state.stuck.saturating_sub(1);
-            }
+            // If the supervisor has given this call up, somebody else stands in for this thread.
+            state.stuck.retain(|stuck| !Arc::ptr_eq(stuck, &job));
             self.take_next(&mut state, next);
         }
         state.threads -= 1;
@@ -199,9 +202,10 @@ impl Shared {
         while !state.stopping {
             let now = Instant::now();
             self.start_delayed(&mut state, now);
-            let overdue = take_overdue(&mut state, now);
+            let mut overdue = take_overdue(&mut state, now);
+            state.stuck.extend(overdue.iter().cloned());
+            overdue.extend(take_hopeless(&mut state, now));
             if !overdue.is_empty() {
-                state.stuck += overdue.len();
                 drop(state);
                 let nexts: Vec<job::Next> = overdue.iter().map(|job| job.overran()).collect();
                 state = self.lock();
@@ -212,7 +216,9 @@ impl Shared {
                 continue;
             }
             let delayed = state.delayed.iter().map(|(at, _)| *at);
-            let next = delayed.chain(state.running.iter().filter_map(|(deadline, _)| *deadline)).min();
+            let running = state.running.iter().filter_map(|(deadline, _)| *deadline);
+            let queued = state.queue.iter().filter(|_| state.has_no_thread_left());
+            let next = delayed.chain(running).chain(queued.filter_map(|job| job.queue_deadline())).min();
             state = match next {
                 None => self.change.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(at) => {
@@ -236,6 +242,28 @@ impl Shared {
             }
         }
     }
+}
+
+impl State {
+    fn has_no_thread_left(&self) -> bool {
+        self.stuck.len() >= MOST_STUCK
+    }
+}
+
+/// Takes the jobs out of the queue whose pager hangs in too many calls already, and, when no thread may be
+/// started any more, those that have waited for one for as long as a call may take.
+fn take_hopeless(state: &mut State, now: Instant) -> Vec<Arc<Job>> {
+    if state.stuck.is_empty() {
+        return Vec::new();
+    }
+    let no_thread = state.has_no_thread_left();
+    let (hopeless, rest) = std::mem::take(&mut state.queue).into_iter().partition(|job: &Arc<Job>| {
+        state.stuck.iter().filter(|stuck| stuck.is_of_same_object(job)).count() >= MOST_STUCK_OF_ONE
+            || (no_thread && job.queue_deadline().is_some_and(|deadline| deadline <= now))
+    });
+    let hopeless: VecDeque<Arc<Job>> = hopeless;
+    state.queue = rest;
+    hopeless.into()
 }
 
 fn take_overdue(state: &mut State, now: Instant) -> Vec<Arc<Job>> {

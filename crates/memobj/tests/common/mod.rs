@@ -1,17 +1,43 @@
 //! What the integration tests share: files whose every byte is known.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod process;
+
 use std::io::Write;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use memobj::{Cache, CacheOptions, Delivery, FrameSize, MapOptions, ObjectOptions, Store};
+use memobj::pagers::Pager;
+use memobj::{AccessError, Cache, CacheOptions, Delivery, FrameSize, MapOptions, Mapping, ObjectOptions, Store};
+
+pub const MIB: u64 = 1 << 20;
+const SAMPLES: u64 = 24 * MIB;
 
 /// The byte at `offset` of every sample; no two pages are alike, none is zero for long.
 pub fn sample_byte(offset: u64) -> u8 {
     let mut z = (offset / 8).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     (z ^ (z >> 27)).to_le_bytes()[(offset % 8) as usize]
+}
+
+/// The first `length` bytes of every sample.
+pub fn sample_bytes(length: u64) -> &'static [u8] {
+    static BYTES: OnceLock<Arc<[u8]>> = OnceLock::new();
+    &BYTES.get_or_init(|| (0..SAMPLES).map(sample_byte).collect())[..length as usize]
+}
+
+/// A pager of sample bytes that must be called for each of them.
+pub fn sample_pager(length: u64) -> memobj::pagers::Bytes {
+    memobj::pagers::Bytes::new(sample_bytes(length))
+}
+
+/// Where tests may make files: with O_DIRECT if possible, writable for whoever runs the test.
+pub fn folder() -> PathBuf {
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let usable = tempfile::tempfile_in(&target).is_ok();
+    if usable { target } else { std::env::temp_dir() }
 }
 
 /// A file of sample bytes, on a file system that has the features under test.
@@ -21,10 +47,8 @@ pub struct Sample {
 
 impl Sample {
     pub fn new(length: u64) -> Self {
-        let folder = std::env::var_os("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, Into::into);
-        let mut file = tempfile::NamedTempFile::new_in(folder).unwrap();
-        let bytes: Vec<u8> = (0..length).map(sample_byte).collect();
-        file.write_all(&bytes).unwrap();
+        let mut file = tempfile::NamedTempFile::new_in(folder()).unwrap();
+        file.write_all(sample_bytes(length)).unwrap();
         file.as_file().sync_all().unwrap();
         Self { file }
     }
@@ -45,8 +69,61 @@ impl Sample {
 /// Panics at the first byte of `bytes` that is not the sample's.
 pub fn check_sample(range: Range<u64>, bytes: &[u8], what: &str) {
     assert_eq!(bytes.len() as u64, range.end - range.start, "{what}");
-    for (offset, byte) in range.zip(bytes) {
-        assert_eq!(*byte, sample_byte(offset), "{what}: wrong byte at {offset}");
+    let expected = &sample_bytes(range.end)[range.start as usize..];
+    if bytes != expected {
+        let at = bytes.iter().zip(expected).position(|(got, right)| got != right).unwrap_or(0);
+        let (got, right) = (bytes[at], expected[at]);
+        panic!("{what}: wrong byte at {}: {got:#x} instead of {right:#x}", range.start + at as u64);
+    }
+}
+
+/// Waits for `condition`; panics when it does not come true.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(20), "in vain waited until {what}");
+        // waits: polls the condition.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Runs `work` on a thread of its own; panics when it is not done in time, instead of hanging.
+pub fn within<R: Send + 'static>(seconds: u64, what: &str, work: impl FnOnce() -> R + Send + 'static) -> R {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || sender.send(work()));
+    match receiver.recv_timeout(Duration::from_secs(seconds)) {
+        Ok(result) => result,
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("{what}: not done after {seconds} s"),
+        Err(_) => std::panic::resume_unwind(thread.join().unwrap_err()),
+    }
+}
+
+/// The three ways to the bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reading {
+    Pin,
+    Copy,
+    Touch,
+}
+
+impl Reading {
+    pub const ALL: [Reading; 3] = [Reading::Pin, Reading::Copy, Reading::Touch];
+
+    /// Reads `range` of `mapping`. What could not be read is 0xee in the buffer.
+    pub fn read(self, mapping: &Mapping, range: Range<u64>) -> Result<Vec<u8>, AccessError> {
+        let mut buffer = vec![0xee; (range.end - range.start) as usize];
+        self.read_into(mapping, range.start, &mut buffer).map(|()| buffer)
+    }
+
+    pub fn read_into(self, mapping: &Mapping, offset: u64, buffer: &mut [u8]) -> Result<(), AccessError> {
+        match self {
+            Reading::Pin => {
+                buffer.copy_from_slice(&mapping.pin(offset..offset + buffer.len() as u64)?);
+                Ok(())
+            }
+            Reading::Copy => mapping.read_at(offset, buffer),
+            Reading::Touch => mapping.touch_at(offset, buffer),
+        }
     }
 }
 
@@ -68,4 +145,39 @@ pub fn all_ways() -> Vec<(String, ObjectOptions, MapOptions)> {
         }
     }
     ways
+}
+
+/// One way to map, with a budget in which it makes sense.
+#[derive(Clone)]
+pub struct Way {
+    pub label: String,
+    pub object: ObjectOptions,
+    pub map: MapOptions,
+    pub page: u64,
+    pub budget: u64,
+}
+
+/// [`all_ways`] with what goes with each.
+pub fn ways() -> impl Iterator<Item = Way> {
+    all_ways().into_iter().map(|(label, object, map)| {
+        let large = object.frames == FrameSize::Large;
+        let (page, budget) = if large { (2 * MIB, 32 * MIB) } else { (4096, MIB) };
+        Way { label, object, map, page, budget }
+    })
+}
+
+impl Way {
+    /// A cache, and a mapping of all that `pager` has.
+    pub fn map(&self, pager: impl Pager + 'static) -> (Cache, Mapping) {
+        let cache = cache(self.budget);
+        let object = cache.object("sample", pager, self.object.clone()).unwrap();
+        let mapping = object.map(0..object.len(), self.map).unwrap();
+        assert_eq!(mapping.page_bytes(), self.page, "{}", self.label);
+        (cache, mapping)
+    }
+
+    /// The bytes of page `index`.
+    pub fn page(&self, index: u64) -> Range<u64> {
+        index * self.page..(index + 1) * self.page
+    }
 }

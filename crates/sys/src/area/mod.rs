@@ -33,6 +33,7 @@ use crate::pool::FramePool;
 use crate::region::{LARGE, Purpose, Region, SMALL, ZeroedTable};
 use crate::signal;
 use crate::uffd::{Announce, Userfaultfd};
+use crate::volatile::VolatileWords;
 use residency::Residency;
 
 /// Where the frames of an object live.
@@ -237,12 +238,12 @@ impl Area {
         if copied == buffer.len() { Ok(()) } else { Err(offset + copied as u64) }
     }
 
-    /// One load of eight bytes at `offset`, little endian. Traps if the page has failed.
-    pub fn load_u64(&self, announce: Announce, offset: u64) -> u64 {
-        assert!(offset.checked_add(8).is_some_and(|end| end <= self.length), "load at {offset} past the end");
-        let source = self.address(announce, offset).expect("the view exists for the mapping that asks");
-        // SAFETY: eight bytes inside a mapped view; the load is volatile because the page may come and go.
-        u64::from_le(unsafe { source.cast::<u64>().read_unaligned_volatile() })
+    /// The words of `[offset, offset + 8 * words)`, to be loaded one by one. `offset` is a multiple of eight.
+    pub fn volatile_words(&self, announce: Announce, offset: u64, words: u64) -> Option<VolatileWords<'_>> {
+        let end = words.checked_mul(8)?.checked_add(offset).filter(|end| *end <= self.length)?;
+        let start = self.address(announce, offset).filter(|_| offset.is_multiple_of(8) && offset <= end)?;
+        // SAFETY: the words lie in a view, whose start is page aligned and which is mapped as long as `self`.
+        Some(unsafe { VolatileWords::new(start.cast(), words) })
     }
 
     /// Whether the 4 KiB around `address` are mapped to a frame, as the kernel sees it. Costs system calls.
@@ -289,25 +290,6 @@ impl Area {
 /// Pages in one block of the reclaim hand: 2 MiB worth.
 const fn block_pages(page_size: PageSize) -> usize {
     LARGE >> page_size.shift()
-}
-
-trait VolatileUnaligned<T> {
-    unsafe fn read_unaligned_volatile(self) -> T;
-}
-
-impl VolatileUnaligned<u64> for *const u64 {
-    /// # Safety
-    ///
-    /// As `ptr::read_volatile`, without alignment.
-    unsafe fn read_unaligned_volatile(self) -> u64 {
-        if self.is_aligned() {
-            // SAFETY: the caller's contract, and it is aligned.
-            return unsafe { self.read_volatile() };
-        }
-        let bytes = self.cast::<u8>();
-        // SAFETY: the caller's contract, byte by byte.
-        u64::from_ne_bytes(std::array::from_fn(|index| unsafe { bytes.add(index).read_volatile() }))
-    }
 }
 
 impl Drop for Area {

@@ -106,11 +106,20 @@ pub enum Mechanism {
     Threads,
 }
 
+/// Who uses a ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Owner {
+    /// The thread that makes it, and no other.
+    CallingThread,
+    /// Any thread, one at a time.
+    OneAtATime,
+}
+
 impl<T: Send + 'static> Ring<T> {
     /// A ring for up to `depth` reads in flight.
-    pub fn new(depth: u32, mechanism: Mechanism) -> io::Result<Self> {
+    pub fn new(depth: u32, mechanism: Mechanism, owner: Owner) -> io::Result<Self> {
         if mechanism == Mechanism::Auto
-            && let Ok(uring) = uring::UringReads::new(depth)
+            && let Ok(uring) = uring::UringReads::new(depth, owner)
         {
             return Ok(Self(Backend::Uring(uring)));
         }

@@ -21,7 +21,7 @@ fn sample() -> ReadFile {
 fn reads_arrive(mechanism: Mechanism) {
     let file = sample();
     let pool = ChunkPool::new(64, SMALL).unwrap();
-    let mut ring: Ring<u8> = Ring::new(16, mechanism).unwrap();
+    let mut ring: Ring<u8> = Ring::new(16, mechanism, Owner::CallingThread).unwrap();
     assert_eq!(ring.is_uring(), mechanism == Mechanism::Auto, "io_uring is not available here");
     for page in 0..64u8 {
         let target = Target::Chunk(pool.take().unwrap());
@@ -47,7 +47,7 @@ fn reads_arrive(mechanism: Mechanism) {
 fn a_watched_descriptor_is_reported_each_time(mechanism: Mechanism) {
     let bell = Arc::new(Doorbell::new().unwrap());
     let descriptor = ReadFile::new(bell.as_fd().try_clone_to_owned().unwrap());
-    let mut ring: Ring<()> = Ring::new(8, mechanism).unwrap();
+    let mut ring: Ring<()> = Ring::new(8, mechanism, Owner::OneAtATime).unwrap();
     ring.watch(descriptor, 7).unwrap();
     let mut done = Vec::new();
     for _ in 0..100 {
@@ -62,7 +62,7 @@ fn a_watched_descriptor_is_reported_each_time(mechanism: Mechanism) {
 
 #[test]
 fn io_uring_reads() {
-    if uring::UringReads::<()>::new(8).is_err() {
+    if uring::UringReads::<()>::new(8, Owner::OneAtATime).is_err() {
         println!("skipped: io_uring is not available");
         return;
     }
@@ -81,7 +81,7 @@ fn a_dropped_ring_waits_for_its_reads() {
     let file = sample();
     let pool = ChunkPool::new(32, SMALL).unwrap();
     for mechanism in [Mechanism::Auto, Mechanism::Threads] {
-        let mut ring: Ring<u8> = Ring::new(16, mechanism).unwrap();
+        let mut ring: Ring<u8> = Ring::new(16, mechanism, Owner::CallingThread).unwrap();
         for page in 0..32u8 {
             let target = Target::Chunk(pool.take().unwrap());
             ring.read(Read { file: file.clone(), offset: 0, target, len: SMALL, token: page });

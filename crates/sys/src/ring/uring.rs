@@ -6,10 +6,9 @@ use std::time::Duration;
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
-use super::{Completion, Read, ReadFile};
+use super::{Completion, Owner, Read, ReadFile};
 
 const WATCH: u64 = 1 << 63;
-
 pub(super) struct UringReads<T> {
     ring: IoUring,
     flights: Vec<Option<Read<T>>>,
@@ -25,14 +24,17 @@ impl<T> std::fmt::Debug for UringReads<T> {
 }
 
 impl<T> UringReads<T> {
-    pub(super) fn new(depth: u32) -> io::Result<Self> {
+    pub(super) fn new(depth: u32, owner: Owner) -> io::Result<Self> {
         let entries = depth.next_power_of_two().max(8);
-        let ring = IoUring::builder()
-            .dontfork()
-            .setup_coop_taskrun()
-            .setup_cqsize(entries * 2)
-            .build(entries)
-            .or_else(|_| IoUring::builder().dontfork().build(entries))?;
+        let plain = || IoUring::builder().dontfork().setup_cqsize(entries * 2).build(entries);
+        // Completions are delivered when the one thread asks for them: no interrupt of what it does meanwhile.
+        let ring = match owner {
+            Owner::CallingThread => {
+                IoUring::builder().dontfork().setup_single_issuer().setup_defer_taskrun().build(entries)
+            }
+            Owner::OneAtATime => IoUring::builder().dontfork().setup_coop_taskrun().build(entries),
+        };
+        let ring = ring.or_else(|_| plain())?;
         if !ring.params().is_feature_ext_arg() || !ring.params().is_feature_nodrop() {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring without timeouts (Linux 5.11)"));
         }
@@ -72,6 +74,9 @@ impl<T> UringReads<T> {
     }
 
     pub(super) fn submit(&mut self) -> io::Result<()> {
+        if self.ring.submission().is_empty() {
+            return Ok(());
+        }
         match self.ring.submit() {
             Ok(_) => Ok(()),
             Err(error) if may_pass(&error) => Ok(()),
@@ -115,9 +120,12 @@ impl<T> UringReads<T> {
         self.reap(into)
     }
 
+    fn next_completion(&mut self) -> Option<cqueue::Entry> {
+        self.ring.completion().next()
+    }
+
     fn reap(&mut self, into: &mut Vec<Completion<T>>) -> io::Result<()> {
-        let done: Vec<cqueue::Entry> = self.ring.completion().collect();
-        for entry in done {
+        while let Some(entry) = self.next_completion() {
             if entry.user_data() & WATCH != 0 {
                 let index = (entry.user_data() & !WATCH) as usize;
                 if !cqueue::more(entry.flags()) {

@@ -1,0 +1,93 @@
+//! Tests that need a process of their own, and what a process uses.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const MARK: &str = "MEMOBJ_TEST_CHILD";
+
+/// The part that this process has in test `name`, if it is a child that [`child`] started.
+pub fn part(name: &str) -> Option<String> {
+    let mark = std::env::var(MARK).ok()?;
+    Some(mark.strip_prefix(name)?.strip_prefix('/')?.to_owned())
+}
+
+/// Runs test `name` of this binary again, alone in a process, in which [`part`] answers `part`.
+pub fn child(name: &str, part: &str) -> Output {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([name, "--exact", "--nocapture", "--test-threads=1"]);
+    command.env(MARK, format!("{name}/{part}")).output().unwrap()
+}
+
+/// Runs `body` alone in a process, so that what it counts is its own.
+pub fn alone(name: &str, body: impl FnOnce()) {
+    if part(name).is_some() {
+        return body();
+    }
+    let output = child(name, "alone");
+    show(&output);
+    assert!(output.status.success(), "{name}, alone: {}", output.status);
+}
+
+pub fn show(output: &Output) {
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Runs all tests of this binary but `name` as a user without any privilege.
+pub fn rerun_as_ordinary_user(name: &str) {
+    if std::fs::metadata("/proc/self").map(|data| std::os::unix::fs::MetadataExt::uid(&data)).unwrap() != 0 {
+        return println!("skipped: this process is an ordinary user already");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let binary = folder.path().join("tests");
+    std::fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
+    for path in [folder.path(), &binary] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let Some(mut command) = without_privilege(&binary) else {
+        return println!("skipped: setpriv(1) does not start programs as an ordinary user here");
+    };
+    let output = command.args(["--skip", name, "--test-threads=2"]).output().unwrap();
+    show(&output);
+    assert!(output.status.success(), "as an ordinary user: {}", output.status);
+}
+
+fn without_privilege(binary: &Path) -> Option<Command> {
+    let setpriv = |program: &Path| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--bounding-set=-all"]);
+        command.arg(program).current_dir("/");
+        command
+    };
+    let lists = setpriv(binary).arg("--list").output().ok()?;
+    lists.status.success().then(|| setpriv(binary))
+}
+
+/// What a process holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    pub descriptors: usize,
+    pub threads: usize,
+    pub mappings: usize,
+    pub resident_bytes: u64,
+    pub virtual_bytes: u64,
+}
+
+impl Usage {
+    pub fn now() -> Self {
+        let count = |path| std::fs::read_dir(path).unwrap().count();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+        };
+        Self {
+            descriptors: count("/proc/self/fd"),
+            threads: count("/proc/self/task"),
+            mappings: std::fs::read_to_string("/proc/self/maps").unwrap().lines().count(),
+            resident_bytes: field("VmRSS:"),
+            virtual_bytes: field("VmSize:"),
+        }
+    }
+}

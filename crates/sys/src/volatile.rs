@@ -1,0 +1,86 @@
+//! Memory that others may change or take away, as words that are loaded one by one.
+//!
+//! No `&[u8]` may point at such memory: the compiler would be free to read it twice and get two answers. A
+//! volatile load happens once, and faults or traps like any other.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// A window of mapped memory, read by volatile loads of eight bytes, little endian.
+#[derive(Clone, Copy, Debug)]
+pub struct VolatileWords<'a> {
+    base: *const u64,
+    len: u64,
+    mapped: PhantomData<&'a u64>,
+}
+
+// SAFETY: only loads are offered, and loads may race with nobody: the memory is written only while it is absent.
+unsafe impl Send for VolatileWords<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for VolatileWords<'_> {}
+
+impl<'a> VolatileWords<'a> {
+    /// # Safety
+    ///
+    /// `base` is aligned to eight bytes, and `len` words from it on stay mapped readable during `'a`.
+    pub(crate) unsafe fn new(base: *const u64, len: u64) -> Self {
+        Self { base, len, mapped: PhantomData }
+    }
+
+    /// How many words.
+    #[inline]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Word `index`. May fault, and traps if the page has failed.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such word.
+    #[inline]
+    pub fn load(&self, index: u64) -> u64 {
+        assert!(index < self.len, "word {index} of {}", self.len);
+        // SAFETY: the word lies in the window (asserted), which is mapped and aligned (`new`).
+        u64::from_le(unsafe { self.base.add(index as usize).read_volatile() })
+    }
+
+    /// The wrapping sum of every `step`-th word of `words`: one pass over the memory with one check of bounds.
+    ///
+    /// # Panics
+    ///
+    /// If the range is reversed or ends past the window.
+    pub fn sum(&self, words: Range<u64>, step: u64) -> u64 {
+        assert!(words.start <= words.end && words.end <= self.len, "sum of {words:?} of {} words", self.len);
+        // SAFETY: all words lie in the window (asserted), which is mapped and aligned (`new`).
+        unsafe { sum_words(self.base, words, step) }
+    }
+}
+
+/// Sums words by volatile loads, four at a time. Never inlined, so that all callers run the same instructions:
+/// copies that the compiler makes per caller differ by a factor of two in speed.
+///
+/// # Safety
+///
+/// `base` is aligned to eight bytes, and every word of `words`, counted from it, is mapped readable during the
+/// call.
+#[inline(never)]
+pub(crate) unsafe fn sum_words(base: *const u64, words: Range<u64>, step_words: u64) -> u64 {
+    let (mut next, end, step) = (words.start as usize, words.end as usize, step_words.max(1) as usize);
+    // SAFETY: called with indices in `words` only, whose words are readable and aligned: upheld by the caller.
+    let load = |index: usize| unsafe { base.add(index).read_volatile() };
+    let mut sums = [0_u64; 4];
+    while next + 3 * step < end {
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            *sum = sum.wrapping_add(load(next + lane * step));
+        }
+        next += 4 * step;
+    }
+    let rest = (next..end).step_by(step).map(load);
+    sums.into_iter().chain(rest).fold(0, u64::wrapping_add)
+}
