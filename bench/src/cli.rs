@@ -51,7 +51,7 @@ pub struct ReadOptions {
     /// Length of the measured phase of patterns that run for a time.
     #[arg(long, default_value_t = 1.0)]
     pub seconds: f64,
-    /// Accesses of the zipf trace, a third of them warm-up; by default three per page.
+    /// Accesses of the zipf trace, a third of them warm-up; by default 600,000 for each 512 MiB.
     #[arg(long)]
     pub zipf_ops: Option<u64>,
     /// Patterns to run, by default all.
@@ -91,7 +91,7 @@ impl ReadOptions {
 
     /// Length of the zipf trace.
     pub fn zipf_accesses(&self) -> u64 {
-        self.zipf_ops.unwrap_or(3 * self.size / crate::data::PAGE_BYTES)
+        self.zipf_ops.unwrap_or(self.size / crate::data::PAGE_BYTES * 600_000 / 131_072)
     }
 
     /// Checks what the types do not: sizes in whole 2 MiB blocks, at least one thread and repetition.

@@ -90,7 +90,24 @@ impl FrameStore {
     }
 
     /// Puts a copy of `bytes` (the claim's, padded to 4 KiB) in place. Safe in a signal handler.
+    ///
+    /// At most as much at once as pins leave free, or room for it might never come. If that fails on the way,
+    /// pages behind the failure are absent again.
     pub(crate) fn place_copy(&self, claim: FillClaim, bytes: &[u8], asked: Asked) -> Placed {
+        let free = self.cache.budget.limit() - self.cache.pin_budget.limit();
+        let most = (free / SMALL as u64).max(1);
+        let (mut claim, mut bytes) = (claim, bytes);
+        while claim.pages().len() > most {
+            let rest = claim.split_off(PageIndex(claim.pages().start + most));
+            if let Placed::No(claim) = self.place_copy_at_once(claim, bytes, asked) {
+                return Placed::No(claim);
+            }
+            (claim, bytes) = (rest, &bytes[most as usize * SMALL..]);
+        }
+        self.place_copy_at_once(claim, bytes, asked)
+    }
+
+    fn place_copy_at_once(&self, claim: FillClaim, bytes: &[u8], asked: Asked) -> Placed {
         let pages = claim.pages().len();
         let reserved = claim.frame_bytes();
         self.cache.reserve(reserved);

@@ -15,7 +15,8 @@ const MOST_STRANGE_TRAPS: u32 = 100;
 impl Mapping {
     /// Copies the bytes from `offset` on into `buffer`. Blocks until they are there.
     ///
-    /// Pins as little as it can at a time, so a buffer larger than the budget works.
+    /// Pins as little as it can at a time, so a buffer larger than the budget works; and touches instead where
+    /// others hold all pins.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), AccessError> {
         let length = buffer.len() as u64;
         let end = offset.checked_add(length).ok_or_else(|| self.past_the_end(offset, length))?;
@@ -29,8 +30,15 @@ impl Mapping {
             let at = offset + done;
             let border = (self.range.start + at + step) / page * page - self.range.start;
             let part = at..border.max(at + 1).min(end);
-            let pinned = self.pin(part.clone())?;
-            buffer[done as usize..][..pinned.len()].copy_from_slice(&pinned);
+            let into = &mut buffer[done as usize..][..(part.end - part.start) as usize];
+            match self.pin(part.clone()) {
+                Ok(pinned) => into.copy_from_slice(&pinned),
+                // Others hold all the pins there may be: plain loads need none.
+                Err(AccessError::PinsExceedBudget { .. } | AccessError::TooManyPins) => {
+                    self.touch_at(at, into)?;
+                }
+                Err(error) => return Err(error),
+            }
             done += part.end - part.start;
         }
         Ok(())

@@ -98,8 +98,9 @@ impl Area {
         let pages =
             usize::try_from(page_size.pages_for(options.length)).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let bytes = usize::try_from(options.length.max(1)).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let bytes = bytes.checked_next_multiple_of(SMALL).ok_or(io::ErrorKind::OutOfMemory)?;
         let frame_file = match shared {
-            true => Some(FrameFile::new(&options.name, bytes.next_multiple_of(SMALL) as u64)?),
+            true => Some(FrameFile::new(&options.name, bytes as u64)?),
             false => None,
         };
         let words = ZeroedTable::new(pages)?;
