@@ -45,7 +45,7 @@ pub fn report() -> Vec<Facility> {
         simple(
             "cachestat",
             found.cachestat,
-            "tells which files the host has cached",
+            "tells what the host has cached of files that you may write",
             "files are read around the page cache",
             KERNEL_6_5,
         ),

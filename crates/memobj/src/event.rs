@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use crate::error::PageError;
@@ -29,18 +29,12 @@ pub struct Events(pub(crate) std::sync::Arc<Mutex<Receiver<Event>>>);
 impl Events {
     /// The next event, if one is waiting.
     pub fn try_next(&self) -> Option<Event> {
-        match self.0.lock().unwrap_or_else(PoisonError::into_inner).try_recv() {
-            Ok(event) => Some(event),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).try_recv().ok()
     }
 
     /// The next event, after at most `limit`.
     pub fn next_within(&self, limit: Duration) -> Option<Event> {
-        match self.0.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(limit) {
-            Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(limit).ok()
     }
 }
 

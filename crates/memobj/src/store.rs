@@ -160,7 +160,7 @@ impl FrameStore {
             return Err(claim);
         }
         let range = claim.bytes();
-        let whole = range.len() % SMALL as u64 == 0;
+        let whole = range.len().is_multiple_of(SMALL as u64);
         let placed = match self.object.pager.source() {
             Source::Zero if claim.pages().len() == 1 => self.place_copy(claim, &ZERO_PAGE.0, Asked::Demand),
             Source::Memory(bytes) if whole => {

@@ -5,7 +5,9 @@ mod common;
 use std::io::{Seek, SeekFrom, Write};
 use std::time::{Duration, SystemTime};
 
-use common::{MIB, Reading, Sample, Way, cache, check_sample, folder, sample_bytes, sample_pager, ways, within};
+use common::{
+    MIB, Reading, Sample, Way, cache, check_sample, folder, sample_bytes, sample_pager, ways, within,
+};
 use memobj::pagers::{Bytes, Zero};
 use memobj::{
     AccessError, Advice, Cache, CacheError, CacheOptions, ErrorKind, MapError, Mapping, ObjectOptions,
@@ -19,7 +21,9 @@ fn open_error(path: impl AsRef<std::path::Path>) -> OpenError {
 #[test]
 fn a_missing_file_is_named() {
     let error = open_error("/nonexistent/data.bin");
-    assert!(matches!(&error, OpenError::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound));
+    assert!(
+        matches!(&error, OpenError::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+    );
     assert_eq!(error.to_string(), "open /nonexistent/data.bin: no such file or directory");
 }
 

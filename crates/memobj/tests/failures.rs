@@ -226,11 +226,8 @@ fn failing_guesses_fail_nobody() {
 fn a_great_outage_is_told_as_what_it_is() {
     const MANY: u64 = 5000;
     let way = ways().next().unwrap();
-    let plan = vec![Injection {
-        range: 0..MANY * way.page,
-        action: Inject::Fail(ErrorKind::Stale),
-        times: None,
-    }];
+    let plan =
+        vec![Injection { range: 0..MANY * way.page, action: Inject::Fail(ErrorKind::Stale), times: None }];
     let (cache, mapping) = way.map(Faulty::new(memobj::pagers::Zero::new(MANY * way.page), plan, 0));
     for page in 0..MANY {
         let error = mapping.pin(way.page(page)).unwrap_err();

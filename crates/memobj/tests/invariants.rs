@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::process::{Usage, alone};
-use common::{MIB, Reading, Sample, Way, cache, check_sample, sample_bytes, sample_pager, wait_until, ways, within};
+use common::{
+    MIB, Reading, Sample, Way, cache, check_sample, sample_bytes, sample_pager, wait_until, ways, within,
+};
 use memobj::pagers::{Faulty, Inject, Injection};
 use memobj::{AccessError, Advice, Cache, Mapping};
 use memobj_sim::{Calls, Counted, Random};

@@ -5,7 +5,6 @@ mod common;
 use common::{MIB, Sample, all_ways, cache, sample_byte};
 use memobj::{Advice, Delivery, FrameSize, MapOptions, ObjectOptions, Store, pagers};
 
-
 #[test]
 fn every_way_of_access_reads_the_file_under_a_small_budget() {
     let sample = Sample::new(10 * MIB + 1234);

@@ -7,7 +7,9 @@ use std::time::Duration;
 use common::process::{Usage, alone};
 use common::{MIB, Reading, Sample, Way, check_sample, sample_pager, wait_until, ways, within};
 use memobj::pagers::{Faulty, Pager};
-use memobj::{AccessError, Cache, CacheError, CacheOptions, ErrorKind, MapError, Mapping, ObjectOptions, SupplyError};
+use memobj::{
+    AccessError, Cache, CacheError, CacheOptions, ErrorKind, MapError, Mapping, ObjectOptions, SupplyError,
+};
 use memobj_sim::Random;
 use memobj_sys::testing::{Ended, fork};
 
@@ -269,9 +271,8 @@ fn thousands_of_regions_abort() {
             let (cache, mapping) = way.map(sample_pager(3 * way.page));
             drop(mapping);
             let object = cache.object("many", sample_pager(3 * way.page), way.object.clone()).unwrap();
-            let mappings: Vec<Mapping> = (0..100_000u64)
-                .map(|index| object.map(index % 4096..way.page, way.map).unwrap())
-                .collect();
+            let mappings: Vec<Mapping> =
+                (0..100_000u64).map(|index| object.map(index % 4096..way.page, way.map).unwrap()).collect();
             for (index, mapping) in mappings.iter().enumerate().step_by(9973) {
                 let start = index as u64 % 4096;
                 let bytes = Reading::ALL[index % 3].read(mapping, 0..4).unwrap();

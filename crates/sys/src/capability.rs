@@ -39,11 +39,16 @@ pub fn probe() -> Capabilities {
         huge_pages: read("/sys/kernel/mm/transparent_hugepage/enabled"),
         max_mappings: read("/proc/sys/vm/max_map_count").parse().ok(),
         memory_bytes: memory_bytes(),
-        cachestat: std::fs::File::open("/proc/self/exe")
-            .is_ok_and(|file| crate::file::cached_pages(&file).is_some()),
+        cachestat: probe_cachestat(),
         pagemap_scan: crate::pagemap::present_pages(probe as *const () as usize & !0xfff, 4096).is_ok(),
         max_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
     }
+}
+
+/// On a file of our own: of others' files the kernel tells only those who may write them.
+fn probe_cachestat() -> bool {
+    let memory = rustix::fs::memfd_create(c"memobj-probe", rustix::fs::MemfdFlags::CLOEXEC);
+    memory.is_ok_and(|memory| crate::file::cached_pages(&memory.into()).is_some())
 }
 
 fn probe_large_frames() -> io::Result<()> {

@@ -34,14 +34,14 @@ fn digest_of_a_file_larger_than_the_budget() {
 }
 
 #[test]
-fn digest_through_a_budget_of_one_page() {
+fn digest_through_the_smallest_budget_and_an_error_below_it() {
     let room = Room::new();
-    let digest = blake3::hash(&room.file("data.bin", 9 * 4096 + 1));
+    let digest = blake3::hash(&room.file("data.bin", 90 * 4096 + 1));
     for access in ["touch", "pin", "copy"] {
         let ran = room.run(&[
             "hash",
             "--budget",
-            "4k",
+            "64k",
             "--frames",
             "4k",
             "--threads",
@@ -55,6 +55,11 @@ fn digest_through_a_budget_of_one_page() {
             (0, format!("{digest}  data.bin\n").as_str(), ""),
             "{access}"
         );
+    }
+    for budget in ["1", "4k"] {
+        let ran = room.run(&["hash", "--budget", budget, "data.bin"]);
+        assert_eq!((ran.code(), ran.out()), (1, ""));
+        assert!(ran.err().contains("below the least that works, 65536 bytes"), "{}", ran.err());
     }
 }
 

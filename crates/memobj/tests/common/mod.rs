@@ -10,7 +10,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use memobj::pagers::Pager;
-use memobj::{AccessError, Cache, CacheOptions, Delivery, FrameSize, MapOptions, Mapping, ObjectOptions, Store};
+use memobj::{
+    AccessError, Cache, CacheOptions, Delivery, FrameSize, MapOptions, Mapping, ObjectOptions, Store,
+};
 
 pub const MIB: u64 = 1 << 20;
 const SAMPLES: u64 = 24 * MIB;

@@ -92,7 +92,7 @@ pub struct Ring<T: Send + 'static>(Backend<T>);
 
 #[derive(Debug)]
 enum Backend<T: Send + 'static> {
-    Uring(uring::UringReads<T>),
+    Uring(Box<uring::UringReads<T>>),
     Threads(threads::ThreadReads<T>),
 }
 
@@ -121,7 +121,7 @@ impl<T: Send + 'static> Ring<T> {
         if mechanism == Mechanism::Auto
             && let Ok(uring) = uring::UringReads::new(depth, owner)
         {
-            return Ok(Self(Backend::Uring(uring)));
+            return Ok(Self(Backend::Uring(Box::new(uring))));
         }
         Ok(Self(Backend::Threads(threads::ThreadReads::new(depth)?)))
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -79,10 +79,7 @@ impl<T: Send + 'static> ThreadReads<T> {
         self.open_gates();
         let first = match timeout {
             None => self.done.recv().ok(),
-            Some(time) => match self.done.recv_timeout(time) {
-                Ok(completion) => Some(completion),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-            },
+            Some(time) => self.done.recv_timeout(time).ok(),
         };
         for completion in first.into_iter().chain(self.done.try_iter()) {
             match &completion {
