@@ -123,7 +123,9 @@ impl FrameStore {
     fn batch_target(&self, claim: &FillClaim, batch: &BatchRing) -> Option<Target> {
         match self.area.pool() {
             // What is in flight counts: a batch must not wait for frames that only itself can set free.
-            Some(pool) if batch.ring.in_flight() == 0 => Some(Target::Frame(self.cache.take_frame(pool))),
+            Some(pool) if batch.ring.in_flight() == 0 => {
+                self.cache.take_frame(pool, &|| self.is_closed()).map(Target::Frame)
+            }
             Some(pool) if batch.ring.in_flight() < LARGE_DEPTH => {
                 self.cache.try_take_frame(pool).map(Target::Frame)
             }
@@ -164,15 +166,13 @@ impl FrameStore {
         let len = claim.bytes().len();
         let end = (len as usize).next_multiple_of(SMALL);
         target.as_mut_slice()[len as usize..end].fill(0);
+        self.cache.counters.read_bytes.add(len);
         let result = match target {
             Target::Chunk(chunk) => self.place_copy(claim, &chunk[..end], asked),
             Target::Frame(frame) => self.place_frame(claim, frame, asked),
         };
         match result {
-            Placed::Yes => {
-                self.cache.counters.read_bytes.add(len);
-                Ok(())
-            }
+            Placed::Yes => Ok(()),
             Placed::No(claim) => Err(claim),
         }
     }

@@ -74,6 +74,7 @@ impl Error for SupplyError {
 pub struct PageError {
     pub(crate) object: Arc<str>,
     pub(crate) range: Range<u64>,
+    pub(crate) refused: Range<u64>,
     pub(crate) kind: ErrorKind,
     pub(crate) tries: u32,
     pub(crate) source: Option<Cause>,
@@ -85,9 +86,15 @@ impl PageError {
         &self.object
     }
 
-    /// The bytes of the object that could not be had.
+    /// The bytes of the object that cannot be read: the failed page's.
     pub fn range(&self) -> Range<u64> {
         self.range.clone()
+    }
+
+    /// Of these, the first 4 KiB that the pager refused, where it could be asked in parts: this is what the
+    /// message names.
+    pub fn refused(&self) -> Range<u64> {
+        self.refused.clone()
     }
 
     /// Why, in the closed set.
@@ -103,7 +110,8 @@ impl PageError {
 
 impl fmt::Display for PageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "supply [{}, {}) of {}: {}", self.range.start, self.range.end, self.object, self.kind)?;
+        let Range { start, end } = self.refused;
+        write!(f, "supply [{start}, {end}) of {}: {}", self.object, self.kind)?;
         if self.tries > 1 {
             write!(f, " after {} tries", self.tries)?;
         }

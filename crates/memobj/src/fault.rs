@@ -112,11 +112,9 @@ impl FrameStore {
             return Err(claim);
         }
         chunk[range.len() as usize..].fill(0);
+        self.cache.counters.read_bytes.add(range.len());
         match self.place_copy(claim, &chunk, Asked::Demand) {
-            Placed::Yes => {
-                self.cache.counters.read_bytes.add(range.len());
-                Ok(())
-            }
+            Placed::Yes => Ok(()),
             Placed::No(claim) => Err(claim),
         }
     }

@@ -20,10 +20,15 @@ const SPIN_ROUNDS: u32 = 16;
 impl CacheShared {
     /// Reserves `bytes` for small frames, evicting until they fit. Safe in a signal handler: takes no lock.
     ///
-    /// Always ends: pins never hold the whole budget, and every other owner of a frame lets go by itself.
-    pub(crate) fn reserve(&self, bytes: u64) {
+    /// Always ends: pins never hold the whole budget, and every other owner of a frame lets go by itself; but for
+    /// an object that was unmapped meanwhile, whose frames the hand does not find any more. Therefore it is
+    /// `false`, with nothing reserved, once `unmapped` is true.
+    pub(crate) fn reserve(&self, bytes: u64, unmapped: &dyn Fn() -> bool) -> bool {
         let mut idle = 0;
         while !self.budget.try_reserve(bytes) {
+            if unmapped() {
+                return false;
+            }
             let trimmed = self.existing_pool().is_some_and(|pool| pool.trim());
             if trimmed || self.reclaim_some() {
                 idle = 0;
@@ -32,14 +37,21 @@ impl CacheShared {
             idle += 1;
             pause(idle);
         }
+        true
     }
 
-    /// A frame of 2 MiB, evicting until there is one. Not for signal handlers.
-    pub(crate) fn take_frame(&self, pool: &std::sync::Arc<memobj_sys::pool::FramePool>) -> Frame {
+    /// A frame of 2 MiB, evicting until there is one. `None` once `unmapped` is true, as with
+    /// [`reserve`](Self::reserve). Not for signal handlers.
+    pub(crate) fn take_frame(
+        &self,
+        pool: &std::sync::Arc<memobj_sys::pool::FramePool>,
+        unmapped: &dyn Fn() -> bool,
+    ) -> Option<Frame> {
         let mut idle = 0;
         loop {
             match pool.take() {
-                Take::Frame(frame) => return frame,
+                Take::Frame(frame) => return Some(frame),
+                Take::OverBudget | Take::NoMemory(_) if unmapped() => return None,
                 Take::OverBudget | Take::NoMemory(_) if self.reclaim_some() => idle = 0,
                 Take::OverBudget | Take::NoMemory(_) => {
                     idle += 1;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use memobj_core::address::{PageIndex, PageRange};
+use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
 use memobj_sys::area::{Area, FillClaim, Origin};
 use memobj_sys::region::{SMALL, ZeroedTable};
@@ -47,6 +47,8 @@ pub(crate) struct FrameStore {
 #[derive(Debug, Default)]
 struct ErrorTable {
     pages: BTreeMap<u64, PageError>,
+    /// Pages failed whose errors found no place.
+    overflowed: bool,
     last: Option<PageError>,
 }
 
@@ -110,7 +112,9 @@ impl FrameStore {
     fn place_copy_at_once(&self, claim: FillClaim, bytes: &[u8], asked: Asked) -> Placed {
         let pages = claim.pages().len();
         let reserved = claim.frame_bytes();
-        self.cache.reserve(reserved);
+        if !self.cache.reserve(reserved, &|| self.is_closed()) {
+            return Placed::No(claim);
+        }
         // Counted first: whoever sees the page in place sees it counted.
         self.count_supplied(pages);
         match claim.place_copy(bytes, self.origin(asked)) {
@@ -161,44 +165,52 @@ impl FrameStore {
         }
         let range = claim.bytes();
         let whole = range.len().is_multiple_of(SMALL as u64);
+        // A pager's slice may be shorter than it says: then a worker asks it, and reports what it answers.
+        let part = |bytes: &'_ [u8]| -> Option<std::ops::Range<usize>> {
+            (range.end <= bytes.len() as u64).then_some(range.start as usize..range.end as usize)
+        };
         let placed = match self.object.pager.source() {
             Source::Zero if claim.pages().len() == 1 => self.place_copy(claim, &ZERO_PAGE.0, Asked::Demand),
-            Source::Memory(bytes) if whole => {
-                self.place_copy(claim, &bytes[range.start as usize..range.end as usize], Asked::Demand)
-            }
-            Source::Memory(bytes) if claim.pages().len() == 1 => {
-                let mut page = AlignedPage([0; SMALL]);
-                page.0[..range.len() as usize]
-                    .copy_from_slice(&bytes[range.start as usize..range.end as usize]);
-                self.place_copy(claim, &page.0, Asked::Demand)
-            }
+            Source::Memory(bytes) => match part(bytes) {
+                Some(part) if whole => {
+                    self.cache.counters.read_bytes.add(range.len());
+                    self.place_copy(claim, &bytes[part], Asked::Demand)
+                }
+                Some(part) if claim.pages().len() == 1 => {
+                    let mut page = AlignedPage([0; SMALL]);
+                    page.0[..part.len()].copy_from_slice(&bytes[part]);
+                    self.cache.counters.read_bytes.add(range.len());
+                    self.place_copy(claim, &page.0, Asked::Demand)
+                }
+                _ => return Err(claim),
+            },
             _ => return Err(claim),
         };
         match placed {
-            Placed::Yes => {
-                self.cache.counters.read_bytes.add(range.len());
-                Ok(())
-            }
+            Placed::Yes => Ok(()),
             Placed::No(claim) => Err(claim),
         }
     }
 
-    /// Records why the claim's pages fail, makes them trap, and tells whoever listens.
-    pub(crate) fn fail(&self, claim: FillClaim, error: &SupplyError, tries: u32) {
-        let shift = self.area.page_size().shift();
-        let report = self.error(claim.bytes().start..claim.bytes().end, error, tries);
+    /// Records why the claim's one page fails, makes it trap, and tells whoever listens. `blamed` are those of
+    /// its bytes that the pager refused.
+    pub(crate) fn fail(&self, claim: FillClaim, error: &SupplyError, tries: u32, blamed: ByteRange) {
+        debug_assert_eq!(claim.pages().len(), 1);
+        let bytes = claim.bytes();
+        let report = PageError {
+            refused: blamed.start..blamed.end,
+            ..self.error(bytes.start..bytes.end, error, tries)
+        };
         {
             let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-            for page in claim.pages().iter().take(KEPT_ERRORS) {
-                if errors.pages.len() < KEPT_ERRORS {
-                    let end = ((page.0 + 1) << shift).min(self.area.length());
-                    let single = PageError { range: page.0 << shift..end, ..report.clone() };
-                    errors.pages.insert(page.0, single);
-                }
+            if errors.pages.len() < KEPT_ERRORS {
+                errors.pages.insert(claim.pages().start, report.clone());
+            } else {
+                errors.overflowed = true;
             }
             errors.last = Some(report.clone());
         }
-        self.cache.counters.failed_pages.add(claim.pages().len());
+        self.cache.counters.failed_pages.add(1);
         claim.fail();
         self.cache.tell(Event::PageFailed(report));
     }
@@ -206,6 +218,7 @@ impl FrameStore {
     pub(crate) fn error(&self, range: std::ops::Range<u64>, error: &SupplyError, tries: u32) -> PageError {
         PageError {
             object: Arc::clone(&self.object.name),
+            refused: range.clone(),
             range,
             kind: error.kind,
             tries,
@@ -224,7 +237,7 @@ impl FrameStore {
         let range = start..end;
         // The table was full: of the errors that are left, the last is the likeliest to be this page's.
         match &errors.last {
-            Some(last) => PageError { range, ..last.clone() },
+            Some(last) => PageError { refused: range.clone(), range, ..last.clone() },
             None => self.error(range, &SupplyError::new(ErrorKind::Io), 1),
         }
     }
@@ -240,15 +253,19 @@ impl FrameStore {
 
     /// Lets the failed pages among `pages` be asked for again; returns how many there were.
     pub(crate) fn retry(&self, pages: PageRange) -> u64 {
-        let mut cleared = 0;
-        for page in pages.iter() {
-            if self.area.word(page).state() != State::Failed {
-                continue;
-            }
-            self.errors.lock().unwrap_or_else(PoisonError::into_inner).pages.remove(&page.0);
-            cleared += u64::from(self.area.retry(page));
+        let (known, overflowed) = {
+            let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = errors.pages.split_off(&pages.start);
+            errors.pages.append(&mut known.split_off(&pages.end));
+            (known, errors.overflowed)
+        };
+        let failed = |page: &PageIndex| self.area.word(*page).state() == State::Failed;
+        let retry = |page: PageIndex| u64::from(self.area.retry(page));
+        if overflowed {
+            // Only after an outage of thousands of pages are they looked for one by one.
+            return pages.iter().filter(failed).map(retry).sum();
         }
-        cleared
+        known.into_keys().map(PageIndex).filter(failed).map(retry).sum()
     }
 
     pub(crate) fn advise(&self, pages: PageRange, advice: Advice) {

@@ -12,7 +12,7 @@ use common::{
     MIB, Reading, Sample, Way, cache, check_sample, sample_bytes, sample_pager, wait_until, ways, within,
 };
 use memobj::pagers::{Faulty, Inject, Injection};
-use memobj::{AccessError, Advice, Cache, Mapping};
+use memobj::{AccessError, Advice, Cache, Mapping, Store};
 use memobj_sim::{Calls, Counted, Random};
 
 /// Reads small pieces at random and checks them; what `may_fail` is reported, never wrong.
@@ -158,14 +158,15 @@ fn invariant_2_metadata_is_bounded() {
             let object = cache.object("zeros", zeros, way.object.clone()).unwrap();
             let mapping = object.map(0..LENGTH, way.map).unwrap();
             Reading::Touch.read(&mapping, 0..1).unwrap();
-            let before = Usage::now().resident_bytes;
+            let before = Usage::now().anonymous_bytes;
             // One page of every mapped 2 MiB, so that every page of every table is touched.
             for at in (0..LENGTH).step_by(2 << 20) {
                 Reading::Touch.read(&mapping, at..at + 1).unwrap();
             }
             let frames = cache.metrics().frame_bytes;
             let pages = LENGTH / 4096;
-            let grown = Usage::now().resident_bytes.saturating_sub(before).saturating_sub(frames);
+            let private_frames = if way.object.store == Store::Local { frames } else { 0 };
+            let grown = Usage::now().anonymous_bytes.saturating_sub(before).saturating_sub(private_frames);
             let bound = 8 * pages + 32 * frames / 4096 + MIB;
             assert!(grown <= bound, "{}: {grown} bytes beside the frames, bound {bound}", way.label);
         }
@@ -291,14 +292,15 @@ fn invariant_8_the_last_handle_returns_everything() {
     alone("invariant_8_the_last_handle_returns_everything", || {
         let sample = Sample::new(6 * MIB);
         check_sample(0..1, &sample_bytes(6 * MIB)[..1], "made before counting");
-        use_everything(&sample);
+        // The C library keeps a few stacks and arenas.
+        (0..3).for_each(|_| use_everything(&sample));
         wait_until("only the test's threads are left", || Usage::now().threads <= 2);
         let before = Usage::now();
-        use_everything(&sample);
+        (0..4).for_each(|_| use_everything(&sample));
         wait_until("only the test's threads are left", || Usage::now().threads <= 2);
         let after = Usage::now();
         assert_eq!(after.descriptors, before.descriptors);
-        assert!(after.mappings <= before.mappings + 4, "{before:?} {after:?}");
+        assert!(after.mappings <= before.mappings + 16, "{before:?} {after:?}");
         assert!(after.resident_bytes < before.resident_bytes + 2 * MIB, "{before:?} {after:?}");
     });
 }

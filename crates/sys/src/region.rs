@@ -309,8 +309,8 @@ mod tests {
             chunks.iter().enumerate().all(|(index, chunk)| chunk.iter().all(|&byte| byte == index as u8))
         );
         chunks.remove(65);
-        assert!(pool.take().is_some());
-        assert!(pool.take().is_none());
+        let again = pool.take();
+        assert!(again.is_some() && pool.take().is_none());
     }
 
     #[test]

@@ -66,6 +66,11 @@ struct Pass {
 }
 
 impl Pass {
+    /// Whether every page so far could be pinned.
+    fn is_clear(&self) -> bool {
+        self.absent.is_empty() && self.owned_by_others.is_none()
+    }
+
     fn add_absent(&mut self, page: PageIndex) {
         match self.absent.last_mut() {
             Some(run) if run.end == page.0 => run.end += 1,
@@ -118,7 +123,9 @@ impl FrameStore {
                 match set.try_pin(page) {
                     Ok(()) => {}
                     Err(PinError::NotClean(word)) => match word.state() {
-                        State::Failed => return Err(self.error_of(page).into()),
+                        // The error is the first page's in order: what is before must be decided first.
+                        State::Failed if pass.is_clear() => return Err(self.error_of(page).into()),
+                        State::Failed => return Ok(pass),
                         State::Absent => pass.add_absent(page),
                         _ => {
                             if word.is_deferred() {

@@ -103,8 +103,12 @@ impl Job {
         }
         let answer = match self.store.area.pool() {
             Some(pool) => {
-                let mut target = Target::Frame(self.store.cache.take_frame(pool));
-                self.call(target.as_mut_slice())
+                let Some(frame) = self.store.cache.take_frame(pool, &|| self.store.is_closed()) else {
+                    drop(self.take_claim());
+                    return Next::Done;
+                };
+                let mut target = Target::Frame(frame);
+                self.call(self.bytes, target.as_mut_slice())
                     .and_then(|()| self.place(|claim| self.store.place_target(claim, target, self.asked)))
             }
             None => self.call_into(buffer),
@@ -118,13 +122,11 @@ impl Job {
     fn call_into(&self, buffer: &mut Buffer) -> Result<(), SupplyError> {
         let len = (self.bytes.len() as usize).next_multiple_of(SMALL);
         let chunk = buffer.of(len)?;
-        self.call(chunk)?;
+        self.call(self.bytes, chunk)?;
         chunk[self.bytes.len() as usize..len].fill(0);
+        self.store.cache.counters.read_bytes.add(self.bytes.len());
         self.place(|claim| match self.store.place_copy(claim, &chunk[..len], self.asked) {
-            crate::store::Placed::Yes => {
-                self.store.cache.counters.read_bytes.add(self.bytes.len());
-                Ok(())
-            }
+            crate::store::Placed::Yes => Ok(()),
             crate::store::Placed::No(claim) => Err(claim),
         })
     }
@@ -138,10 +140,10 @@ impl Job {
     }
 
     /// One call: anything but the full range is an error.
-    fn call(&self, buffer: &mut [u8]) -> Result<(), SupplyError> {
-        let len = self.bytes.len() as usize;
+    fn call(&self, bytes: ByteRange, buffer: &mut [u8]) -> Result<(), SupplyError> {
+        let len = bytes.len() as usize;
         let pager = &self.store.object.pager;
-        let range = self.bytes.start..self.bytes.end;
+        let range = bytes.start..bytes.end;
         let answer = catch_unwind(AssertUnwindSafe(|| pager.supply(range, &mut buffer[..len])));
         match answer {
             Ok(Ok(count)) if count == len => Ok(()),
@@ -173,9 +175,33 @@ impl Job {
             return Next::Later(at, Arc::new(self.again(claim, tries)));
         }
         if self.asked == Asked::Demand {
-            self.store.fail(claim, &error, tries);
+            self.store.fail(claim, &error, tries, self.locate(&error));
         }
         Next::Done
+    }
+
+    /// Of a large page that fails, the part that is to blame: halves are asked for until one page of 4 KiB is left.
+    fn locate(&self, error: &SupplyError) -> ByteRange {
+        let mut range = self.bytes;
+        if matches!(
+            error.kind,
+            ErrorKind::Timeout | ErrorKind::Stale | ErrorKind::Detached | ErrorKind::NoSpace
+        ) {
+            return range;
+        }
+        let mut buffer = Buffer::default();
+        while range.len() > SMALL as u64 {
+            let pages = range.len().div_ceil(SMALL as u64);
+            let middle = range.start + pages / 2 * SMALL as u64;
+            let halves =
+                [(range.start, middle), (middle, range.end)].map(|(start, end)| ByteRange { start, end });
+            let Ok(chunk) = buffer.of(self.bytes.len() as usize) else { return range };
+            match halves.into_iter().find(|half| self.call(*half, chunk).is_err()) {
+                Some(half) => range = half,
+                None => return range,
+            }
+        }
+        range
     }
 
     /// The claim's pages as jobs of their own, so that each page gets the answer that is its own.

@@ -71,6 +71,8 @@ pub struct Usage {
     pub threads: usize,
     pub mappings: usize,
     pub resident_bytes: u64,
+    /// Resident and private: without frames of frame files, which count once for each of their mappings.
+    pub anonymous_bytes: u64,
     pub virtual_bytes: u64,
 }
 
@@ -87,6 +89,7 @@ impl Usage {
             threads: count("/proc/self/task"),
             mappings: std::fs::read_to_string("/proc/self/maps").unwrap().lines().count(),
             resident_bytes: field("VmRSS:"),
+            anonymous_bytes: field("RssAnon:"),
             virtual_bytes: field("VmSize:"),
         }
     }

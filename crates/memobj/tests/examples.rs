@@ -1,0 +1,21 @@
+//! The examples run, and what they claim holds.
+
+#[path = "../examples/custom_pager.rs"]
+mod custom_pager;
+
+use memobj::pagers::Pager;
+
+#[test]
+fn the_custom_pager_example_runs() {
+    custom_pager::main().unwrap();
+}
+
+#[test]
+fn the_custom_pager_conforms() {
+    // Up to the page that it loses on purpose.
+    let expected: Vec<u8> = (0..1024u64).flat_map(|index| (index * index).to_le_bytes()).collect();
+    memobj_sim::conformance::run(|| custom_pager::Squares { count: 1024 }, &expected);
+    let mut page = [0; 4096];
+    let lost = custom_pager::Squares { count: 4096 }.supply(8192..12_288, &mut page).unwrap_err();
+    assert_eq!(lost.kind, memobj::ErrorKind::Io);
+}
