@@ -49,7 +49,9 @@ pub fn measure(job: &Job) -> Result<Sample, Failure> {
         Cache::new(CacheOptions { budget_bytes: job.budget_bytes, ..Default::default() }).map_err(failed)?;
     let options = ObjectOptions { frames, ..Default::default() };
     let object = if job.pattern == Pattern::Fault {
-        cache.object("memory", memobj::pagers::Bytes::new(data::bytes(job.file_bytes)), options).map_err(failed)?
+        cache
+            .object("memory", memobj::pagers::Bytes::new(data::bytes(job.file_bytes)), options)
+            .map_err(failed)?
     } else {
         cache.open_file(&job.file, options).map_err(failed)?
     };

@@ -10,6 +10,7 @@ use memobj_sys::ring::{Completion, Owner, Read, Ring, Target};
 
 use crate::cache::CacheShared;
 use crate::pagers::{File, Source};
+use crate::reclaim::Patience;
 use crate::store::{FrameStore, Placed};
 use crate::workers::Asked;
 
@@ -67,7 +68,7 @@ impl FrameStore {
         }
         for claim in self.claims(wanted) {
             let pages = claim.pages();
-            match self.fill_inline(claim) {
+            match self.fill_inline(claim, Patience::Endless) {
                 Ok(()) => placed(pages),
                 Err(claim) => self.call_pager(claim, Asked::Demand),
             }
@@ -149,7 +150,7 @@ impl FrameStore {
                 self.call_pager(claim, Asked::Demand);
                 continue;
             }
-            match self.place_target(claim, target, Asked::Demand) {
+            match self.place_target(claim, target, Asked::Demand, Patience::Endless) {
                 Ok(()) => placed(pages),
                 Err(claim) => self.call_pager(claim, Asked::Demand),
             }
@@ -162,13 +163,14 @@ impl FrameStore {
         claim: FillClaim,
         mut target: Target,
         asked: Asked,
+        patience: Patience,
     ) -> Result<(), FillClaim> {
         let len = claim.bytes().len();
         let end = (len as usize).next_multiple_of(SMALL);
         target.as_mut_slice()[len as usize..end].fill(0);
         self.cache.counters.read_bytes.add(len);
         let result = match target {
-            Target::Chunk(chunk) => self.place_copy(claim, &chunk[..end], asked),
+            Target::Chunk(chunk) => self.place_copy(claim, &chunk[..end], asked, patience),
             Target::Frame(frame) => self.place_frame(claim, frame, asked),
         };
         match result {

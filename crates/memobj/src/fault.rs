@@ -14,6 +14,7 @@ use memobj_sys::uffd::Announce;
 
 use crate::driver::Request;
 use crate::pagers::{File, Source};
+use crate::reclaim::Patience;
 use crate::store::{ADDRESSES, FrameStore, Placed, STORES};
 use crate::workers::Asked;
 
@@ -97,7 +98,7 @@ impl FrameStore {
                 Err(back) => claim = back,
             }
         } else {
-            match self.fill_inline(claim) {
+            match self.fill_inline(claim, Patience::Endless) {
                 Ok(()) => return,
                 Err(back) => claim = back,
             }
@@ -113,7 +114,7 @@ impl FrameStore {
         }
         chunk[range.len() as usize..].fill(0);
         self.cache.counters.read_bytes.add(range.len());
-        match self.place_copy(claim, &chunk, Asked::Demand) {
+        match self.place_copy(claim, &chunk, Asked::Demand, Patience::Endless) {
             Placed::Yes => Ok(()),
             Placed::No(claim) => Err(claim),
         }

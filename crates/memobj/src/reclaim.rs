@@ -17,13 +17,22 @@ const SWEEPS_BY_CHOICE: u32 = 4;
 /// Rounds without any victim after which a waiter sleeps between rounds.
 const SPIN_ROUNDS: u32 = 16;
 
+/// How long to wait for room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Patience {
+    /// Until there is some.
+    Endless,
+    /// A moment: for the driver, which would wait for frames that its own reads hold.
+    Short,
+}
+
 impl CacheShared {
     /// Reserves `bytes` for small frames, evicting until they fit. Safe in a signal handler: takes no lock.
     ///
     /// Always ends: pins never hold the whole budget, and every other owner of a frame lets go by itself; but for
     /// an object that was unmapped meanwhile, whose frames the hand does not find any more. Therefore it is
-    /// `false`, with nothing reserved, once `unmapped` is true.
-    pub(crate) fn reserve(&self, bytes: u64, unmapped: &dyn Fn() -> bool) -> bool {
+    /// `false`, with nothing reserved, once `unmapped` is true, or `patience` is over.
+    pub(crate) fn reserve(&self, bytes: u64, patience: Patience, unmapped: &dyn Fn() -> bool) -> bool {
         let mut idle = 0;
         while !self.budget.try_reserve(bytes) {
             if unmapped() {
@@ -35,6 +44,9 @@ impl CacheShared {
                 continue;
             }
             idle += 1;
+            if patience == Patience::Short && idle > SPIN_ROUNDS {
+                return false;
+            }
             pause(idle);
         }
         true

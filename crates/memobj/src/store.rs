@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
@@ -16,6 +17,7 @@ use crate::event::Event;
 use crate::object::ObjectCore;
 use crate::options::Advice;
 use crate::pagers::Source;
+use crate::reclaim::Patience;
 use crate::streams::Streams;
 use crate::workers::Asked;
 
@@ -95,24 +97,30 @@ impl FrameStore {
     ///
     /// At most as much at once as pins leave free, or room for it might never come. If that fails on the way,
     /// pages behind the failure are absent again.
-    pub(crate) fn place_copy(&self, claim: FillClaim, bytes: &[u8], asked: Asked) -> Placed {
+    pub(crate) fn place_copy(
+        &self,
+        claim: FillClaim,
+        bytes: &[u8],
+        asked: Asked,
+        patience: Patience,
+    ) -> Placed {
         let free = self.cache.budget.limit() - self.cache.pin_budget.limit();
         let most = (free / SMALL as u64).max(1);
         let (mut claim, mut bytes) = (claim, bytes);
         while claim.pages().len() > most {
             let rest = claim.split_off(PageIndex(claim.pages().start + most));
-            if let Placed::No(claim) = self.place_copy_at_once(claim, bytes, asked) {
+            if let Placed::No(claim) = self.place_copy_at_once(claim, bytes, asked, patience) {
                 return Placed::No(claim);
             }
             (claim, bytes) = (rest, &bytes[most as usize * SMALL..]);
         }
-        self.place_copy_at_once(claim, bytes, asked)
+        self.place_copy_at_once(claim, bytes, asked, patience)
     }
 
-    fn place_copy_at_once(&self, claim: FillClaim, bytes: &[u8], asked: Asked) -> Placed {
+    fn place_copy_at_once(&self, claim: FillClaim, bytes: &[u8], asked: Asked, patience: Patience) -> Placed {
         let pages = claim.pages().len();
         let reserved = claim.frame_bytes();
-        if !self.cache.reserve(reserved, &|| self.is_closed()) {
+        if !self.cache.reserve(reserved, patience, &|| self.is_closed()) {
             return Placed::No(claim);
         }
         // Counted first: whoever sees the page in place sees it counted.
@@ -159,7 +167,7 @@ impl FrameStore {
 
     /// Fills a claim of small pages from a source that needs no waiting. Safe in a signal handler.
     /// Gives the claim back when that is not possible.
-    pub(crate) fn fill_inline(&self, claim: FillClaim) -> Result<(), FillClaim> {
+    pub(crate) fn fill_inline(&self, claim: FillClaim, patience: Patience) -> Result<(), FillClaim> {
         if self.is_large() {
             return Err(claim);
         }
@@ -170,17 +178,19 @@ impl FrameStore {
             (range.end <= bytes.len() as u64).then_some(range.start as usize..range.end as usize)
         };
         let placed = match self.object.pager.source() {
-            Source::Zero if claim.pages().len() == 1 => self.place_copy(claim, &ZERO_PAGE.0, Asked::Demand),
+            Source::Zero if claim.pages().len() == 1 => {
+                self.place_copy(claim, &ZERO_PAGE.0, Asked::Demand, patience)
+            }
             Source::Memory(bytes) => match part(bytes) {
                 Some(part) if whole => {
                     self.cache.counters.read_bytes.add(range.len());
-                    self.place_copy(claim, &bytes[part], Asked::Demand)
+                    self.place_copy(claim, &bytes[part], Asked::Demand, patience)
                 }
                 Some(part) if claim.pages().len() == 1 => {
                     let mut page = AlignedPage([0; SMALL]);
                     page.0[..part.len()].copy_from_slice(&bytes[part]);
                     self.cache.counters.read_bytes.add(range.len());
-                    self.place_copy(claim, &page.0, Asked::Demand)
+                    self.place_copy(claim, &page.0, Asked::Demand, patience)
                 }
                 _ => return Err(claim),
             },
@@ -226,12 +236,20 @@ impl FrameStore {
         }
     }
 
-    /// Why `page`, which was seen Failed, failed.
-    pub(crate) fn error_of(&self, page: PageIndex) -> PageError {
+    /// Why `page`, which was seen Failed, failed; `None` if it is being retried meanwhile.
+    pub(crate) fn error_of(&self, page: PageIndex) -> Option<PageError> {
         let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = errors.pages.get(&page.0) {
-            return error.clone();
-        }
+        let known = errors.pages.get(&page.0);
+        known.cloned().or_else(|| errors.overflowed.then(|| self.unknown_error(page, &errors)))
+    }
+
+    /// An error for a page that traps for no reason that is known.
+    pub(crate) fn strange_error_of(&self, page: PageIndex) -> PageError {
+        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        self.unknown_error(page, &errors)
+    }
+
+    fn unknown_error(&self, page: PageIndex, errors: &ErrorTable) -> PageError {
         let start = page.0 << self.area.page_size().shift();
         let end = (start + self.area.page_size().bytes()).min(self.area.length());
         let range = start..end;
@@ -253,19 +271,30 @@ impl FrameStore {
 
     /// Lets the failed pages among `pages` be asked for again; returns how many there were.
     pub(crate) fn retry(&self, pages: PageRange) -> u64 {
+        let lock = || self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         let (known, overflowed) = {
-            let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut known = errors.pages.split_off(&pages.start);
-            errors.pages.append(&mut known.split_off(&pages.end));
+            let errors = lock();
+            let known: Vec<u64> = errors.pages.range(pages.start..pages.end).map(|(page, _)| *page).collect();
             (known, errors.overflowed)
         };
-        let failed = |page: &PageIndex| self.area.word(*page).state() == State::Failed;
-        let retry = |page: PageIndex| u64::from(self.area.retry(page));
+        let retry = |page: PageIndex| {
+            // A page whose error is known is Failed, or becomes so this moment.
+            while self.area.word(page).state() == State::Filling && lock().pages.contains_key(&page.0) {
+                self.area.wait(page, Some(Duration::from_millis(1)));
+            }
+            // Under the lock a page that is Failed stays so, and its error is there.
+            let mut errors = lock();
+            if self.area.word(page).state() != State::Failed {
+                return 0;
+            }
+            errors.pages.remove(&page.0);
+            u64::from(self.area.retry(page))
+        };
         if overflowed {
             // Only after an outage of thousands of pages are they looked for one by one.
-            return pages.iter().filter(failed).map(retry).sum();
+            return pages.iter().map(retry).sum();
         }
-        known.into_keys().map(PageIndex).filter(failed).map(retry).sum()
+        known.into_iter().map(PageIndex).map(retry).sum()
     }
 
     pub(crate) fn advise(&self, pages: PageRange, advice: Advice) {

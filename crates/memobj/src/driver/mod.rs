@@ -31,6 +31,7 @@ use memobj_sys::uffd::EventBuffer;
 use crate::batch::RUN_PAGES;
 use crate::cache::CacheShared;
 use crate::pagers::Source;
+use crate::reclaim::Patience;
 use crate::store::{ADDRESSES, FrameStore, STORES};
 use crate::workers::Asked;
 use stream::Stream;
@@ -208,7 +209,7 @@ impl Driver {
             Source::File(_) => self.start(store, claim, Purpose::Demand),
             Source::Call => store.call_pager(claim, Asked::Demand),
             Source::Memory(_) | Source::Zero => {
-                if let Err(claim) = store.fill_inline(claim) {
+                if let Err(claim) = store.fill_inline(claim, Patience::Short) {
                     store.call_pager(claim, Asked::Demand);
                 }
                 return;

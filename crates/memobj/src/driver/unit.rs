@@ -12,6 +12,7 @@ use memobj_sys::ring::{Read, Target};
 use super::Driver;
 use crate::batch::RUN_PAGES;
 use crate::pagers::Source;
+use crate::reclaim::Patience;
 use crate::store::FrameStore;
 use crate::workers::Asked;
 
@@ -139,7 +140,7 @@ impl Driver {
             Purpose::Ahead { .. } | Purpose::Prefetch if !unit.wanted => Asked::InAdvance,
             _ => Asked::Demand,
         };
-        match unit.store.place_target(unit.claim, target, asked) {
+        match unit.store.place_target(unit.claim, target, asked, Patience::Short) {
             Ok(()) => match unit.purpose {
                 Purpose::Demand => {}
                 Purpose::Prefetch => counters.prefetched_pages.add(pages),
@@ -209,7 +210,7 @@ impl Driver {
             }
             let Some(claim) = store.area.claim_run(run, Placement::AtOnce) else { continue };
             let end = claim.pages().end;
-            let claim = match store.fill_inline(claim) {
+            let claim = match store.fill_inline(claim, Patience::Short) {
                 Ok(()) => {
                     next = end;
                     continue;

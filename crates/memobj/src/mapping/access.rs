@@ -74,12 +74,16 @@ impl Mapping {
             let page = PageIndex(trapped >> store.area.page_size().shift());
             let state = store.area.word(page).state();
             // A page traps from a moment before it is Failed on, to a moment before it is Absent after a retry.
-            if state == State::Failed || strange == MOST_STRANGE_TRAPS {
-                return Err(AccessError::Page(store.error_of(page)));
-            }
-            strange += 1;
-            if state == State::Filling {
-                self.frames().wait_for(page)?;
+            let error = match state {
+                State::Failed => store.error_of(page),
+                State::Filling => self.frames().wait_for(page).err(),
+                _ => None,
+            };
+            strange += u32::from(state != State::Failed);
+            std::thread::yield_now();
+            let unexplained = || (strange > MOST_STRANGE_TRAPS).then(|| store.strange_error_of(page));
+            if let Some(error) = error.or_else(unexplained) {
+                return Err(AccessError::Page(error));
             }
             done = (trapped - range.start) as usize;
         }

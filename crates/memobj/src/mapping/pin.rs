@@ -124,7 +124,10 @@ impl FrameStore {
                     Ok(()) => {}
                     Err(PinError::NotClean(word)) => match word.state() {
                         // The error is the first page's in order: what is before must be decided first.
-                        State::Failed if pass.is_clear() => return Err(self.error_of(page).into()),
+                        State::Failed if pass.is_clear() => match self.error_of(page) {
+                            Some(error) => return Err(error.into()),
+                            None => pass.owned_by_others = Some(page),
+                        },
                         State::Failed => return Ok(pass),
                         State::Absent => pass.add_absent(page),
                         _ => {
@@ -164,7 +167,10 @@ impl FrameStore {
             loop {
                 let word = self.area.word(page);
                 match word.state() {
-                    State::Failed => return Err(self.error_of(page)),
+                    State::Failed => match self.error_of(page) {
+                        Some(error) => return Err(error),
+                        None => break,
+                    },
                     State::Filling => {
                         if word.is_deferred() {
                             self.demand(page);

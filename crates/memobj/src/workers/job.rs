@@ -1,7 +1,7 @@
 //! One pager call, its retries and its end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use memobj_core::address::{ByteRange, PageIndex};
@@ -13,6 +13,7 @@ use super::Asked;
 use crate::error::{ErrorKind, SupplyError};
 use crate::event::Event;
 use crate::options::FailurePolicy;
+use crate::reclaim::Patience;
 use crate::store::FrameStore;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -27,8 +28,11 @@ pub(super) struct Job {
     asked: Asked,
     /// Calls made before this one.
     tries: u32,
-    first_try: Instant,
+    /// When the first call started; the time before it, in the queue, is not the pager's.
+    first_try: OnceLock<Instant>,
     queued: Instant,
+    /// Why the page fails, while the pager is asked which part of it is to blame.
+    known: Mutex<Option<SupplyError>>,
 }
 
 /// What is to be done after a job.
@@ -56,8 +60,16 @@ impl Buffer {
 impl Job {
     pub(super) fn new(store: Arc<FrameStore>, claim: FillClaim, asked: Asked) -> Self {
         let bytes = claim.bytes();
-        let now = Instant::now();
-        Self { store, claim: Mutex::new(Some(claim)), bytes, asked, tries: 0, first_try: now, queued: now }
+        Self {
+            store,
+            claim: Mutex::new(Some(claim)),
+            bytes,
+            asked,
+            tries: 0,
+            first_try: OnceLock::new(),
+            queued: Instant::now(),
+            known: Mutex::default(),
+        }
     }
 
     pub(super) fn store(&self) -> &FrameStore {
@@ -70,22 +82,22 @@ impl Job {
 
     /// When the wait for a call that starts now ends.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deadline_of_call(Instant::now())
+        self.deadline_of_call(*self.first_try.get_or_init(Instant::now), Instant::now())
     }
 
     /// When the wait for a thread ends, if it comes to that.
     pub(super) fn queue_deadline(&self) -> Option<Instant> {
-        self.deadline_of_call(self.queued)
+        self.deadline_of_call(*self.first_try.get().unwrap_or(&self.queued), self.queued)
     }
 
-    fn deadline_of_call(&self, start: Instant) -> Option<Instant> {
+    fn deadline_of_call(&self, first_try: Instant, start: Instant) -> Option<Instant> {
         let options = &self.store.object.options;
         if options.policy == FailurePolicy::WaitForEver {
             return None;
         }
         let call = options.supply_timeout.and_then(|timeout| start.checked_add(timeout));
         let policy = match options.policy {
-            FailurePolicy::RetryFor(limit) => self.first_try.checked_add(limit),
+            FailurePolicy::RetryFor(limit) => first_try.checked_add(limit),
             _ => None,
         };
         call.into_iter().chain(policy).min()
@@ -108,14 +120,18 @@ impl Job {
                     return Next::Done;
                 };
                 let mut target = Target::Frame(frame);
-                self.call(self.bytes, target.as_mut_slice())
-                    .and_then(|()| self.place(|claim| self.store.place_target(claim, target, self.asked)))
+                self.call(self.bytes, target.as_mut_slice()).and_then(|()| {
+                    self.place(|claim| self.store.place_target(claim, target, self.asked, Patience::Endless))
+                })
             }
             None => self.call_into(buffer),
         };
         match answer {
             Ok(()) => Next::Done,
-            Err(error) => self.take_claim().map_or(Next::Done, |claim| self.settle(claim, error)),
+            Err(error) => {
+                let blamed = self.blamed(&error);
+                self.take_claim().map_or(Next::Done, |claim| self.settle(claim, error, blamed))
+            }
         }
     }
 
@@ -125,7 +141,7 @@ impl Job {
         self.call(self.bytes, chunk)?;
         chunk[self.bytes.len() as usize..len].fill(0);
         self.store.cache.counters.read_bytes.add(self.bytes.len());
-        self.place(|claim| match self.store.place_copy(claim, &chunk[..len], self.asked) {
+        self.place(|claim| match self.store.place_copy(claim, &chunk[..len], self.asked, Patience::Endless) {
             crate::store::Placed::Yes => Ok(()),
             crate::store::Placed::No(claim) => Err(claim),
         })
@@ -156,11 +172,22 @@ impl Job {
     /// The supervisor's verdict on a call that took too long.
     pub(super) fn overran(&self) -> Next {
         let Some(claim) = self.take_claim() else { return Next::Done };
-        self.settle(claim, SupplyError::new(ErrorKind::Timeout))
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.settle(claim, known.unwrap_or_else(|| SupplyError::new(ErrorKind::Timeout)), self.bytes)
+    }
+
+    /// Which bytes `error` is to be blamed on. This can take long: the claim stays in the job meanwhile, so that
+    /// the supervisor can end the wait.
+    fn blamed(&self, error: &SupplyError) -> ByteRange {
+        if !self.store.is_large() || self.asked == Asked::InAdvance || self.retry_at(error).is_some() {
+            return self.bytes;
+        }
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+        self.locate(error)
     }
 
     /// Retries, fails or forgets.
-    fn settle(&self, mut claim: FillClaim, error: SupplyError) -> Next {
+    fn settle(&self, mut claim: FillClaim, error: SupplyError, blamed: ByteRange) -> Next {
         if self.store.is_closed() {
             return Next::Done;
         }
@@ -175,7 +202,7 @@ impl Job {
             return Next::Later(at, Arc::new(self.again(claim, tries)));
         }
         if self.asked == Asked::Demand {
-            self.store.fail(claim, &error, tries, self.locate(&error));
+            self.store.fail(claim, &error, tries, blamed);
         }
         Next::Done
     }
@@ -217,7 +244,7 @@ impl Job {
     }
 
     fn again(&self, claim: FillClaim, tries: u32) -> Job {
-        let first_try = self.first_try;
+        let first_try = self.first_try.clone();
         Job { tries, first_try, ..Job::new(Arc::clone(&self.store), claim, self.asked) }
     }
 
@@ -229,7 +256,10 @@ impl Job {
         let at = Instant::now() + pause;
         match self.store.object.options.policy {
             FailurePolicy::FailAtOnce => None,
-            FailurePolicy::RetryFor(limit) => (at < self.first_try.checked_add(limit)?).then_some(at),
+            FailurePolicy::RetryFor(limit) => {
+                let first_try = *self.first_try.get().unwrap_or(&self.queued);
+                (at < first_try.checked_add(limit)?).then_some(at)
+            }
             FailurePolicy::WaitForEver => Some(at),
         }
     }
