@@ -70,7 +70,10 @@ impl FrameStore {
             let pages = claim.pages();
             match self.fill_inline(claim, Patience::Endless) {
                 Ok(()) => placed(pages),
-                Err(claim) => self.call_pager(claim, Asked::Demand),
+                Err(claim) => {
+                    self.cache.workers.wait_for_room();
+                    self.call_pager(claim, Asked::Demand);
+                }
             }
         }
     }

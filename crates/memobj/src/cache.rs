@@ -35,6 +35,8 @@ const LEAST_FRAMES: u64 = 16;
 /// Pages that signal handlers can be reading at once; more threads wait for one another.
 const BOUNCE_PAGES: usize = 64;
 const REQUESTS: usize = 4096;
+const MOST_EVENTS: usize = 65_536;
+const MOST_WORKERS: usize = 1024;
 
 /// A hard budget of memory, and everything that works within it.
 ///
@@ -83,7 +85,7 @@ impl Cache {
     /// A cache of at most `budget_bytes` bytes of frames. Starts one thread.
     pub fn new(options: CacheOptions) -> Result<Self, CacheError> {
         check_budget(options.budget_bytes)?;
-        let (events, receiver) = channel(options.event_capacity);
+        let (events, receiver) = channel(options.event_capacity.min(MOST_EVENTS));
         let shared = Arc::new(CacheShared::new(options, events)?);
         let driver = driver::start(&shared).map_err(system("start the reader thread"))?;
         let events = Arc::new(Mutex::new(receiver));
@@ -173,7 +175,7 @@ impl CacheShared {
             bell: Doorbell::new().map_err(system("create an eventfd"))?,
             counters: Counters::default(),
             owner: Owner::new().map_err(system("mark the process"))?,
-            workers: Workers::new(options.workers.max(1)),
+            workers: Workers::new(options.workers.clamp(1, MOST_WORKERS)),
             rings: Mutex::new(Vec::new()),
             closing: AtomicBool::new(false),
             queued: Userfaultfd::open(Announce::Queued).map(Arc::new),
@@ -225,6 +227,9 @@ impl CacheShared {
     pub(crate) fn ask(&self, request: Request) {
         let mut request = request;
         while let Err(back) = self.requests.push(request) {
+            if self.closing.load(Ordering::Acquire) {
+                return;
+            }
             request = back;
             self.bell.ring();
             std::thread::yield_now();
@@ -248,7 +253,9 @@ impl Drop for CacheInner {
         }
         self.shared.closing.store(true, Ordering::Release);
         self.shared.bell.ring();
-        if let Some(driver) = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // A pager that owns handles of its own cache can be dropped last, by one of the cache's own threads.
+        if let Some(driver) = driver.filter(|driver| driver.thread().id() != std::thread::current().id()) {
             let _ = driver.join();
         }
         self.shared.workers.stop();

@@ -31,12 +31,13 @@ impl FrameStore {
     fn resolve_in_thread(&self, address: usize, is_write: bool) -> Verdict {
         let Some((offset, Announce::Signalled)) = self.place_of(address) else { return Verdict::Trap };
         let page = PageIndex(offset >> self.area.page_size().shift());
-        if page.0 >= self.area.pages() || is_write {
+        // In a child of fork these addresses are somebody else's, and the descriptors still mean the parent.
+        if page.0 >= self.area.pages() || is_write || !self.cache.owner.is_this_process() {
             return Verdict::Trap;
         }
         self.cache.counters.faults.add(1);
         if self.area.word(page).state() == State::Clean {
-            self.restore_if_gone(page, address);
+            self.restore_if_gone(page, offset);
         }
         self.resolve_page(page)
     }
@@ -75,8 +76,8 @@ impl FrameStore {
 
     /// A Clean page faulted: either it was placed this moment, or somebody dropped our frame behind our back
     /// (madvise from outside). Then the word must not say Clean for ever.
-    pub(crate) fn restore_if_gone(&self, page: PageIndex, address: usize) {
-        if !self.area.is_present_at(address) {
+    pub(crate) fn restore_if_gone(&self, page: PageIndex, offset: u64) {
+        if !self.area.is_present_at(offset) {
             self.area.evict_all(PageRange::one(page), self.cache.clock.now());
         }
     }

@@ -90,7 +90,7 @@ impl CacheShared {
     pub(crate) fn reclaim_some(&self) -> bool {
         let start = self.sweeps.load(Ordering::Relaxed);
         loop {
-            let sweeps = self.sweeps.load(Ordering::Relaxed) - start;
+            let sweeps = self.sweeps.load(Ordering::Relaxed).wrapping_sub(start);
             if sweeps > SWEEPS_BY_CHOICE + 1 {
                 return false;
             }

@@ -1,17 +1,15 @@
 //! Input that is wrong, changes, or is larger than anything: a clear error or the right bytes.
 
-mod common;
-
 use std::io::{Seek, SeekFrom, Write};
 use std::time::{Duration, SystemTime};
 
-use common::{
-    MIB, Reading, Sample, Way, cache, check_sample, folder, sample_bytes, sample_pager, ways, within,
-};
 use memobj::pagers::{Bytes, Zero};
 use memobj::{
     AccessError, Advice, Cache, CacheError, CacheOptions, ErrorKind, MapError, Mapping, ObjectOptions,
     OpenError,
+};
+use memobj_sim::fixture::{
+    MIB, Reading, Sample, Way, cache, check_sample, folder, sample_bytes, sample_pager, ways, within,
 };
 
 fn open_error(path: impl AsRef<std::path::Path>) -> OpenError {

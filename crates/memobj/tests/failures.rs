@@ -1,12 +1,10 @@
 //! Pages that cannot be supplied: the error is typed, names the page, spares the others and can be cleared.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::{Reading, Way, check_sample, sample_pager, wait_until, ways, within};
 use memobj::pagers::{Faulty, Inject, Injection};
 use memobj::{AccessError, Cache, ErrorKind, Event, FailurePolicy, Mapping};
+use memobj_sim::fixture::{Reading, Way, check_sample, sample_pager, wait_until, ways, within};
 
 /// The page that fails in most tests, and a page in the middle of nothing else.
 const BAD: u64 = 2;
@@ -50,6 +48,13 @@ fn check_failure(way: &Way, reading: Reading, mapping: &Mapping, kind: ErrorKind
     assert_eq!(mapping.last_error().unwrap().range(), way.page(BAD), "{what}");
 }
 
+/// Runs `body` for each way; a page that neither arrives nor fails is a failure too, not a test that hangs.
+fn in_each_way(body: impl Fn(&Way) + Send + Copy + 'static) {
+    for way in ways() {
+        within(60, &way.label.clone(), move || body(&way));
+    }
+}
+
 #[test]
 fn every_kind_of_failure_names_its_page_and_spares_the_others() {
     let actions = [
@@ -59,41 +64,44 @@ fn every_kind_of_failure_names_its_page_and_spares_the_others() {
         (Inject::Panic, ErrorKind::Integrity),
         (Inject::Fail(ErrorKind::Denied), ErrorKind::Denied),
     ];
-    for way in ways() {
+    in_each_way(move |way| {
         for reading in Reading::ALL {
             for (action, kind) in actions {
-                let (cache, mapping) = injected(&way, action, None);
-                check_failure(&way, reading, &mapping, kind);
+                let (cache, mapping) = injected(way, action, None);
+                check_failure(way, reading, &mapping, kind);
                 assert_eq!(cache.metrics().failed_pages, 1, "{}", way.label);
                 let event = cache.events().next_within(Duration::from_secs(5));
                 let Some(Event::PageFailed(told)) = event else { panic!("{}: {event:?}", way.label) };
                 assert_eq!((told.range(), told.kind()), (way.page(BAD), kind), "{}", way.label);
             }
         }
-    }
+    });
 }
 
 #[test]
 fn a_failed_page_stays_failed_until_it_is_retried() {
-    for way in ways() {
+    in_each_way(|way| {
         for reading in Reading::ALL {
-            for (action, kind) in [(Inject::Error, ErrorKind::Io), (Inject::Short, ErrorKind::Truncated)] {
-                let what = format!("{action:?} {reading:?} {}", way.label);
-                let (_cache, mapping) = injected(&way, action, Some(1));
-                for _ in 0..3 {
-                    let error = reading.read(&mapping, way.page(BAD)).unwrap_err();
-                    assert_eq!((kind_of(&error), error.range()), (kind, way.page(BAD)), "{what}");
-                }
-                assert_eq!(mapping.retry(way.page(BAD + 1)).unwrap(), 0, "{what}");
-                assert!(reading.read(&mapping, way.page(BAD)).is_err(), "{what}");
-                assert_eq!(mapping.retry(0..length(&way)).unwrap(), 1, "{what}");
-                assert!(mapping.errors().is_empty(), "{what}");
-                let bytes = reading.read(&mapping, way.page(BAD)).unwrap();
-                check_sample(way.page(BAD), &bytes, &what);
-                assert_eq!(mapping.retry(0..length(&way)).unwrap(), 0, "{what}");
-            }
+            check_retry(way, reading, Inject::Error, ErrorKind::Io);
+            check_retry(way, reading, Inject::Short, ErrorKind::Truncated);
         }
+    });
+}
+
+fn check_retry(way: &Way, reading: Reading, action: Inject, kind: ErrorKind) {
+    let what = format!("{action:?} {reading:?} {}", way.label);
+    let (_cache, mapping) = injected(way, action, Some(1));
+    for _ in 0..3 {
+        let error = reading.read(&mapping, way.page(BAD)).unwrap_err();
+        assert_eq!((kind_of(&error), error.range()), (kind, way.page(BAD)), "{what}");
     }
+    assert_eq!(mapping.retry(way.page(BAD + 1)).unwrap(), 0, "{what}");
+    assert!(reading.read(&mapping, way.page(BAD)).is_err(), "{what}");
+    assert_eq!(mapping.retry(0..length(way)).unwrap(), 1, "{what}");
+    assert!(mapping.errors().is_empty(), "{what}");
+    let bytes = reading.read(&mapping, way.page(BAD)).unwrap();
+    check_sample(way.page(BAD), &bytes, &what);
+    assert_eq!(mapping.retry(0..length(way)).unwrap(), 0, "{what}");
 }
 
 #[test]
@@ -112,7 +120,7 @@ fn a_page_that_failed_in_one_way_of_reading_has_failed_in_all() {
 #[test]
 fn the_error_of_a_partial_mapping_is_told_in_bytes_of_the_object() {
     for way in ways() {
-        let cache = common::cache(way.budget);
+        let cache = memobj_sim::fixture::cache(way.budget);
         let pager = Faulty::failing(sample_pager(length(&way)), way.page(BAD));
         let object = cache.object("sample", pager, way.object.clone()).unwrap();
         let first = way.page + 10;
@@ -259,5 +267,5 @@ fn eight_threads_at_one_failing_page_get_the_same_answer() {
 
 #[test]
 fn as_an_ordinary_user() {
-    common::process::rerun_as_ordinary_user("as_an_ordinary_user");
+    memobj_sim::process::rerun_as_ordinary_user("as_an_ordinary_user");
 }

@@ -1,9 +1,7 @@
 //! Without io_uring, reads go through threads: the same bytes and errors.
 
-mod common;
-
-use common::{MIB, Reading, Sample, check_sample, ways};
 use memobj::{Advice, Cache, CacheOptions, ErrorKind, Reads};
+use memobj_sim::fixture::{MIB, Reading, Sample, check_sample, ways};
 
 fn through_threads(budget_bytes: u64) -> Cache {
     Cache::new(CacheOptions { budget_bytes, reads: Reads::Threads, ..Default::default() }).unwrap()

@@ -1,12 +1,10 @@
 //! Pagers that answer late or never: everybody else goes on, and dropping everything ends.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::{MIB, Reading, Way, check_sample, sample_pager, wait_until, ways, within};
 use memobj::pagers::{Bytes, Faulty, Inject, Injection};
 use memobj::{Cache, ErrorKind, Event, MapOptions, Mapping, ObjectOptions};
+use memobj_sim::fixture::{MIB, Reading, Way, check_sample, sample_pager, wait_until, ways, within};
 use memobj_sim::{Calls, Counted, Gate, Gated};
 
 const BAD: u64 = 2;
@@ -97,6 +95,27 @@ fn dropping_everything_leaves_a_pager_behind_that_ignores_its_end() {
     wait_until("the pager has returned", || calls.running() == 0);
 }
 
+/// More is on its way than the budget holds, and what comes too late finds no mapping that would give room.
+#[test]
+fn dropping_a_mapping_while_much_is_on_its_way_ends() {
+    for way in ways() {
+        let length = 24 * MIB;
+        let plan = vec![Injection { range: 0..length, action: Inject::Delay(SHORT), times: None }];
+        let calls = Calls::default();
+        let pager = Counted::new(Faulty::new(sample_pager(length), plan, 0), calls.clone());
+        let (cache, mapping) = way.map(pager);
+        let reader = std::thread::spawn({
+            let mapping = mapping.clone();
+            move || mapping.populate(0..2 * MIB)
+        });
+        mapping.prefetch(std::slice::from_ref(&(2 * MIB..length))).unwrap();
+        wait_until("many calls run", || calls.most() >= 4);
+        within(20, "the reader", move || reader.join().unwrap().unwrap());
+        within(20, &way.label, move || drop((mapping, cache)));
+        assert_eq!(calls.running(), 0, "{}", way.label);
+    }
+}
+
 /// A reader waits for a page that nobody will supply; the other handles go away meanwhile.
 #[test]
 fn a_waiting_reader_keeps_what_it_needs() {
@@ -121,7 +140,7 @@ fn a_pager_that_hangs_everywhere_exhausts_nothing() {
     let way = ways().next().unwrap();
     let length = 400 * way.page;
     let plan = vec![Injection { range: 0..length, action: Inject::Hang, times: None }];
-    let cache = common::cache(4 * MIB);
+    let cache = memobj_sim::fixture::cache(4 * MIB);
     let options = ObjectOptions { supply_timeout: Some(SHORT), ..way.object.clone() };
     let object = cache.object("stuck", Faulty::new(sample_pager(length), plan, 0), options.clone()).unwrap();
     let stuck = object.map(0..length, way.map).unwrap();
@@ -146,10 +165,10 @@ fn a_pager_that_hangs_everywhere_exhausts_nothing() {
 /// Frames that are read ahead but not in place must make room for pins that may hold all the rest.
 #[test]
 fn frames_kept_ready_do_not_starve_pins() {
-    let sample = common::Sample::new(24 * MIB);
-    let long = common::Sample::new(24 * MIB);
+    let sample = memobj_sim::fixture::Sample::new(24 * MIB);
+    let long = memobj_sim::fixture::Sample::new(24 * MIB);
     let way = ways().find(|way| way.page > 4096).unwrap();
-    let cache = common::cache(way.budget);
+    let cache = memobj_sim::fixture::cache(way.budget);
     // Kept open: what they read ahead stays theirs.
     let readers: Vec<Mapping> = (0..4)
         .map(|_| {

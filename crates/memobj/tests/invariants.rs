@@ -1,18 +1,16 @@
 //! The invariants of the architecture that concern reading, by their numbers there.
 
-mod common;
-
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::process::{Usage, alone};
-use common::{
-    MIB, Reading, Sample, Way, cache, check_sample, sample_bytes, sample_pager, wait_until, ways, within,
-};
 use memobj::pagers::{Faulty, Inject, Injection};
 use memobj::{AccessError, Advice, Cache, Mapping, Store};
+use memobj_sim::fixture::{
+    MIB, Reading, Sample, Way, cache, check_sample, sample_bytes, sample_pager, wait_until, ways, within,
+};
+use memobj_sim::process::{Usage, alone};
 use memobj_sim::{Calls, Counted, Random};
 
 /// Reads small pieces at random and checks them; what `may_fail` is reported, never wrong.
@@ -314,7 +312,7 @@ fn use_everything(sample: &Sample) {
             let mapping = object.map(0..object.len(), way.map).unwrap();
             let pinned = mapping.pin(0..100_000).unwrap();
             Reading::Touch.read(&mapping, MIB..2 * MIB).unwrap();
-            mapping.prefetch(&[3 * MIB..5 * MIB]).unwrap();
+            mapping.advise(3 * MIB..5 * MIB, Advice::WillNeed).unwrap();
             match order {
                 0 => drop((cache, object, mapping, pinned)),
                 1 => drop((pinned, mapping, object, cache)),
@@ -327,7 +325,7 @@ fn use_everything(sample: &Sample) {
 
 #[test]
 fn invariant_9_works_for_an_ordinary_user() {
-    common::process::rerun_as_ordinary_user("invariant_9_works_for_an_ordinary_user");
+    memobj_sim::process::rerun_as_ordinary_user("invariant_9_works_for_an_ordinary_user");
 }
 
 #[test]

@@ -1,9 +1,7 @@
 //! The same bytes, however they are reached.
 
-mod common;
-
-use common::{MIB, Sample, all_ways, cache, sample_byte};
 use memobj::{Advice, Delivery, FrameSize, MapOptions, ObjectOptions, Store, pagers};
+use memobj_sim::fixture::{MIB, Sample, all_ways, cache, sample_byte};
 
 #[test]
 fn every_way_of_access_reads_the_file_under_a_small_budget() {

@@ -1,15 +1,13 @@
 //! Plain loads of failed pages: they trap, and the trap reaches whoever had SIGBUS before.
 
-mod common;
-
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use common::process::{child, part, show};
-use common::{Reading, Way, sample_bytes, sample_pager, ways};
 use memobj::pagers::{Faulty, Inject, Injection};
+use memobj_sim::fixture::{Reading, Way, sample_bytes, sample_pager, ways};
+use memobj_sim::process::{child, part, show};
 
 const SIGBUS: i32 = 7;
 const BAD: u64 = 1;
@@ -93,5 +91,5 @@ fn a_sent_sigbus_still_kills() {
 
 #[test]
 fn as_an_ordinary_user() {
-    common::process::rerun_as_ordinary_user("as_an_ordinary_user");
+    memobj_sim::process::rerun_as_ordinary_user("as_an_ordinary_user");
 }

@@ -1,16 +1,14 @@
 //! What an earlier user-space pager (UMap) was seen to do wrong when reading, each as a test that must pass here.
 
-mod common;
-
 use std::time::Duration;
 
-use common::process::{Usage, alone};
-use common::{MIB, Reading, Sample, Way, check_sample, sample_pager, wait_until, ways, within};
 use memobj::pagers::{Faulty, Pager};
 use memobj::{
     AccessError, Cache, CacheError, CacheOptions, ErrorKind, MapError, Mapping, ObjectOptions, SupplyError,
 };
 use memobj_sim::Random;
+use memobj_sim::fixture::{MIB, Reading, Sample, Way, check_sample, sample_pager, wait_until, ways, within};
+use memobj_sim::process::{Usage, alone};
 use memobj_sys::testing::{Ended, fork};
 
 const SIGSEGV: i32 = 11;
@@ -74,7 +72,7 @@ fn a_short_read_leaks_the_bytes_of_another_page() {
 fn the_offset_of_a_mapping_is_ignored() {
     let sample = Sample::new(16 * MIB);
     for way in ways() {
-        let cache = common::cache(way.budget);
+        let cache = memobj_sim::fixture::cache(way.budget);
         let object = cache.open_file(sample.path(), way.object.clone()).unwrap();
         for start in [1, 4096, 2 * MIB - 1, 5 * MIB + 77] {
             let mapping = object.map(start..start + 100_000, way.map).unwrap();
@@ -91,7 +89,7 @@ fn the_offset_of_a_mapping_is_ignored() {
 fn two_regions_over_one_file_are_incoherent() {
     let sample = Sample::new(8 * MIB);
     for way in ways() {
-        let cache = common::cache(way.budget);
+        let cache = memobj_sim::fixture::cache(way.budget);
         let object = cache.open_file(sample.path(), way.object.clone()).unwrap();
         let (one, two) =
             (object.map(0..6 * MIB, way.map).unwrap(), object.map(2 * MIB..8 * MIB, way.map).unwrap());
@@ -114,7 +112,7 @@ fn two_regions_over_one_file_are_incoherent() {
 }
 
 fn one_life(way: &Way, sample: &Sample) {
-    let cache = common::cache(way.budget);
+    let cache = memobj_sim::fixture::cache(way.budget);
     for custom in [false, true] {
         let object = match custom {
             false => cache.open_file(sample.path(), way.object.clone()).unwrap(),
@@ -233,7 +231,7 @@ fn a_tiny_buffer_crashes_or_hangs() {
     let sample = Sample::new(2 * MIB);
     for mut way in ways().filter(|way| way.page == 4096) {
         way.budget = minimum_bytes;
-        let cache = common::cache(minimum_bytes);
+        let cache = memobj_sim::fixture::cache(minimum_bytes);
         let object = cache.open_file(sample.path(), way.object.clone()).unwrap();
         let mapping = object.map(0..object.len(), way.map).unwrap();
         within(60, &format!("eight threads, {}", way.label), move || {
@@ -287,7 +285,7 @@ fn thousands_of_regions_abort() {
 fn thousands_of_objects_abort() {
     alone("thousands_of_objects_abort", || {
         for way in ways() {
-            let cache = common::cache(way.budget);
+            let cache = memobj_sim::fixture::cache(way.budget);
             let (mut mappings, mut refused) = (Vec::new(), None);
             for index in 0..20_000u64 {
                 let object = cache.object("one of many", sample_pager(5000), way.object.clone()).unwrap();
@@ -338,5 +336,5 @@ fn bad_arguments_abort() {
 
 #[test]
 fn an_ordinary_user_aborts() {
-    common::process::rerun_as_ordinary_user("an_ordinary_user_aborts");
+    memobj_sim::process::rerun_as_ordinary_user("an_ordinary_user_aborts");
 }

@@ -1,7 +1,4 @@
-//! What the integration tests share: files whose every byte is known.
-#![allow(dead_code, reason = "each test binary uses its part")]
-
-pub mod process;
+//! What tests share: objects whose every byte is known, and every way to read them.
 
 use std::io::Write;
 use std::ops::Range;
@@ -14,6 +11,7 @@ use memobj::{
     AccessError, Cache, CacheOptions, Delivery, FrameSize, MapOptions, Mapping, ObjectOptions, Store,
 };
 
+/// Bytes of a mebibyte.
 pub const MIB: u64 = 1 << 20;
 const SAMPLES: u64 = 24 * MIB;
 
@@ -30,24 +28,26 @@ pub fn sample_bytes(length: u64) -> &'static [u8] {
     &BYTES.get_or_init(|| (0..SAMPLES).map(sample_byte).collect())[..length as usize]
 }
 
-/// A pager of sample bytes that must be called for each of them.
+/// A pager of sample bytes.
 pub fn sample_pager(length: u64) -> memobj::pagers::Bytes {
     memobj::pagers::Bytes::new(sample_bytes(length))
 }
 
 /// Where tests may make files: with O_DIRECT if possible, writable for whoever runs the test.
 pub fn folder() -> PathBuf {
-    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    let usable = tempfile::tempfile_in(&target).is_ok();
-    if usable { target } else { std::env::temp_dir() }
+    let beside_the_test = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.to_owned()));
+    let usable = |folder: &PathBuf| tempfile::tempfile_in(folder).is_ok();
+    beside_the_test.filter(usable).unwrap_or_else(std::env::temp_dir)
 }
 
 /// A file of sample bytes, on a file system that has the features under test.
+#[derive(Debug)]
 pub struct Sample {
     file: tempfile::NamedTempFile,
 }
 
 impl Sample {
+    /// The first `length` bytes of every sample.
     pub fn new(length: u64) -> Self {
         let mut file = tempfile::NamedTempFile::new_in(folder()).unwrap();
         file.write_all(sample_bytes(length)).unwrap();
@@ -55,14 +55,17 @@ impl Sample {
         Self { file }
     }
 
+    /// Where it is.
     pub fn path(&self) -> &Path {
         self.file.path()
     }
 
+    /// The open file, for those who change it.
     pub fn file(&self) -> &std::fs::File {
         self.file.as_file()
     }
 
+    /// As [`check_sample`].
     pub fn check(&self, range: Range<u64>, bytes: &[u8], what: &str) {
         check_sample(range, bytes, what);
     }
@@ -103,12 +106,16 @@ pub fn within<R: Send + 'static>(seconds: u64, what: &str, work: impl FnOnce() -
 /// The three ways to the bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reading {
+    /// [`Mapping::pin`].
     Pin,
+    /// [`Mapping::read_at`].
     Copy,
+    /// [`Mapping::touch_at`].
     Touch,
 }
 
 impl Reading {
+    /// All of them.
     pub const ALL: [Reading; 3] = [Reading::Pin, Reading::Copy, Reading::Touch];
 
     /// Reads `range` of `mapping`. What could not be read is 0xee in the buffer.
@@ -117,6 +124,7 @@ impl Reading {
         self.read_into(mapping, range.start, &mut buffer).map(|()| buffer)
     }
 
+    /// Reads into `buffer`; a pin that fails leaves it as it is.
     pub fn read_into(self, mapping: &Mapping, offset: u64, buffer: &mut [u8]) -> Result<(), AccessError> {
         match self {
             Reading::Pin => {
@@ -129,6 +137,7 @@ impl Reading {
     }
 }
 
+/// A cache with this budget.
 pub fn cache(budget_bytes: u64) -> Cache {
     Cache::new(CacheOptions { budget_bytes, ..Default::default() }).unwrap()
 }
@@ -150,12 +159,17 @@ pub fn all_ways() -> Vec<(String, ObjectOptions, MapOptions)> {
 }
 
 /// One way to map, with a budget in which it makes sense.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Way {
+    /// What failing tests call it.
     pub label: String,
+    /// How the object is opened.
     pub object: ObjectOptions,
+    /// How it is mapped.
     pub map: MapOptions,
+    /// Bytes of a page.
     pub page: u64,
+    /// Bytes of the budget.
     pub budget: u64,
 }
 

@@ -1,9 +1,14 @@
-//! What tests of memobj and of pagers share: a conformance suite that every pager runs, and watched pagers.
+//! What tests of memobj and of pagers share: a conformance suite that every pager runs, objects whose every byte is
+//! known, pagers that are watched or held up, and processes that have a test to themselves.
+//!
+//! Everything here panics when something is wrong: it is for tests only.
 #![forbid(unsafe_code)]
 
 pub mod conformance;
 mod counted;
+pub mod fixture;
 mod gate;
+pub mod process;
 mod random;
 
 pub use counted::{Calls, Counted};

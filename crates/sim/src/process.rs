@@ -29,6 +29,7 @@ pub fn alone(name: &str, body: impl FnOnce()) {
     assert!(output.status.success(), "{name}, alone: {}", output.status);
 }
 
+/// Prints what a child printed.
 pub fn show(output: &Output) {
     print!("{}", String::from_utf8_lossy(&output.stdout));
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
@@ -67,16 +68,22 @@ fn without_privilege(binary: &Path) -> Option<Command> {
 /// What a process holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
+    /// Open files.
     pub descriptors: usize,
+    /// Threads, the caller's included.
     pub threads: usize,
+    /// Lines of /proc/self/maps.
     pub mappings: usize,
+    /// Resident, of every kind.
     pub resident_bytes: u64,
     /// Resident and private: without frames of frame files, which count once for each of their mappings.
     pub anonymous_bytes: u64,
+    /// Addresses in use.
     pub virtual_bytes: u64,
 }
 
 impl Usage {
+    /// Of the calling process, now.
     pub fn now() -> Self {
         let count = |path| std::fs::read_dir(path).unwrap().count();
         let status = std::fs::read_to_string("/proc/self/status").unwrap();

@@ -16,6 +16,8 @@ pub struct FileVersion {
     inode: u64,
     size: u64,
     modified: (i64, i64),
+    changed: (i64, i64),
+    links: u64,
 }
 
 impl FileVersion {
@@ -27,7 +29,19 @@ impl FileVersion {
             inode: stat.st_ino,
             size: stat.st_size as u64,
             modified: (stat.st_mtime, stat.st_mtime_nsec as i64),
+            changed: (stat.st_ctime, stat.st_ctime_nsec as i64),
+            links: stat.st_nlink as u64,
         })
+    }
+
+    /// Whether the bytes can be trusted to be those of `opened`.
+    ///
+    /// Size and modification time must agree. So must the time of the last change of any kind, because the
+    /// modification time can be set back; but for a file that gained or lost a name since: names are not bytes,
+    /// and files are removed and replaced while they are mapped.
+    pub fn is_same_bytes(&self, opened: &FileVersion) -> bool {
+        let same = |version: &FileVersion| (version.device, version.inode, version.size, version.modified);
+        same(self) == same(opened) && (self.changed == opened.changed || self.links != opened.links)
     }
 
     /// Bytes in the file.

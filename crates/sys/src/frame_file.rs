@@ -33,6 +33,12 @@ impl FrameFile {
         self.len == 0
     }
 
+    /// Whether the 4 KiB at `offset` have a frame.
+    pub(crate) fn has_frame(&self, offset: u64) -> bool {
+        rustix::fs::seek(&self.descriptor, rustix::fs::SeekFrom::Data(offset))
+            .is_ok_and(|found| found == offset)
+    }
+
     /// Gives the frames of `[offset, offset + len)` back; every mapping of them misses from then on.
     pub(crate) fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
         Ok(fallocate(&self.descriptor, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)?)

@@ -32,12 +32,13 @@ struct FoundRange {
 }
 
 const PAGE_IS_PRESENT: u64 = 1 << 3;
+const PAGE_IS_SWAPPED: u64 = 1 << 4;
 const PAGEMAP_SCAN: std::ffi::c_ulong = (3 << 30)
     | ((size_of::<ScanArgument>() as std::ffi::c_ulong) << 16)
     | ((b'f' as std::ffi::c_ulong) << 8)
     | 16;
 
-/// Counts the 4 KiB pages of `[start, start + len)` that are mapped to a frame now.
+/// Counts the 4 KiB pages of `[start, start + len)` that have a frame now, or a place in swap.
 pub fn present_pages(start: usize, len: usize) -> io::Result<u64> {
     let file = File::open("/proc/self/pagemap")?;
     let mut found = [FoundRange::default(); 128];
@@ -51,7 +52,7 @@ pub fn present_pages(start: usize, len: usize) -> io::Result<u64> {
             end,
             vec: found.as_mut_ptr() as u64,
             vec_len: found.len() as u64,
-            category_mask: PAGE_IS_PRESENT,
+            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
             return_mask: PAGE_IS_PRESENT,
             ..Default::default()
         };

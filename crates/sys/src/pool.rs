@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use memobj_core::budget::Budget;
 use rustix::mm::{Advice, madvise};
 
-use crate::region::{LARGE, Purpose, Region, give_bit, take_bit};
+use crate::region::{LARGE, Purpose, Region, drop_frames, give_bit, take_bit};
 use crate::uffd::{Announce, Userfaultfd};
 
 /// The pool of one cache.
@@ -53,7 +53,8 @@ pub enum Take {
 impl FramePool {
     /// A pool of at most `budget.limit() / 2 MiB` frames, none of which exists yet.
     pub fn new(budget: Arc<Budget>) -> io::Result<Arc<Self>> {
-        let mover = Userfaultfd::open(Announce::Queued)?;
+        // Nobody reads this one's events: whoever strays into a hole must trap, not sleep.
+        let mover = Userfaultfd::open(Announce::Signalled)?;
         if !mover.features().move_frames {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "no UFFDIO_MOVE (Linux 6.8)"));
         }
@@ -144,20 +145,20 @@ impl FramePool {
                 give_bit(&self.frames, slot);
                 Ok(())
             }
-            Err((0, error)) => {
+            Err((0, error)) if error.raw_os_error() != Some(libc::ENOENT) => {
                 give_bit(&self.holes, slot);
                 Err(error)
             }
-            Err((_, error)) => {
-                // Part of the frame has left. Its bytes are clean: drop both parts and count the frame as gone.
+            Err(_) => {
+                // Part of the frame has left, or somebody from outside has dropped it. Its bytes are clean: drop
+                // what is left of it and count it as gone.
                 // SAFETY: as above.
                 unsafe {
                     self.slots.zap(slot * LARGE, LARGE)?;
-                    madvise(address as *mut _, LARGE, Advice::LinuxDontNeed)?;
+                    drop_frames(address as *mut u8, LARGE)?;
                 }
                 give_bit(&self.holes, slot);
                 self.budget.release(LARGE as u64);
-                let _ = error;
                 Ok(())
             }
         }

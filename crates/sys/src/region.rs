@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use memobj_core::page_word::PageWord;
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munlock, munmap};
 
 /// Bytes of a 2 MiB frame.
 pub const LARGE: usize = 2 << 20;
@@ -52,6 +52,7 @@ impl Region {
         // SAFETY: without MAP_FIXED the kernel chooses unused addresses; nothing of ours is replaced.
         let raw = unsafe { mmap_anonymous(std::ptr::null_mut(), padded, protection, flags) }?;
         let region = Self::trimmed(raw.cast(), padded, len, align)?;
+        region.unlock();
         region.prepare(purpose)?;
         Ok(region)
     }
@@ -70,6 +71,13 @@ impl Region {
             }
             Ok(Self { start: NonNull::new_unchecked(raw.add(head)), len })
         }
+    }
+
+    /// A process that locks all its memory (mlockall) must not lock this: the kernel would fill it with zeros at
+    /// once, before anybody could register it, and would never give a frame back.
+    fn unlock(&self) {
+        // SAFETY: changes no byte and no protection of this region's own range.
+        let _ = unsafe { munlock(self.start.as_ptr().cast(), self.len) };
     }
 
     fn prepare(&self, purpose: Purpose) -> io::Result<()> {
@@ -98,12 +106,14 @@ impl Region {
             mmap(
                 self.start.as_ptr().cast(),
                 self.len,
-                ProtFlags::READ,
+                ProtFlags::empty(),
                 MapFlags::SHARED | MapFlags::FIXED | MapFlags::NORESERVE,
                 file,
                 0,
             )?;
+            self.unlock();
             madvise(self.start.as_ptr().cast(), self.len, Advice::LinuxDontFork)?;
+            mprotect_all(self, ProtFlags::READ)?;
         }
         Ok(())
     }
@@ -138,9 +148,21 @@ impl Region {
     pub(crate) unsafe fn zap(&self, offset: usize, len: usize) -> io::Result<()> {
         assert!(offset + len <= self.len);
         // SAFETY: inside this mapping; the caller knows of no references.
-        unsafe { madvise(self.pointer(offset).cast(), len, Advice::LinuxDontNeed)? };
-        Ok(())
+        unsafe { drop_frames(self.pointer(offset), len) }
     }
+}
+
+/// Gives the frames of a private range back, locked or not.
+///
+/// # Safety
+///
+/// The range is mapped and nobody holds references into it.
+pub(crate) unsafe fn drop_frames(start: *mut u8, len: usize) -> io::Result<()> {
+    // MADV_DONTNEED refuses ranges that a process has locked after they were made (Linux 5.18).
+    const MADV_DONTNEED_LOCKED: i32 = 24;
+    // SAFETY: the caller's contract.
+    let answer = unsafe { libc::madvise(start.cast(), len, MADV_DONTNEED_LOCKED) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn rw() -> ProtFlags {

@@ -71,7 +71,11 @@ impl<'a> VolatileWords<'a> {
 /// call.
 #[inline(never)]
 pub(crate) unsafe fn sum_words(base: *const u64, words: Range<u64>, step_words: u64) -> u64 {
-    let (mut next, end, step) = (words.start as usize, words.end as usize, step_words.max(1) as usize);
+    let (mut next, end, step) = (
+        words.start as usize,
+        words.end as usize,
+        step_words.clamp(1, (words.end - words.start).max(1)) as usize,
+    );
     // SAFETY: called with indices in `words` only, whose words are readable and aligned: upheld by the caller.
     let load = |index: usize| unsafe { base.add(index).read_volatile() };
     let mut sums = [0_u64; 4];

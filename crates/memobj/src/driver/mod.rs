@@ -171,7 +171,7 @@ impl Driver {
             return;
         }
         if store.area.word(page).state() == State::Clean {
-            store.restore_if_gone(page, address);
+            store.restore_if_gone(page, offset);
         }
         self.resolve(&store, page);
     }

@@ -16,6 +16,9 @@ use crate::reclaim::Patience;
 use crate::store::FrameStore;
 use crate::workers::Asked;
 
+/// Pages of a prefetch that are looked at before faults get their turn.
+const PREFETCH_AT_ONCE: u64 = 4096;
+
 /// Why a unit is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Purpose {
@@ -60,6 +63,9 @@ impl Driver {
     ) -> Result<(), FillClaim> {
         let Source::File(file) = store.object.pager.source() else {
             let asked = if purpose == Purpose::Demand { Asked::Demand } else { Asked::InAdvance };
+            if asked == Asked::InAdvance && self.shared.workers.is_busy() {
+                return Err(claim);
+            }
             store.call_pager(claim, asked);
             return Ok(());
         };
@@ -78,7 +84,11 @@ impl Driver {
         let Some(pool) = store.area.pool() else {
             return match claim.pages().len() {
                 1 => self.pages.take().map(Target::Chunk),
-                _ => self.runs.take().map(Target::Chunk),
+                _ => self.runs.take().map(Target::Chunk).or_else(|| {
+                    // Readers that stopped halfway leave units held.
+                    self.release_held();
+                    self.runs.take().map(Target::Chunk)
+                }),
             };
         };
         let most = (pool.capacity() / 4).max(2);
@@ -134,6 +144,9 @@ impl Driver {
     fn place(&mut self, id: u64) {
         let Some(unit) = self.units.remove(&id) else { return };
         let Some(target) = unit.ready else { return };
+        if unit.store.is_closed() {
+            return;
+        }
         let counters = &self.shared.counters;
         let pages = unit.claim.pages().len();
         let asked = match unit.purpose {
@@ -146,7 +159,7 @@ impl Driver {
                 Purpose::Prefetch => counters.prefetched_pages.add(pages),
                 Purpose::Ahead { .. } => counters.read_ahead_pages.add(pages),
             },
-            Err(claim) => unit.store.call_pager(claim, Asked::Demand),
+            Err(claim) => unit.store.call_pager(claim, asked),
         }
     }
 
@@ -203,6 +216,10 @@ impl Driver {
         let most = if store.is_large() { 1 } else { RUN_PAGES };
         let mut next = pages.start;
         while next < pages.end {
+            // Faults wait behind this: a bit at a time.
+            if next - pages.start >= PREFETCH_AT_ONCE {
+                return Some(PageRange { start: next, end: pages.end });
+            }
             let run = PageRange { start: next, end: (next + most).min(pages.end) };
             if store.area.word(PageIndex(next)).state() != State::Absent {
                 next += 1;

@@ -83,9 +83,9 @@ impl FrameStore {
     fn pin_all(&self, bytes: &[ByteRange]) -> Result<Vec<PinSet>, AccessError> {
         let page_size = self.area.page_size();
         let ranges: Vec<PageRange> = bytes.iter().map(|range| page_size.pages_of(*range)).collect();
-        let wanted_bytes = ranges.iter().map(|range| range.len() * page_size.bytes()).sum();
+        let wanted_bytes = distinct_pages(&ranges).saturating_mul(page_size.bytes());
         let limit_bytes = self.cache.pin_budget.limit();
-        if wanted_bytes > limit_bytes && ranges.len() == 1 {
+        if wanted_bytes > limit_bytes {
             return Err(AccessError::PinsExceedBudget { wanted_bytes, limit_bytes });
         }
         let mut sets: Vec<PinSet> =
@@ -197,4 +197,16 @@ fn pin_placed(sets: &mut [PinSet], placed: PageRange) {
             let _ = set.try_pin(PageIndex(page));
         }
     }
+}
+
+/// How many pages `ranges` hold together, each counted once.
+fn distinct_pages(ranges: &[PageRange]) -> u64 {
+    let mut sorted = ranges.to_vec();
+    sorted.sort_unstable_by_key(|range| range.start);
+    let mut covered_to = 0;
+    sorted.iter().fold(0u64, |sum, range| {
+        let start = range.start.max(covered_to);
+        covered_to = covered_to.max(range.end);
+        sum + range.end.saturating_sub(start)
+    })
 }

@@ -120,7 +120,8 @@ impl File {
         if self.stale.load(Ordering::Relaxed) {
             return false;
         }
-        let same = FileVersion::of(&self.probe).is_ok_and(|now| now == self.version);
+        let Ok(now) = FileVersion::of(&self.probe) else { return false };
+        let same = now.is_same_bytes(&self.version);
         if !same {
             self.stale.store(true, Ordering::Relaxed);
         }
@@ -130,7 +131,8 @@ impl File {
     /// Reads a whole 4 KiB page, or its part before the end of the file, and checks the version.
     /// Any doubt is `false`; the caller asks `supply`, which tells the reason. Safe in a signal handler.
     pub(crate) fn read_page(&self, page: &mut [u8], offset: u64) -> bool {
-        let wanted = (self.length - offset).min(page.len() as u64) as usize;
+        let Some(left) = self.length.checked_sub(offset) else { return false };
+        let wanted = left.min(page.len() as u64) as usize;
         let got = read_once(self.current().as_fd(), page, offset);
         got.is_ok_and(|got| got >= wanted) && self.is_current()
     }

@@ -21,7 +21,8 @@ use crate::error::SupplyError;
 ///
 /// The engine calls a pager from its workers, never in a signal handler and never with one of its locks held, so
 /// that a pager may block, lock, allocate and use the network. It may be called at once from several threads for
-/// disjoint ranges, never for overlapping ones. It is not told of mappings.
+/// disjoint ranges. A range is asked for again while an earlier call for it still runs only after that call has
+/// overrun its time, or the object was mapped anew. A pager is not told of mappings.
 pub trait Pager: Send + Sync {
     /// Bytes of the object, for the whole life of the pager.
     fn length(&self) -> u64;

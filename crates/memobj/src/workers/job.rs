@@ -4,8 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use memobj_core::address::{ByteRange, PageIndex};
+use memobj_core::address::ByteRange;
 use memobj_sys::area::FillClaim;
+use memobj_sys::pool::FramePool;
 use memobj_sys::region::{Chunk, ChunkPool, SMALL};
 use memobj_sys::ring::Target;
 
@@ -76,6 +77,19 @@ impl Job {
         &self.store
     }
 
+    pub(super) fn is_demand(&self) -> bool {
+        self.asked == Asked::Demand
+    }
+
+    /// No thread can be had to call the pager.
+    pub(super) fn give_up(&self) {
+        let Some(claim) = self.take_claim().filter(|_| self.is_demand()) else { return };
+        for claim in split(claim) {
+            let bytes = claim.bytes();
+            self.store.fail(claim, &SupplyError::new(ErrorKind::NoSpace), self.tries, bytes);
+        }
+    }
+
     pub(super) fn is_of_same_object(&self, other: &Job) -> bool {
         Arc::ptr_eq(&self.store.object, &other.store.object)
     }
@@ -114,16 +128,15 @@ impl Job {
             return Next::Done;
         }
         let answer = match self.store.area.pool() {
-            Some(pool) => {
-                let Some(frame) = self.store.cache.take_frame(pool, &|| self.store.is_closed()) else {
+            // Called into memory of its own: a call that hangs must not keep a frame of the budget.
+            Some(pool) => match self.call_into_frame(pool, &mut Buffer::default()) {
+                Ok(true) => Ok(()),
+                Ok(false) => {
                     drop(self.take_claim());
                     return Next::Done;
-                };
-                let mut target = Target::Frame(frame);
-                self.call(self.bytes, target.as_mut_slice()).and_then(|()| {
-                    self.place(|claim| self.store.place_target(claim, target, self.asked, Patience::Endless))
-                })
-            }
+                }
+                Err(error) => Err(error),
+            },
             None => self.call_into(buffer),
         };
         match answer {
@@ -133,6 +146,20 @@ impl Job {
                 self.take_claim().map_or(Next::Done, |claim| self.settle(claim, error, blamed))
             }
         }
+    }
+
+    /// `false` if the object was unmapped meanwhile.
+    fn call_into_frame(&self, pool: &Arc<FramePool>, buffer: &mut Buffer) -> Result<bool, SupplyError> {
+        let len = self.bytes.len() as usize;
+        let chunk = buffer.of(len)?;
+        self.call(self.bytes, chunk)?;
+        let Some(frame) = self.store.cache.take_frame(pool, &|| self.store.is_closed()) else {
+            return Ok(false);
+        };
+        let mut target = Target::Frame(frame);
+        target.as_mut_slice()[..len].copy_from_slice(&chunk[..len]);
+        self.place(|claim| self.store.place_target(claim, target, self.asked, Patience::Endless))?;
+        Ok(true)
     }
 
     fn call_into(&self, buffer: &mut Buffer) -> Result<(), SupplyError> {
@@ -187,12 +214,12 @@ impl Job {
     }
 
     /// Retries, fails or forgets.
-    fn settle(&self, mut claim: FillClaim, error: SupplyError, blamed: ByteRange) -> Next {
+    fn settle(&self, claim: FillClaim, error: SupplyError, blamed: ByteRange) -> Next {
         if self.store.is_closed() {
             return Next::Done;
         }
         if claim.pages().len() > 1 {
-            return Next::Now(self.one_by_one(&mut claim));
+            return Next::Now(self.one_by_one(claim));
         }
         let tries = self.tries + 1;
         if let Some(at) = self.retry_at(&error) {
@@ -232,15 +259,9 @@ impl Job {
     }
 
     /// The claim's pages as jobs of their own, so that each page gets the answer that is its own.
-    fn one_by_one(&self, claim: &mut FillClaim) -> Vec<Arc<Job>> {
-        let pages = claim.pages();
-        let mut jobs = Vec::new();
-        for page in pages.iter().rev() {
-            let single = claim.split_off(PageIndex(page.0));
-            jobs.push(Arc::new(Job::new(Arc::clone(&self.store), single, self.asked)));
-        }
-        jobs.reverse();
-        jobs
+    fn one_by_one(&self, claim: FillClaim) -> Vec<Arc<Job>> {
+        let job = |single| Arc::new(Job::new(Arc::clone(&self.store), single, self.asked));
+        split(claim).into_iter().map(job).collect()
     }
 
     fn again(&self, claim: FillClaim, tries: u32) -> Job {
@@ -258,9 +279,17 @@ impl Job {
             FailurePolicy::FailAtOnce => None,
             FailurePolicy::RetryFor(limit) => {
                 let first_try = *self.first_try.get().unwrap_or(&self.queued);
-                (at < first_try.checked_add(limit)?).then_some(at)
+                let end = first_try.checked_add(limit);
+                end.is_none_or(|end| at < end).then_some(at)
             }
             FailurePolicy::WaitForEver => Some(at),
         }
     }
+}
+
+/// The pages of a claim one by one, in order.
+fn split(mut claim: FillClaim) -> Vec<FillClaim> {
+    let mut singles: Vec<FillClaim> = claim.pages().iter().rev().map(|page| claim.split_off(page)).collect();
+    singles.reverse();
+    singles
 }

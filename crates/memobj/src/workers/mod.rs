@@ -34,6 +34,12 @@ const MOST_STUCK: usize = 64;
 /// pager that hangs cannot use up the threads of all.
 const MOST_STUCK_OF_ONE: usize = 16;
 
+/// A call that runs for so long does not count against the limit of threads, so that a pager that hangs with no
+/// deadline cannot keep others from theirs.
+const SLOW: Duration = Duration::from_secs(2);
+/// Jobs in the queue from which on what nobody waits for is held back.
+const MOST_QUEUED: usize = 256;
+
 #[derive(Debug)]
 pub(crate) struct Workers {
     shared: Arc<Shared>,
@@ -49,15 +55,25 @@ struct Shared {
     limit: usize,
 }
 
+/// A call in progress.
+#[derive(Debug)]
+struct Running {
+    started: Instant,
+    deadline: Option<Instant>,
+    job: Arc<Job>,
+}
+
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<Arc<Job>>,
     delayed: Vec<(Instant, Arc<Job>)>,
-    running: Vec<(Option<Instant>, Arc<Job>)>,
+    running: Vec<Running>,
     threads: usize,
     idle: usize,
     /// Calls that have overrun their time and run still, each on a thread.
     stuck: Vec<Arc<Job>>,
+    /// Jobs for which no thread could be started at all.
+    unserved: Vec<Arc<Job>>,
     stopping: bool,
     supervisor: Option<JoinHandle<()>>,
     handles: Vec<JoinHandle<()>>,
@@ -80,6 +96,19 @@ impl Workers {
         self.shared.enqueue(Arc::new(Job::new(store, claim, asked)));
     }
 
+    /// Whether so much is queued that guesses and advance wishes should wait.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.shared.lock().queue.len() >= MOST_QUEUED
+    }
+
+    /// Waits until less is queued; for callers that can ask for any number of pages.
+    pub(crate) fn wait_for_room(&self) {
+        let mut state = self.shared.lock();
+        while state.queue.len() >= MOST_QUEUED && !state.stopping {
+            state = self.shared.change.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// Ends all threads. Queued jobs are dropped: their pages are absent again. A call that does not return
     /// within the grace period keeps its thread, and an event says so.
     pub(crate) fn stop(&self) {
@@ -96,17 +125,20 @@ impl Workers {
             }
             state = self.shared.change.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        let left_behind: Vec<Arc<Job>> = state.running.iter().map(|(_, job)| Arc::clone(job)).collect();
+        let running = state.running.iter().map(|running| &running.job);
+        let left_behind: Vec<Arc<Job>> = running.chain(&state.stuck).cloned().collect();
         let all_ended = state.threads == 0;
         let supervisor = state.supervisor.take();
         let handles = std::mem::take(&mut state.handles);
         drop(state);
         drop((queue, delayed));
-        if let Some(supervisor) = supervisor {
+        // The last handle can be dropped by one of these threads itself.
+        let this_thread = std::thread::current().id();
+        if let Some(supervisor) = supervisor.filter(|supervisor| supervisor.thread().id() != this_thread) {
             let _ = supervisor.join();
         }
         for handle in handles {
-            if all_ended || handle.is_finished() {
+            if (all_ended || handle.is_finished()) && handle.thread().id() != this_thread {
                 let _ = handle.join();
             }
         }
@@ -122,16 +154,20 @@ impl Shared {
         if state.stopping {
             return;
         }
-        state.queue.push_back(job);
+        // Somebody waits for it: before all that nobody waits for yet.
+        let first_wish = state.queue.iter().position(|queued| job.is_demand() && !queued.is_demand());
+        let place = first_wish.unwrap_or(state.queue.len());
+        state.queue.insert(place, job);
         self.start_threads(&mut state);
         self.work.notify_one();
-        if !state.stuck.is_empty() {
-            self.change.notify_all();
-        }
+        self.change.notify_all();
+        let unserved = std::mem::take(&mut state.unserved);
+        drop(state);
+        unserved.iter().for_each(|job| job.give_up());
     }
 
     fn start_threads(self: &Arc<Self>, state: &mut State) {
-        let most = self.limit + state.stuck.len().min(MOST_STUCK);
+        let most = self.limit + state.occupied(Instant::now()).min(MOST_STUCK);
         if state.idle < state.queue.len() && state.threads < most {
             let shared = Arc::clone(self);
             let started =
@@ -141,8 +177,9 @@ impl Shared {
                 state.handles.retain(|handle| !handle.is_finished());
                 state.handles.push(handle);
             } else if state.threads == 0 {
-                // No thread at all: nobody would ever answer. The claims end, and their waiters ask again.
-                state.queue.clear();
+                // No thread at all: nobody would ever answer.
+                let queue = std::mem::take(&mut state.queue);
+                state.unserved.extend(queue);
             }
         }
         if state.supervisor.is_none() {
@@ -163,15 +200,20 @@ impl Shared {
                 state.idle -= 1;
                 continue;
             };
-            state.running.push((job.deadline(), Arc::clone(&job)));
+            let (started, deadline) = (Instant::now(), job.deadline());
+            state.running.push(Running { started, deadline, job: Arc::clone(&job) });
             self.change.notify_all();
             drop(state);
             let next = job.run(&mut buffer);
             state = self.lock();
-            state.running.retain(|(_, running)| !Arc::ptr_eq(running, &job));
+            state.running.retain(|running| !Arc::ptr_eq(&running.job, &job));
             // If the supervisor has given this call up, somebody else stands in for this thread.
             state.stuck.retain(|stuck| !Arc::ptr_eq(stuck, &job));
             self.take_next(&mut state, next);
+            // The job can be the last to know an object, and a pager may do anything while it is dropped.
+            drop(state);
+            drop(job);
+            state = self.lock();
         }
         state.threads -= 1;
         self.change.notify_all();
@@ -202,12 +244,18 @@ impl Shared {
         while !state.stopping {
             let now = Instant::now();
             self.start_delayed(&mut state, now);
+            self.start_threads(&mut state);
             let mut overdue = take_overdue(&mut state, now);
             state.stuck.extend(overdue.iter().cloned());
-            overdue.extend(take_hopeless(&mut state, now));
-            if !overdue.is_empty() {
+            let no_thread = self.has_no_thread_left(&state, now);
+            overdue.extend(take_hopeless(&mut state, now, no_thread));
+            let unserved = std::mem::take(&mut state.unserved);
+            if !overdue.is_empty() || !unserved.is_empty() {
                 drop(state);
+                unserved.iter().for_each(|job| job.give_up());
                 let nexts: Vec<job::Next> = overdue.iter().map(|job| job.overran()).collect();
+                // As in `work`.
+                drop((overdue, unserved));
                 state = self.lock();
                 for next in nexts {
                     self.take_next(&mut state, next);
@@ -216,9 +264,15 @@ impl Shared {
                 continue;
             }
             let delayed = state.delayed.iter().map(|(at, _)| *at);
-            let running = state.running.iter().filter_map(|(deadline, _)| *deadline);
-            let queued = state.queue.iter().filter(|_| state.has_no_thread_left());
-            let next = delayed.chain(running).chain(queued.filter_map(|job| job.queue_deadline())).min();
+            let running = state.running.iter().filter_map(|running| running.deadline);
+            let no_thread = self.has_no_thread_left(&state, now);
+            let queued = state.queue.iter().filter(|_| no_thread);
+            // Somebody waits for a thread: look again when a call is long enough under way to start another.
+            let waiting = !state.queue.is_empty() && !no_thread;
+            let slow = state.running.iter().filter(|_| waiting).map(|running| running.started + SLOW);
+            let slow = slow.filter(|at| *at > now);
+            let queued = queued.filter_map(|job| job.queue_deadline());
+            let next = delayed.chain(running).chain(queued).chain(slow).min();
             state = match next {
                 None => self.change.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(at) => {
@@ -227,6 +281,12 @@ impl Shared {
                 }
             };
         }
+    }
+
+    fn has_no_thread_left(&self, state: &State, now: Instant) -> bool {
+        state.idle == 0
+            && state.threads >= self.limit + state.occupied(now).min(MOST_STUCK)
+            && state.occupied(now) >= MOST_STUCK
     }
 
     fn start_delayed(self: &Arc<Self>, state: &mut State, now: Instant) {
@@ -245,18 +305,19 @@ impl Shared {
 }
 
 impl State {
-    fn has_no_thread_left(&self) -> bool {
-        self.stuck.len() >= MOST_STUCK
+    /// Threads that are as good as lost: in calls that overran their time, or have run for long.
+    fn occupied(&self, now: Instant) -> usize {
+        let slow = |running: &&Running| now.saturating_duration_since(running.started) >= SLOW;
+        self.stuck.len() + self.running.iter().filter(slow).count()
     }
 }
 
 /// Takes the jobs out of the queue whose pager hangs in too many calls already, and, when no thread may be
 /// started any more, those that have waited for one for as long as a call may take.
-fn take_hopeless(state: &mut State, now: Instant) -> Vec<Arc<Job>> {
-    if state.stuck.is_empty() {
+fn take_hopeless(state: &mut State, now: Instant, no_thread: bool) -> Vec<Arc<Job>> {
+    if state.stuck.is_empty() && !no_thread {
         return Vec::new();
     }
-    let no_thread = state.has_no_thread_left();
     let (hopeless, rest) = std::mem::take(&mut state.queue).into_iter().partition(|job: &Arc<Job>| {
         state.stuck.iter().filter(|stuck| stuck.is_of_same_object(job)).count() >= MOST_STUCK_OF_ONE
             || (no_thread && job.queue_deadline().is_some_and(|deadline| deadline <= now))
@@ -268,10 +329,10 @@ fn take_hopeless(state: &mut State, now: Instant) -> Vec<Arc<Job>> {
 
 fn take_overdue(state: &mut State, now: Instant) -> Vec<Arc<Job>> {
     let mut overdue = Vec::new();
-    state.running.retain(|(deadline, job)| {
-        let late = deadline.is_some_and(|deadline| deadline <= now);
+    state.running.retain(|running| {
+        let late = running.deadline.is_some_and(|deadline| deadline <= now);
         if late {
-            overdue.push(Arc::clone(job));
+            overdue.push(Arc::clone(&running.job));
         }
         !late
     });

@@ -247,10 +247,17 @@ impl Area {
         Some(unsafe { VolatileWords::new(start.cast(), words) })
     }
 
-    /// Whether the 4 KiB around `address` are mapped to a frame, as the kernel sees it. Costs system calls.
-    /// Where the kernel cannot tell, they are.
-    pub fn is_present_at(&self, address: usize) -> bool {
-        crate::pagemap::present_pages(address & !(SMALL - 1), SMALL).map_or(true, |count| count > 0)
+    /// Whether the 4 KiB around byte `offset` have a frame, as the kernel sees it. Costs system calls.
+    /// Where the kernel cannot tell, they have.
+    pub fn is_present_at(&self, offset: u64) -> bool {
+        let page = offset & !(SMALL as u64 - 1);
+        match &self.frame_file {
+            Some(file) => file.has_frame(page),
+            None => {
+                let address = self.views[0].region.start() + page as usize;
+                crate::pagemap::present_pages(address, SMALL).map_or(true, |count| count > 0)
+            }
+        }
     }
 
     fn all_unowned(&self) -> bool {

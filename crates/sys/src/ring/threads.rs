@@ -25,13 +25,24 @@ pub(super) struct ThreadReads<T: Send + 'static> {
     in_flight: usize,
 }
 
+/// Whether a watcher may look again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Gate {
+    /// It may.
+    Open,
+    /// Its last report is not dealt with.
+    Shut,
+    /// It is to end.
+    Closed,
+}
+
 /// A thread that polls one descriptor, and pauses until its last report was taken.
 #[derive(Debug)]
 struct Watcher {
     thread: Option<JoinHandle<()>>,
     key: u32,
     quit: Arc<Doorbell>,
-    taken: Arc<(Mutex<bool>, Condvar)>,
+    gate: Arc<(Mutex<Gate>, Condvar)>,
 }
 
 impl<T: Send + 'static> ThreadReads<T> {
@@ -62,12 +73,12 @@ impl<T: Send + 'static> ThreadReads<T> {
 
     pub(super) fn watch(&mut self, descriptor: ReadFile, key: u32) -> io::Result<()> {
         let quit = Arc::new(Doorbell::new()?);
-        let taken = Arc::new((Mutex::new(true), Condvar::new()));
+        let gate = Arc::new((Mutex::new(Gate::Open), Condvar::new()));
         let report = self.report.clone();
-        let (bell, gate) = (Arc::clone(&quit), Arc::clone(&taken));
-        let body = move || watch_until_quit(&descriptor, key, &bell, &gate, &report);
+        let (bell, own_gate) = (Arc::clone(&quit), Arc::clone(&gate));
+        let body = move || watch_until_quit(&descriptor, key, &bell, &own_gate, &report);
         let thread = Some(std::thread::Builder::new().name("memobj-watch".into()).spawn(body)?);
-        self.watchers.push(Watcher { thread, key, quit, taken });
+        self.watchers.push(Watcher { thread, key, quit, gate });
         Ok(())
     }
 
@@ -93,15 +104,17 @@ impl<T: Send + 'static> ThreadReads<T> {
 
     /// Reports taken before this call were dealt with: their watchers may look again.
     fn open_gates(&self) {
-        for watcher in &self.watchers {
-            *watcher.taken.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-            watcher.taken.1.notify_one();
-        }
+        self.set_gates(Gate::Open, |_| true);
     }
 
     fn shut_gate(&self, key: u32) {
-        for watcher in self.watchers.iter().filter(|watcher| watcher.key == key) {
-            *watcher.taken.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.set_gates(Gate::Shut, |watcher| watcher.key == key);
+    }
+
+    fn set_gates(&self, gate: Gate, which: impl Fn(&Watcher) -> bool) {
+        for watcher in self.watchers.iter().filter(|watcher| which(watcher)) {
+            *watcher.gate.0.lock().unwrap_or_else(PoisonError::into_inner) = gate;
+            watcher.gate.1.notify_one();
         }
     }
 }
@@ -121,7 +134,7 @@ fn watch_until_quit<T>(
     descriptor: &ReadFile,
     key: u32,
     quit: &Doorbell,
-    gate: &(Mutex<bool>, Condvar),
+    gate: &(Mutex<Gate>, Condvar),
     report: &Sender<Completion<T>>,
 ) {
     loop {
@@ -136,13 +149,16 @@ fn watch_until_quit<T>(
         if answer.is_err() || polled[0].revents().is_empty() {
             continue;
         }
-        let mut open = gate.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *open = false;
+        let mut state = gate.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *state == Gate::Closed {
+            return;
+        }
+        *state = Gate::Shut;
         if report.send(Completion::Ready(key)).is_err() {
             return;
         }
-        while !*open {
-            open = gate.1.wait(open).unwrap_or_else(PoisonError::into_inner);
+        while *state == Gate::Shut {
+            state = gate.1.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -153,7 +169,7 @@ impl<T: Send + 'static> Drop for ThreadReads<T> {
         for watcher in &self.watchers {
             watcher.quit.ring();
         }
-        self.open_gates();
+        self.set_gates(Gate::Closed, |_| true);
         let watchers = self.watchers.iter_mut().filter_map(|watcher| watcher.thread.take());
         for thread in watchers.chain(self.readers.drain(..)) {
             let _ = thread.join();
