@@ -114,7 +114,7 @@ pub(crate) struct DoctorArguments {
 /// The options that `hash` and `read` share.
 #[derive(Debug, Args)]
 pub(crate) struct CommonArguments {
-    /// Most memory to hold pages in, a hard bound; at least one frame
+    /// Most memory to hold pages in, a hard bound; at least 64k
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size::parse_budget)]
     budget: u64,
     /// Size of a frame

@@ -56,8 +56,20 @@ pub fn report() -> Vec<Facility> {
             "frames are taken to be where they were put",
             KERNEL_6_7,
         ),
-        limit("mappings", found.max_mappings, 65_530, "mapped objects at once, two in each", MAPPINGS_FIX),
-        limit("open files", found.max_files, 1024, "opened objects at once, two in each", "ulimit -n 65536"),
+        limit(
+            "mappings",
+            found.max_mappings,
+            65_530,
+            "mapped objects at once; one in each, two where frames are shared",
+            MAPPINGS_FIX,
+        ),
+        limit(
+            "open files",
+            found.max_files,
+            1024,
+            "open files at once, three descriptors in each",
+            "ulimit -n 65536",
+        ),
         Facility {
             name: "memory",
             status: Status::Available,

@@ -100,9 +100,10 @@ pub enum Delivery {
     #[default]
     Auto,
     /// The faulting thread sleeps in the kernel, a thread of the cache resolves the fault. Works for system calls
-    /// on the mapping too, if the process has the privilege. No signal handler is needed.
+    /// on the mapping too, if the process has the privilege. No signal handler is needed,
+    /// but for [`touch_at`](crate::Mapping::touch_at) and shared frames.
     ReaderThread,
-    /// The faulting thread resolves its fault in a SIGBUS handler. Two to three times cheaper. System calls on
+    /// The faulting thread resolves its fault in a SIGBUS handler: no thread has to be woken. System calls on
     /// absent pages answer EFAULT: populate or pin first.
     InThread,
 }

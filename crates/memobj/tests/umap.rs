@@ -124,7 +124,7 @@ fn one_life(way: &Way, sample: &Sample) {
         let mapping = object.map(0..object.len(), way.map).unwrap();
         let mut buffer = vec![0; 300_000];
         mapping.touch_at(MIB, &mut buffer).unwrap();
-        mapping.prefetch(&[4 * MIB..5 * MIB]).unwrap();
+        mapping.prefetch(&[4 * MIB..4 * MIB + 9, 5 * MIB - 9..5 * MIB]).unwrap();
         let pinned = mapping.pin(2 * MIB..2 * MIB + 50_000).unwrap();
         assert_eq!(mapping.read_at(5 * MIB, &mut buffer).is_err(), custom);
         drop((object, mapping));
@@ -199,7 +199,7 @@ fn child_is_refused(cache: &Cache, mapping: &Mapping) -> i32 {
         && refused(mapping.read_at(0, &mut [0]))
         && refused(mapping.touch_at(0, &mut [0]))
         && refused(mapping.populate(0..1))
-        && refused(mapping.prefetch(&[0..1]))
+        && refused(mapping.prefetch(&[0..1, 1..2]))
         && matches!(object.map(0..1, Default::default()), Err(MapError::Detached));
     i32::from(!all)
 }

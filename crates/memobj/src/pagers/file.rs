@@ -29,8 +29,9 @@ const ASK_EVERY: u32 = 4096;
 
 /// A pager over one version of a regular file or block device.
 ///
-/// The version (device, inode, size, time of last modification) is taken when the file is opened and compared
-/// after each read. Once it differs, no page is supplied any more: every request fails as
+/// The version (device, inode, size, times of last modification and last change) is taken when the file is opened
+/// and compared after each read. A change of names alone (a link made or removed) is not a new version; a rename, a
+/// new owner or new permissions cannot be told from a modification time that was set back, and count as one. Once it differs, no page is supplied any more: every request fails as
 /// [`Stale`](ErrorKind::Stale), so that two versions are never mixed. Pages that are resident stay readable.
 /// Not seen: a store through another program's shared mapping, until the kernel stamps the file; and on Linux
 /// before 6.13 a change within the clock tick of the opening.

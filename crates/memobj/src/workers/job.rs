@@ -218,6 +218,10 @@ impl Job {
         if self.store.is_closed() {
             return Next::Done;
         }
+        if claim.pages().len() > 1 && self.asked == Asked::InAdvance && error.kind == ErrorKind::Timeout {
+            // Whoever wants one of the pages asks for it alone, rather than wait for another guess to time out.
+            return Next::Done;
+        }
         if claim.pages().len() > 1 {
             return Next::Now(self.one_by_one(claim));
         }
