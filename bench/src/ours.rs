@@ -120,9 +120,8 @@ impl Worker for Toucher<'_> {
         let end_bytes = words.end * WORD_BYTES;
         for start in (words.start * WORD_BYTES..end_bytes).step_by(PIN_BYTES as usize) {
             let pinned = self.ours.mapping.pin(start..end_bytes.min(start + PIN_BYTES)).map_err(failed)?;
-            for word in (0..pinned.len() as u64 / WORD_BYTES).step_by(step_words as usize) {
-                sum = sum.wrapping_add(word_in(&pinned, word));
-            }
+            let words = pinned.chunks_exact(WORD_BYTES as usize).step_by(step_words as usize);
+            sum = words.fold(sum, |sum, word| sum.wrapping_add(word_in(word, 0)));
         }
         Ok(sum)
     }

@@ -100,6 +100,17 @@ fn prefetched_and_advised_ranges_arrive() {
         drop(pins);
         mapping.advise(0..8 * MIB, Advice::DontNeed).unwrap();
         assert_eq!(cache.metrics().evicted_pages, expected);
+    }
+}
+
+#[test]
+fn advice_of_sequence_reads_ahead() {
+    let sample = Sample::new(8 * MIB);
+    for frames in [FrameSize::Small, FrameSize::Large] {
+        let cache = cache(32 * MIB);
+        let options = ObjectOptions { frames, ..Default::default() };
+        let object = cache.open_file(sample.path(), options).unwrap();
+        let mapping = object.map(0..8 * MIB, MapOptions::default()).unwrap();
         mapping.advise(0..8 * MIB, Advice::Sequential).unwrap();
         let mut buffer = vec![0; 8 << 20];
         mapping.touch_at(0, &mut buffer).unwrap();

@@ -1,7 +1,7 @@
 //! The SIGBUS handler: faults resolved in the faulting thread, and copies that survive a trap.
 //!
 //! One handler serves the process. It asks the engine's resolver first; a fault that the resolver does not
-//! resolve is either inside [`copy_trapping`], which then returns, or goes to whoever had SIGBUS before.
+//! resolve is either inside a copy from mapped memory (`touch_at`), which then returns, or goes to whoever had SIGBUS before.
 //! Sources: sigaction(2), signal-safety(7).
 
 use std::io;
