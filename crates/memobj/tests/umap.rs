@@ -147,10 +147,9 @@ fn unmapping_leaks_memory_descriptors_and_threads() {
         let after = settled();
         assert_eq!((after.descriptors, after.threads), (before.descriptors, before.threads));
         let grown = |now: u64, then: u64| now.saturating_sub(then);
-        assert!(grown(after.resident_bytes, before.resident_bytes) < 4 * MIB, "{before:?} {after:?}");
-        // The allocator makes an arena of 64 MiB of addresses for a thread now and then, 16 at most.
-        let arenas = grown(after.virtual_bytes, before.virtual_bytes).div_ceil(64 * MIB);
-        assert!(arenas <= 2, "{before:?} {after:?}");
+        assert!(grown(after.resident_bytes, before.resident_bytes) < MIB, "{before:?} {after:?}");
+        // Stacks that the C library keeps for threads to come are 2 MiB each.
+        assert!(grown(after.virtual_bytes, before.virtual_bytes) < 16 * MIB, "{before:?} {after:?}");
         assert!(after.mappings <= before.mappings + 8, "{before:?} {after:?}");
     });
 }
@@ -284,10 +283,13 @@ fn thousands_of_regions_abort() {
 #[test]
 fn thousands_of_objects_abort() {
     alone("thousands_of_objects_abort", || {
+        // So that objects with a file of frames come to the limit.
+        let few = rustix::process::Rlimit { current: Some(2000), maximum: Some(2000) };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, few).unwrap();
         for way in ways() {
             let cache = memobj_sim::fixture::cache(way.budget);
             let (mut mappings, mut refused) = (Vec::new(), None);
-            for index in 0..20_000u64 {
+            for index in 0..5000u64 {
                 let object = cache.object("one of many", sample_pager(5000), way.object.clone()).unwrap();
                 match object.map(0..5000, way.map) {
                     Ok(mapping) => mappings.push(mapping),
@@ -299,7 +301,7 @@ fn thousands_of_objects_abort() {
                     Err(error) => panic!("object {index}: {error}"),
                 }
             }
-            assert!(mappings.len() >= 900, "{}: only {} objects", way.label, mappings.len());
+            assert!(mappings.len() >= 1900, "{}: only {} objects", way.label, mappings.len());
             for (index, mapping) in mappings.iter().enumerate().step_by(257) {
                 let bytes = Reading::ALL[index % 3].read(mapping, 4000..5000).unwrap();
                 check_sample(4000..5000, &bytes, &way.label);

@@ -16,7 +16,8 @@ pub fn part(name: &str) -> Option<String> {
 pub fn child(name: &str, part: &str) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([name, "--exact", "--nocapture", "--test-threads=1"]);
-    command.env(MARK, format!("{name}/{part}")).output().unwrap()
+    // One arena of the C library for all threads, or which of them grows would depend on chance.
+    command.env(MARK, format!("{name}/{part}")).env("MALLOC_ARENA_MAX", "1").output().unwrap()
 }
 
 /// Runs `body` alone in a process, so that what it counts is its own.

@@ -168,7 +168,8 @@ impl Driver {
         let Some((offset, _)) = store.place_of(address) else { return };
         let page = PageIndex(offset >> store.area.page_size().shift());
         if page.0 >= store.area.pages() {
-            return;
+            // An object without bytes has addresses, but no page: a wild load traps, it does not sleep for ever.
+            return store.area.trap_outside(offset);
         }
         if store.area.word(page).state() == State::Clean {
             store.restore_if_gone(page, offset);

@@ -126,12 +126,19 @@ impl Mapping {
 
     /// Why the failed pages of this mapping failed, in order; pages that share one long outage may share a text.
     pub fn errors(&self) -> Vec<PageError> {
+        if !self.frames().cache.owner.is_this_process() {
+            // A lock that the parent held while it forked would be held here for ever.
+            return Vec::new();
+        }
         let pages = self.frames().area.page_size().pages_of(self.range);
         self.frames().errors_in(pages)
     }
 
     /// The error of the object's page that failed last.
     pub fn last_error(&self) -> Option<PageError> {
+        if !self.frames().cache.owner.is_this_process() {
+            return None;
+        }
         self.frames().last_error()
     }
 

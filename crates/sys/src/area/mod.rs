@@ -15,6 +15,8 @@ mod claim;
 mod evict;
 mod pin;
 mod residency;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::Arc;
@@ -213,6 +215,19 @@ impl Area {
             futex::wait(word.as_atomic(), seen.0, timeout);
         }
         word.load()
+    }
+
+    /// Makes the 4 KiB at `offset` trap, which lie in the views but in no page of the object.
+    pub fn trap_outside(&self, offset: u64) {
+        let at = (offset & !(SMALL as u64 - 1)) as usize;
+        if (at >> self.page_size.shift()) < self.words.len() {
+            return;
+        }
+        for view in self.views.iter().filter(|view| at < view.region.len()) {
+            // Refused when it traps already.
+            let _ = view.uffd.poison(view.region.start() + at, SMALL);
+            view.uffd.wake(view.region.start() + at, SMALL);
+        }
     }
 
     /// Makes a Failed page Absent, without its poison. Says whether it was Failed.
