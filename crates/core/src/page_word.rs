@@ -9,7 +9,19 @@
 //!     |                        Failed -Retry-> Evicting
 //!     |                                        |
 //!     '-----------------Evicted / Release------'      Hold: Absent -> Evicting
+//!
+//!            LockToStore, LockToPin, LockToWrite                  Written
+//!   Clean, Dirty, WritingBack ------> Changing --Copied--> WritingBack -----> Clean
+//!                                      |    |                   |
+//!                              Stored  v    | Discarded         | WriteFailed
+//!   Filling --SupplyDirty----------> Dirty  '--> Absent         '-----> Dirty
 //! ```
+//!
+//! A page that stores may reach is write-protected in all states but Dirty; whoever takes the protection away or
+//! puts it back holds the page in `Changing` while doing so, which lasts for a system call and a copy of the page.
+//! A page that is stored to while a write of it is in flight goes to Dirty at once and keeps the bit *writing*
+//! until the write has ended: it is not written again before that, so that two writes of one page can never pass
+//! each other.
 //!
 //! Whoever moved a page to `Filling` or `Evicting` owns it alone and must move it on; everybody else waits
 //! for the word to change. A pin is a count in the same word, so "not pinned" and "being evicted" are decided
@@ -18,9 +30,9 @@
 //! the two it was: a page with a frame leaves by `Evicted` or `Spare`, a page without one only by `Release`,
 //! so that a page that has no frame can never turn Clean.
 //!
-//! Layout of the 32 bits, low to high: state 3, waiters 1, deferred (while Filling) or held (while Evicting)
-//! 1, heat 2, ghost 1, stamp 8, pins 16. The ghost bit and the stamp stay from Absent through Filling and
-//! Failed.
+//! Layout of the 32 bits, low to high: state 3, waiters 1, deferred (while Filling), held (while Evicting) or
+//! writing (while Dirty or Changing) 1, heat 2, ghost 1, stamp 8, pins 16. The ghost bit and the stamp stay from
+//! Absent through Filling and Failed.
 
 use core::fmt;
 #[cfg(not(loom))]
@@ -30,9 +42,10 @@ use loom::sync::atomic::{AtomicU32, Ordering};
 
 const STATE: u32 = 0b111;
 const WAITERS: u32 = 1 << 3;
-// One bit with two meanings: the state tells which.
+// One bit with three meanings: the state tells which.
 const DEFERRED: u32 = 1 << 4;
 const HELD: u32 = DEFERRED;
+const WRITING: u32 = DEFERRED;
 const HEAT_SHIFT: u32 = 5;
 const HEAT: u32 = 0b11 << HEAT_SHIFT;
 const GHOST: u32 = 1 << 7;
@@ -42,7 +55,9 @@ const PIN_SHIFT: u32 = 16;
 const PIN_ONE: u32 = 1 << PIN_SHIFT;
 
 /// The most pins that one page can carry at once.
-pub const MAX_PINS: u32 = 0xffff;
+pub const MAX_PINS: u32 = 0xfffe;
+/// The count of pins that stands for one exclusive pin.
+const EXCLUSIVE: u32 = 0xffff;
 
 /// What a page is at this moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,6 +73,12 @@ pub enum State {
     Failed = 3,
     /// Its frame is being taken away, or it is held off while neighbours' frames are.
     Evicting = 4,
+    /// Its frame holds bytes that the pager does not have yet; stores go on unseen.
+    Dirty = 5,
+    /// Its bytes are on the way to the pager; no store has come since they were copied.
+    WritingBack = 6,
+    /// Its protection is being changed, or its bytes are being copied: stores wait.
+    Changing = 7,
 }
 
 /// A step in the life of a page.
@@ -105,6 +126,41 @@ pub enum Transition {
         /// What reclaim is to know of the page, 0 to 3.
         heat: u8,
     },
+    /// Filling to Dirty: the frame is in place and open to stores.
+    SupplyDirty {
+        /// The reclaim clock at this moment.
+        stamp: u8,
+        /// What reclaim is to know of the page, 0 to 3.
+        heat: u8,
+    },
+    /// Clean, Dirty or WritingBack to Changing, to open the page to stores. Not while shared pins hold it.
+    LockToStore,
+    /// Dirty to Changing, to protect the page for its first pin.
+    LockToPin,
+    /// Dirty to Changing, to protect the page and copy its bytes for a write. Not while another write of it is in
+    /// flight, nor while an exclusive pin holds it.
+    LockToWrite,
+    /// Clean, Dirty or WritingBack to Changing, to open the page for an exclusive pin. Not while pins hold it.
+    LockToPinMut,
+    /// Changing to Dirty.
+    Stored,
+    /// Changing to Dirty with its first pin; the page is protected.
+    PinnedDirty,
+    /// Changing to Dirty with an exclusive pin.
+    PinnedMut,
+    /// The exclusive pin ends.
+    UnpinMut,
+    /// Changing to WritingBack: the bytes are copied.
+    Copied,
+    /// The write in flight is done: WritingBack to Clean; a page that was stored to since stays Dirty.
+    Written,
+    /// The write in flight has failed: WritingBack to Dirty.
+    WriteFailed,
+    /// Changing to Absent: the frame and its bytes are gone, on the user's word.
+    Discarded {
+        /// The reclaim clock at this moment.
+        stamp: u8,
+    },
 }
 
 /// A value of a page word.
@@ -119,13 +175,53 @@ impl Word {
             1 => State::Filling,
             2 => State::Clean,
             3 => State::Failed,
-            _ => State::Evicting,
+            4 => State::Evicting,
+            5 => State::Dirty,
+            6 => State::WritingBack,
+            _ => State::Changing,
         }
     }
 
-    /// How many pins hold the page.
+    /// How many pins hold the page; an exclusive pin counts as one.
     pub const fn pins(self) -> u32 {
-        self.0 >> PIN_SHIFT
+        match self.0 >> PIN_SHIFT {
+            EXCLUSIVE => 1,
+            pins => pins,
+        }
+    }
+
+    /// Whether the one pin of the page is exclusive.
+    pub const fn is_pinned_mut(self) -> bool {
+        self.0 >> PIN_SHIFT == EXCLUSIVE
+    }
+
+    /// How many pins hold the page for reading.
+    const fn shared_pins(self) -> u32 {
+        if self.is_pinned_mut() { 0 } else { self.pins() }
+    }
+
+    /// Whether a write of the page is in flight.
+    pub const fn is_writing(self) -> bool {
+        match self.state() {
+            State::WritingBack => true,
+            State::Dirty | State::Changing => self.0 & WRITING != 0,
+            _ => false,
+        }
+    }
+
+    /// Whether the page has a frame that may be read.
+    pub const fn is_resident(self) -> bool {
+        matches!(self.state(), State::Clean | State::Dirty | State::WritingBack)
+    }
+
+    /// Whether somebody owns the page for a while, so that waiting for its word to change makes sense.
+    pub const fn is_owned(self) -> bool {
+        matches!(self.state(), State::Filling | State::Evicting | State::Changing)
+    }
+
+    /// Whether the page is owned, pinned, or on its way to the pager: what a writer of it may have to wait for.
+    pub const fn is_busy(self) -> bool {
+        self.is_owned() || self.is_writing() || self.pins() > 0
     }
 
     /// Whether somebody sleeps until the word changes.
@@ -185,11 +281,16 @@ impl Word {
             }
             (Filling, Transition::Fail) => self.with_state(Failed),
             (Filling, Transition::Abandon) => self.with_state(Absent),
-            (Clean, Transition::Pin) if self.pins() < MAX_PINS => Word(self.0 + PIN_ONE),
-            (Clean, Transition::PinAgain) if self.pins() > 0 && self.pins() < MAX_PINS => {
+            (Clean | WritingBack, Transition::Pin) if self.takes_pin() => Word(self.0 + PIN_ONE),
+            (Clean | Dirty | WritingBack | Changing, Transition::PinAgain)
+                if self.takes_pin() && self.pins() > 0 =>
+            {
                 Word(self.0 + PIN_ONE)
             }
-            (Clean, Transition::Unpin) if self.pins() > 0 => Word(self.0 - PIN_ONE),
+            (Clean | Dirty | WritingBack | Changing, Transition::Unpin) if self.shared_pins() > 0 => {
+                let last = self.shared_pins() == 1;
+                Word((self.0 - PIN_ONE) & if last { !WAITERS } else { u32::MAX })
+            }
             (Clean, Transition::Evict) if self.pins() == 0 => self.with_state(Evicting),
             (Clean, Transition::SetHeat { heat }) => self.with_heat(heat),
             (Evicting, Transition::Spare) if !self.is_held() => self.with_state(Clean),
@@ -199,6 +300,61 @@ impl Word {
             (Absent, Transition::Hold) => Word(self.with_state(Evicting).0 | HELD),
             (Evicting, Transition::Release) if self.is_held() => self.with_state(Absent),
             (Failed, Transition::Retry) => Word(self.with_state(Evicting).0 | HELD),
+            (Clean | Dirty | WritingBack | Changing | Filling, _) => return self.after_store(transition),
+            _ => return None,
+        };
+        Some(next)
+    }
+
+    const fn takes_pin(self) -> bool {
+        !self.is_pinned_mut() && self.pins() < MAX_PINS
+    }
+
+    /// The state with the bit *writing* as it is now; sleepers are woken.
+    const fn keep_writing(self, state: State) -> Word {
+        let bit = if self.is_writing() { WRITING } else { 0 };
+        Word(self.with_state(state).0 | bit)
+    }
+
+    /// The part of the table that is about stores and writes.
+    const fn after_store(self, transition: Transition) -> Option<Word> {
+        use State::*;
+        let next = match (self.state(), transition) {
+            (Filling, Transition::SupplyDirty { stamp, heat }) => {
+                let word = self.with_state(Dirty).with_stamp(stamp).with_heat(heat);
+                Word(word.0 & !GHOST)
+            }
+            (Clean | Dirty | WritingBack, Transition::LockToStore) if self.shared_pins() == 0 => {
+                self.keep_writing(Changing)
+            }
+            (Dirty, Transition::LockToPin) if self.pins() == 0 => self.keep_writing(Changing),
+            (Dirty, Transition::LockToWrite) if !self.is_writing() && !self.is_pinned_mut() => {
+                self.with_state(Changing)
+            }
+            (Clean | Dirty | WritingBack, Transition::LockToPinMut) if self.pins() == 0 => {
+                self.keep_writing(Changing)
+            }
+            (Changing, Transition::Stored) => self.keep_writing(Dirty),
+            (Changing, Transition::PinnedDirty) if self.pins() == 0 => {
+                Word(self.keep_writing(Dirty).0 + PIN_ONE)
+            }
+            (Changing, Transition::PinnedMut) if self.pins() == 0 => {
+                Word(self.keep_writing(Dirty).0 | EXCLUSIVE << PIN_SHIFT)
+            }
+            (Dirty | Changing, Transition::UnpinMut) if self.is_pinned_mut() => {
+                Word(self.0 & !(EXCLUSIVE << PIN_SHIFT | WAITERS))
+            }
+            (Changing, Transition::Copied) if !self.is_writing() && !self.is_pinned_mut() => self.with_state(WritingBack),
+            (WritingBack, Transition::Written) => self.with_state(Clean),
+            (WritingBack, Transition::WriteFailed) => self.with_state(Dirty),
+            (state @ (Dirty | Changing), Transition::Written | Transition::WriteFailed)
+                if self.is_writing() =>
+            {
+                self.with_state(state)
+            }
+            (Changing, Transition::Discarded { stamp }) if !self.is_writing() && self.pins() == 0 => {
+                Word(self.with_state(Absent).with_stamp(stamp).with_heat(0).0 | GHOST)
+            }
             _ => return None,
         };
         Some(next)
@@ -215,6 +371,8 @@ impl fmt::Debug for Word {
             .field("ghost", &self.is_ghost())
             .field("held", &self.is_held())
             .field("deferred", &self.is_deferred())
+            .field("writing", &self.is_writing())
+            .field("pinned_mut", &self.is_pinned_mut())
             .field("waiters", &self.has_waiters())
             .finish()
     }
@@ -280,9 +438,20 @@ impl PageWord {
     /// Returns the word to sleep on, or `None` when nobody owns the page any longer and there is nothing to
     /// wait for.
     pub fn announce_waiter(&self) -> Option<Word> {
+        self.announce_waiter_while(Word::is_owned)
+    }
+
+    /// Announces a sleeper while the page is owned, pinned or on its way to the pager.
+    ///
+    /// Returns the word to sleep on, or `None` when there is nothing to wait for.
+    pub fn announce_writer(&self) -> Option<Word> {
+        self.announce_waiter_while(Word::is_busy)
+    }
+
+    fn announce_waiter_while(&self, holds: fn(Word) -> bool) -> Option<Word> {
         let mut seen = self.0.load(Ordering::Acquire);
         loop {
-            if !matches!(Word(seen).state(), State::Filling | State::Evicting) {
+            if !holds(Word(seen)) {
                 return None;
             }
             if Word(seen).has_waiters() {

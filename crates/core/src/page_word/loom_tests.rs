@@ -207,3 +207,96 @@ fn loom_pinned_bytes_are_those_of_the_last_supply() {
         }
     });
 }
+
+/// A page open to stores or not, as the hardware sees it, with the bytes that its pager has.
+struct Stored {
+    word: PageWord,
+    open: AtomicU32,
+    frame: AtomicU32,
+    pager: AtomicU32,
+}
+
+impl Stored {
+    fn dirty() -> Arc<Self> {
+        let word = PageWord::new();
+        word.advance(CLAIM).unwrap();
+        word.advance(Transition::SupplyDirty { stamp: 0, heat: 0 }).unwrap();
+        let (open, frame, pager) = (AtomicU32::new(1), AtomicU32::new(BYTES), AtomicU32::new(0));
+        Arc::new(Self { word, open, frame, pager })
+    }
+
+    /// A store like any program's: if the page is protected it faults, and the fault opens the page. The check and
+    /// the store are one step for the hardware, hence one compare-and-swap that leaves `open` as it is.
+    fn store(&self, bytes: u32) {
+        loop {
+            if self.open.compare_exchange(1, 2, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                self.frame.store(bytes, Ordering::Relaxed);
+                self.open.store(1, Ordering::Release);
+                return;
+            }
+            if self.word.advance(Transition::LockToStore).is_ok() {
+                self.open.store(1, Ordering::Release);
+                self.word.advance(Transition::Stored).unwrap();
+            }
+            thread::yield_now();
+        }
+    }
+
+    /// One round of write-back, if the page may be written.
+    fn write_back(&self) {
+        if self.word.advance(Transition::LockToWrite).is_err() {
+            return;
+        }
+        while self.open.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Acquire) == Err(2) {
+            thread::yield_now();
+        }
+        let copy = self.frame.load(Ordering::Relaxed);
+        self.word.advance(Transition::Copied).unwrap();
+        self.pager.store(copy, Ordering::Relaxed);
+        self.word.advance(Transition::Written).unwrap();
+    }
+}
+
+#[test]
+fn loom_a_clean_page_is_what_its_pager_has() {
+    loom::model(|| {
+        let page = Stored::dirty();
+        let other = page.clone();
+        let storer = thread::spawn(move || other.store(NEWER));
+        page.write_back();
+        storer.join().unwrap();
+        if page.word.load().state() == State::Clean {
+            assert_eq!(page.frame.load(Ordering::Relaxed), page.pager.load(Ordering::Relaxed));
+            assert_eq!(page.open.load(Ordering::Relaxed), 0, "a Clean page is open to stores");
+        }
+        assert_eq!(page.frame.load(Ordering::Relaxed), NEWER);
+        page.write_back();
+        assert_eq!(page.word.load().state(), State::Clean);
+        assert_eq!(page.pager.load(Ordering::Relaxed), NEWER, "a store was lost");
+    });
+}
+
+#[test]
+fn loom_one_exclusive_pin_or_shared_ones() {
+    loom::model(|| {
+        let page = Stored::dirty();
+        let other = page.clone();
+        let rival = thread::spawn(move || {
+            if other.word.advance(Transition::LockToPinMut).is_err() {
+                return;
+            }
+            other.word.advance(Transition::PinnedMut).unwrap();
+            other.frame.store(NEWER, Ordering::Relaxed);
+            other.word.advance(Transition::UnpinMut).unwrap();
+        });
+        if page.word.advance(Transition::LockToPin).is_ok() {
+            page.word.advance(Transition::PinnedDirty).unwrap();
+            let first = page.frame.load(Ordering::Relaxed);
+            thread::yield_now();
+            assert_eq!(first, page.frame.load(Ordering::Relaxed), "the bytes changed under a pin");
+            page.word.advance(Transition::Unpin).unwrap();
+        }
+        rival.join().unwrap();
+        assert_eq!(page.word.load().pins(), 0);
+    });
+}

@@ -12,19 +12,22 @@ struct Fields {
     heat: u8,
     ghost: bool,
     stamp: u8,
+    /// As it lies in the word: 65535 is one exclusive pin.
     pins: u32,
 }
+
+const ALONE: u32 = 65535;
 
 impl Fields {
     fn of(word: Word) -> Self {
         Self {
             state: word.state(),
             waiters: word.has_waiters(),
-            flag: word.is_deferred() || word.is_held(),
+            flag: word.0 & 1 << 4 != 0,
             heat: word.heat(),
             ghost: word.is_ghost(),
             stamp: word.stamp(),
-            pins: word.pins(),
+            pins: word.0 >> 16,
         }
     }
 
@@ -36,6 +39,9 @@ impl Fields {
             State::Clean => 2,
             State::Failed => 3,
             State::Evicting => 4,
+            State::Dirty => 5,
+            State::WritingBack => 6,
+            State::Changing => 7,
         };
         Word(
             state
@@ -50,19 +56,32 @@ impl Fields {
 
     /// Whether the table can lead to such a word at all.
     fn reachable(self) -> bool {
-        let owned = matches!(self.state, State::Filling | State::Evicting);
-        let clean = self.state == State::Clean;
-        (owned || !(self.waiters || self.flag)) && (clean || self.pins == 0)
+        use State::*;
+        let owned = matches!(self.state, Filling | Evicting | Changing);
+        let flagged = matches!(self.state, Filling | Evicting | Changing | Dirty);
+        let framed = matches!(self.state, Clean | Dirty | WritingBack | Changing);
+        let alone = matches!(self.state, Dirty | Changing);
+        let may_wait = owned || self.state == WritingBack || self.state == Dirty && self.flag || self.pins > 0;
+        (may_wait || !self.waiters)
+            && (flagged || !self.flag)
+            && (framed || self.pins == 0)
+            && (alone || self.pins != ALONE)
+    }
+
+    fn writing(self) -> bool {
+        self.state == State::WritingBack
+            || matches!(self.state, State::Dirty | State::Changing) && self.flag
     }
 }
 
 fn all_words() -> Vec<Fields> {
-    let states = [State::Absent, State::Filling, State::Clean, State::Failed, State::Evicting];
+    use State::*;
+    let states = [Absent, Filling, Clean, Failed, Evicting, Dirty, WritingBack, Changing];
     let mut all = Vec::new();
     for state in states {
         for bits in 0..32u32 {
             for stamp in [0, 1, 200, 255] {
-                for pins in [0, 1, 2, MAX_PINS - 1, MAX_PINS] {
+                for pins in [0, 1, 2, MAX_PINS - 1, MAX_PINS, ALONE] {
                     let waiters = bits & 1 != 0;
                     let flag = bits & 2 != 0;
                     let ghost = bits & 4 != 0;
@@ -75,7 +94,7 @@ fn all_words() -> Vec<Fields> {
     all
 }
 
-const TRANSITIONS: [Transition; 15] = [
+const TRANSITIONS: [Transition; 28] = [
     Transition::Claim { deferred: false },
     Transition::Claim { deferred: true },
     Transition::Supply { stamp: 77, heat: 2 },
@@ -91,11 +110,25 @@ const TRANSITIONS: [Transition; 15] = [
     Transition::Release,
     Transition::Retry,
     Transition::SetHeat { heat: 1 },
+    Transition::SupplyDirty { stamp: 77, heat: 2 },
+    Transition::LockToStore,
+    Transition::LockToPin,
+    Transition::LockToWrite,
+    Transition::LockToPinMut,
+    Transition::Stored,
+    Transition::PinnedDirty,
+    Transition::PinnedMut,
+    Transition::UnpinMut,
+    Transition::Copied,
+    Transition::Written,
+    Transition::WriteFailed,
+    Transition::Discarded { stamp: 99 },
 ];
 
 /// The second table: what a page is after `transition`, field by field.
 fn expected(now: Fields, transition: Transition) -> Option<Fields> {
     let moved = |state| Fields { state, waiters: false, flag: false, ..now };
+    let framed = matches!(now.state, State::Clean | State::Dirty | State::WritingBack | State::Changing);
     match transition {
         Transition::Claim { deferred } => {
             (now.state == State::Absent).then_some(Fields { flag: deferred, ..moved(State::Filling) })
@@ -108,14 +141,15 @@ fn expected(now: Fields, transition: Transition) -> Option<Fields> {
         }),
         Transition::Fail => (now.state == State::Filling).then_some(moved(State::Failed)),
         Transition::Abandon => (now.state == State::Filling).then_some(moved(State::Absent)),
-        Transition::Pin => {
-            (now.state == State::Clean && now.pins != 65535).then(|| Fields { pins: now.pins + 1, ..now })
-        }
-        Transition::PinAgain => (now.state == State::Clean && (1..65535).contains(&now.pins))
+        Transition::Pin => (matches!(now.state, State::Clean | State::WritingBack) && now.pins < MAX_PINS)
             .then(|| Fields { pins: now.pins + 1, ..now }),
-        Transition::Unpin => {
-            (now.state == State::Clean && now.pins != 0).then(|| Fields { pins: now.pins - 1, ..now })
-        }
+        Transition::PinAgain => (framed && (1..MAX_PINS).contains(&now.pins))
+            .then(|| Fields { pins: now.pins + 1, ..now }),
+        Transition::Unpin => (framed && (1..=MAX_PINS).contains(&now.pins)).then(|| Fields {
+            pins: now.pins - 1,
+            waiters: now.waiters && now.pins > 1,
+            ..now
+        }),
         Transition::Evict => (now.state == State::Clean && now.pins == 0).then_some(moved(State::Evicting)),
         Transition::Spare => (now.state == State::Evicting && !now.flag).then_some(moved(State::Clean)),
         Transition::Evicted { stamp } => (now.state == State::Evicting && !now.flag).then_some(Fields {
@@ -132,6 +166,55 @@ fn expected(now: Fields, transition: Transition) -> Option<Fields> {
             (now.state == State::Failed).then_some(Fields { flag: true, ..moved(State::Evicting) })
         }
         Transition::SetHeat { heat } => (now.state == State::Clean).then_some(Fields { heat, ..now }),
+        store => expected_of_store(now, store),
+    }
+}
+
+/// The part of the second table that is about stores and writes.
+fn expected_of_store(now: Fields, transition: Transition) -> Option<Fields> {
+    use State::*;
+    let moved = |state, flag| Fields { state, waiters: false, flag, ..now };
+    let resident = matches!(now.state, Clean | Dirty | WritingBack);
+    let changing = now.state == Changing;
+    let dirty = now.state == Dirty;
+    match transition {
+        Transition::SupplyDirty { stamp, heat } => (now.state == Filling).then_some(Fields {
+            stamp,
+            heat,
+            ghost: false,
+            ..moved(Dirty, false)
+        }),
+        Transition::LockToStore => {
+            (resident && matches!(now.pins, 0 | ALONE)).then_some(moved(Changing, now.writing()))
+        }
+        Transition::LockToPin => (dirty && now.pins == 0).then_some(moved(Changing, now.flag)),
+        Transition::LockToWrite => {
+            (dirty && !now.flag && now.pins != ALONE).then_some(moved(Changing, false))
+        }
+        Transition::LockToPinMut => (resident && now.pins == 0).then_some(moved(Changing, now.writing())),
+        Transition::Stored => changing.then_some(moved(Dirty, now.flag)),
+        Transition::PinnedDirty => {
+            (changing && now.pins == 0).then_some(Fields { pins: 1, ..moved(Dirty, now.flag) })
+        }
+        Transition::PinnedMut => {
+            (changing && now.pins == 0).then_some(Fields { pins: ALONE, ..moved(Dirty, now.flag) })
+        }
+        Transition::UnpinMut => ((dirty || changing) && now.pins == ALONE).then_some(Fields {
+            pins: 0,
+            ..moved(now.state, now.flag)
+        }),
+        Transition::Copied => (changing && !now.flag && now.pins != ALONE).then_some(moved(WritingBack, false)),
+        Transition::Written if now.state == WritingBack => Some(moved(Clean, false)),
+        Transition::WriteFailed if now.state == WritingBack => Some(moved(Dirty, false)),
+        Transition::Written | Transition::WriteFailed => now.writing().then_some(moved(now.state, false)),
+        Transition::Discarded { stamp } => (changing && !now.flag && now.pins == 0).then_some(Fields {
+            stamp,
+            heat: 0,
+            ghost: true,
+            ..moved(Absent, false)
+        }),
+        Transition::Copied => (changing && !now.flag && now.pins != ALONE).then_some(moved(WritingBack, false)),
+        _ => None,
     }
 }
 
@@ -168,10 +251,51 @@ fn a_pinned_page_is_never_evicted() {
         let word = fields.word();
         assert_eq!(word.after(Transition::Evict), None);
         for transition in TRANSITIONS {
-            let state = word.after(transition).map(Word::state);
-            assert!(matches!(state, None | Some(State::Clean)), "{transition:?} moved a pinned page");
+            if let Some(after) = word.after(transition) {
+                let framed = after.is_resident() || after.state() == State::Changing;
+                assert!(framed, "{transition:?} moved a pinned page to {after:?}");
+            }
         }
     }
+}
+
+#[test]
+fn a_page_pinned_for_reading_is_never_opened_to_stores() {
+    for fields in all_words().into_iter().filter(|fields| (1..ALONE).contains(&fields.pins)) {
+        for transition in [Transition::LockToStore, Transition::LockToPinMut] {
+            assert_eq!(fields.word().after(transition), None, "{fields:?}");
+        }
+    }
+}
+
+#[test]
+fn dirty_bytes_leave_by_a_write_or_on_the_users_word_only() {
+    let unwritten = |state| matches!(state, State::Dirty | State::WritingBack | State::Changing);
+    for fields in all_words().into_iter().filter(|fields| unwritten(fields.state)) {
+        for transition in TRANSITIONS {
+            let Some(after) = fields.word().after(transition) else { continue };
+            let told = matches!(transition, Transition::Written | Transition::Discarded { .. });
+            assert!(unwritten(after.state()) || told, "{fields:?} and {transition:?} made {after:?}");
+        }
+    }
+}
+
+#[test]
+fn a_page_stored_to_while_it_is_written_stays_dirty_and_is_not_written_twice_at_once() {
+    let page = PageWord::new();
+    page.advance(Transition::Claim { deferred: false }).unwrap();
+    page.advance(Transition::Supply { stamp: 0, heat: 0 }).unwrap();
+    page.advance(Transition::LockToStore).unwrap();
+    page.advance(Transition::Stored).unwrap();
+    page.advance(Transition::LockToWrite).unwrap();
+    assert_eq!(page.advance(Transition::Copied).unwrap().after.state(), State::WritingBack);
+    page.advance(Transition::LockToStore).unwrap();
+    let again = page.advance(Transition::Stored).unwrap().after;
+    assert!(again.state() == State::Dirty && again.is_writing());
+    assert!(page.advance(Transition::LockToWrite).is_err(), "two writes in flight could pass each other");
+    let written = page.advance(Transition::Written).unwrap().after;
+    assert!(written.state() == State::Dirty && !written.is_writing());
+    assert!(page.advance(Transition::LockToWrite).is_ok());
 }
 
 #[test]
@@ -216,7 +340,12 @@ fn every_way_out_of_an_owned_state_wakes() {
     for fields in all_words().into_iter().filter(|fields| fields.waiters) {
         for transition in TRANSITIONS {
             let before = fields.word();
-            if let Some(after) = before.after(transition) {
+            let Some(after) = before.after(transition) else { continue };
+            let frees = matches!(
+                transition,
+                Transition::UnpinMut | Transition::Written | Transition::WriteFailed
+            );
+            if after.state() != before.state() || frees {
                 assert!(Advanced { before, after }.must_wake(), "{before:?} and {transition:?}");
             }
         }
