@@ -82,7 +82,8 @@ impl Engine {
             options::Delivery::Reader => Delivery::ReaderThread,
             options::Delivery::Inthread => Delivery::InThread,
         };
-        let mapping = object.map(0..object.len(), MapOptions { delivery }).map_err(failure)?;
+        let mapping =
+            object.map(0..object.len(), MapOptions { delivery, ..Default::default() }).map_err(failure)?;
         mapping.advise(0..object.len(), Advice::Sequential).map_err(failure)?;
         Ok(View { mapping, settings: self.settings.clone() })
     }

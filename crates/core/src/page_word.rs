@@ -156,6 +156,8 @@ pub enum Transition {
     Written,
     /// The write in flight has failed: WritingBack to Dirty.
     WriteFailed,
+    /// Clean to Dirty, protected as it is: the pager has lost what it had taken.
+    Redirty,
     /// Changing to Absent: the frame and its bytes are gone, on the user's word.
     Discarded {
         /// The reclaim clock at this moment.
@@ -344,7 +346,10 @@ impl Word {
             (Dirty | Changing, Transition::UnpinMut) if self.is_pinned_mut() => {
                 Word(self.0 & !(EXCLUSIVE << PIN_SHIFT | WAITERS))
             }
-            (Changing, Transition::Copied) if !self.is_writing() && !self.is_pinned_mut() => self.with_state(WritingBack),
+            (Clean, Transition::Redirty) => Word(self.0 ^ (Clean as u32 ^ Dirty as u32)),
+            (Changing, Transition::Copied) if !self.is_writing() && !self.is_pinned_mut() => {
+                self.with_state(WritingBack)
+            }
             (WritingBack, Transition::Written) => self.with_state(Clean),
             (WritingBack, Transition::WriteFailed) => self.with_state(Dirty),
             (state @ (Dirty | Changing), Transition::Written | Transition::WriteFailed)

@@ -6,7 +6,7 @@ use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::page_word::State;
 use memobj_sys::area::{FillClaim, Placement};
 use memobj_sys::region::{ChunkPool, SMALL};
-use memobj_sys::ring::{Completion, Owner, Read, Ring, Target};
+use memobj_sys::ring::{Completion, Direction, Owner, Ring, Target, Transfer};
 
 use crate::cache::CacheShared;
 use crate::pagers::{File, Source};
@@ -68,7 +68,7 @@ impl FrameStore {
         }
         for claim in self.claims(wanted) {
             let pages = claim.pages();
-            match self.fill_inline(claim, Patience::Endless) {
+            match self.fill_inline(claim, Asked::Demand, Patience::Endless) {
                 Ok(()) => placed(pages),
                 Err(claim) => {
                     self.cache.workers.wait_for_room();
@@ -117,7 +117,14 @@ impl FrameStore {
             let range = claim.bytes();
             let len = (range.len() as usize).next_multiple_of(SMALL);
             let file = file.descriptor().clone();
-            batch.ring.read(Read { file, offset: range.start, target, len, token: claim });
+            batch.ring.start(Transfer {
+                direction: Direction::Read,
+                file,
+                offset: range.start,
+                target,
+                len,
+                token: claim,
+            });
         }
         while batch.ring.in_flight() > 0 {
             self.take_completions(file, batch, placed);
@@ -145,7 +152,7 @@ impl FrameStore {
         }
         let current = file.is_current();
         for completion in batch.done.drain(..) {
-            let Completion::Read { target, token: claim, result } = completion else { continue };
+            let Completion::Ended { target, token: claim, result } = completion else { continue };
             let pages = claim.pages();
             let arrived = result.is_ok_and(|count| count as u64 >= claim.bytes().len());
             if !(arrived && current) {

@@ -25,10 +25,11 @@ use crate::error::{CacheError, OpenError};
 use crate::event::{Event, Events, channel};
 use crate::metrics::{Counters, Metrics};
 use crate::object::MemoryObject;
-use crate::options::{CacheOptions, ObjectOptions, Reads};
+use crate::options::{CacheOptions, ObjectOptions, Reads, Store, Writing};
 use crate::pagers::{self, Pager};
 use crate::store::FrameStore;
 use crate::workers::Workers;
+use crate::write::Cleaner;
 
 /// An x86 instruction can touch several pages, and several threads run; below this nothing would ever finish.
 const LEAST_FRAMES: u64 = 16;
@@ -60,6 +61,11 @@ pub(crate) struct CacheShared {
     pub(crate) options: CacheOptions,
     pub(crate) budget: Arc<Budget>,
     pub(crate) pin_budget: Arc<Budget>,
+    /// Bounds what is pinned for writing: it cannot be cleaned.
+    pub(crate) mut_pin_budget: Arc<Budget>,
+    /// Bytes of pages with changes that their pagers do not have.
+    pub(crate) unwritten: Arc<AtomicU64>,
+    pub(crate) cleaner: Cleaner,
     pub(crate) members: SlotTable<FrameStore>,
     /// Slot and block that the reclaim hand looks at next.
     pub(crate) hand: AtomicU64,
@@ -92,16 +98,21 @@ impl Cache {
         Ok(Self { inner: Arc::new(CacheInner { shared, driver: Mutex::new(Some(driver)), events }) })
     }
 
-    /// Opens a local file as an object.
+    /// Opens a local file as an object; for writing, if `options` say so.
     pub fn open_file(
         &self,
         path: impl AsRef<Path>,
         options: ObjectOptions,
     ) -> Result<MemoryObject, OpenError> {
         let path = path.as_ref();
-        let pager = pagers::File::open(path)?;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-        self.object(&name, pager, options)
+        match options.writing {
+            Writing::ReadOnly => self.object(&name, pagers::File::open(path)?, options),
+            Writing::InPlace => {
+                self.object(&name, pagers::File::open_writable(path, options.lock_timeout)?, options)
+            }
+            Writing::Atomic => Err(OpenError::NotWritable { object: name.into(), why: "not yet" }),
+        }
     }
 
     /// Makes an object of what `pager` supplies. `name` appears in errors.
@@ -111,6 +122,16 @@ impl Cache {
         pager: impl Pager + 'static,
         options: ObjectOptions,
     ) -> Result<MemoryObject, OpenError> {
+        let refused = |why| Err(OpenError::NotWritable { object: name.to_owned(), why });
+        match options.writing {
+            Writing::ReadOnly => {}
+            _ if !pager.is_writable() => return refused("its pager takes no writes"),
+            Writing::Atomic => return refused("only local files can be committed to"),
+            Writing::InPlace => {}
+        }
+        if options.writing != Writing::ReadOnly && options.store == Store::Shared {
+            return refused("frames that all deliveries share cannot be written");
+        }
         Ok(MemoryObject::new(Arc::clone(&self.inner), name, Box::new(pager), options))
     }
 
@@ -131,6 +152,9 @@ impl Cache {
             budget_bytes: shared.budget.limit(),
             pinned_bytes: shared.pin_budget.used(),
             read_bytes: counters.read_bytes.get(),
+            dirty_bytes: shared.unwritten.load(Ordering::Relaxed),
+            written_pages: counters.written_pages.get(),
+            written_bytes: counters.written_bytes.get(),
             sweeps: shared.sweeps.load(Ordering::Relaxed).into(),
             dropped_events: counters.dropped_events.get(),
         }
@@ -166,6 +190,9 @@ impl CacheShared {
         Ok(Self {
             budget: Arc::new(Budget::new(limit)),
             pin_budget: Arc::new(Budget::new(limit - kept_free)),
+            mut_pin_budget: Arc::new(Budget::new(limit / 4)),
+            unwritten: Arc::default(),
+            cleaner: Cleaner::new().map_err(system("create an eventfd"))?,
             members: SlotTable::new(),
             hand: AtomicU64::new(0),
             sweeps: AtomicU32::new(0),
@@ -258,6 +285,7 @@ impl Drop for CacheInner {
         if let Some(driver) = driver.filter(|driver| driver.thread().id() != std::thread::current().id()) {
             let _ = driver.join();
         }
+        self.shared.cleaner.stop();
         self.shared.workers.stop();
         self.shared.rings.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }

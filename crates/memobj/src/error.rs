@@ -8,6 +8,10 @@ use std::sync::Arc;
 
 pub use memobj_core::error::ErrorKind;
 
+mod write;
+
+pub use write::{WriteError, WriteStep};
+
 /// The cause that a pager gave.
 pub type Cause = Arc<dyn Error + Send + Sync>;
 
@@ -199,12 +203,28 @@ pub enum OpenError {
         /// What it is instead.
         what: &'static str,
     },
+    /// Somebody else has the file open for writing.
+    Locked {
+        /// The path as given.
+        path: std::path::PathBuf,
+    },
+    /// The object cannot be written, or not as asked for.
+    NotWritable {
+        /// The object.
+        object: String,
+        /// What is in the way.
+        why: &'static str,
+    },
 }
 
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, source } => write!(f, "open {}: {}", path.display(), describe(source)),
+            Self::Locked { path } => {
+                write!(f, "open {}: it is open for writing elsewhere", path.display())
+            }
+            Self::NotWritable { object, why } => write!(f, "open {object} for writing: {why}"),
             Self::NotAFile { path, what } => {
                 write!(
                     f,
@@ -228,7 +248,7 @@ impl Error for OpenError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::File { source, .. } => Some(source),
-            Self::NotAFile { .. } => None,
+            Self::NotAFile { .. } | Self::Locked { .. } | Self::NotWritable { .. } => None,
         }
     }
 }
@@ -259,6 +279,11 @@ pub enum MapError {
         /// Why.
         source: io::Error,
     },
+    /// What was asked for does not go together.
+    Unsupported {
+        /// What does not.
+        why: &'static str,
+    },
     /// The system refused something.
     System {
         /// What.
@@ -284,6 +309,7 @@ impl fmt::Display for MapError {
             Self::NoUserfaultfd { source } => {
                 write!(f, "no userfaultfd for this process ({source}); run `memobj doctor`")
             }
+            Self::Unsupported { why } => f.write_str(why),
             Self::System { what, source } => write!(f, "{what}: {source}"),
             Self::Detached => write!(f, "the cache belongs to the process that this one was forked from"),
         }
@@ -321,6 +347,20 @@ pub enum AccessError {
     },
     /// A page carries the most pins that it can.
     TooManyPins,
+    /// The mapping can only be pinned and copied: it has no address to touch.
+    PinOnly,
+    /// The object is read only.
+    ReadOnly,
+    /// Somebody else's pins held a page for as long as a call may wait.
+    Pinned {
+        /// The page's bytes in the object.
+        range: Range<u64>,
+    },
+    /// Bytes cannot be written now.
+    Write(WriteError),
+    /// Something else in this process uses the object in a way that excludes this one: pins for writing exclude
+    /// [`shared_words`](crate::Mapping::shared_words), and the other way round.
+    InUse,
     /// The cache belongs to another process: this one was forked from it.
     Detached,
 }
@@ -330,7 +370,8 @@ impl AccessError {
     pub fn range(&self) -> Range<u64> {
         match self {
             Self::Page(error) => error.range(),
-            Self::OutOfRange { range, .. } => range.clone(),
+            Self::Write(error) => error.range(),
+            Self::OutOfRange { range, .. } | Self::Pinned { range } => range.clone(),
             _ => 0..0,
         }
     }
@@ -358,6 +399,15 @@ impl fmt::Display for AccessError {
                 )
             }
             Self::TooManyPins => write!(f, "a page carries the most pins that it can"),
+            Self::PinOnly => {
+                write!(f, "the mapping has no address to touch: it can be pinned and copied only")
+            }
+            Self::ReadOnly => write!(f, "the object is read only"),
+            Self::Pinned { range } => {
+                write!(f, "[{}, {}) is pinned by others, who did not let go in time", range.start, range.end)
+            }
+            Self::Write(error) => error.fmt(f),
+            Self::InUse => write!(f, "pins for writing and shared words of one object exclude each other"),
             Self::Detached => write!(f, "the cache belongs to the process that this one was forked from"),
         }
     }
@@ -367,8 +417,15 @@ impl Error for AccessError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Page(error) => error.source(),
+            Self::Write(error) => error.source(),
             _ => None,
         }
+    }
+}
+
+impl From<WriteError> for AccessError {
+    fn from(error: WriteError) -> Self {
+        Self::Write(error)
     }
 }
 

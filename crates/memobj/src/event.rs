@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use crate::error::PageError;
+use crate::error::{PageError, WriteError};
 
 /// Something that happened in the background.
 #[derive(Clone, Debug)]
@@ -15,6 +15,17 @@ pub enum Event {
     PageFailed(PageError),
     /// A pager call failed and will be made again.
     Retrying(PageError),
+    /// Changes could not be written; they are kept, and it is tried again.
+    WriteFailed(WriteError),
+    /// An object that can be written was dropped without `close`, with changes; they were written back.
+    DroppedDirty {
+        /// The object.
+        object: String,
+        /// Bytes of pages that had changes.
+        bytes: u64,
+        /// Why they could not be written back, if they could not: then they are lost.
+        error: Option<WriteError>,
+    },
     /// A pager call was still running when its object closed; its thread was left behind.
     PagerDidNotReturn {
         /// The object.

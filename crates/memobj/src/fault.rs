@@ -17,6 +17,7 @@ use crate::pagers::{File, Source};
 use crate::reclaim::Patience;
 use crate::store::{ADDRESSES, FrameStore, Placed, STORES};
 use crate::workers::Asked;
+use crate::write::Stored;
 
 /// How long a sleeper on a page word sleeps before it looks whether the mapping still exists.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -32,14 +33,43 @@ impl FrameStore {
         let Some((offset, Announce::Signalled)) = self.place_of(address) else { return Verdict::Trap };
         let page = PageIndex(offset >> self.area.page_size().shift());
         // In a child of fork these addresses are somebody else's, and the descriptors still mean the parent.
-        if page.0 >= self.area.pages() || is_write || !self.cache.owner.is_this_process() {
+        let forbidden = is_write && self.writes.is_none();
+        if page.0 >= self.area.pages() || forbidden || !self.cache.owner.is_this_process() {
             return Verdict::Trap;
         }
         self.cache.counters.faults.add(1);
-        if self.area.word(page).state() == State::Clean {
+        if is_write {
+            return self.resolve_store(page);
+        }
+        if self.area.word(page).is_resident() {
             self.restore_if_gone(page, offset);
         }
-        self.resolve_page(page)
+        self.resolve_page(page, Asked::Demand)
+    }
+
+    /// Makes `page` resident and opens it to the store that faulted.
+    fn resolve_store(&self, page: PageIndex) -> Verdict {
+        let Some(writes) = &self.writes else { return Verdict::Trap };
+        loop {
+            let word = self.area.word(page);
+            if word.is_resident() || word.state() == State::Changing {
+                if self.store_to(writes, page) == Stored::Yes {
+                    return Verdict::Resolved;
+                }
+                if self.store_is_hopeless(writes) || self.is_closed() {
+                    return Verdict::Trap;
+                }
+                self.wait_to_store(writes, page);
+                continue;
+            }
+            let asked = if self.fills_dirty() { Asked::Store } else { Asked::Demand };
+            if self.resolve_page(page, asked) == Verdict::Trap {
+                return Verdict::Trap;
+            }
+            if self.area.word(page).state() == State::Dirty && asked == Asked::Store {
+                return Verdict::Resolved;
+            }
+        }
     }
 
     /// Offset in the object, and how faults are announced where `address` is.
@@ -50,15 +80,17 @@ impl FrameStore {
         })
     }
 
-    fn resolve_page(&self, page: PageIndex) -> Verdict {
+    fn resolve_page(&self, page: PageIndex, asked: Asked) -> Verdict {
         loop {
             let word = self.area.word(page);
             match word.state() {
-                State::Clean => return Verdict::Resolved,
+                State::Clean | State::Dirty | State::WritingBack | State::Changing => {
+                    return Verdict::Resolved;
+                }
                 State::Failed => return Verdict::Trap,
                 State::Absent => {
                     if let Ok(claim) = self.area.claim(page, Placement::AtOnce) {
-                        self.fill_in_thread(claim, page);
+                        self.fill_in_thread(claim, page, asked);
                     }
                 }
                 State::Filling | State::Evicting => {
@@ -74,11 +106,15 @@ impl FrameStore {
         }
     }
 
-    /// A Clean page faulted: either it was placed this moment, or somebody dropped our frame behind our back
-    /// (madvise from outside). Then the word must not say Clean for ever.
+    /// A load of a resident page faulted: either it was placed this moment, or somebody dropped our frame behind
+    /// our back (madvise from outside), with its changes if it had some. Then the word must not say resident for
+    /// ever.
     pub(crate) fn restore_if_gone(&self, page: PageIndex, offset: u64) {
         if !self.area.is_present_at(offset) {
-            self.area.evict_all(PageRange::one(page), self.cache.clock.now());
+            let now = self.cache.clock.now();
+            if self.area.evict_all(PageRange::one(page), now).pages == 0 {
+                self.area.discard(page, now);
+            }
         }
     }
 
@@ -87,27 +123,27 @@ impl FrameStore {
         self.cache.ask(Request::Demand { store: self.this.clone(), page });
     }
 
-    fn fill_in_thread(&self, claim: FillClaim, page: PageIndex) {
+    fn fill_in_thread(&self, claim: FillClaim, page: PageIndex, asked: Asked) {
         let sequential = self.is_sequential(PageRange::one(page));
         let mut claim = claim;
         if !sequential
             && !self.is_large()
             && let Source::File(file) = self.object.pager.source()
         {
-            match self.read_in_thread(file, claim) {
+            match self.read_in_thread(file, claim, asked) {
                 Ok(()) => return,
                 Err(back) => claim = back,
             }
         } else {
-            match self.fill_inline(claim, Patience::Endless) {
+            match self.fill_inline(claim, asked, Patience::Endless) {
                 Ok(()) => return,
                 Err(back) => claim = back,
             }
         }
-        self.cache.ask(Request::Supply { store: self.this.clone(), claim, sequential });
+        self.cache.ask(Request::Supply { store: self.this.clone(), claim, asked, sequential });
     }
 
-    fn read_in_thread(&self, file: &File, claim: FillClaim) -> Result<(), FillClaim> {
+    fn read_in_thread(&self, file: &File, claim: FillClaim, asked: Asked) -> Result<(), FillClaim> {
         let Some(mut chunk) = self.cache.bounce.take() else { return Err(claim) };
         let range = claim.bytes();
         if !file.read_page(&mut chunk, range.start) {
@@ -115,7 +151,7 @@ impl FrameStore {
         }
         chunk[range.len() as usize..].fill(0);
         self.cache.counters.read_bytes.add(range.len());
-        match self.place_copy(claim, &chunk, Asked::Demand, Patience::Endless) {
+        match self.place_copy(claim, &chunk, asked, Patience::Endless) {
             Placed::Yes => Ok(()),
             Placed::No(claim) => Err(claim),
         }

@@ -55,16 +55,20 @@ mod reclaim;
 mod store;
 mod streams;
 mod workers;
+mod write;
 
 pub use cache::Cache;
-pub use error::{AccessError, CacheError, ErrorKind, MapError, OpenError, PageError, SupplyError};
+pub use error::{
+    AccessError, CacheError, ErrorKind, MapError, OpenError, PageError, SupplyError, WriteError, WriteStep,
+};
 pub use event::{Event, Events};
-pub use mapping::{Mapping, Pinned};
+pub use mapping::{Mapping, Pinned, PinnedMut, SharedWords};
 pub use memobj_sys::volatile::VolatileWords;
 pub use metrics::Metrics;
 pub use object::MemoryObject;
 pub use options::{
-    Advice, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, ObjectOptions, Reads, Store,
+    Advice, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, ObjectOptions, Reads, Sharing,
+    Store, Writing,
 };
 
 /// The examples of the documents, compiled and run as tests.

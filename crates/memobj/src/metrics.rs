@@ -30,6 +30,12 @@ pub struct Metrics {
     pub pinned_bytes: u64,
     /// Bytes that came from pagers.
     pub read_bytes: u64,
+    /// Bytes of pages that have changes which their pagers do not have.
+    pub dirty_bytes: u64,
+    /// Pages that were written back.
+    pub written_pages: u64,
+    /// Bytes that were written back.
+    pub written_bytes: u64,
     /// Sweeps of the reclaim hand.
     pub sweeps: u64,
     /// Events that nobody received in time.
@@ -54,6 +60,8 @@ counters!(
     retries,
     failed_pages,
     read_bytes,
+    written_pages,
+    written_bytes,
     dropped_events
 );
 

@@ -1,25 +1,28 @@
 //! Memory objects and their placement in this process.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use memobj_core::address::PageRange;
-use memobj_sys::area::{Area, AreaOptions, Frames};
+use memobj_sys::area::{Area, AreaOptions, Frames, Writes};
 use memobj_sys::signal;
 use memobj_sys::uffd::Announce;
 
 use crate::cache::CacheInner;
 use crate::driver::Request;
-use crate::error::MapError;
+use crate::error::{ErrorKind, MapError, SupplyError, WriteError, WriteStep};
 use crate::fault;
 use crate::mapping::Mapping;
-use crate::options::{Delivery, FrameSize, MapOptions, ObjectOptions, Store};
+use crate::options::{Delivery, FrameSize, MapOptions, ObjectOptions, Store, Writing};
 use crate::pagers::Pager;
 use crate::store::{ADDRESSES, FrameStore, STORES};
+use crate::write::flush_at_exit;
 
 /// From this size on an object gets large frames under [`FrameSize::Auto`].
 const LARGE_OBJECT_BYTES: u64 = 16 << 20;
+/// Addresses that a mapped object which can be written gets at least.
+const LEAST_CAPACITY: u64 = 1 << 30;
 
 /// Sized bytes with an identity, mapped or not. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -34,21 +37,36 @@ pub(crate) struct ObjectHandle {
     cache: Arc<CacheInner>,
     /// The frame store, while a mapping exists.
     mapped: Mutex<Weak<StoreHandle>>,
+    /// The frame store of an object that can be written: its changes outlive the mappings.
+    kept: Mutex<Option<Arc<StoreHandle>>>,
 }
 
 pub(crate) struct ObjectCore {
     pub(crate) name: Arc<str>,
     pub(crate) pager: Box<dyn Pager>,
-    pub(crate) length: u64,
+    /// Bytes, as the mapped pages have them.
+    length: AtomicU64,
     pub(crate) options: ObjectOptions,
+    /// Whether changes are to reach the pager at the end: not those of private mappings.
+    pub(crate) keeps_changes: bool,
     pub(crate) detached: AtomicBool,
+}
+
+impl ObjectCore {
+    pub(crate) fn length(&self) -> u64 {
+        self.length.load(Ordering::Acquire)
+    }
+
+    fn is_writable(&self) -> bool {
+        self.options.writing != Writing::ReadOnly
+    }
 }
 
 impl std::fmt::Debug for ObjectCore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ObjectCore")
             .field("name", &self.name)
-            .field("length", &self.length)
+            .field("length", &self.length())
             .finish_non_exhaustive()
     }
 }
@@ -72,11 +90,13 @@ impl MemoryObject {
         let core = Arc::new(ObjectCore {
             name: name.into(),
             pager,
-            length,
+            length: AtomicU64::new(length),
             options,
+            keeps_changes: true,
             detached: AtomicBool::new(false),
         });
-        Self { handle: Arc::new(ObjectHandle { core, cache, mapped: Mutex::new(Weak::new()) }) }
+        let handle = ObjectHandle { core, cache, mapped: Mutex::new(Weak::new()), kept: Mutex::default() };
+        Self { handle: Arc::new(handle) }
     }
 
     /// The name that errors carry.
@@ -86,7 +106,7 @@ impl MemoryObject {
 
     /// Bytes.
     pub fn len(&self) -> u64 {
-        self.handle.core.length
+        self.handle.core.length()
     }
 
     /// Whether it has no bytes.
@@ -113,36 +133,118 @@ impl MemoryObject {
             None => {
                 let store = Arc::new(StoreHandle::new(&handle.cache, &handle.core, announce)?);
                 *mapped = Arc::downgrade(&store);
+                if handle.core.is_writable() {
+                    *handle.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&store));
+                }
                 store
             }
         };
         drop(mapped);
-        if store.store.area.address(announce, 0).is_none() {
+        let fits = match announce {
+            Some(announce) => store.store.area.address(announce, 0).is_some(),
+            None => true,
+        };
+        if !fits {
             return Err(MapError::OtherDelivery { object: Arc::clone(&handle.core.name) });
         }
         Ok(Mapping::new(store, Arc::clone(handle), range, announce))
     }
 
-    fn announce(&self, delivery: Delivery) -> Announce {
+    /// `None` is not at all: the mapping cannot be touched.
+    fn announce(&self, delivery: Delivery) -> Option<Announce> {
         match delivery {
-            Delivery::ReaderThread => Announce::Queued,
-            Delivery::InThread => Announce::Signalled,
+            Delivery::ReaderThread => Some(Announce::Queued),
+            Delivery::InThread => Some(Announce::Signalled),
+            Delivery::PinOnly => None,
             Delivery::Auto => match &self.handle.cache.shared.queued {
-                Ok(uffd) if !uffd.features().kernel_faults => Announce::Signalled,
-                _ => Announce::Queued,
+                Ok(uffd) if !uffd.features().kernel_faults => Some(Announce::Signalled),
+                Ok(_) => Some(Announce::Queued),
+                Err(_) => None,
             },
         }
+    }
+
+    fn kept(&self) -> Option<Arc<StoreHandle>> {
+        self.handle.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it can be written.
+    pub fn is_writable(&self) -> bool {
+        self.handle.core.is_writable()
+    }
+
+    /// Writes back all changes and makes them durable, as [`Mapping::sync`] of everything does.
+    pub fn sync(&self) -> Result<(), WriteError> {
+        self.refuse_in_child(WriteStep::Sync)?;
+        match self.kept() {
+            Some(kept) => kept.store.sync_all(),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes back all changes, makes them durable, and tells how that went: what to call before the last handle
+    /// is dropped. Stores may follow, and are then to be closed again.
+    ///
+    /// An object that is dropped with changes still has them written back, but there is nobody left to tell of an
+    /// error, other than [`Cache::events`](crate::Cache::events).
+    pub fn close(&self) -> Result<(), WriteError> {
+        self.sync()
+    }
+
+    /// Cuts the object off at `length` bytes, or extends it with zeros. Blocks while pages behind the new end are
+    /// pinned or being written, as long as the object's time-out says.
+    ///
+    /// The length is the pager's at once; it is durable after the next sync. Touching what is cut off traps.
+    /// Mappings stay as long as they are: what they have behind the end of the object is there again once the
+    /// object has grown again. On error nothing has changed.
+    pub fn set_len(&self, length: u64) -> Result<(), WriteError> {
+        self.refuse_in_child(WriteStep::SetLength)?;
+        let core = &self.handle.core;
+        let refused =
+            |error: &SupplyError| WriteError::new(&core.name, WriteStep::SetLength, 0..length, error);
+        if !core.is_writable() {
+            return Err(refused(&SupplyError::new(ErrorKind::Denied)));
+        }
+        // Nobody maps it meanwhile.
+        let mapped = self.handle.mapped.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.kept() {
+            Some(kept) => kept.store.set_len(length)?,
+            None => core.pager.set_length(length).map_err(|error| refused(&error))?,
+        }
+        core.length.store(length, Ordering::Release);
+        drop(mapped);
+        Ok(())
+    }
+
+    fn refuse_in_child(&self, step: WriteStep) -> Result<(), WriteError> {
+        if self.handle.cache.shared.owner.is_this_process() {
+            return Ok(());
+        }
+        let detached = SupplyError::new(ErrorKind::Detached);
+        Err(WriteError::new(&self.handle.core.name, step, 0..self.len(), &detached))
     }
 }
 
 impl StoreHandle {
-    fn new(cache: &Arc<CacheInner>, object: &Arc<ObjectCore>, announce: Announce) -> Result<Self, MapError> {
+    fn new(
+        cache: &Arc<CacheInner>,
+        object: &Arc<ObjectCore>,
+        announce: Option<Announce>,
+    ) -> Result<Self, MapError> {
         let shared = &cache.shared;
-        let frames = choose_frames(cache, object);
+        let frames = choose_frames(cache, object, announce);
         let wanted = match frames {
             Frames::SharedSmall => vec![Announce::Queued, Announce::Signalled],
-            _ => vec![announce],
+            _ => announce.into_iter().collect(),
         };
+        let (writes, capacity) = match object.is_writable() {
+            true => (Writes::Yes, capacity(object)),
+            false => (Writes::No, object.length()),
+        };
+        if writes == Writes::Yes {
+            shared.cleaner.start(shared).map_err(refused("start the cleaner"))?;
+            flush_at_exit();
+        }
         let mut views = Vec::new();
         for announce in wanted {
             views.push(shared.uffd(announce).map_err(|source| MapError::NoUserfaultfd { source })?);
@@ -152,11 +254,14 @@ impl StoreHandle {
         }
         let area = Area::new(AreaOptions {
             name: object.name.to_string(),
-            length: object.length,
+            length: object.length(),
+            capacity,
+            writes,
             frames,
             views,
             budget: Arc::clone(&shared.budget),
             pin_budget: Arc::clone(&shared.pin_budget),
+            unwritten: Arc::clone(&shared.unwritten),
         })
         .map_err(refused("reserve addresses for the object"))?;
         let store = FrameStore::new(Arc::clone(shared), Arc::clone(object), area)
@@ -185,14 +290,24 @@ fn refused(what: &'static str) -> impl Fn(std::io::Error) -> MapError {
     move |source| MapError::System { what, source }
 }
 
-fn choose_frames(cache: &CacheInner, object: &ObjectCore) -> Frames {
+/// How far an object that can be written may grow while it is mapped.
+fn capacity(object: &ObjectCore) -> u64 {
+    let length = object.length();
+    let wanted = object.options.max_len.unwrap_or_else(|| length.saturating_mul(2).max(LEAST_CAPACITY));
+    wanted.max(length)
+}
+
+fn choose_frames(cache: &CacheInner, object: &ObjectCore, announce: Option<Announce>) -> Frames {
+    if object.is_writable() || announce.is_none() {
+        return Frames::LocalSmall;
+    }
     if object.options.store == Store::Shared {
         return Frames::SharedSmall;
     }
     let wants_large = match object.options.frames {
         FrameSize::Small => false,
         FrameSize::Large => true,
-        FrameSize::Auto => object.length >= LARGE_OBJECT_BYTES,
+        FrameSize::Auto => object.length() >= LARGE_OBJECT_BYTES,
     };
     match cache.shared.pool() {
         Some(pool) if wants_large => Frames::LocalLarge(Arc::clone(pool)),
@@ -208,6 +323,7 @@ impl Drop for StoreHandle {
             std::mem::forget(Arc::clone(store));
             return;
         }
+        store.end_writes();
         store.close();
         for (start, len, _) in store.area.views() {
             ADDRESSES.set(start, len, None);
@@ -215,7 +331,7 @@ impl Drop for StoreHandle {
         STORES.remove(self.global_slot);
         store.cache.members.remove(self.member_slot);
         store.cache.ask(Request::Forget(Arc::as_ptr(store) as usize));
-        let all = PageRange { start: 0, end: store.area.pages() };
+        let all = PageRange { start: 0, end: store.area.page_size().pages_for(store.area.capacity()) };
         let evicted = store.area.evict_all(all, store.cache.clock.now());
         store.cache.counters.evicted_pages.add(evicted.pages);
     }
@@ -223,6 +339,9 @@ impl Drop for StoreHandle {
 
 impl Drop for ObjectHandle {
     fn drop(&mut self) {
+        let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        // Its changes go to the pager, which must still be there.
+        drop(kept);
         if self.cache.shared.owner.is_this_process() {
             self.core.detached.store(true, Ordering::Release);
             self.core.pager.detach();

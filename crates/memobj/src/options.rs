@@ -44,16 +44,27 @@ pub struct ObjectOptions {
     /// How long one pager call may take before it counts as failed; `None` is for ever.
     /// [`FailurePolicy::WaitForEver`] ignores it.
     pub supply_timeout: Option<Duration>,
+    /// Whether the object can be written, and what a crash leaves of what was written. An object that can be
+    /// written has 4 KiB pages and [`Store::Local`].
+    pub writing: Writing,
+    /// The most bytes that [`set_len`](crate::MemoryObject::set_len) may extend a mapped object to: so many
+    /// addresses are set aside for it. By default twice its length when it is mapped, and at least 1 GiB.
+    pub max_len: Option<u64>,
+    /// How long the opening of a file for writing waits for another process that has it open for writing.
+    pub lock_timeout: Duration,
 }
 
 impl Default for ObjectOptions {
-    /// Small or large frames by size, private frames, failures at once, 30 s for a pager call.
+    /// Small or large frames by size, private frames, failures at once, 30 s for a pager call, read only.
     fn default() -> Self {
         Self {
             frames: FrameSize::Auto,
             store: Store::Local,
             policy: FailurePolicy::FailAtOnce,
             supply_timeout: Some(Duration::from_secs(30)),
+            writing: Writing::ReadOnly,
+            max_len: None,
+            lock_timeout: Duration::ZERO,
         }
     }
 }
@@ -81,6 +92,31 @@ pub enum Store {
     Shared,
 }
 
+/// Whether and how an object can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Writing {
+    /// Not at all.
+    #[default]
+    ReadOnly,
+    /// In place: changes are written back whenever memory is wanted, and are durable after
+    /// [`sync`](crate::Mapping::sync). After a crash each page is as it was at some moment since the last sync.
+    InPlace,
+    /// Through a log: changes since the last [`commit`](crate::MemoryObject::commit) become durable together or
+    /// not at all, whatever crashes. Local files only.
+    Atomic,
+}
+
+/// Who sees what is stored through a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Sharing {
+    /// All other mappings of the object, at once; and its pager, in time.
+    #[default]
+    Shared,
+    /// Nobody: the mapping has the object's bytes until it is stored to, page by page, and its own from then on.
+    /// What was stored to is kept in a temporary file when memory is short, and is gone with the mapping.
+    Private,
+}
+
 /// What happens when a page cannot be supplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum FailurePolicy {
@@ -96,7 +132,7 @@ pub enum FailurePolicy {
 /// How touching an absent page reaches the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Delivery {
-    /// The reader thread if it also serves system calls on this machine, else the faulting thread.
+    /// The reader thread if it also serves system calls on this machine, else the faulting thread, else pins only.
     #[default]
     Auto,
     /// The faulting thread sleeps in the kernel, a thread of the cache resolves the fault. Works for system calls
@@ -106,6 +142,9 @@ pub enum Delivery {
     /// The faulting thread resolves its fault in a SIGBUS handler: no thread has to be woken. System calls on
     /// absent pages answer EFAULT: populate or pin first.
     InThread,
+    /// Not at all: bytes are pinned and copied, and the mapping has no address to touch. Needs no userfaultfd, and
+    /// is what [`Auto`](Self::Auto) comes to on machines that have none.
+    PinOnly,
 }
 
 /// For [`MemoryObject::map`](crate::MemoryObject::map).
@@ -113,6 +152,8 @@ pub enum Delivery {
 pub struct MapOptions {
     /// How touching an absent page reaches the engine.
     pub delivery: Delivery,
+    /// Who sees what is stored through the mapping.
+    pub sharing: Sharing,
 }
 
 /// What the caller knows of the accesses to come.

@@ -43,6 +43,9 @@ impl CacheShared {
                 idle = 0;
                 continue;
             }
+            if self.unwritten.load(Ordering::Relaxed) > 0 {
+                self.cleaner.hurry();
+            }
             idle += 1;
             if patience == Patience::Short && idle > SPIN_ROUNDS {
                 return false;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
-use memobj_sys::area::{Area, FillClaim, Origin};
+use memobj_sys::area::{Area, FillClaim, Origin, Writes};
 use memobj_sys::region::{SMALL, ZeroedTable};
 use memobj_sys::slots::{AddressTable, SlotTable};
 
@@ -20,6 +20,7 @@ use crate::pagers::Source;
 use crate::reclaim::Patience;
 use crate::streams::Streams;
 use crate::workers::Asked;
+use crate::write::WriteState;
 
 /// All frame stores of the process, for the signal handler and the fault readers.
 pub(crate) static STORES: SlotTable<FrameStore> = SlotTable::new();
@@ -44,6 +45,8 @@ pub(crate) struct FrameStore {
     advice: ZeroedTable<AtomicU8>,
     errors: Mutex<ErrorTable>,
     closed: AtomicBool,
+    /// What objects that can be written need besides.
+    pub(crate) writes: Option<WriteState>,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +70,12 @@ impl FrameStore {
         object: Arc<ObjectCore>,
         area: Arc<Area>,
     ) -> std::io::Result<Arc<Self>> {
-        let advice = ZeroedTable::new((area.length() >> 21) as usize + 1)?;
+        let advice = ZeroedTable::new((area.capacity() >> 21) as usize + 1)?;
+        let pages = area.page_size().pages_for(area.capacity());
+        let writes = match area.writes() {
+            Writes::Yes => Some(WriteState::new(pages)?),
+            Writes::No => None,
+        };
         Ok(Arc::new_cyclic(|this| Self {
             this: this.clone(),
             cache,
@@ -77,6 +85,7 @@ impl FrameStore {
             advice,
             errors: Mutex::default(),
             closed: AtomicBool::new(false),
+            writes,
         }))
     }
 
@@ -139,6 +148,7 @@ impl FrameStore {
         let now = self.cache.clock.now();
         match asked {
             Asked::Demand => Origin::Asked(now),
+            Asked::Store => Origin::Stored(now),
             Asked::InAdvance => Origin::InAdvance(now),
         }
     }
@@ -167,7 +177,12 @@ impl FrameStore {
 
     /// Fills a claim of small pages from a source that needs no waiting. Safe in a signal handler.
     /// Gives the claim back when that is not possible.
-    pub(crate) fn fill_inline(&self, claim: FillClaim, patience: Patience) -> Result<(), FillClaim> {
+    pub(crate) fn fill_inline(
+        &self,
+        claim: FillClaim,
+        asked: Asked,
+        patience: Patience,
+    ) -> Result<(), FillClaim> {
         if self.is_large() {
             return Err(claim);
         }
@@ -178,19 +193,17 @@ impl FrameStore {
             (range.end <= bytes.len() as u64).then_some(range.start as usize..range.end as usize)
         };
         let placed = match self.object.pager.source() {
-            Source::Zero if claim.pages().len() == 1 => {
-                self.place_copy(claim, &ZERO_PAGE.0, Asked::Demand, patience)
-            }
+            Source::Zero if claim.pages().len() == 1 => self.place_copy(claim, &ZERO_PAGE.0, asked, patience),
             Source::Memory(bytes) => match part(bytes) {
                 Some(part) if whole => {
                     self.cache.counters.read_bytes.add(range.len());
-                    self.place_copy(claim, &bytes[part], Asked::Demand, patience)
+                    self.place_copy(claim, &bytes[part], asked, patience)
                 }
                 Some(part) if claim.pages().len() == 1 => {
                     let mut page = AlignedPage([0; SMALL]);
                     page.0[..part.len()].copy_from_slice(&bytes[part]);
                     self.cache.counters.read_bytes.add(range.len());
-                    self.place_copy(claim, &page.0, Asked::Demand, patience)
+                    self.place_copy(claim, &page.0, asked, patience)
                 }
                 _ => return Err(claim),
             },

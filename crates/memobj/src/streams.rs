@@ -19,18 +19,33 @@ pub(crate) struct Streams {
 impl Streams {
     /// Notes a miss of `pages`; says whether it goes on from where others ended.
     pub(crate) fn note(&self, pages: PageRange) -> bool {
+        self.steps(pages) >= LONG_ENOUGH
+    }
+
+    /// Notes a miss of `pages`; says the how-manieth in a row it is, counted from one.
+    pub(crate) fn steps(&self, pages: PageRange) -> u64 {
         let end = pages.end << COUNT_BITS;
         for entry in &self.entries {
             let seen = entry.load(Ordering::Relaxed);
             if seen >> COUNT_BITS == pages.start && seen != 0 {
                 let count = (seen & 0xff).saturating_add(1).min(0xff);
                 entry.store(end | count, Ordering::Relaxed);
-                return count >= LONG_ENOUGH;
+                return count;
             }
         }
         let slot = self.next.fetch_add(1, Ordering::Relaxed) % ENTRIES;
         self.entries[slot].store(end | 1, Ordering::Relaxed);
-        false
+        1
+    }
+
+    /// What ended at page `from` is known to go on to `to`.
+    pub(crate) fn extend(&self, from: u64, to: u64) {
+        for entry in &self.entries {
+            let seen = entry.load(Ordering::Relaxed);
+            if seen >> COUNT_BITS == from && seen != 0 {
+                return entry.store(to << COUNT_BITS | seen & 0xff, Ordering::Relaxed);
+            }
+        }
     }
 }
 

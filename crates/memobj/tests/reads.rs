@@ -65,17 +65,18 @@ fn two_mappings_of_one_object_share_frames() {
         let cache = cache(4 * MIB);
         let options = ObjectOptions { store, frames: FrameSize::Small, ..Default::default() };
         let object = cache.open_file(sample.path(), options).unwrap();
-        let first = object.map(0..MIB, MapOptions { delivery: Delivery::InThread }).unwrap();
+        let first =
+            object.map(0..MIB, MapOptions { delivery: Delivery::InThread, ..Default::default() }).unwrap();
         first.populate(0..MIB).unwrap();
         let supplied = cache.metrics().supplied_pages;
         assert_eq!(supplied, 256);
         let delivery = if store == Store::Shared { Delivery::ReaderThread } else { Delivery::InThread };
-        let second = object.map(4096..MIB, MapOptions { delivery }).unwrap();
+        let second = object.map(4096..MIB, MapOptions { delivery, ..Default::default() }).unwrap();
         let mut buffer = vec![0; (MIB - 4096) as usize];
         second.touch_at(0, &mut buffer).unwrap();
         sample.check(4096..MIB, &buffer, "second mapping");
         assert_eq!(cache.metrics().supplied_pages, supplied, "{store:?}: pages were supplied twice");
-        let other = object.map(0..MIB, MapOptions { delivery: Delivery::ReaderThread });
+        let other = object.map(0..MIB, MapOptions { delivery: Delivery::ReaderThread, ..Default::default() });
         assert_eq!(other.is_err(), store == Store::Local);
     }
 }

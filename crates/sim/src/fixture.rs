@@ -152,7 +152,11 @@ pub fn all_ways() -> Vec<(String, ObjectOptions, MapOptions)> {
             (FrameSize::Small, Store::Shared),
         ] {
             let options = ObjectOptions { frames, store, ..Default::default() };
-            ways.push((format!("{frames:?} {store:?} {delivery:?}"), options, MapOptions { delivery }));
+            ways.push((
+                format!("{frames:?} {store:?} {delivery:?}"),
+                options,
+                MapOptions { delivery, ..Default::default() },
+            ));
         }
     }
     ways

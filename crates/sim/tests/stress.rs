@@ -84,7 +84,7 @@ fn file_object(cache: &Cache, delivery: Delivery, frames: FrameSize, salt: u64) 
     file.write_all(&bytes).unwrap();
     file.as_file().sync_all().unwrap();
     let object = cache.open_file(file.path(), ObjectOptions { frames, ..Default::default() }).unwrap();
-    let mapping = object.map(0..LENGTH, MapOptions { delivery }).unwrap();
+    let mapping = object.map(0..LENGTH, MapOptions { delivery, ..Default::default() }).unwrap();
     Object { mapping, bytes, bad: Vec::new() }
 }
 
@@ -113,7 +113,7 @@ fn custom_object(cache: &Cache, delivery: Delivery, seed: u64) -> Object {
     };
     let pager = Faulty::new(Bytes::new(bytes.clone()), plan, seed);
     let mapping = cache.object("custom", pager, options).unwrap();
-    let mapping = mapping.map(0..CUSTOM_LENGTH, MapOptions { delivery }).unwrap();
+    let mapping = mapping.map(0..CUSTOM_LENGTH, MapOptions { delivery, ..Default::default() }).unwrap();
     Object { mapping, bytes, bad }
 }
 

@@ -52,8 +52,16 @@ impl FileVersion {
 
 /// A descriptor of the same file that goes around the host's page cache, where the file system has that.
 pub fn open_direct(path: &Path, file: &File) -> Option<File> {
-    let direct =
-        OpenOptions::new().read(true).custom_flags(libc::O_DIRECT | libc::O_NONBLOCK).open(path).ok()?;
+    open_direct_as(path, file, OpenOptions::new().read(true))
+}
+
+/// As [`open_direct`], for reading and writing.
+pub fn open_direct_writable(path: &Path, file: &File) -> Option<File> {
+    open_direct_as(path, file, OpenOptions::new().read(true).write(true))
+}
+
+fn open_direct_as(path: &Path, file: &File, options: &mut OpenOptions) -> Option<File> {
+    let direct = options.custom_flags(libc::O_DIRECT | libc::O_NONBLOCK).open(path).ok()?;
     let (a, b) = (direct.metadata().ok()?, file.metadata().ok()?);
     ((a.dev(), a.ino()) == (b.dev(), b.ino()) && direct_alignment(&direct)? <= 4096).then_some(direct)
 }
@@ -82,6 +90,61 @@ pub fn read_full(file: &impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result
         }
     }
     Ok(done)
+}
+
+/// Writes all of `buffer` at `offset`; returns its length.
+pub fn write_full(file: &impl AsFd, buffer: &[u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match rustix::io::pwrite(file, &buffer[done..], offset + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => done += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(done)
+}
+
+/// Makes what was written durable: the bytes, and what is needed to find them (fdatasync(2)).
+pub fn sync_data(file: &impl AsFd) -> io::Result<()> {
+    Ok(rustix::io::retry_on_intr(|| rustix::fs::fdatasync(file))?)
+}
+
+/// Cuts the file off at `length` bytes, or extends it with a hole.
+pub fn set_length(file: &impl AsFd, length: u64) -> io::Result<()> {
+    Ok(rustix::io::retry_on_intr(|| rustix::fs::ftruncate(file, length))?)
+}
+
+/// Gives `range` room on the device, so that later writes to it cannot run out of it. The length stays.
+/// EOPNOTSUPP on file systems that cannot.
+pub fn reserve(file: &impl AsFd, range: std::ops::Range<u64>) -> io::Result<()> {
+    let keep = rustix::fs::FallocateFlags::KEEP_SIZE;
+    let length = range.end - range.start;
+    Ok(rustix::io::retry_on_intr(|| rustix::fs::fallocate(file, keep, range.start, length))?)
+}
+
+/// Whether `range` is all hole: reads as zeros, and has no place on the device. `false` where the file system
+/// cannot tell.
+pub fn is_hole(file: &impl AsFd, range: std::ops::Range<u64>) -> bool {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(range.start)) {
+        Ok(data) => data >= range.end,
+        Err(error) => error == rustix::io::Errno::NXIO,
+    }
+}
+
+/// Takes the lock of the whole file that only one open descriptor can hold (flock(2)); `false` if another has it.
+pub fn try_lock(file: &impl AsFd) -> io::Result<bool> {
+    match rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How many names the file has.
+pub fn names(file: &impl AsFd) -> io::Result<u64> {
+    Ok(rustix::fs::fstat(file)?.st_nlink as u64)
 }
 
 /// One pread(2), repeated only when interrupted. Safe to call from a signal handler.

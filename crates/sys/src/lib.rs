@@ -20,6 +20,7 @@ compile_error!("memobj-sys runs on x86-64 Linux only so far");
 
 pub mod area;
 pub mod capability;
+pub mod exit;
 pub mod file;
 pub mod fork;
 pub mod frame_file;

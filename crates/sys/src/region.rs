@@ -22,6 +22,8 @@ pub enum Purpose {
     Reserve,
     /// Readable, filled through userfaultfd; 4 KiB frames.
     Small,
+    /// Readable and writable, filled through userfaultfd or by the engine alone; 4 KiB frames.
+    Writable,
     /// Filled by moving 2 MiB frames in, for which the kernel demands a writable mapping.
     Large,
     /// Ordinary zeroed memory of the engine.
@@ -84,6 +86,7 @@ impl Region {
         let (protection, huge) = match purpose {
             Purpose::Reserve | Purpose::Data => return Ok(()),
             Purpose::Small => (ProtFlags::READ, Advice::LinuxNoHugepage),
+            Purpose::Writable => (rw(), Advice::LinuxNoHugepage),
             Purpose::Large => (rw(), Advice::LinuxHugepage),
         };
         // SAFETY: the range is this region's own, and nobody holds references into it yet.

@@ -168,3 +168,16 @@ pub(crate) unsafe fn copy_trapping(destination: &mut [u8], source: *const u8) ->
     let left = unsafe { trapping_copy(destination.as_mut_ptr(), source, destination.len()) };
     destination.len() - left
 }
+
+/// Copies into mapped memory by plain stores, which fault like anybody's. A trap kills, as it does anybody: the
+/// caller knows that there is none to come.
+///
+/// # Safety
+///
+/// `destination..destination + source.len()` is mapped and writable, and its pages are resident and kept so by the
+/// caller, who is the only one that may write them.
+pub(crate) unsafe fn copy_into_mapped(destination: *mut u8, source: &[u8]) {
+    // The trapping copy, backwards: in assembly, so that others may load and store the same memory by their own means.
+    // SAFETY: the caller's contract; the source is a slice of ordinary memory. The copy cannot end early.
+    unsafe { trapping_copy(destination, source.as_ptr(), source.len()) };
+}

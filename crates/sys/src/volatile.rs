@@ -5,6 +5,7 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A window of mapped memory, read by volatile loads of eight bytes, little endian.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +60,82 @@ impl<'a> VolatileWords<'a> {
         assert!(words.start <= words.end && words.end <= self.len, "sum of {words:?} of {} words", self.len);
         // SAFETY: all words lie in the window (asserted), which is mapped and aligned (`new`).
         unsafe { sum_words(self.base, words, step) }
+    }
+}
+
+/// A window of mapped memory that others may store to at any time, as atomic words of eight bytes, little endian.
+///
+/// All operations are relaxed: they say nothing of other memory.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedWords<'a> {
+    base: *mut u64,
+    len: u64,
+    mapped: PhantomData<&'a AtomicU64>,
+}
+
+// SAFETY: atomic operations only.
+unsafe impl Send for SharedWords<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for SharedWords<'_> {}
+
+impl<'a> SharedWords<'a> {
+    /// # Safety
+    ///
+    /// `base` is aligned to eight bytes, `len` words from it on stay mapped readable and writable during `'a`, and
+    /// nobody holds a mutable reference into them, or a shared one that stores are not kept from.
+    pub(crate) unsafe fn new(base: *mut u64, len: u64) -> Self {
+        Self { base, len, mapped: PhantomData }
+    }
+
+    /// How many words.
+    #[inline]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline]
+    fn word(&self, index: u64) -> &AtomicU64 {
+        assert!(index < self.len, "word {index} of {}", self.len);
+        // SAFETY: the word lies in the window (asserted), which is mapped, aligned and only used atomically (`new`).
+        unsafe { AtomicU64::from_ptr(self.base.add(index as usize)) }
+    }
+
+    /// Word `index`. May fault, and traps if the page has failed.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such word.
+    #[inline]
+    pub fn load(&self, index: u64) -> u64 {
+        u64::from_le(self.word(index).load(Ordering::Relaxed))
+    }
+
+    /// Stores `value` into word `index`. May fault, and traps if the page has failed.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such word.
+    #[inline]
+    pub fn store(&self, index: u64, value: u64) {
+        self.word(index).store(value.to_le(), Ordering::Relaxed);
+    }
+
+    /// Puts `new` into word `index` if it holds `current`; says what it held. One atomic step.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such word.
+    #[inline]
+    pub fn compare_exchange(&self, index: u64, current: u64, new: u64) -> Result<u64, u64> {
+        let order = Ordering::Relaxed;
+        let (current, new) = (current.to_le(), new.to_le());
+        let done = self.word(index).compare_exchange(current, new, order, order);
+        done.map(u64::from_le).map_err(u64::from_le)
     }
 }
 

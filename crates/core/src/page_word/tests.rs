@@ -61,7 +61,8 @@ impl Fields {
         let flagged = matches!(self.state, Filling | Evicting | Changing | Dirty);
         let framed = matches!(self.state, Clean | Dirty | WritingBack | Changing);
         let alone = matches!(self.state, Dirty | Changing);
-        let may_wait = owned || self.state == WritingBack || self.state == Dirty && self.flag || self.pins > 0;
+        let may_wait =
+            owned || self.state == WritingBack || self.state == Dirty && self.flag || self.pins > 0;
         (may_wait || !self.waiters)
             && (flagged || !self.flag)
             && (framed || self.pins == 0)
@@ -69,8 +70,7 @@ impl Fields {
     }
 
     fn writing(self) -> bool {
-        self.state == State::WritingBack
-            || matches!(self.state, State::Dirty | State::Changing) && self.flag
+        self.state == State::WritingBack || matches!(self.state, State::Dirty | State::Changing) && self.flag
     }
 }
 
@@ -94,7 +94,7 @@ fn all_words() -> Vec<Fields> {
     all
 }
 
-const TRANSITIONS: [Transition; 28] = [
+const TRANSITIONS: [Transition; 29] = [
     Transition::Claim { deferred: false },
     Transition::Claim { deferred: true },
     Transition::Supply { stamp: 77, heat: 2 },
@@ -123,6 +123,7 @@ const TRANSITIONS: [Transition; 28] = [
     Transition::Written,
     Transition::WriteFailed,
     Transition::Discarded { stamp: 99 },
+    Transition::Redirty,
 ];
 
 /// The second table: what a page is after `transition`, field by field.
@@ -143,8 +144,9 @@ fn expected(now: Fields, transition: Transition) -> Option<Fields> {
         Transition::Abandon => (now.state == State::Filling).then_some(moved(State::Absent)),
         Transition::Pin => (matches!(now.state, State::Clean | State::WritingBack) && now.pins < MAX_PINS)
             .then(|| Fields { pins: now.pins + 1, ..now }),
-        Transition::PinAgain => (framed && (1..MAX_PINS).contains(&now.pins))
-            .then(|| Fields { pins: now.pins + 1, ..now }),
+        Transition::PinAgain => {
+            (framed && (1..MAX_PINS).contains(&now.pins)).then(|| Fields { pins: now.pins + 1, ..now })
+        }
         Transition::Unpin => (framed && (1..=MAX_PINS).contains(&now.pins)).then(|| Fields {
             pins: now.pins - 1,
             waiters: now.waiters && now.pins > 1,
@@ -178,12 +180,9 @@ fn expected_of_store(now: Fields, transition: Transition) -> Option<Fields> {
     let changing = now.state == Changing;
     let dirty = now.state == Dirty;
     match transition {
-        Transition::SupplyDirty { stamp, heat } => (now.state == Filling).then_some(Fields {
-            stamp,
-            heat,
-            ghost: false,
-            ..moved(Dirty, false)
-        }),
+        Transition::SupplyDirty { stamp, heat } => {
+            (now.state == Filling).then_some(Fields { stamp, heat, ghost: false, ..moved(Dirty, false) })
+        }
         Transition::LockToStore => {
             (resident && matches!(now.pins, 0 | ALONE)).then_some(moved(Changing, now.writing()))
         }
@@ -192,6 +191,7 @@ fn expected_of_store(now: Fields, transition: Transition) -> Option<Fields> {
             (dirty && !now.flag && now.pins != ALONE).then_some(moved(Changing, false))
         }
         Transition::LockToPinMut => (resident && now.pins == 0).then_some(moved(Changing, now.writing())),
+        Transition::Redirty => (now.state == Clean).then_some(Fields { state: Dirty, ..now }),
         Transition::Stored => changing.then_some(moved(Dirty, now.flag)),
         Transition::PinnedDirty => {
             (changing && now.pins == 0).then_some(Fields { pins: 1, ..moved(Dirty, now.flag) })
@@ -199,11 +199,11 @@ fn expected_of_store(now: Fields, transition: Transition) -> Option<Fields> {
         Transition::PinnedMut => {
             (changing && now.pins == 0).then_some(Fields { pins: ALONE, ..moved(Dirty, now.flag) })
         }
-        Transition::UnpinMut => ((dirty || changing) && now.pins == ALONE).then_some(Fields {
-            pins: 0,
-            ..moved(now.state, now.flag)
-        }),
-        Transition::Copied => (changing && !now.flag && now.pins != ALONE).then_some(moved(WritingBack, false)),
+        Transition::UnpinMut => ((dirty || changing) && now.pins == ALONE)
+            .then_some(Fields { pins: 0, ..moved(now.state, now.flag) }),
+        Transition::Copied => {
+            (changing && !now.flag && now.pins != ALONE).then_some(moved(WritingBack, false))
+        }
         Transition::Written if now.state == WritingBack => Some(moved(Clean, false)),
         Transition::WriteFailed if now.state == WritingBack => Some(moved(Dirty, false)),
         Transition::Written | Transition::WriteFailed => now.writing().then_some(moved(now.state, false)),
@@ -213,7 +213,9 @@ fn expected_of_store(now: Fields, transition: Transition) -> Option<Fields> {
             ghost: true,
             ..moved(Absent, false)
         }),
-        Transition::Copied => (changing && !now.flag && now.pins != ALONE).then_some(moved(WritingBack, false)),
+        Transition::Copied => {
+            (changing && !now.flag && now.pins != ALONE).then_some(moved(WritingBack, false))
+        }
         _ => None,
     }
 }
@@ -341,11 +343,11 @@ fn every_way_out_of_an_owned_state_wakes() {
         for transition in TRANSITIONS {
             let before = fields.word();
             let Some(after) = before.after(transition) else { continue };
-            let frees = matches!(
-                transition,
-                Transition::UnpinMut | Transition::Written | Transition::WriteFailed
-            );
-            if after.state() != before.state() || frees {
+            let frees =
+                matches!(transition, Transition::UnpinMut | Transition::Written | Transition::WriteFailed);
+            // Nobody waits for a page to be Clean; a sleeper of its pins sleeps on.
+            let turned = after.state() != before.state() && transition != Transition::Redirty;
+            if turned || frees {
                 assert!(Advanced { before, after }.must_wake(), "{before:?} and {transition:?}");
             }
         }

@@ -34,6 +34,7 @@ use crate::pagers::Source;
 use crate::reclaim::Patience;
 use crate::store::{ADDRESSES, FrameStore, STORES};
 use crate::workers::Asked;
+use crate::write::Stored;
 use stream::Stream;
 use unit::{Purpose, Unit};
 
@@ -48,7 +49,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub(crate) enum Request {
     /// Fill this claim; its pages are waited for.
-    Supply { store: Weak<FrameStore>, claim: FillClaim, sequential: bool },
+    Supply { store: Weak<FrameStore>, claim: FillClaim, asked: Asked, sequential: bool },
     /// Somebody waits for a page that is kept ready.
     Demand { store: Weak<FrameStore>, page: PageIndex },
     /// Somebody has read in order up to `page`, exclusive.
@@ -70,6 +71,8 @@ pub(super) struct Driver {
     backlog: VecDeque<(Arc<FrameStore>, FillClaim, Purpose)>,
     /// Prefetches that are not started yet.
     wishes: VecDeque<(Weak<FrameStore>, PageRange)>,
+    /// Stores that cannot go on now: too much is Dirty, or their pages are pinned or being committed.
+    held_up: Vec<(Arc<FrameStore>, PageIndex)>,
     pages: Arc<ChunkPool>,
     runs: Arc<ChunkPool>,
     events: EventBuffer,
@@ -110,6 +113,7 @@ impl Driver {
             tick: 0,
             backlog: VecDeque::new(),
             wishes: VecDeque::new(),
+            held_up: Vec::new(),
             pages: ChunkPool::new(DEPTH as usize, SMALL)?,
             runs: ChunkPool::new(RUN_CHUNKS, RUN_PAGES as usize * SMALL)?,
             events: EventBuffer::default(),
@@ -119,7 +123,7 @@ impl Driver {
     fn run(mut self) {
         let mut done = Vec::new();
         while !self.shared.closing.load(Ordering::Acquire) {
-            let idle = self.backlog.is_empty() && self.wishes.is_empty();
+            let idle = self.backlog.is_empty() && self.wishes.is_empty() && self.held_up.is_empty();
             let waited = self.ring.wait((!idle).then_some(TRY_AGAIN), &mut done);
             if waited.is_err() {
                 // Only a broken ring does this; without reads, faults would hang for ever. Slow is better.
@@ -130,12 +134,13 @@ impl Driver {
                 match completion {
                     Completion::Ready(KEY_FAULTS) => self.read_faults(),
                     Completion::Ready(_) => self.shared.bell.hear(),
-                    Completion::Read { target, token, result } => {
+                    Completion::Ended { target, token, result } => {
                         self.read_ended(token, target, result, &mut checked);
                     }
                 }
             }
             self.take_requests();
+            self.try_held_up();
             self.try_backlog();
         }
     }
@@ -148,7 +153,7 @@ impl Driver {
             };
             let events = std::mem::take(&mut self.events);
             for event in events.faults(count) {
-                self.fault(event.address);
+                self.fault(event.address, event.is_write);
             }
             let full = events.capacity();
             self.events = events;
@@ -158,7 +163,7 @@ impl Driver {
         }
     }
 
-    fn fault(&mut self, address: usize) {
+    fn fault(&mut self, address: usize, is_write: bool) {
         let slot = ADDRESSES.get(address);
         let Some(store) = slot.and_then(|slot| STORES.with(slot, |store| store.this.upgrade())).flatten()
         else {
@@ -171,18 +176,51 @@ impl Driver {
             // An object without bytes has addresses, but no page: a wild load traps, it does not sleep for ever.
             return store.area.trap_outside(offset);
         }
-        if store.area.word(page).state() == State::Clean {
+        if is_write {
+            return self.resolve_store(store, page);
+        }
+        if store.area.word(page).is_resident() {
             store.restore_if_gone(page, offset);
         }
-        self.resolve(&store, page);
+        self.resolve(&store, page, Asked::Demand);
+    }
+
+    /// Opens `page` to a store that faulted, or sees to it that it becomes resident: then the store faults again.
+    fn resolve_store(&mut self, store: Arc<FrameStore>, page: PageIndex) {
+        let Some(writes) = &store.writes else {
+            // The memory is read only: no such fault is announced.
+            return store.area.wake(PageRange::one(page));
+        };
+        let word = store.area.word(page);
+        if !(word.is_resident() || word.state() == State::Changing) {
+            let asked = if store.fills_dirty() { Asked::Store } else { Asked::Demand };
+            return self.resolve(&store, page, asked);
+        }
+        if store.store_to(writes, page) == Stored::NotNow {
+            if store.store_is_hopeless(writes) && store.trap_store(writes, page) {
+                return;
+            }
+            self.held_up.push((store, page));
+        }
+    }
+
+    /// Stores that could not go on before.
+    fn try_held_up(&mut self) {
+        for (store, page) in std::mem::take(&mut self.held_up) {
+            if !store.is_closed() {
+                self.resolve_store(store, page);
+            }
+        }
     }
 
     /// Makes sure that somebody who will wake the sleepers on `page` is at work, or wakes them.
-    fn resolve(&mut self, store: &Arc<FrameStore>, page: PageIndex) {
+    fn resolve(&mut self, store: &Arc<FrameStore>, page: PageIndex, asked: Asked) {
         loop {
             let word = store.area.word(page);
             match word.state() {
-                State::Clean | State::Failed => return store.area.wake(PageRange::one(page)),
+                State::Clean | State::Dirty | State::WritingBack | State::Changing | State::Failed => {
+                    return store.area.wake(PageRange::one(page));
+                }
                 State::Filling => {
                     if word.is_deferred() {
                         self.wanted(store, page);
@@ -196,7 +234,7 @@ impl Driver {
                 State::Absent => {
                     if let Ok(claim) = store.area.claim(page, Placement::AtOnce) {
                         let sequential = store.is_sequential(PageRange::one(page));
-                        return self.supply(store, claim, sequential);
+                        return self.supply(store, claim, asked, sequential);
                     }
                 }
             }
@@ -204,14 +242,15 @@ impl Driver {
     }
 
     /// Fills a claim that is waited for, and reads ahead of it.
-    fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim, sequential: bool) {
+    fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim, asked: Asked, sequential: bool) {
         let page = PageIndex(claim.pages().start);
         match store.object.pager.source() {
+            Source::File(_) if asked == Asked::Store => self.start(store, claim, Purpose::Store),
             Source::File(_) => self.start(store, claim, Purpose::Demand),
-            Source::Call => store.call_pager(claim, Asked::Demand),
+            Source::Call => store.call_pager(claim, asked),
             Source::Memory(_) | Source::Zero => {
-                if let Err(claim) = store.fill_inline(claim, Patience::Short) {
-                    store.call_pager(claim, Asked::Demand);
+                if let Err(claim) = store.fill_inline(claim, asked, Patience::Short) {
+                    store.call_pager(claim, asked);
                 }
                 return;
             }
@@ -222,9 +261,9 @@ impl Driver {
     fn take_requests(&mut self) {
         while let Some(request) = self.shared.requests.pop() {
             match request {
-                Request::Supply { store, claim, sequential } => {
+                Request::Supply { store, claim, asked, sequential } => {
                     if let Some(store) = store.upgrade() {
-                        self.supply(&store, claim, sequential);
+                        self.supply(&store, claim, asked, sequential);
                     }
                 }
                 Request::Demand { store, page } => {
@@ -248,6 +287,7 @@ impl Driver {
         self.units.retain(|_, unit| unit.is_in_flight() || Arc::as_ptr(&unit.store) as usize != key);
         self.backlog.retain(|(store, _, _)| Arc::as_ptr(store) as usize != key);
         self.wishes.retain(|(store, _)| store.as_ptr() as usize != key);
+        self.held_up.retain(|(store, _)| Arc::as_ptr(store) as usize != key);
     }
 }
 

@@ -7,7 +7,7 @@ use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::page_word::State;
 use memobj_sys::area::{FillClaim, Placement};
 use memobj_sys::region::SMALL;
-use memobj_sys::ring::{Read, Target};
+use memobj_sys::ring::{Direction, Target, Transfer};
 
 use super::Driver;
 use crate::batch::RUN_PAGES;
@@ -24,10 +24,26 @@ const PREFETCH_AT_ONCE: u64 = 4096;
 pub(super) enum Purpose {
     /// Somebody waits.
     Demand,
+    /// Somebody waits to store to it.
+    Store,
     /// Somebody said that it will be needed.
     Prefetch,
     /// The engine guesses. `hold` keeps it out of place until it is wanted, which tells how far the reader is.
     Ahead { hold: bool },
+}
+
+impl Purpose {
+    fn asked(self) -> Asked {
+        match self {
+            Purpose::Demand => Asked::Demand,
+            Purpose::Store => Asked::Store,
+            Purpose::Prefetch | Purpose::Ahead { .. } => Asked::InAdvance,
+        }
+    }
+
+    fn is_waited_for(self) -> bool {
+        self.asked() != Asked::InAdvance
+    }
 }
 
 #[derive(Debug)]
@@ -62,7 +78,7 @@ impl Driver {
         purpose: Purpose,
     ) -> Result<(), FillClaim> {
         let Source::File(file) = store.object.pager.source() else {
-            let asked = if purpose == Purpose::Demand { Asked::Demand } else { Asked::InAdvance };
+            let asked = purpose.asked();
             if asked == Asked::InAdvance && self.shared.workers.is_busy() {
                 return Err(claim);
             }
@@ -74,7 +90,14 @@ impl Driver {
         let len = (range.len() as usize).next_multiple_of(SMALL);
         let id = self.next_unit;
         self.next_unit += 1;
-        self.ring.read(Read { file: file.descriptor().clone(), offset: range.start, target, len, token: id });
+        self.ring.start(Transfer {
+            direction: Direction::Read,
+            file: file.descriptor().clone(),
+            offset: range.start,
+            target,
+            len,
+            token: id,
+        });
         let store = Arc::clone(store);
         self.units.insert(id, Unit { store, claim, purpose, wanted: false, ready: None, in_flight: true });
         Ok(())
@@ -93,11 +116,11 @@ impl Driver {
         };
         let most = (pool.capacity() / 4).max(2);
         let holding = self.units.values().filter(|unit| unit.store.is_large()).count();
-        if purpose != Purpose::Demand && holding >= most {
+        if !purpose.is_waited_for() && holding >= most {
             return None;
         }
         let frame = self.shared.try_take_frame(pool);
-        if frame.is_none() && purpose == Purpose::Demand {
+        if frame.is_none() && purpose.is_waited_for() {
             self.release_held();
             return self.shared.try_take_frame(pool).map(Target::Frame);
         }
@@ -150,12 +173,12 @@ impl Driver {
         let counters = &self.shared.counters;
         let pages = unit.claim.pages().len();
         let asked = match unit.purpose {
-            Purpose::Ahead { .. } | Purpose::Prefetch if !unit.wanted => Asked::InAdvance,
-            _ => Asked::Demand,
+            Purpose::Ahead { .. } | Purpose::Prefetch if unit.wanted => Asked::Demand,
+            purpose => purpose.asked(),
         };
         match unit.store.place_target(unit.claim, target, asked, Patience::Short) {
             Ok(()) => match unit.purpose {
-                Purpose::Demand => {}
+                Purpose::Demand | Purpose::Store => {}
                 Purpose::Prefetch => counters.prefetched_pages.add(pages),
                 Purpose::Ahead { .. } => counters.read_ahead_pages.add(pages),
             },
@@ -167,7 +190,9 @@ impl Driver {
     fn failed(&mut self, id: u64) {
         let Some(unit) = self.units.remove(&id) else { return };
         match unit.purpose {
-            Purpose::Demand => unit.store.call_pager(unit.claim, Asked::Demand),
+            purpose @ (Purpose::Demand | Purpose::Store) => {
+                unit.store.call_pager(unit.claim, purpose.asked())
+            }
             Purpose::Prefetch => unit.store.call_pager(unit.claim, Asked::InAdvance),
             Purpose::Ahead { .. } => {
                 let key = Arc::as_ptr(&unit.store) as usize;
@@ -227,7 +252,7 @@ impl Driver {
             }
             let Some(claim) = store.area.claim_run(run, Placement::AtOnce) else { continue };
             let end = claim.pages().end;
-            let claim = match store.fill_inline(claim, Patience::Short) {
+            let claim = match store.fill_inline(claim, Asked::Demand, Patience::Short) {
                 Ok(()) => {
                     next = end;
                     continue;

@@ -35,7 +35,11 @@ impl Mapping {
                 Ok(pinned) => into.copy_from_slice(&pinned),
                 // Others hold all the pins there may be: plain loads need none.
                 Err(AccessError::PinsExceedBudget { .. } | AccessError::TooManyPins) => {
-                    self.touch_at(at, into)?;
+                    match self.announce {
+                        Some(_) => self.touch_at(at, into)?,
+                        // Their pins end sooner or later; a caller that holds them itself has to let go.
+                        None => return Err(AccessError::TooManyPins),
+                    }
                 }
                 Err(error) => return Err(error),
             }
@@ -44,7 +48,7 @@ impl Mapping {
         Ok(())
     }
 
-    fn past_the_end(&self, offset: u64, length: u64) -> AccessError {
+    pub(super) fn past_the_end(&self, offset: u64, length: u64) -> AccessError {
         AccessError::OutOfRange { range: offset..offset.saturating_add(length), length: self.len() }
     }
 
@@ -52,11 +56,20 @@ impl Mapping {
     ///
     /// Loads fault and are resolved on demand. A page that cannot be supplied traps: SIGBUS, which kills the
     /// process unless it has a handler; [`errors`](Mapping::errors) tells which page and why. The pointer is
-    /// good while a mapping of the object lives. Nothing may be stored through it: 4 KiB pages trap
-    /// (SIGSEGV); 2 MiB pages cannot be protected by the kernel's means, and the store would change what others read.
+    /// good while a mapping of the object lives. Nothing may be stored through it, for which there is
+    /// [`as_mut_ptr`](Self::as_mut_ptr): 4 KiB pages of an object that is read only trap (SIGSEGV); 2 MiB pages
+    /// cannot be protected by the kernel's means, and the store would change what others read. Null if
+    /// [`can_be_touched`](Self::can_be_touched) is false.
     pub fn as_ptr(&self) -> *const u8 {
         let area = &self.frames().area;
-        area.address(self.announce, self.range.start).unwrap_or(std::ptr::null())
+        let address = self.announce.and_then(|announce| area.address(announce, self.range.start));
+        address.unwrap_or(std::ptr::null())
+    }
+
+    /// Whether the mapping has addresses to touch. Mappings made with [`Delivery::PinOnly`](crate::Delivery::PinOnly),
+    /// and all on machines without userfaultfd, have none: [`as_ptr`](Self::as_ptr) is null there.
+    pub fn can_be_touched(&self) -> bool {
+        self.announce.is_some()
     }
 
     /// Copies the bytes from `offset` on by plain loads, which fault and are resolved on demand like anybody's;
@@ -65,11 +78,12 @@ impl Mapping {
         let length = buffer.len() as u64;
         let end = offset.checked_add(length).ok_or_else(|| self.past_the_end(offset, length))?;
         let range = self.object_bytes(&(offset..end))?;
+        let announce = self.announce.ok_or(AccessError::PinOnly)?;
         // Without the handler a trap would kill. It cannot be refused in practice: sigaction(2) knows no such error.
         let _ = signal::install(fault::resolve);
         let (store, mut done, mut strange) = (self.frames(), 0, 0);
         while let Err(trapped) =
-            store.area.copy_by_touch(self.announce, range.start + done as u64, &mut buffer[done..])
+            store.area.copy_by_touch(announce, range.start + done as u64, &mut buffer[done..])
         {
             let page = PageIndex(trapped >> store.area.page_size().shift());
             let state = store.area.word(page).state();
@@ -92,8 +106,12 @@ impl Mapping {
 
     /// The words of the mapping, loaded one by one by plain loads that fault on demand and trap on failed pages.
     /// A length that is no multiple of eight leaves its last bytes out; `None` if the mapping does not start at a
-    /// multiple of eight in the object.
+    /// multiple of eight in the object, cannot be touched, or can be written (then there are
+    /// [`shared_words`](Self::shared_words)).
     pub fn words(&self) -> Option<VolatileWords<'_>> {
-        self.frames().area.volatile_words(self.announce, self.range.start, self.len() / 8)
+        if self.frames().writes.is_some() {
+            return None;
+        }
+        self.frames().area.volatile_words(self.announce?, self.range.start, self.len() / 8)
     }
 }

@@ -8,6 +8,7 @@
 
 mod access;
 mod pin;
+mod write;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use memobj_core::address::{ByteRange, PageRange};
 use memobj_sys::uffd::Announce;
 
 pub use pin::Pinned;
+pub use write::{PinnedMut, SharedWords};
 
 use crate::driver::Request;
 use crate::error::{AccessError, PageError};
@@ -33,7 +35,8 @@ pub struct Mapping {
     // Dropped after `store`: the pager is detached when nothing is mapped any more.
     _object: Arc<ObjectHandle>,
     range: ByteRange,
-    announce: Announce,
+    /// `None`: it cannot be touched.
+    announce: Option<Announce>,
 }
 
 impl Mapping {
@@ -41,7 +44,7 @@ impl Mapping {
         store: Arc<StoreHandle>,
         object: Arc<ObjectHandle>,
         range: Range<u64>,
-        announce: Announce,
+        announce: Option<Announce>,
     ) -> Self {
         let range = ByteRange { start: range.start, end: range.end };
         Self { store, _object: object, range, announce }
@@ -76,9 +79,10 @@ impl Mapping {
         if !self.frames().cache.owner.is_this_process() {
             return Err(AccessError::Detached);
         }
-        let out_of_range = || AccessError::OutOfRange { range: range.clone(), length: self.len() };
-        if range.start > range.end || range.end > self.len() {
-            return Err(out_of_range());
+        // An object that can be written can be shorter by now than what was mapped of it.
+        let length = self.len().min(self.frames().area.length().saturating_sub(self.range.start));
+        if range.start > range.end || range.end > length {
+            return Err(AccessError::OutOfRange { range: range.clone(), length });
         }
         Ok(ByteRange { start: self.range.start + range.start, end: self.range.start + range.end })
     }
@@ -116,6 +120,7 @@ impl Mapping {
         match advice {
             Advice::WillNeed => return self.prefetch(&[range]),
             Advice::DontNeed => {
+                // Of pages with changes nothing happens: dropping those takes `discard`.
                 let evicted = store.area.evict_all(pages, store.cache.clock.now());
                 store.cache.counters.evicted_pages.add(evicted.pages);
             }

@@ -95,6 +95,7 @@ impl FrameStore {
             _ => AccessError::TooManyPins,
         };
         let mut first_pass = true;
+        let mut pinned_until = None;
         loop {
             let pass = self.try_pins(&mut sets, &refused)?;
             if sets.iter().all(|set| set.missing() == 0) {
@@ -107,7 +108,7 @@ impl FrameStore {
             if !pass.absent.is_empty() {
                 self.fill_missing(&pass.absent, &mut |placed| pin_placed(&mut sets, placed));
             } else if let Some(page) = pass.owned_by_others {
-                self.wait_for(page)?;
+                self.wait_to_pin(page, &mut pinned_until)?;
             }
         }
     }
@@ -151,8 +152,20 @@ impl FrameStore {
         }
     }
 
+    /// Sleeps while somebody else owns `page`, or has it pinned for writing.
+    fn wait_to_pin(
+        &self,
+        page: PageIndex,
+        until: &mut Option<std::time::Instant>,
+    ) -> Result<(), AccessError> {
+        if self.area.word(page).is_pinned_mut() {
+            return self.wait_for_pins(page, until);
+        }
+        Ok(self.wait_for(page)?)
+    }
+
     /// Sleeps while somebody else owns `page`; an error if nobody will ever answer.
-    pub(super) fn wait_for(&self, page: PageIndex) -> Result<(), PageError> {
+    pub(crate) fn wait_for(&self, page: PageIndex) -> Result<(), PageError> {
         self.area.wait(page, Some(LOOK_AGAIN));
         if self.cache.owner.is_this_process() {
             return Ok(());
@@ -179,7 +192,7 @@ impl FrameStore {
                     }
                     // Absent: it was there and had to make room, or its filler gave up; the latter is rare, and
                     // populate is a hint about residence, not a pin.
-                    State::Clean | State::Absent | State::Evicting => break,
+                    _ => break,
                 }
             }
         }

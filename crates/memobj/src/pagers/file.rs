@@ -4,9 +4,13 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use memobj_sys::file::{FileVersion, cached_pages, open_direct, read_full, read_once};
+use memobj_sys::file::{
+    FileVersion, cached_pages, is_hole, names, open_direct, open_direct_writable, read_full, read_once,
+    set_length, sync_data, try_lock, write_full,
+};
 use memobj_sys::ring::ReadFile;
 
 use super::{Pager, Source};
@@ -23,6 +27,17 @@ pub enum CacheUse {
     /// Through it.
     Buffered,
 }
+
+/// What a file was opened for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Access {
+    Read,
+    /// Its lock is ours: changes of its version are our own.
+    ReadWrite,
+}
+
+/// How often the lock of a file is tried again.
+const TRY_LOCK_EVERY: Duration = Duration::from_millis(10);
 
 /// After how many reads the page cache is asked again what it holds.
 const ASK_EVERY: u32 = 4096;
@@ -41,7 +56,8 @@ pub struct File {
     direct: Option<ReadFile>,
     probe: std::fs::File,
     version: FileVersion,
-    length: u64,
+    length: AtomicU64,
+    access: Access,
     cache_use: CacheUse,
     goes_direct: AtomicBool,
     reads: AtomicU32,
@@ -56,11 +72,40 @@ impl File {
 
     /// Opens `path` for reading.
     pub fn open_with(path: impl AsRef<Path>, cache_use: CacheUse) -> Result<Self, OpenError> {
+        Self::open_as(path.as_ref(), cache_use, Access::Read)
+    }
+
+    /// Opens `path` for reading and writing, and locks it (flock(2)): only one process, and one pager, can have a
+    /// file open for writing. Waits for the lock for at most `lock_timeout`.
+    ///
+    /// The lock holds off other users of this library and of flock; whoever writes to the file without asking is
+    /// not noticed, other than with a pager that only reads.
+    pub fn open_writable(path: impl AsRef<Path>, lock_timeout: Duration) -> Result<Self, OpenError> {
         let path = path.as_ref();
+        let pager = Self::open_as(path, CacheUse::Auto, Access::ReadWrite)?;
+        let give_up = Instant::now().checked_add(lock_timeout);
+        let refused = |source| OpenError::File { path: path.to_owned(), source };
+        while !try_lock(&pager.probe).map_err(refused)? {
+            if give_up.is_some_and(|at| Instant::now() >= at) {
+                return Err(OpenError::Locked { path: path.to_owned() });
+            }
+            std::thread::sleep(TRY_LOCK_EVERY);
+        }
+        // Whoever had the lock before can have changed the length.
+        let length = pager.probe.metadata().map_err(refused)?.len();
+        if pager.version.size() != 0 || length != 0 {
+            pager.length.store(length.max(pager.block_length()), Ordering::Relaxed);
+        }
+        Ok(pager)
+    }
+
+    fn open_as(path: &Path, cache_use: CacheUse, access: Access) -> Result<Self, OpenError> {
         let refused = |source| OpenError::File { path: path.to_owned(), source };
         // Without O_NONBLOCK the opening of a FIFO waits for a writer.
         let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(refused)?;
+        let writes = access == Access::ReadWrite;
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.read(true).write(writes).custom_flags(flags).open(path).map_err(refused)?;
         let metadata = file.metadata().map_err(refused)?;
         let kind = metadata.file_type();
         let length = if kind.is_file() {
@@ -73,6 +118,7 @@ impl File {
         let version = FileVersion::of(&file).map_err(refused)?;
         let direct = match cache_use {
             CacheUse::Buffered => None,
+            CacheUse::Auto | CacheUse::Direct if writes => open_direct_writable(path, &file),
             CacheUse::Auto | CacheUse::Direct => open_direct(path, &file),
         };
         let probe = file.try_clone().map_err(refused)?;
@@ -82,7 +128,8 @@ impl File {
             direct: direct.map(ReadFile::new),
             probe,
             version,
-            length,
+            length: AtomicU64::new(length),
+            access,
             cache_use,
             reads: AtomicU32::new(0),
             stale: AtomicBool::new(false),
@@ -96,7 +143,7 @@ impl File {
         if self.direct.is_none() || self.cache_use != CacheUse::Auto {
             return;
         }
-        let pages = self.length.div_ceil(4096).max(1);
+        let pages = self.length().div_ceil(4096).max(1);
         let mostly_cached = cached_pages(&self.probe).is_some_and(|cached| cached >= pages - pages / 4);
         self.goes_direct.store(!mostly_cached, Ordering::Relaxed);
     }
@@ -116,8 +163,28 @@ impl File {
         }
     }
 
+    /// Of a block device, whose length the system does not tell as a file's.
+    fn block_length(&self) -> u64 {
+        let is_device = self.probe.metadata().is_ok_and(|metadata| metadata.file_type().is_block_device());
+        if is_device { self.length() } else { 0 }
+    }
+
+    /// The descriptor for writes of whole 4 KiB pages: around the page cache where that goes, so that no page is
+    /// in memory twice.
+    pub(crate) fn write_descriptor(&self) -> &ReadFile {
+        self.direct.as_ref().unwrap_or(&self.buffered)
+    }
+
+    /// Whether `bytes` are zeros that the file has already, as a hole.
+    pub(crate) fn has_as_hole(&self, range: &std::ops::Range<u64>, bytes: &[u8]) -> bool {
+        is_zero(bytes) && is_hole(&self.probe, range.clone())
+    }
+
     /// Whether the file is still the version that was opened. Safe in a signal handler.
     pub(crate) fn is_current(&self) -> bool {
+        if self.access == Access::ReadWrite {
+            return true;
+        }
         if self.stale.load(Ordering::Relaxed) {
             return false;
         }
@@ -132,7 +199,7 @@ impl File {
     /// Reads a whole 4 KiB page, or its part before the end of the file, and checks the version.
     /// Any doubt is `false`; the caller asks `supply`, which tells the reason. Safe in a signal handler.
     pub(crate) fn read_page(&self, page: &mut [u8], offset: u64) -> bool {
-        let Some(left) = self.length.checked_sub(offset) else { return false };
+        let Some(left) = self.length().checked_sub(offset) else { return false };
         let wanted = left.min(page.len() as u64) as usize;
         let got = read_once(self.current().as_fd(), page, offset);
         got.is_ok_and(|got| got >= wanted) && self.is_current()
@@ -141,6 +208,11 @@ impl File {
     fn stale() -> SupplyError {
         SupplyError::new(ErrorKind::Stale)
     }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    let chunks = bytes.chunks_exact(16);
+    chunks.remainder().iter().all(|byte| *byte == 0) && chunks.into_iter().all(|chunk| chunk == [0; 16])
 }
 
 fn kind_name(kind: std::fs::FileType) -> &'static str {
@@ -155,7 +227,38 @@ fn kind_name(kind: std::fs::FileType) -> &'static str {
 
 impl Pager for File {
     fn length(&self) -> u64 {
-        self.length
+        self.length.load(Ordering::Acquire)
+    }
+
+    fn is_writable(&self) -> bool {
+        self.access == Access::ReadWrite
+    }
+
+    fn write_back(&self, range: std::ops::Range<u64>, bytes: &[u8]) -> Result<(), SupplyError> {
+        if self.access == Access::Read {
+            return Err(SupplyError::new(ErrorKind::Denied));
+        }
+        // Through the page cache: any length works.
+        write_full(&self.buffered, bytes, range.start)?;
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), SupplyError> {
+        sync_data(&self.buffered)?;
+        if self.access == Access::ReadWrite && names(&self.probe)? == 0 {
+            let removed = std::io::Error::new(std::io::ErrorKind::NotFound, "the file has no name any more");
+            return Err(SupplyError::because(ErrorKind::Stale, removed));
+        }
+        Ok(())
+    }
+
+    fn set_length(&self, length: u64) -> Result<(), SupplyError> {
+        if self.access == Access::Read {
+            return Err(SupplyError::new(ErrorKind::Denied));
+        }
+        set_length(&self.probe, length)?;
+        self.length.store(length, Ordering::Release);
+        Ok(())
     }
 
     fn supply(&self, range: std::ops::Range<u64>, buffer: &mut [u8]) -> Result<usize, SupplyError> {

@@ -17,14 +17,14 @@ pub use zero::Zero;
 
 use crate::error::SupplyError;
 
-/// Supplies an object's pages.
+/// Supplies an object's pages, and takes them back if it can be written.
 ///
 /// The engine calls a pager from its workers, never in a signal handler and never with one of its locks held, so
 /// that a pager may block, lock, allocate and use the network. It may be called at once from several threads for
 /// disjoint ranges. A range is asked for again while an earlier call for it still runs only after that call has
 /// overrun its time, or the object was mapped anew. A pager is not told of mappings.
 pub trait Pager: Send + Sync {
-    /// Bytes of the object, for the whole life of the pager.
+    /// Bytes of the object. Only [`set_length`](Self::set_length) changes it.
     fn length(&self) -> u64;
 
     /// Fills `buffer`, which is as long as `range`, with the bytes of `range` and returns how many it filled.
@@ -32,6 +32,35 @@ pub trait Pager: Send + Sync {
     /// `range` is not empty, starts at a multiple of 4 KiB and ends at one or at the object's end. Anything but
     /// the full length is taken as a failure, never as zeros; so is a panic. May block.
     fn supply(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<usize, SupplyError>;
+
+    /// Whether the object can be written: whether [`write_back`](Self::write_back) is more than a refusal.
+    fn is_writable(&self) -> bool {
+        false
+    }
+
+    /// Takes `bytes`, which are as long as `range`, for the bytes of `range`.
+    ///
+    /// `range` starts at a multiple of 4 KiB and ends at one or at the object's end. Anything but `Ok` leaves the
+    /// pages Dirty: they are offered again. May be called at once from several threads for disjoint ranges, and
+    /// while ranges beside it are supplied. What is supplied afterwards has these bytes; they need not survive a
+    /// crash before [`sync`](Self::sync) has returned. May block.
+    fn write_back(&self, range: Range<u64>, bytes: &[u8]) -> Result<(), SupplyError> {
+        let _ = (range, bytes);
+        Err(SupplyError::new(crate::ErrorKind::Denied))
+    }
+
+    /// Makes durable what was taken before this call, and the length. May block.
+    ///
+    /// After an error the engine offers what it still has of these bytes again, and takes the rest for lost.
+    fn sync(&self) -> Result<(), SupplyError> {
+        Ok(())
+    }
+
+    /// Cuts the object off at `length`, or extends it with zeros. May block.
+    fn set_length(&self, length: u64) -> Result<(), SupplyError> {
+        let _ = length;
+        Err(SupplyError::new(crate::ErrorKind::Denied))
+    }
 
     /// A shorter way to the bytes than `supply`, if the pager knows one.
     ///
@@ -64,6 +93,18 @@ impl<P: Pager + ?Sized> Pager for Box<P> {
     }
     fn supply(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<usize, SupplyError> {
         (**self).supply(range, buffer)
+    }
+    fn is_writable(&self) -> bool {
+        (**self).is_writable()
+    }
+    fn write_back(&self, range: Range<u64>, bytes: &[u8]) -> Result<(), SupplyError> {
+        (**self).write_back(range, bytes)
+    }
+    fn sync(&self) -> Result<(), SupplyError> {
+        (**self).sync()
+    }
+    fn set_length(&self, length: u64) -> Result<(), SupplyError> {
+        (**self).set_length(length)
     }
     fn source(&self) -> Source<'_> {
         (**self).source()

@@ -78,7 +78,7 @@ impl Job {
     }
 
     pub(super) fn is_demand(&self) -> bool {
-        self.asked == Asked::Demand
+        self.asked != Asked::InAdvance
     }
 
     /// No thread can be had to call the pager.
@@ -232,7 +232,7 @@ impl Job {
             self.store.cache.tell(Event::Retrying(self.store.error(range, &error, tries)));
             return Next::Later(at, Arc::new(self.again(claim, tries)));
         }
-        if self.asked == Asked::Demand {
+        if self.asked != Asked::InAdvance {
             self.store.fail(claim, &error, tries, blamed);
         }
         Next::Done

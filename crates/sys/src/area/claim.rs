@@ -28,12 +28,15 @@ pub enum Origin {
     Asked(u8),
     /// They were guessed, or asked for in advance, at this tick of the cache's clock.
     InAdvance(u8),
+    /// Somebody stores to them, at this tick of the cache's clock: they are Dirty and open to stores from the
+    /// start.
+    Stored(u8),
 }
 
 impl Origin {
     fn stamp_and_heat(self, before: Word) -> (u8, u8) {
         match self {
-            Origin::Asked(now) => (now, heat_on_supply(before, now)),
+            Origin::Asked(now) | Origin::Stored(now) => (now, heat_on_supply(before, now)),
             Origin::InAdvance(now) => (now, heat_on_read_ahead()),
         }
     }
@@ -74,7 +77,7 @@ impl FillClaim {
     /// Their bytes, up to the end of the object.
     pub fn bytes(&self) -> ByteRange {
         let shift = self.area.page_size.shift();
-        ByteRange { start: self.pages.start << shift, end: self.pages.end << shift }.below(self.area.length)
+        ByteRange { start: self.pages.start << shift, end: self.pages.end << shift }.below(self.area.length())
     }
 
     /// Bytes of frames that they need.
@@ -98,9 +101,7 @@ impl FillClaim {
         let len = self.mapped_len();
         assert!(source.len() >= len, "{} bytes for pages of {len}", source.len());
         let start = self.area.offset_in_view(self.pages.start);
-        let view = &self.area.views[0];
-        // SAFETY: the pages are Filling and owned by this claim; the source is a slice of at least `len` bytes.
-        let copied = unsafe { view.uffd.copy(view.region.start() + start, source.as_ptr(), len) };
+        let copied = self.area.copy_in(start, &source[..len], origin);
         let (done, error) = match copied {
             Ok(()) => (self.pages.len(), None),
             Err((bytes, error)) => ((bytes / SMALL) as u64, Some(error)),
@@ -122,7 +123,7 @@ impl FillClaim {
         let address = view.region.start() + at;
         let placed = if len == frame.as_slice().len() {
             // SAFETY: the page is Filling and owned by this claim.
-            match unsafe { frame.move_to(&view.uffd, address) } {
+            match unsafe { frame.move_to(view.registered(), address) } {
                 Ok(()) => Ok(()),
                 Err((moved, frame, _)) => self.copy_rest(frame, address, moved, len),
             }
@@ -144,7 +145,7 @@ impl FillClaim {
         let source = frame.as_slice()[done..len].as_ptr();
         // SAFETY: the page is Filling and owned by this claim; the source is the rest of the frame. What has moved
         // out of the frame is not read.
-        match unsafe { view.uffd.copy(address + done, source, len - done) } {
+        match unsafe { view.registered().copy(address + done, source, len - done) } {
             Ok(()) => {
                 frame.abandon_rest();
                 Ok(())
@@ -183,9 +184,18 @@ impl FillClaim {
             self.area.residency.add(block, (end - page) as u32);
             page = end;
         }
+        if matches!(origin, Origin::Stored(_)) {
+            self.area.count_unclean(placed);
+        }
         for page in placed.iter() {
             let (stamp, heat) = origin.stamp_and_heat(self.area.word(page));
-            let done = self.area.advance(page, Transition::Supply { stamp, heat });
+            let done = self.area.advance(
+                page,
+                match origin {
+                    Origin::Stored(_) => Transition::SupplyDirty { stamp, heat },
+                    _ => Transition::Supply { stamp, heat },
+                },
+            );
             debug_assert!(done.is_ok(), "page {page} left Filling under its owner: {done:?}");
         }
         self.wake_other_views(placed);
@@ -194,10 +204,10 @@ impl FillClaim {
     /// COPY and MOVE have woken the sleepers of the first view.
     fn wake_other_views(&self, pages: PageRange) {
         for view in self.area.views.iter().skip(1) {
-            if view.uffd.announce() == Announce::Queued && !pages.is_empty() {
+            if view.is_announced(Announce::Queued) && !pages.is_empty() {
                 let start = self.area.offset_in_view(pages.start);
                 let end = self.area.offset_in_view(pages.end).min(view.region.len());
-                view.uffd.wake(view.region.start() + start, end - start);
+                view.registered().wake(view.region.start() + start, end - start);
             }
         }
     }
@@ -210,7 +220,9 @@ impl FillClaim {
             for view in &self.area.views {
                 // EEXIST: a poison of before is still there. Anything else leaves the page missing, and then
                 // every access announces a fault that finds it Failed.
-                let _ = view.uffd.poison(view.region.start() + start, len);
+                if let Some(uffd) = &view.uffd {
+                    let _ = uffd.poison(view.region.start() + start, len);
+                }
             }
             let done = self.area.advance(page, Transition::Fail);
             debug_assert!(done.is_ok(), "page {page} left Filling under its owner: {done:?}");

@@ -127,7 +127,7 @@ impl Area {
         }
     }
 
-    fn zap_frames(&self, run: PageRange) -> bool {
+    pub(super) fn zap_frames(&self, run: PageRange) -> bool {
         let start = self.offset_in_view(run.start);
         let len = (run.len() as usize) << self.page_size.shift();
         match &self.frame_file {

@@ -7,27 +7,38 @@
 //!             shared: a frame file that all views map
 //! ```
 //!
-//! The three rules that make `&[u8]` over this memory sound, each kept by the page word:
+//! The rules that make `&[u8]` over this memory sound, each kept by the page word:
 //! only the owner of a [`FillClaim`] puts bytes in place, and only into an absent page; only [`Area::evict_block`]
 //! takes frames away, and only from pages without pins; [`PinnedBytes`] exist only while every page is pinned.
+//! In an area that can be written, a page that is pinned for reading is write-protected, and one that is pinned
+//! for writing ([`PinnedBytesMut`]) has no other pin; every page that is neither Dirty nor Changing is
+//! write-protected, so that no store goes unnoticed.
+//!
+//! Without userfaultfd an area still works for pins and copies: nobody gets addresses to touch, pages are copied
+//! in by the engine, and there is nothing to protect.
 
 mod claim;
 mod evict;
 mod pin;
 mod residency;
+mod store;
 #[cfg(test)]
 mod tests;
+mod write_back;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use memobj_core::address::{PageIndex, PageRange, PageSize};
 use memobj_core::budget::Budget;
-use memobj_core::page_word::{Advanced, PageWord, State, Transition, Word};
+use memobj_core::page_word::{Advanced, PageWord, Transition, Word};
 
 pub use claim::{FillClaim, Origin, Placement};
 pub use evict::{Evicted, Victims};
 pub use pin::{PinError, PinSet, PinnedBytes};
+pub use store::{MutPinSet, PinnedBytesMut};
+pub use write_back::{WriteClaim, WriteRun};
 
 use crate::frame_file::FrameFile;
 use crate::futex;
@@ -35,7 +46,7 @@ use crate::pool::FramePool;
 use crate::region::{LARGE, Purpose, Region, SMALL, ZeroedTable};
 use crate::signal;
 use crate::uffd::{Announce, Modes, Userfaultfd};
-use crate::volatile::VolatileWords;
+use crate::volatile::{SharedWords, VolatileWords};
 use residency::Residency;
 
 /// Where the frames of an object live.
@@ -56,20 +67,51 @@ pub struct AreaOptions {
     pub name: String,
     /// Bytes of the object.
     pub length: u64,
+    /// The most bytes that the object can grow to.
+    pub capacity: u64,
+    /// Whether the pages can be written. Takes [`Frames::LocalSmall`].
+    pub writes: Writes,
     /// Where frames live.
     pub frames: Frames,
-    /// One userfaultfd for each view; exactly one for local frames.
+    /// One userfaultfd for each view; exactly one for local frames. None at all: pages can be pinned and copied,
+    /// but not touched; takes [`Frames::LocalSmall`].
     pub views: Vec<Arc<Userfaultfd>>,
     /// Bounds the frames.
     pub budget: Arc<Budget>,
     /// Bounds the frames that pins hold at once.
     pub pin_budget: Arc<Budget>,
+    /// Counts the bytes of frames that hold what the pager does not have yet.
+    pub unwritten: Arc<AtomicU64>,
+}
+
+/// Whether the pages of an area can be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Writes {
+    /// They are read only.
+    No,
+    /// Stores are noticed, and pages written back.
+    Yes,
 }
 
 #[derive(Debug)]
 struct View {
     region: Region,
-    uffd: Arc<Userfaultfd>,
+    /// `None`: nobody has addresses to touch.
+    uffd: Option<Arc<Userfaultfd>>,
+}
+
+impl View {
+    /// The userfaultfd of an area whose memory can be touched.
+    fn registered(&self) -> &Userfaultfd {
+        match &self.uffd {
+            Some(uffd) => uffd,
+            None => unreachable!("only areas with a userfaultfd have large or shared frames"),
+        }
+    }
+
+    fn is_announced(&self, announce: Announce) -> bool {
+        self.uffd.as_ref().is_some_and(|uffd| uffd.announce() == announce)
+    }
 }
 
 /// See the module.
@@ -78,7 +120,12 @@ pub struct Area {
     views: Vec<View>,
     words: ZeroedTable<PageWord>,
     residency: Residency,
-    length: u64,
+    /// Pages that are Dirty, Changing or WritingBack, by block.
+    unclean: Residency,
+    unwritten: Arc<AtomicU64>,
+    writes: Writes,
+    length: AtomicU64,
+    capacity: u64,
     page_size: PageSize,
     frame_file: Option<FrameFile>,
     pool: Option<Arc<FramePool>>,
@@ -89,23 +136,26 @@ pub struct Area {
 impl Area {
     /// Reserves addresses for the whole object and registers them; no page is resident.
     pub fn new(options: AreaOptions) -> io::Result<Arc<Self>> {
-        let (page_size, purpose) = match options.frames {
-            Frames::LocalLarge(_) => (PageSize::LARGE, Purpose::Large),
-            Frames::LocalSmall | Frames::SharedSmall => (PageSize::SMALL, Purpose::Small),
+        check(&options)?;
+        let page_size = match options.frames {
+            Frames::LocalLarge(_) => PageSize::LARGE,
+            Frames::LocalSmall | Frames::SharedSmall => PageSize::SMALL,
         };
         let shared = matches!(options.frames, Frames::SharedSmall);
-        if options.views.is_empty() || (!shared && options.views.len() > 1) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "local frames have exactly one view"));
-        }
-        let pages =
-            usize::try_from(page_size.pages_for(options.length)).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let bytes = usize::try_from(options.length.max(1)).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let capacity = options.capacity.max(options.length);
+        let pages = usize::try_from(page_size.pages_for(capacity)).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let bytes = usize::try_from(capacity.max(1)).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let bytes = bytes.checked_next_multiple_of(SMALL).ok_or(io::ErrorKind::OutOfMemory)?;
         let frame_file = match shared {
             true => Some(FrameFile::new(&options.name, bytes as u64)?),
             false => None,
         };
         let words = ZeroedTable::new(pages)?;
+        let purpose = match (&options.frames, options.writes, options.views.is_empty()) {
+            (Frames::LocalLarge(_), ..) => Purpose::Large,
+            (_, Writes::No, false) => Purpose::Small,
+            _ => Purpose::Writable,
+        };
         let mut views = Vec::new();
         for uffd in options.views {
             let region = Region::new(bytes, purpose)?;
@@ -113,14 +163,26 @@ impl Area {
                 // SAFETY: the region is new; nobody holds references into it.
                 unsafe { region.map_file(file)? };
             }
-            uffd.register(region.start(), region.len(), Modes::MISSING)?;
-            views.push(View { region, uffd });
+            let modes = match options.writes {
+                Writes::No => Modes::MISSING,
+                Writes::Yes => Modes::MISSING | Modes::WRITE_PROTECT,
+            };
+            uffd.register(region.start(), region.len(), modes)?;
+            views.push(View { region, uffd: Some(uffd) });
         }
+        if views.is_empty() {
+            views.push(View { region: Region::new(bytes, purpose)?, uffd: None });
+        }
+        let blocks = pages.div_ceil(block_pages(page_size));
         Ok(Arc::new(Self {
             views,
             words,
-            residency: Residency::new(pages.div_ceil(block_pages(page_size)))?,
-            length: options.length,
+            residency: Residency::new(blocks)?,
+            unclean: Residency::new(if options.writes == Writes::Yes { blocks } else { 0 })?,
+            unwritten: options.unwritten,
+            writes: options.writes,
+            length: AtomicU64::new(options.length),
+            capacity,
             page_size,
             frame_file,
             pool: match options.frames {
@@ -134,7 +196,22 @@ impl Area {
 
     /// Bytes of the object.
     pub fn length(&self) -> u64 {
-        self.length
+        self.length.load(Ordering::Acquire)
+    }
+
+    /// The most bytes that the object can grow to.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Whether the pages can be written.
+    pub fn writes(&self) -> Writes {
+        self.writes
+    }
+
+    /// Whether its memory can be touched, and not only pinned and copied.
+    pub fn can_be_touched(&self) -> bool {
+        self.views[0].uffd.is_some()
     }
 
     /// The size of its pages.
@@ -144,7 +221,7 @@ impl Area {
 
     /// How many pages it has.
     pub fn pages(&self) -> u64 {
-        self.words.len() as u64
+        self.page_size.pages_for(self.length())
     }
 
     /// The 2 MiB pool that its frames come from, if they are large.
@@ -159,7 +236,11 @@ impl Area {
 
     /// Address and length of each view, with the way its faults are announced.
     pub fn views(&self) -> impl Iterator<Item = (usize, usize, Announce)> + '_ {
-        self.views.iter().map(|view| (view.region.start(), view.region.len(), view.uffd.announce()))
+        let touchable = |view: &View| {
+            let announce = view.uffd.as_ref()?.announce();
+            Some((view.region.start(), view.region.len(), announce))
+        };
+        self.views.iter().filter_map(touchable)
     }
 
     /// The offset that `address` has in the view that it lies in.
@@ -169,17 +250,17 @@ impl Area {
         self.views.iter().find_map(inside).map(|offset| offset as u64)
     }
 
-    /// The address of byte `offset` (at most the length) in the view whose faults are announced by `announce`.
+    /// The address of byte `offset` (at most the capacity) in the view whose faults are announced by `announce`.
     pub fn address(&self, announce: Announce, offset: u64) -> Option<*const u8> {
-        assert!(offset <= self.length, "offset {offset} in an object of {} bytes", self.length);
-        let view = self.views.iter().find(|view| view.uffd.announce() == announce)?;
+        assert!(offset <= self.capacity, "offset {offset} in room for {} bytes", self.capacity);
+        let view = self.views.iter().find(|view| view.is_announced(announce))?;
         Some(view.region.pointer(offset as usize).cast_const())
     }
 
     /// Bytes of `page` that belong to the object, as a length from its start, rounded up to 4 KiB.
     fn mapped_bytes(&self, page: PageIndex) -> usize {
         let start = page.0 << self.page_size.shift();
-        let end = (start + self.page_size.bytes()).min(self.length);
+        let end = (start + self.page_size.bytes()).min(self.length().max(start + 1));
         ((end - start) as usize).next_multiple_of(SMALL)
     }
 
@@ -199,10 +280,12 @@ impl Area {
     /// Wakes those who sleep in the kernel on a fault in `pages`.
     pub fn wake(&self, pages: PageRange) {
         for view in &self.views {
-            if view.uffd.announce() == Announce::Queued {
+            if let Some(uffd) = &view.uffd
+                && uffd.announce() == Announce::Queued
+            {
                 let start = self.offset_in_view(pages.start);
                 let end = self.offset_in_view(pages.end).min(view.region.len());
-                view.uffd.wake(view.region.start() + start, end - start);
+                uffd.wake(view.region.start() + start, end - start);
             }
         }
     }
@@ -220,13 +303,14 @@ impl Area {
     /// Makes the 4 KiB at `offset` trap, which lie in the views but in no page of the object.
     pub fn trap_outside(&self, offset: u64) {
         let at = (offset & !(SMALL as u64 - 1)) as usize;
-        if (at >> self.page_size.shift()) < self.words.len() {
+        if (at >> self.page_size.shift()) < self.pages() as usize {
             return;
         }
         for view in self.views.iter().filter(|view| at < view.region.len()) {
+            let Some(uffd) = &view.uffd else { continue };
             // Refused when it traps already.
-            let _ = view.uffd.poison(view.region.start() + at, SMALL);
-            view.uffd.wake(view.region.start() + at, SMALL);
+            let _ = uffd.poison(view.region.start() + at, SMALL);
+            uffd.wake(view.region.start() + at, SMALL);
         }
     }
 
@@ -247,7 +331,7 @@ impl Area {
     /// Copies `[offset, offset + buffer.len())` by plain loads that fault like anybody's. A trap ends the copy:
     /// the error is the offset of the page that trapped.
     pub fn copy_by_touch(&self, announce: Announce, offset: u64, buffer: &mut [u8]) -> Result<(), u64> {
-        assert!(offset.checked_add(buffer.len() as u64).is_some_and(|end| end <= self.length));
+        assert!(offset.checked_add(buffer.len() as u64).is_some_and(|end| end <= self.capacity));
         let source = self.address(announce, offset).ok_or(offset)?;
         // SAFETY: the range lies in a view of this area, which is mapped as long as `self`.
         let copied = unsafe { signal::copy_trapping(buffer, source) };
@@ -256,10 +340,24 @@ impl Area {
 
     /// The words of `[offset, offset + 8 * words)`, to be loaded one by one. `offset` is a multiple of eight.
     pub fn volatile_words(&self, announce: Announce, offset: u64, words: u64) -> Option<VolatileWords<'_>> {
-        let end = words.checked_mul(8)?.checked_add(offset).filter(|end| *end <= self.length)?;
+        let end = words.checked_mul(8)?.checked_add(offset).filter(|end| *end <= self.capacity)?;
         let start = self.address(announce, offset).filter(|_| offset.is_multiple_of(8) && offset <= end)?;
         // SAFETY: the words lie in a view, whose start is page aligned and which is mapped as long as `self`.
         Some(unsafe { VolatileWords::new(start.cast(), words) })
+    }
+
+    /// The words of `[offset, offset + 8 * words)`, for whoever loads and stores by atomic steps. `offset` is a
+    /// multiple of eight.
+    ///
+    /// The caller sees to it that nothing is pinned for writing while they are used; pins for reading keep stores
+    /// out by themselves.
+    pub fn shared_words(&self, announce: Announce, offset: u64, words: u64) -> Option<SharedWords<'_>> {
+        let end = words.checked_mul(8)?.checked_add(offset).filter(|end| *end <= self.capacity)?;
+        let fits = |_: &*const u8| offset.is_multiple_of(8) && offset <= end && self.writes == Writes::Yes;
+        let start = self.address(announce, offset).filter(fits)?;
+        // SAFETY: the words lie in a view, whose start is page aligned, and which is mapped writable as long as
+        // `self`; references to pinned pages are as the caller and the page words see to.
+        Some(unsafe { SharedWords::new(start.cast_mut().cast(), words) })
     }
 
     /// Whether the 4 KiB around byte `offset` have a frame, as the kernel sees it. Costs system calls.
@@ -281,7 +379,7 @@ impl Area {
         while let Some(block) = self.residency.next(from) {
             for page in self.block_range(block).iter() {
                 let word = self.word(page);
-                if word.pins() > 0 || matches!(word.state(), State::Filling | State::Evicting) {
+                if word.pins() > 0 || word.is_owned() || word.is_writing() {
                     return false;
                 }
             }
@@ -292,7 +390,7 @@ impl Area {
 
     fn block_range(&self, block: u64) -> PageRange {
         let pages = block_pages(self.page_size) as u64;
-        PageRange { start: block * pages, end: ((block + 1) * pages).min(self.pages()) }
+        PageRange { start: block * pages, end: ((block + 1) * pages).min(self.words.len() as u64) }
     }
 
     fn block_of(&self, page: u64) -> u64 {
@@ -310,6 +408,22 @@ impl Area {
     }
 }
 
+fn check(options: &AreaOptions) -> io::Result<()> {
+    let shared = matches!(options.frames, Frames::SharedSmall);
+    let plain = matches!(options.frames, Frames::LocalSmall);
+    let refused = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    if !plain && (options.views.is_empty() || (!shared && options.views.len() > 1)) {
+        return refused("local frames have exactly one view");
+    }
+    if plain && options.views.len() > 1 {
+        return refused("local frames have one view at most");
+    }
+    if !plain && options.writes == Writes::Yes {
+        return refused("pages that can be written have small local frames");
+    }
+    Ok(())
+}
+
 /// Pages in one block of the reclaim hand: 2 MiB worth.
 const fn block_pages(page_size: PageSize) -> usize {
     LARGE >> page_size.shift()
@@ -320,6 +434,7 @@ impl Drop for Area {
         let resident = self.resident_pages();
         debug_assert!(!self.words.is_empty() || resident == 0);
         debug_assert!(self.all_unowned(), "an area is dropped while a page is owned or pinned");
+        self.unwritten.fetch_sub(self.unclean.total() << self.page_size.shift(), Ordering::Relaxed);
         self.views.clear();
         self.frame_file = None;
         match &self.pool {

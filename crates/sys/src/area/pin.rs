@@ -4,14 +4,14 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
-use memobj_core::page_word::{State, Transition, Word};
+use memobj_core::page_word::{Advanced, State, Transition, Word};
 
 use super::Area;
 
 /// Why a page could not be pinned now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PinError {
-    /// It is not Clean; this is its word.
+    /// It is not resident, or pinned for writing; this is its word.
     NotClean(Word),
     /// It carries the most pins that a page can carry.
     TooManyPins,
@@ -82,7 +82,7 @@ impl PinSet {
     pub fn into_bytes(self, bytes: ByteRange) -> Result<PinnedBytes, PinSet> {
         if self.missing > 0
             || self.area.page_size.pages_of(bytes) != self.pages
-            || bytes.end > self.area.length
+            || bytes.end > self.area.length()
         {
             return Err(self);
         }
@@ -104,7 +104,7 @@ impl Area {
     /// The first pin of a page reserves its frame in the pin budget, the last one releases it.
     fn pin_page(&self, page: PageIndex) -> Result<(), PinError> {
         let Err(word) = self.advance(page, Transition::PinAgain) else { return Ok(()) };
-        if word.state() != State::Clean {
+        if !word.is_resident() || word.is_pinned_mut() {
             return Err(PinError::NotClean(word));
         }
         if word.pins() > 0 {
@@ -114,7 +114,7 @@ impl Area {
         if !self.pin_budget.try_reserve(bytes) {
             return Err(PinError::OverBudget);
         }
-        match self.advance(page, Transition::Pin) {
+        match self.first_pin(page) {
             Ok(advanced) => {
                 if advanced.before.pins() > 0 {
                     self.pin_budget.release(bytes);
@@ -123,13 +123,33 @@ impl Area {
             }
             Err(word) => {
                 self.pin_budget.release(bytes);
-                Err(if word.state() == State::Clean {
+                Err(if word.is_resident() && word.pins() > 0 && !word.is_pinned_mut() {
                     PinError::TooManyPins
                 } else {
                     PinError::NotClean(word)
                 })
             }
         }
+    }
+
+    /// A page that is open to stores is protected first, so that its bytes cannot change under the pin.
+    fn first_pin(&self, page: PageIndex) -> Result<Advanced, Word> {
+        let word = match self.advance(page, Transition::Pin) {
+            Ok(advanced) => return Ok(advanced),
+            Err(word) if word.state() == State::Dirty => word,
+            Err(word) => return Err(word),
+        };
+        if word.pins() > 0 {
+            return self.advance(page, Transition::PinAgain);
+        }
+        self.advance(page, Transition::LockToPin)?;
+        if self.protect(PageRange::one(page)).is_err() {
+            let _ = self.advance(page, Transition::Stored);
+            return Err(word);
+        }
+        let pinned = self.advance(page, Transition::PinnedDirty);
+        debug_assert!(pinned.is_ok(), "page {page} left Changing under its owner: {pinned:?}");
+        pinned
     }
 
     fn unpin_page(&self, page: PageIndex) {

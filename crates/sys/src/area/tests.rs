@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use memobj_core::budget::Budget;
 
-use super::{Area, AreaOptions, Frames};
+use super::{Area, AreaOptions, Frames, Writes};
 use crate::signal::{self, Verdict};
 use crate::uffd::{Announce, Userfaultfd};
 
@@ -19,6 +19,9 @@ fn a_wild_load_of_an_empty_object_traps() {
         let area = Area::new(AreaOptions {
             name: "empty".into(),
             length: 0,
+            capacity: 0,
+            writes: Writes::No,
+            unwritten: Arc::default(),
             frames,
             views: vec![Arc::clone(&uffd)],
             budget: Arc::new(Budget::new(1 << 20)),

@@ -1,7 +1,7 @@
-//! Many reads at once: through io_uring, or through plain threads where that is not to be had.
+//! Many reads and writes at once: through io_uring, or through plain threads where that is not to be had.
 //!
-//! A read owns its buffer until it completes, so that a buffer can neither be freed nor used while the kernel
-//! writes into it. Dropping a ring waits for the reads in flight.
+//! A transfer owns its buffer until it completes, so that a buffer can neither be freed nor used while the kernel
+//! works on it. Dropping a ring waits for the transfers in flight.
 
 mod threads;
 mod uring;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::pool::Frame;
 use crate::region::Chunk;
 
-/// Memory that a read fills.
+/// Memory that a read fills or a write empties.
 #[derive(Debug)]
 pub enum Target {
     /// Engine memory.
@@ -34,7 +34,7 @@ impl Target {
     }
 }
 
-/// A file descriptor that reads keep open.
+/// A file descriptor that transfers keep open.
 #[derive(Clone, Debug)]
 pub struct ReadFile(Arc<OwnedFd>);
 
@@ -55,14 +55,25 @@ impl std::os::fd::AsFd for ReadFile {
     }
 }
 
-/// One read to do.
+/// Which way a transfer goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// From the file.
+    Read,
+    /// Into the file.
+    Write,
+}
+
+/// One read or write to do.
 #[derive(Debug)]
-pub struct Read<T> {
-    /// From where.
+pub struct Transfer<T> {
+    /// Which of them.
+    pub direction: Direction,
+    /// From or into what.
     pub file: ReadFile,
     /// Offset in the file.
     pub offset: u64,
-    /// Into what.
+    /// The buffer.
     pub target: Target,
     /// How many bytes, at most the target's.
     pub len: usize,
@@ -73,20 +84,20 @@ pub struct Read<T> {
 /// What [`Ring::wait`] has to report.
 #[derive(Debug)]
 pub enum Completion<T> {
-    /// A read ended; how many bytes arrived, or why none did.
-    Read {
+    /// A transfer ended; how many bytes went, or why none did.
+    Ended {
         /// The buffer.
         target: Target,
         /// As given.
         token: T,
-        /// Bytes read.
+        /// Bytes read or written.
         result: io::Result<usize>,
     },
     /// A watched descriptor became readable; its key.
     Ready(u32),
 }
 
-/// A queue of reads; belongs to one thread at a time.
+/// A queue of transfers; belongs to one thread at a time.
 #[derive(Debug)]
 pub struct Ring<T: Send + 'static>(Backend<T>);
 
@@ -116,7 +127,7 @@ pub enum Owner {
 }
 
 impl<T: Send + 'static> Ring<T> {
-    /// A ring for up to `depth` reads in flight.
+    /// A ring for up to `depth` transfers in flight.
     pub fn new(depth: u32, mechanism: Mechanism, owner: Owner) -> io::Result<Self> {
         if mechanism == Mechanism::Auto
             && let Ok(uring) = uring::UringReads::new(depth, owner)
@@ -126,12 +137,12 @@ impl<T: Send + 'static> Ring<T> {
         Ok(Self(Backend::Threads(threads::ThreadReads::new(depth)?)))
     }
 
-    /// Whether reads go through io_uring.
+    /// Whether transfers go through io_uring.
     pub fn is_uring(&self) -> bool {
         matches!(self.0, Backend::Uring(_))
     }
 
-    /// Reads in flight.
+    /// Transfers in flight.
     pub fn in_flight(&self) -> usize {
         match &self.0 {
             Backend::Uring(ring) => ring.in_flight(),
@@ -139,17 +150,17 @@ impl<T: Send + 'static> Ring<T> {
         }
     }
 
-    /// Starts a read. It may be told to the kernel only at the next [`wait`](Self::wait) or
+    /// Starts a transfer. It may be told to the kernel only at the next [`wait`](Self::wait) or
     /// [`submit`](Self::submit).
-    pub fn read(&mut self, read: Read<T>) {
-        assert!(read.len <= u32::MAX as usize);
+    pub fn start(&mut self, transfer: Transfer<T>) {
+        assert!(transfer.len <= u32::MAX as usize);
         match &mut self.0 {
-            Backend::Uring(ring) => ring.read(read),
-            Backend::Threads(ring) => ring.read(read),
+            Backend::Uring(ring) => ring.start(transfer),
+            Backend::Threads(ring) => ring.start(transfer),
         }
     }
 
-    /// Tells the kernel of the reads that were started.
+    /// Tells the kernel of the transfers that were started.
     pub fn submit(&mut self) -> io::Result<()> {
         match &mut self.0 {
             Backend::Uring(ring) => ring.submit(),

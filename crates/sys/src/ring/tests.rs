@@ -26,14 +26,21 @@ fn reads_arrive(mechanism: Mechanism) {
     for page in 0..64u8 {
         let target = Target::Chunk(pool.take().unwrap());
         let offset = u64::from(page) * SMALL as u64;
-        ring.read(Read { file: file.clone(), offset, target, len: SMALL, token: page });
+        ring.start(Transfer {
+            direction: Direction::Read,
+            file: file.clone(),
+            offset,
+            target,
+            len: SMALL,
+            token: page,
+        });
     }
     let mut seen = HashSet::new();
     let mut done = Vec::new();
     while seen.len() < 64 {
         ring.wait(None, &mut done).unwrap();
         for completion in done.drain(..) {
-            let Completion::Read { mut target, token, result } = completion else {
+            let Completion::Ended { mut target, token, result } = completion else {
                 panic!("nothing is watched")
             };
             assert_eq!(result.unwrap(), SMALL);
@@ -84,7 +91,14 @@ fn a_dropped_ring_waits_for_its_reads() {
         let mut ring: Ring<u8> = Ring::new(16, mechanism, Owner::CallingThread).unwrap();
         for page in 0..32u8 {
             let target = Target::Chunk(pool.take().unwrap());
-            ring.read(Read { file: file.clone(), offset: 0, target, len: SMALL, token: page });
+            ring.start(Transfer {
+                direction: Direction::Read,
+                file: file.clone(),
+                offset: 0,
+                target,
+                len: SMALL,
+                token: page,
+            });
         }
         ring.submit().unwrap();
         drop(ring);

@@ -1,4 +1,4 @@
-//! Reads through plain threads.
+//! Transfers through plain threads.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::{Completion, Read, ReadFile};
-use crate::file::read_full;
+use super::{Completion, Direction, ReadFile, Transfer};
+use crate::file::{read_full, write_full};
 use crate::wake::Doorbell;
 
 const MOST_THREADS: u32 = 16;
 
 #[derive(Debug)]
 pub(super) struct ThreadReads<T: Send + 'static> {
-    reads: Option<Sender<Read<T>>>,
+    reads: Option<Sender<Transfer<T>>>,
     done: Receiver<Completion<T>>,
     report: Sender<Completion<T>>,
     readers: Vec<JoinHandle<()>>,
@@ -47,7 +47,7 @@ struct Watcher {
 
 impl<T: Send + 'static> ThreadReads<T> {
     pub(super) fn new(depth: u32) -> io::Result<Self> {
-        let (reads, queue) = channel::<Read<T>>();
+        let (reads, queue) = channel::<Transfer<T>>();
         let (report, done) = channel();
         let queue = Arc::new(Mutex::new(queue));
         let mut readers = Vec::new();
@@ -63,11 +63,11 @@ impl<T: Send + 'static> ThreadReads<T> {
         self.in_flight
     }
 
-    pub(super) fn read(&mut self, read: Read<T>) {
+    pub(super) fn start(&mut self, transfer: Transfer<T>) {
         self.in_flight += 1;
         if let Some(reads) = &self.reads {
             // It fails only when no reader is left, and readers end only after `reads` is closed.
-            let _ = reads.send(read);
+            let _ = reads.send(transfer);
         }
     }
 
@@ -94,7 +94,7 @@ impl<T: Send + 'static> ThreadReads<T> {
         };
         for completion in first.into_iter().chain(self.done.try_iter()) {
             match &completion {
-                Completion::Read { .. } => self.in_flight -= 1,
+                Completion::Ended { .. } => self.in_flight -= 1,
                 Completion::Ready(key) => self.shut_gate(*key),
             }
             into.push(completion);
@@ -119,12 +119,16 @@ impl<T: Send + 'static> ThreadReads<T> {
     }
 }
 
-fn read_until_closed<T>(queue: &Mutex<Receiver<Read<T>>>, report: &Sender<Completion<T>>) {
+fn read_until_closed<T>(queue: &Mutex<Receiver<Transfer<T>>>, report: &Sender<Completion<T>>) {
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(mut read) = next else { return };
-        let result = read_full(&read.file, &mut read.target.as_mut_slice()[..read.len], read.offset);
-        if report.send(Completion::Read { target: read.target, token: read.token, result }).is_err() {
+        let Ok(Transfer { direction, file, offset, mut target, len, token }) = next else { return };
+        let buffer = &mut target.as_mut_slice()[..len];
+        let result = match direction {
+            Direction::Read => read_full(&file, buffer, offset),
+            Direction::Write => write_full(&file, buffer, offset),
+        };
+        if report.send(Completion::Ended { target, token, result }).is_err() {
             return;
         }
     }

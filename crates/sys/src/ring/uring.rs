@@ -1,4 +1,4 @@
-//! Reads through io_uring. Source: io_uring(7), io_uring_enter(2).
+//! Transfers through io_uring. Source: io_uring(7), io_uring_enter(2).
 
 use std::io;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
-use super::{Completion, Owner, Read, ReadFile};
+use super::{Completion, Direction, Owner, ReadFile, Transfer};
 
 const WATCH: u64 = 1 << 63;
 pub(super) struct UringReads<T> {
     ring: IoUring,
-    flights: Vec<Option<Read<T>>>,
+    flights: Vec<Option<Transfer<T>>>,
     free: Vec<usize>,
     watched: Vec<(ReadFile, u32)>,
     in_flight: usize,
@@ -47,7 +47,7 @@ impl<T> UringReads<T> {
 
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         loop {
-            // SAFETY: read entries name a buffer and a descriptor that `flights` owns until the completion; poll
+            // SAFETY: transfers name a buffer and a descriptor that `flights` owns until the completion; poll
             // entries name a descriptor that `watched` owns. Both live until the ring is drained (Drop).
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return Ok(());
@@ -56,17 +56,21 @@ impl<T> UringReads<T> {
         }
     }
 
-    pub(super) fn read(&mut self, mut read: Read<T>) {
-        let (file, offset) = (Fd(read.file.raw()), read.offset);
-        let buffer = &mut read.target.as_mut_slice()[..read.len];
-        let entry = opcode::Read::new(file, buffer.as_mut_ptr(), buffer.len() as u32).offset(offset);
+    pub(super) fn start(&mut self, mut transfer: Transfer<T>) {
+        let (file, offset) = (Fd(transfer.file.raw()), transfer.offset);
+        let buffer = &mut transfer.target.as_mut_slice()[..transfer.len];
+        let (start, len) = (buffer.as_mut_ptr(), buffer.len() as u32);
+        let entry = match transfer.direction {
+            Direction::Read => opcode::Read::new(file, start, len).offset(offset).build(),
+            Direction::Write => opcode::Write::new(file, start, len).offset(offset).build(),
+        };
         let index = self.free.pop().unwrap_or_else(|| {
             self.flights.push(None);
             self.flights.len() - 1
         });
-        self.flights[index] = Some(read);
+        self.flights[index] = Some(transfer);
         self.in_flight += 1;
-        let entry = entry.build().user_data(index as u64);
+        let entry = entry.user_data(index as u64);
         if self.push(&entry).is_err() {
             // The kernel takes nothing more; a ring in this state reports the same from `wait`.
             unreachable_submit();
@@ -135,14 +139,14 @@ impl<T> UringReads<T> {
                 continue;
             }
             let index = entry.user_data() as usize;
-            let Some(read) = self.flights[index].take() else { continue };
+            let Some(flight) = self.flights[index].take() else { continue };
             self.free.push(index);
             self.in_flight -= 1;
             let result = match entry.result() {
                 negative if negative < 0 => Err(io::Error::from_raw_os_error(-negative)),
                 count => Ok(count as usize),
             };
-            into.push(Completion::Read { target: read.target, token: read.token, result });
+            into.push(Completion::Ended { target: flight.target, token: flight.token, result });
         }
         Ok(())
     }

@@ -1,0 +1,97 @@
+//! Why changes are not where they should be.
+
+use std::error::Error;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{Cause, ErrorKind, SupplyError};
+
+/// What was being done when it failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum WriteStep {
+    /// Bytes were offered to the pager.
+    WriteBack,
+    /// The pager was to make them durable.
+    Sync,
+    /// The changes since the last commit were to become durable together.
+    Commit,
+    /// The length was to change.
+    SetLength,
+    /// Bytes were to be dropped.
+    Discard,
+}
+
+/// Changes of an object that are not where they should be.
+///
+/// Unless the message says otherwise the pages are Dirty still, and the next `sync` or `commit` tries again.
+#[derive(Clone, Debug)]
+pub struct WriteError {
+    pub(crate) object: Arc<str>,
+    pub(crate) step: WriteStep,
+    pub(crate) range: Range<u64>,
+    pub(crate) kind: ErrorKind,
+    pub(crate) lost: bool,
+    pub(crate) source: Option<Cause>,
+}
+
+impl WriteError {
+    pub(crate) fn new(object: &Arc<str>, step: WriteStep, range: Range<u64>, error: &SupplyError) -> Self {
+        let (kind, source) = (error.kind, error.source.clone());
+        Self { object: Arc::clone(object), step, range, kind, lost: false, source }
+    }
+
+    /// The name of the object.
+    pub fn object(&self) -> &str {
+        &self.object
+    }
+
+    /// What was being done.
+    pub fn step(&self) -> WriteStep {
+        self.step
+    }
+
+    /// The bytes of the object that it is about.
+    pub fn range(&self) -> Range<u64> {
+        self.range.clone()
+    }
+
+    /// Why, in the closed set.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether the bytes are lost: they were handed to the system, which then failed to make them durable, and
+    /// memory holds them no longer. Every `sync` of them reports it until `discard` has taken note.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let step = match self.step {
+            WriteStep::WriteBack => "write",
+            WriteStep::Sync => "sync",
+            WriteStep::Commit => "commit",
+            WriteStep::SetLength => "set the length of",
+            WriteStep::Discard => "discard",
+        };
+        let Range { start, end } = self.range;
+        match self.step {
+            WriteStep::SetLength => write!(f, "{step} {} to {end}: {}", self.object, self.kind)?,
+            _ => write!(f, "{step} [{start}, {end}) of {}: {}", self.object, self.kind)?,
+        }
+        if self.lost {
+            f.write_str("; these bytes may be lost, an earlier sync of them failed")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for WriteError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| source.as_ref() as &(dyn Error + 'static))
+    }
+}

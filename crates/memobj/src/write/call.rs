@@ -1,0 +1,64 @@
+//! Calls of a pager's own `write_back`, `sync` and `set_length`: on threads that may be left behind.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+
+use memobj_sys::area::WriteClaim;
+
+use crate::error::{ErrorKind, SupplyError, WriteError};
+use crate::event::Event;
+use crate::options::FailurePolicy;
+use crate::store::FrameStore;
+
+impl FrameStore {
+    /// Runs `call` on a thread of its own and waits for it, as long as the object's time-out says. A call that
+    /// takes longer goes on without anybody waiting.
+    pub(super) fn call_aside<T: Send + 'static>(
+        self: &Arc<Self>,
+        call: impl FnOnce(&Arc<Self>) -> Result<T, SupplyError> + Send + 'static,
+    ) -> Result<T, SupplyError> {
+        let (report, answer) = sync_channel(1);
+        let store = Arc::clone(self);
+        let body = move || {
+            let result = catch_unwind(AssertUnwindSafe(|| call(&store)));
+            let result = result.unwrap_or_else(|_| Err(SupplyError::new(ErrorKind::Integrity)));
+            let _ = report.send(result);
+        };
+        std::thread::Builder::new().name("memobj-write".into()).spawn(body)?;
+        let options = &self.object.options;
+        let limit = options.supply_timeout.filter(|_| options.policy != FailurePolicy::WaitForEver);
+        let received = match limit {
+            Some(limit) => answer.recv_timeout(limit),
+            None => answer.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        received.unwrap_or_else(|error| {
+            let object = self.object.name.to_string();
+            self.cache.tell(Event::PagerDidNotReturn { object });
+            Err(match error {
+                RecvTimeoutError::Timeout => SupplyError::new(ErrorKind::Timeout),
+                RecvTimeoutError::Disconnected => SupplyError::new(ErrorKind::Detached),
+            })
+        })
+    }
+
+    /// Offers copies to the pager, one after the other; the first error, if there was one.
+    pub(super) fn offer(self: &Arc<Self>, copies: Vec<(WriteClaim, Vec<u8>)>) -> Option<WriteError> {
+        let mut first = None;
+        for (claim, buffer) in copies {
+            let bytes = claim.bytes();
+            let range = bytes.start..bytes.end;
+            let call = || self.object.pager.write_back(range, &buffer);
+            let result = catch_unwind(AssertUnwindSafe(call))
+                .unwrap_or_else(|_| Err(SupplyError::new(ErrorKind::Integrity)));
+            match result {
+                Ok(()) => self.took(claim),
+                Err(error) => {
+                    let error = self.did_not_take(claim, &error);
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        first
+    }
+}

@@ -1,0 +1,262 @@
+//! The cleaner: one thread of a cache that writes Dirty pages in the background.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use memobj_core::address::PageRange;
+use memobj_sys::futex;
+use memobj_sys::ring::{Owner, ReadFile, Ring};
+use memobj_sys::wake::Doorbell;
+
+use super::WriteState;
+use super::transfer::{DEPTH, Writer};
+use crate::cache::CacheShared;
+use crate::error::ErrorKind;
+use crate::pagers::Source;
+use crate::store::FrameStore;
+
+/// How soon the cleaner looks again when what it could do has to wait.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Pages that are offered to a pager in one call of a thread.
+const CALL_PAGES: u64 = 256;
+const KEY_BELL: u32 = 1;
+
+/// How the rest of a cache talks to its cleaner.
+#[derive(Debug)]
+pub(crate) struct Cleaner {
+    bell: Doorbell,
+    /// Everything is to be written, not only what is above the soft target.
+    hurry: AtomicBool,
+    /// Changes whenever pages were written, for those who wait for that.
+    progress: AtomicU32,
+    sleepers: AtomicU32,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Cleaner {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            bell: Doorbell::new()?,
+            hurry: AtomicBool::new(false),
+            progress: AtomicU32::new(0),
+            sleepers: AtomicU32::new(0),
+            thread: Mutex::default(),
+        })
+    }
+
+    /// There is something to do. Safe in a signal handler.
+    pub(crate) fn wake(&self) {
+        self.bell.ring();
+    }
+
+    /// Somebody waits: everything that is Dirty is to be written. Safe in a signal handler.
+    pub(crate) fn hurry(&self) {
+        self.hurry.store(true, Ordering::Release);
+        self.bell.ring();
+    }
+
+    pub(super) fn made_progress(&self) {
+        self.progress.fetch_add(1, Ordering::AcqRel);
+        if self.sleepers.load(Ordering::Acquire) > 0 {
+            futex::wake_all(&self.progress);
+        }
+    }
+
+    /// Sleeps until something was written, at most `limit`. Safe in a signal handler.
+    pub(super) fn wait_for_progress(&self, limit: Duration) {
+        let seen = self.progress.load(Ordering::Acquire);
+        self.sleepers.fetch_add(1, Ordering::AcqRel);
+        futex::wait(&self.progress, seen, Some(limit));
+        self.sleepers.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Starts the thread, unless it runs.
+    pub(crate) fn start(&self, shared: &Arc<CacheShared>) -> io::Result<()> {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.is_some() {
+            return Ok(());
+        }
+        let shared = Arc::clone(shared);
+        let (report, started) = std::sync::mpsc::sync_channel(1);
+        let body = move || match Worker::new(shared) {
+            Ok(worker) => {
+                let _ = report.send(Ok(()));
+                worker.run();
+            }
+            Err(error) => {
+                let _ = report.send(Err(error));
+            }
+        };
+        let handle = std::thread::Builder::new().name("memobj-cleaner".into()).spawn(body)?;
+        started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
+        *thread = Some(handle);
+        Ok(())
+    }
+
+    /// Ends the thread, after the cache's flag `closing` was set.
+    pub(crate) fn stop(&self) {
+        self.bell.ring();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl CacheShared {
+    fn unwritten_bytes(&self) -> u64 {
+        self.unwritten.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of Dirty pages from which on the cleaner works.
+    fn soft_target(&self) -> u64 {
+        self.budget.limit() / 8
+    }
+
+    /// Bytes of Dirty pages from which on stores to further pages wait.
+    pub(crate) fn most_dirty(&self) -> u64 {
+        self.budget.limit() / 2
+    }
+
+    pub(super) fn has_enough_dirty(&self) -> bool {
+        self.unwritten_bytes() > self.soft_target()
+    }
+
+    pub(super) fn has_too_much_dirty(&self) -> bool {
+        self.unwritten_bytes() >= self.most_dirty()
+    }
+}
+
+struct Worker {
+    shared: Arc<CacheShared>,
+    writer: Writer,
+    /// Member and block that are looked at next: the order of the file, so that neighbours go together.
+    member: usize,
+    block: u64,
+}
+
+/// What a look for something to write came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Look {
+    Started,
+    /// There is something, but not now.
+    Later,
+    Nothing,
+}
+
+impl Worker {
+    fn new(shared: Arc<CacheShared>) -> io::Result<Self> {
+        let mut ring = Ring::new(DEPTH, shared.mechanism(), Owner::CallingThread)?;
+        ring.watch(ReadFile::new(shared.cleaner.bell.as_fd().try_clone_to_owned()?), KEY_BELL)?;
+        Ok(Self { shared, writer: Writer::new(ring)?, member: 0, block: 0 })
+    }
+
+    fn run(mut self) {
+        let mut look = Look::Nothing;
+        while !self.shared.closing.load(Ordering::Acquire) {
+            let limit = (look == Look::Later).then_some(LOOK_AGAIN);
+            self.writer.finish(limit);
+            self.shared.cleaner.bell.hear();
+            look = Look::Nothing;
+            while self.must_write() && !self.writer.is_full() {
+                look = self.write_some();
+                if look != Look::Started {
+                    break;
+                }
+            }
+        }
+        while self.writer.ring.in_flight() > 0 {
+            self.writer.finish(None);
+        }
+    }
+
+    fn must_write(&self) -> bool {
+        let shared = &self.shared;
+        let left = shared.unwritten_bytes().saturating_sub(self.writer.bytes_in_flight());
+        if left == 0 {
+            shared.cleaner.hurry.store(false, Ordering::Release);
+            return false;
+        }
+        left > shared.soft_target() || shared.cleaner.hurry.load(Ordering::Acquire)
+    }
+
+    /// Starts writes of the next block that has something to write.
+    fn write_some(&mut self) -> Look {
+        let mut later = false;
+        // Once round, and the rest of the member that it began with.
+        for _ in 0..=self.shared.members.end() {
+            let store = self.shared.members.with(self.member, |store| store.this.upgrade()).flatten();
+            if let Some(store) = store
+                && let Some(writes) = &store.writes
+            {
+                while let Some(block) = store.area.next_unclean_block(self.block) {
+                    self.block = block + 1;
+                    match self.write_block(&store, writes, block) {
+                        Look::Started => return Look::Started,
+                        Look::Later => {
+                            later = true;
+                            break;
+                        }
+                        Look::Nothing => later = true,
+                    }
+                }
+            }
+            self.block = 0;
+            self.member = if self.member + 1 < self.shared.members.end() { self.member + 1 } else { 0 };
+        }
+        self.shared.cleaner.hurry.store(false, Ordering::Release);
+        if later { Look::Later } else { Look::Nothing }
+    }
+
+    fn write_block(&mut self, store: &Arc<FrameStore>, writes: &WriteState, block: u64) -> Look {
+        if writes.trouble().not_before.is_some_and(|at| Instant::now() < at) {
+            return Look::Later;
+        }
+        let all = PageRange { start: 0, end: store.area.pages() };
+        let pages = store.part(block, all);
+        match store.object.pager.source() {
+            Source::File(file) => {
+                let started = self.writer.start(store, file, pages);
+                if started.next < pages.end {
+                    self.block = block;
+                }
+                if started.pages == 0 { Look::Nothing } else { Look::Started }
+            }
+            _ => offer_aside(store, writes, pages),
+        }
+    }
+}
+
+/// Has a thread offer Dirty pages of `pages` to the pager; one thread for each object.
+fn offer_aside(store: &Arc<FrameStore>, writes: &WriteState, pages: PageRange) -> Look {
+    if writes.in_call.swap(true, Ordering::AcqRel) {
+        return Look::Later;
+    }
+    let copies = match store.copy_dirty(pages, CALL_PAGES) {
+        Ok(copies) if !copies.is_empty() => copies,
+        _ => {
+            writes.in_call.store(false, Ordering::Release);
+            return Look::Nothing;
+        }
+    };
+    let other = Arc::clone(store);
+    let body = move || {
+        other.offer(copies);
+        if let Some(writes) = &other.writes {
+            writes.in_call.store(false, Ordering::Release);
+        }
+        other.cache.cleaner.wake();
+    };
+    if let Err(error) = std::thread::Builder::new().name("memobj-write".into()).spawn(body) {
+        writes.in_call.store(false, Ordering::Release);
+        let range = pages.start << 12..pages.end << 12;
+        let source = crate::error::SupplyError::because(ErrorKind::NoSpace, error);
+        store.write_failed(writes, store.write_error(super::WriteStep::WriteBack, range, &source));
+        return Look::Later;
+    }
+    Look::Started
+}

@@ -1,0 +1,95 @@
+//! The gate that every first store to a page goes through, so that a commit can close it.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use memobj_sys::futex;
+
+/// Open, with some stores inside; or closed, with none.
+///
+/// Two flags, each written before the other is read (Dekker): a store that finds the gate open is seen by whoever
+/// closes it, who waits until it is out.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    closed: AtomicU32,
+    inside: AtomicU32,
+}
+
+/// A store on its way through.
+#[derive(Debug)]
+pub(super) struct Inside<'a>(&'a Gate);
+
+/// The gate is closed while this lives.
+#[derive(Debug)]
+pub(super) struct Closed<'a>(&'a Gate);
+
+impl Gate {
+    /// Goes in, or finds the gate closed. Never blocks; safe in a signal handler.
+    pub(super) fn enter(&self) -> Option<Inside<'_>> {
+        self.inside.fetch_add(1, Ordering::SeqCst);
+        let inside = Inside(self);
+        (self.closed.load(Ordering::SeqCst) == 0).then_some(inside)
+    }
+
+    /// Sleeps while the gate is closed, at most `limit`. Safe in a signal handler.
+    pub(super) fn wait(&self, limit: Duration) {
+        futex::wait(&self.closed, 1, Some(limit));
+    }
+
+    /// Closes the gate and waits until nobody is inside, which lasts for system calls that do not block. One at a
+    /// time.
+    pub(super) fn close(&self) -> Closed<'_> {
+        self.closed.store(1, Ordering::SeqCst);
+        while self.inside.load(Ordering::SeqCst) != 0 {
+            std::thread::yield_now();
+        }
+        Closed(self)
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.inside.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        self.0.closed.store(0, Ordering::SeqCst);
+        futex::wake_all(&self.0.closed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    #[test]
+    fn nobody_is_inside_while_it_is_closed() {
+        let gate = Gate::default();
+        let (inside, rounds) = (AtomicU64::new(0), 20_000);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..rounds {
+                        let Some(_inside) = gate.enter() else {
+                            gate.wait(Duration::from_millis(1));
+                            continue;
+                        };
+                        inside.fetch_add(1, Ordering::Relaxed);
+                        inside.fetch_sub(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            for _ in 0..200 {
+                let closed = gate.close();
+                assert_eq!(inside.load(Ordering::Relaxed), 0);
+                assert!(gate.enter().is_none());
+                drop(closed);
+                std::thread::yield_now();
+            }
+        });
+        assert!(gate.enter().is_some());
+    }
+}

@@ -1,0 +1,173 @@
+//! Objects that can be written.
+//!
+//! ```text
+//!   a store ---> Dirty ---> cleaner (in the background, from a soft target on) --.
+//!                  |                                                             +--> pager: write_back
+//!                  '------> sync (by whoever calls it) --------------------------'         then sync
+//! ```
+//!
+//! Pages are write-protected until the first store, which faults and makes them Dirty. Both writers of pages
+//! (`cleaner`, `sync`) do the same: lock what is Dirty, protect it, copy it, let stores go on, write the copy. A
+//! write that fails leaves its pages Dirty. What was written and not yet made durable is remembered
+//! ([`unsynced`]), because a system that fails to make it durable forgets that it failed.
+//!
+//! Two targets bound what is Dirty: from the soft one on the cleaner works, at the hard one stores to further
+//! pages wait for it. So half of the budget is always there for reading.
+
+mod call;
+mod cleaner;
+mod end;
+mod gate;
+mod length;
+mod store;
+mod sync;
+mod transfer;
+mod unsynced;
+mod users;
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+pub(crate) use cleaner::Cleaner;
+pub(crate) use end::flush_at_exit;
+pub(crate) use store::{MutPinShare, Stored};
+pub(crate) use users::{User, Users};
+
+use crate::error::{SupplyError, WriteError, WriteStep};
+use crate::event::Event;
+use crate::options::FailurePolicy;
+use crate::store::FrameStore;
+use crate::streams::Streams;
+use gate::Gate;
+use unsynced::Unsynced;
+
+/// Pauses between tries to write what could not be written.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Ranges of lost bytes that one object keeps apart; beyond, neighbours are told as one.
+const MOST_LOST: usize = 1024;
+
+/// What a frame store has besides, if its object can be written.
+#[derive(Debug)]
+pub(crate) struct WriteState {
+    gate: Gate,
+    pub(crate) users: Users,
+    /// Writers that come page after page.
+    streams: Streams,
+    unsynced: Unsynced,
+    trouble: Mutex<Trouble>,
+    /// One sync of the pager at a time.
+    turn: Mutex<()>,
+    /// A thread is in a call of the pager's `write_back`.
+    in_call: AtomicBool,
+    /// The last write-back failed.
+    failing: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Trouble {
+    /// The write that failed last.
+    last: Option<WriteError>,
+    /// For whoever syncs next.
+    unreported: Option<WriteError>,
+    /// For whoever syncs, until discarded.
+    lost: Vec<WriteError>,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+impl WriteState {
+    pub(crate) fn new(pages: u64) -> std::io::Result<Self> {
+        Ok(Self {
+            gate: Gate::default(),
+            users: Users::default(),
+            streams: Streams::default(),
+            unsynced: Unsynced::new(pages)?,
+            trouble: Mutex::default(),
+            turn: Mutex::default(),
+            in_call: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
+        })
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is known of an object's writes beside its Dirty pages.
+impl FrameStore {
+    fn write_error(&self, step: WriteStep, range: Range<u64>, error: &SupplyError) -> WriteError {
+        WriteError::new(&self.object.name, step, range, error)
+    }
+
+    /// A write-back in the background failed: told at once, and to whoever syncs next.
+    fn write_failed(&self, writes: &WriteState, error: WriteError) {
+        writes.failing.store(true, Ordering::Release);
+        let mut trouble = writes.trouble();
+        let pause = FIRST_PAUSE.saturating_mul(1 << trouble.failures.min(10)).min(LONGEST_PAUSE);
+        trouble.failures += 1;
+        trouble.not_before = Some(Instant::now() + pause);
+        trouble.unreported = Some(error.clone());
+        trouble.last = Some(error.clone());
+        drop(trouble);
+        self.cache.tell(Event::WriteFailed(error));
+    }
+
+    fn write_went_well(&self, writes: &WriteState) {
+        if writes.failing.swap(false, Ordering::AcqRel) {
+            let mut trouble = writes.trouble();
+            trouble.failures = 0;
+            trouble.not_before = None;
+        }
+    }
+
+    /// Why stores cannot go on while too much is Dirty: the writes fail, and the policy says not to wait.
+    fn hopeless(&self, writes: &WriteState) -> Option<WriteError> {
+        if !self.gives_up(writes) {
+            return None;
+        }
+        writes.trouble().last.clone()
+    }
+
+    fn gives_up(&self, writes: &WriteState) -> bool {
+        writes.failing.load(Ordering::Acquire) && self.object.options.policy == FailurePolicy::FailAtOnce
+    }
+
+    /// Bytes that may be lost and overlap `range`.
+    fn lost_in(&self, writes: &WriteState, range: &Range<u64>) -> Option<WriteError> {
+        let overlaps = |error: &&WriteError| error.range.start < range.end && range.start < error.range.end;
+        writes.trouble().lost.iter().find(overlaps).cloned()
+    }
+
+    fn add_lost(&self, writes: &WriteState, range: Range<u64>, error: &SupplyError) {
+        let mut error = self.write_error(WriteStep::Sync, range, error);
+        error.lost = true;
+        let mut trouble = writes.trouble();
+        match trouble.lost.last_mut() {
+            Some(last) if last.range.end == error.range.start || trouble_is_full(last, &error) => {
+                last.range.end = error.range.end.max(last.range.end);
+            }
+            _ => trouble.lost.push(error),
+        }
+        if trouble.lost.len() > MOST_LOST {
+            trouble.lost.sort_by_key(|error| error.range.start);
+            let last = trouble.lost.pop();
+            if let (Some(last), Some(before)) = (last, trouble.lost.last_mut()) {
+                before.range.end = before.range.end.max(last.range.end);
+            }
+        }
+    }
+
+    fn forget_lost(&self, writes: &WriteState, range: &Range<u64>) {
+        let inside = |error: &WriteError| range.start <= error.range.start && error.range.end <= range.end;
+        writes.trouble().lost.retain(|error| !inside(error));
+    }
+}
+
+/// Whether both are about the same bytes already.
+fn trouble_is_full(last: &WriteError, next: &WriteError) -> bool {
+    last.range.start <= next.range.start && next.range.end <= last.range.end
+}

@@ -1,0 +1,286 @@
+//! Stores: of faulting threads, of the driver in their name, and by `write_at`.
+
+use std::time::{Duration, Instant};
+
+use memobj_core::address::{ByteRange, PageIndex, PageRange};
+use memobj_core::page_word::State;
+use memobj_sys::area::{MutPinSet, PinError, Placement};
+use memobj_sys::region::SMALL;
+
+use super::WriteState;
+use crate::batch::RUN_PAGES;
+use crate::error::AccessError;
+use crate::options::Writing;
+use crate::reclaim::Patience;
+use crate::store::{AlignedPage, FrameStore, Placed};
+use crate::workers::Asked;
+
+/// How long a sleeper sleeps before it looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Pages that a sequential writer gets opened at once, at most.
+const LONGEST_RUN: u64 = 256;
+/// How long a store waits for somebody's pin if the object has no time-out of its own.
+const PIN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What became of a store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stored {
+    /// It may go on.
+    Yes,
+    /// Not now: too much is Dirty, a commit copies pages, somebody pins the page, or it is not resident any more.
+    NotNow,
+}
+
+impl FrameStore {
+    /// Opens a resident page to a store that faulted. Never blocks, never allocates; safe in a signal handler.
+    pub(crate) fn store_to(&self, writes: &WriteState, page: PageIndex) -> Stored {
+        if self.area.word(page).state() == State::Clean && self.cache.has_too_much_dirty() {
+            self.cache.cleaner.hurry();
+            return Stored::NotNow;
+        }
+        let Some(_inside) = writes.gate.enter() else { return Stored::NotNow };
+        if self.area.open_to_store(page).is_err() {
+            return Stored::NotNow;
+        }
+        let next = page.0 + 1;
+        let steps = writes.streams.steps(PageRange::one(page));
+        if steps >= 2 && self.object.options.writing == Writing::InPlace {
+            let longest = (1 << steps.min(8)).min(LONGEST_RUN);
+            let run = PageRange { start: next, end: (next + longest).min(self.area.pages()) };
+            let opened = self.area.open_run_to_store(run);
+            writes.streams.extend(next, next + opened);
+        }
+        if self.cache.has_enough_dirty() {
+            self.cache.cleaner.wake();
+        }
+        Stored::Yes
+    }
+
+    /// Sleeps until a store that may not go on now has reason to try again. Safe in a signal handler.
+    pub(crate) fn wait_to_store(&self, writes: &WriteState, page: PageIndex) {
+        if self.area.word(page).is_busy() {
+            self.area.wait_as_writer(page, Some(LOOK_AGAIN));
+        } else if self.cache.has_too_much_dirty() {
+            self.cache.cleaner.wait_for_progress(LOOK_AGAIN);
+        } else {
+            writes.gate.wait(LOOK_AGAIN);
+        }
+    }
+
+    /// Whether a store to absent pages can make them Dirty while they are put in place.
+    pub(crate) fn fills_dirty(&self) -> bool {
+        // A commit has to know of every page that turns Dirty, so there it takes a step of its own.
+        self.object.options.writing == Writing::InPlace && !self.cache.has_too_much_dirty()
+    }
+
+    /// Waits while too much is Dirty; an error if it will stay so.
+    fn pace(&self, writes: &WriteState) -> Result<(), AccessError> {
+        if self.cache.has_enough_dirty() {
+            self.cache.cleaner.wake();
+        }
+        while self.cache.has_too_much_dirty() {
+            if let Some(error) = self.hopeless(writes) {
+                return Err(error.into());
+            }
+            self.cache.cleaner.hurry();
+            self.cache.cleaner.wait_for_progress(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
+    /// Whether a store has to trap: nothing can be written, and the policy says not to wait. Safe in a signal
+    /// handler.
+    pub(crate) fn store_is_hopeless(&self, writes: &WriteState) -> bool {
+        self.cache.has_too_much_dirty() && self.gives_up(writes)
+    }
+
+    /// Makes the page of a hopeless store trap, with the error of the writes that fail: the sleeping thread can be
+    /// told in no other way. `false` if the page cannot be taken.
+    pub(crate) fn trap_store(&self, writes: &WriteState, page: PageIndex) -> bool {
+        let Some(error) = self.hopeless(writes) else { return false };
+        self.area.evict_all(PageRange::one(page), self.cache.clock.now());
+        let Ok(claim) = self.area.claim(page, Placement::AtOnce) else { return false };
+        let bytes = claim.bytes();
+        let error =
+            crate::error::SupplyError { kind: error.kind(), source: Some(std::sync::Arc::new(error)) };
+        self.fail(claim, &error, 0, bytes);
+        true
+    }
+
+    /// Copies `source` to byte `offset` of the object; the range lies inside.
+    pub(crate) fn write_bytes(
+        &self,
+        writes: &WriteState,
+        offset: u64,
+        source: &[u8],
+    ) -> Result<(), AccessError> {
+        let page_bytes = SMALL as u64;
+        let mut done = 0;
+        while done < source.len() {
+            let at = offset + done as u64;
+            self.pace(writes)?;
+            if at.is_multiple_of(page_bytes) {
+                done += self.write_absent_pages(writes, at, &source[done..]);
+                if done == source.len() {
+                    break;
+                }
+            }
+            let at = offset + done as u64;
+            let part = ((page_bytes - at % page_bytes) as usize).min(source.len() - done);
+            self.write_in_page(writes, at, &source[done..done + part])?;
+            done += part;
+        }
+        Ok(())
+    }
+
+    /// Puts whole absent pages in place as they are going to be, without asking the pager for what they were.
+    /// Returns how many bytes that took care of.
+    fn write_absent_pages(&self, writes: &WriteState, offset: u64, source: &[u8]) -> usize {
+        let length = self.area.length();
+        let whole = match offset + source.len() as u64 >= length {
+            true => (source.len() as u64).div_ceil(SMALL as u64),
+            false => source.len() as u64 / SMALL as u64,
+        };
+        let first = offset / SMALL as u64;
+        let pages = PageRange { start: first, end: first + whole.min(RUN_PAGES) };
+        if pages.is_empty() || self.area.word(PageIndex(first)).state() != State::Absent {
+            return 0;
+        }
+        let Some(inside) = writes.gate.enter() else { return 0 };
+        let Some(mut claim) = self.area.claim_run(pages, Placement::AtOnce) else { return 0 };
+        let bytes = ((claim.pages().len() * SMALL as u64) as usize).min(source.len());
+        let last = claim.pages().end - 1;
+        let full = bytes / SMALL * SMALL;
+        let tail = (bytes > full).then(|| claim.split_off(PageIndex(last)));
+        if full > 0
+            && let Placed::No(_) = self.place_copy(claim, &source[..full], Asked::Store, Patience::Endless)
+        {
+            return 0;
+        }
+        if let Some(tail) = tail {
+            let mut page = AlignedPage([0; SMALL]);
+            page.0[..bytes - full].copy_from_slice(&source[full..bytes]);
+            if let Placed::No(_) = self.place_copy(tail, &page.0, Asked::Store, Patience::Endless) {
+                return full;
+            }
+        }
+        drop(inside);
+        bytes
+    }
+
+    fn write_in_page(&self, writes: &WriteState, offset: u64, source: &[u8]) -> Result<(), AccessError> {
+        let page = PageIndex(offset / SMALL as u64);
+        let mut pinned_until = None;
+        loop {
+            let refused = match writes.gate.enter() {
+                Some(_inside) => self.area.store_bytes(offset, source).err(),
+                None => {
+                    writes.gate.wait(LOOK_AGAIN);
+                    continue;
+                }
+            };
+            let Some(word) = refused else { return Ok(()) };
+            self.make_writable(page, word.pins() > 0, &mut pinned_until)?;
+        }
+    }
+
+    /// Does what is needed so that `page` can be stored to: obtains it, or waits for its owner or its pins.
+    fn make_writable(
+        &self,
+        page: PageIndex,
+        is_pinned: bool,
+        pinned_until: &mut Option<Instant>,
+    ) -> Result<(), AccessError> {
+        match self.area.word(page).state() {
+            State::Absent => self.fill_missing(&[PageRange::one(page)], &mut |_| {}),
+            State::Failed => match self.error_of(page) {
+                Some(error) => return Err(error.into()),
+                None => self.wait_for(page)?,
+            },
+            State::Filling => {
+                if self.area.word(page).is_deferred() {
+                    self.demand(page);
+                }
+                self.wait_for(page)?;
+            }
+            _ if is_pinned => self.wait_for_pins(page, pinned_until)?,
+            _ => {
+                self.area.wait_as_writer(page, Some(LOOK_AGAIN));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sleeps until the pins of `page` may have ended; an error once that has taken too long.
+    pub(crate) fn wait_for_pins(
+        &self,
+        page: PageIndex,
+        until: &mut Option<Instant>,
+    ) -> Result<(), AccessError> {
+        let patience = self.object.options.supply_timeout.unwrap_or(PIN_PATIENCE);
+        let until = *until.get_or_insert_with(|| Instant::now() + patience);
+        if Instant::now() >= until {
+            let start = page.0 << self.area.page_size().shift();
+            return Err(AccessError::Pinned { range: start..start + self.area.page_size().bytes() });
+        }
+        self.area.wait_as_writer(page, Some(LOOK_AGAIN));
+        Ok(())
+    }
+
+    /// Pins `bytes` for writing, page by page.
+    pub(crate) fn pin_mut(&self, writes: &WriteState, bytes: ByteRange) -> Result<MutPinned, AccessError> {
+        let pages = self.area.page_size().pages_of(bytes);
+        let wanted_bytes = pages.len() * SMALL as u64;
+        // What is pinned for writing cannot be cleaned: it stays well below the hard target.
+        let budget = &self.cache.mut_pin_budget;
+        let limit_bytes = budget.limit();
+        let too_much = || AccessError::PinsExceedBudget { wanted_bytes, limit_bytes };
+        if !budget.try_reserve(wanted_bytes) {
+            return Err(too_much());
+        }
+        let share = MutPinShare { budget: std::sync::Arc::clone(budget), bytes: wanted_bytes };
+        let mut set = MutPinSet::new(std::sync::Arc::clone(&self.area), pages);
+        let mut pinned_until = None;
+        while let Some(page) = set.next() {
+            self.pace(writes)?;
+            let Some(inside) = writes.gate.enter() else {
+                writes.gate.wait(LOOK_AGAIN);
+                continue;
+            };
+            let refused = set.try_pin_next();
+            drop(inside);
+            match refused {
+                Ok(()) => {}
+                Err(PinError::NotClean(word)) => {
+                    if word.state() == State::Absent {
+                        let rest = PageRange { start: page.0, end: pages.end.min(page.0 + RUN_PAGES) };
+                        self.fill_missing(&[rest], &mut |_| {});
+                    }
+                    self.make_writable(page, word.pins() > 0, &mut pinned_until)?;
+                }
+                Err(PinError::OverBudget) => return Err(too_much()),
+                Err(PinError::TooManyPins) => return Err(AccessError::TooManyPins),
+            }
+        }
+        Ok(MutPinned { set, share })
+    }
+}
+
+/// Pages pinned for writing, with their share of what such pins may hold.
+pub(crate) struct MutPinned {
+    pub(crate) set: MutPinSet,
+    pub(crate) share: MutPinShare,
+}
+
+/// Bytes of the budget of pins for writing, given back on drop.
+#[derive(Debug)]
+pub(crate) struct MutPinShare {
+    budget: std::sync::Arc<memobj_core::budget::Budget>,
+    bytes: u64,
+}
+
+impl Drop for MutPinShare {
+    fn drop(&mut self) {
+        self.budget.release(self.bytes);
+    }
+}

@@ -1,0 +1,267 @@
+//! Sync: everything that is Dirty goes to the pager, and the pager makes it durable.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use memobj_core::address::{ByteRange, PageIndex, PageRange};
+use memobj_core::page_word::State;
+use memobj_sys::ring::{Owner, Ring};
+
+use super::transfer::{DEPTH, Writer};
+use super::{WriteState, WriteStep};
+use crate::error::{ErrorKind, SupplyError, WriteError};
+use crate::pagers::{File, Source};
+use crate::store::FrameStore;
+
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long a sync waits for a page that others write or pin, if the object has no time-out of its own.
+const PATIENCE: Duration = Duration::from_secs(30);
+const CALL_PAGES: u64 = 256;
+
+impl FrameStore {
+    /// Makes durable what was stored to `bytes` before this call. See `Mapping::sync`.
+    pub(crate) fn sync(self: &Arc<Self>, writes: &WriteState, bytes: ByteRange) -> Result<(), WriteError> {
+        let range = bytes.start..bytes.end;
+        let unreported = writes.trouble().unreported.take();
+        let written = self.write_back(writes, bytes);
+        // What this call has met itself, it reports itself.
+        if written.is_err() {
+            writes.trouble().unreported = None;
+        }
+        let durable = self.make_durable(writes, &range);
+        written.and(durable)?;
+        if let Some(lost) = self.lost_in(writes, &range) {
+            return Err(lost);
+        }
+        // An earlier failure that has healed meanwhile is told once all the same.
+        unreported.map_or(Ok(()), Err)
+    }
+
+    /// Hands what is Dirty in `bytes` to the pager and waits until it has it.
+    pub(crate) fn write_back(
+        self: &Arc<Self>,
+        writes: &WriteState,
+        bytes: ByteRange,
+    ) -> Result<(), WriteError> {
+        let pages = self.area.page_size().pages_of(bytes);
+        match self.object.pager.source() {
+            Source::File(file) => self.write_to_file(writes, file, pages),
+            _ => self.write_by_calls(pages),
+        }
+    }
+
+    fn write_to_file(
+        self: &Arc<Self>,
+        writes: &WriteState,
+        file: &File,
+        pages: PageRange,
+    ) -> Result<(), WriteError> {
+        if self.area.unclean_pages() == 0 {
+            return Ok(());
+        }
+        let ring = Ring::new(DEPTH, self.cache.mechanism(), Owner::OneAtATime);
+        let writer = ring.and_then(Writer::new);
+        let mut writer = writer.map_err(|error| self.no_room(pages, error))?;
+        let mut first = None;
+        let mut left: VecDeque<PageIndex> = VecDeque::new();
+        let mut from = self.block_of(pages.start);
+        while let Some(block) = self.area.next_unclean_block(from) {
+            let part = self.part(block, pages);
+            if part.is_empty() {
+                break;
+            }
+            self.write_part(&mut writer, file, part, &mut first);
+            left.extend(part.iter().filter(|page| self.is_unwritten(*page)));
+            from = block + 1;
+        }
+        self.drain(&mut writer, 0, &mut first);
+        if first.is_none() {
+            first = self.write_rest(writes, &mut writer, file, left).err();
+        }
+        self.drain(&mut writer, 0, &mut first);
+        first.map_or(Ok(()), Err)
+    }
+
+    /// Starts writes of what is Dirty in `part`, each page once, in as many rounds as there is room in the queue.
+    fn write_part(
+        self: &Arc<Self>,
+        writer: &mut Writer,
+        file: &File,
+        part: PageRange,
+        first: &mut Option<WriteError>,
+    ) {
+        let mut next = part.start;
+        while next < part.end && first.is_none() {
+            let started = writer.start(self, file, PageRange { start: next, end: part.end });
+            next = started.next;
+            if next < part.end && writer.ring.in_flight() > 0 {
+                self.take(writer, first);
+            }
+        }
+    }
+
+    /// Pages that somebody held at the first look: each is waited for, and written if it still has to be.
+    fn write_rest(
+        self: &Arc<Self>,
+        writes: &WriteState,
+        writer: &mut Writer,
+        file: &File,
+        left: VecDeque<PageIndex>,
+    ) -> Result<(), WriteError> {
+        let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
+        for page in left {
+            while self.is_unwritten(page) {
+                let mut first = None;
+                if self.is_writable_now(page) {
+                    // What is stored from here on need not be in it: one write is enough.
+                    self.write_part(writer, file, PageRange::one(page), &mut first);
+                    self.drain(writer, 0, &mut first);
+                    match first {
+                        Some(error) => return Err(error),
+                        None => break,
+                    }
+                }
+                if Instant::now() >= until {
+                    return Err(self.held_too_long(page));
+                }
+                self.area.wait_as_writer(page, Some(LOOK_AGAIN));
+                self.refused_meanwhile(writes, page)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The write of `page` that was waited for has failed.
+    fn refused_meanwhile(&self, writes: &WriteState, page: PageIndex) -> Result<(), WriteError> {
+        let start = page.0 << self.area.page_size().shift();
+        let mut trouble = writes.trouble();
+        let met = trouble.unreported.as_ref().is_some_and(|error| error.range().contains(&start));
+        if met { trouble.unreported.take().map_or(Ok(()), Err) } else { Ok(()) }
+    }
+
+    /// Dirty, and nobody in the way of a write.
+    fn is_writable_now(&self, page: PageIndex) -> bool {
+        let word = self.area.word(page);
+        word.state() == State::Dirty && !word.is_writing() && !word.is_pinned_mut()
+    }
+
+    fn is_unwritten(&self, page: PageIndex) -> bool {
+        let word = self.area.word(page);
+        matches!(word.state(), State::Dirty | State::Changing) || word.is_writing()
+    }
+
+    fn take(&self, writer: &mut Writer, first: &mut Option<WriteError>) {
+        for (_, error) in writer.finish(None).errors {
+            first.get_or_insert(error);
+        }
+    }
+
+    fn drain(&self, writer: &mut Writer, down_to: usize, first: &mut Option<WriteError>) {
+        while writer.ring.in_flight() > down_to {
+            self.take(writer, first);
+        }
+        for (_, error) in writer.finish(Some(Duration::ZERO)).errors {
+            first.get_or_insert(error);
+        }
+    }
+
+    fn no_room(&self, pages: PageRange, error: std::io::Error) -> WriteError {
+        let shift = self.area.page_size().shift();
+        self.write_error(WriteStep::WriteBack, pages.start << shift..pages.end << shift, &error.into())
+    }
+
+    fn held_too_long(&self, page: PageIndex) -> WriteError {
+        let start = page.0 << self.area.page_size().shift();
+        let range = start..start + self.area.page_size().bytes();
+        let kind = ErrorKind::Timeout;
+        let held = self.area.word(page).is_pinned_mut();
+        let error = if held {
+            let why = std::io::Error::new(std::io::ErrorKind::WouldBlock, "the page is pinned for writing");
+            SupplyError::because(kind, why)
+        } else {
+            SupplyError::new(kind)
+        };
+        self.write_error(WriteStep::WriteBack, range, &error)
+    }
+
+    /// For pagers that must be called: on a thread that may be left behind.
+    fn write_by_calls(self: &Arc<Self>, pages: PageRange) -> Result<(), WriteError> {
+        let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
+        let mut from = self.block_of(pages.start);
+        while let Some(block) = self.area.next_unclean_block(from) {
+            let part = self.part(block, pages);
+            if part.is_empty() {
+                break;
+            }
+            self.call_for_part(part)?;
+            for page in part.iter() {
+                while self.is_unwritten(page) && !self.is_writable_now(page) {
+                    if Instant::now() >= until {
+                        return Err(self.held_too_long(page));
+                    }
+                    self.area.wait_as_writer(page, Some(LOOK_AGAIN));
+                }
+                if self.is_writable_now(page) {
+                    self.call_for_part(PageRange::one(page))?;
+                }
+            }
+            from = block + 1;
+        }
+        Ok(())
+    }
+
+    fn call_for_part(self: &Arc<Self>, part: PageRange) -> Result<(), WriteError> {
+        let range = part.start << 12..part.end << 12;
+        let refused = |error: SupplyError| self.write_error(WriteStep::WriteBack, range.clone(), &error);
+        let mut from = part.start;
+        while from < part.end {
+            let next = (from + CALL_PAGES).min(part.end);
+            let copies =
+                self.copy_dirty(PageRange { start: from, end: next }, CALL_PAGES).map_err(refused)?;
+            if !copies.is_empty()
+                && let Some(error) = self.call_aside(move |store| Ok(store.offer(copies))).map_err(refused)?
+            {
+                return Err(error);
+            }
+            from = next;
+        }
+        Ok(())
+    }
+
+    /// Has the pager make durable what it took. What it fails to is offered again if memory still has it, and told
+    /// as lost by every sync if not.
+    pub(super) fn make_durable(
+        self: &Arc<Self>,
+        writes: &WriteState,
+        range: &Range<u64>,
+    ) -> Result<(), WriteError> {
+        let _turn = writes.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let pages = writes.unsynced.take();
+        let synced = match self.object.pager.source() {
+            Source::File(_) => self.object.pager.sync(),
+            _ => self.call_aside(|store| store.object.pager.sync()),
+        };
+        let Err(error) = synced else { return Ok(()) };
+        for run in pages {
+            self.offer_again(writes, run, &error);
+        }
+        Err(self.write_error(WriteStep::Sync, range.clone(), &error))
+    }
+
+    fn offer_again(&self, writes: &WriteState, run: PageRange, error: &SupplyError) {
+        // The file is whole, it only has no name: there is nothing to offer again.
+        if error.kind == ErrorKind::Stale {
+            return writes.unsynced.add(run);
+        }
+        for page in run.iter() {
+            let again = self.is_unwritten(page) || self.area.make_dirty(page);
+            if !again {
+                let start = page.0 << self.area.page_size().shift();
+                let end = (start + self.area.page_size().bytes()).min(self.area.length());
+                self.add_lost(writes, start..end.max(start), error);
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Runs of Dirty pages on their way into a file: buffers, flights, and what a flight's end means.
+
+use std::io;
+use std::sync::Arc;
+
+use memobj_core::address::{ByteRange, PageIndex, PageRange};
+use memobj_sys::area::{WriteClaim, WriteRun};
+use memobj_sys::region::{Chunk, ChunkPool, SMALL};
+use memobj_sys::ring::{Completion, Direction, Ring, Target, Transfer};
+
+use super::WriteStep;
+use crate::error::{ErrorKind, SupplyError, WriteError};
+use crate::pagers::{File, Pager};
+use crate::store::FrameStore;
+
+/// Writes in flight at once.
+pub(super) const DEPTH: u32 = 64;
+/// Sizes of buffers in pages, and how many there are of each: 3.25 MiB together.
+const SINGLES: (u64, usize) = (1, 64);
+const SHORT: (u64, usize) = (8, 32);
+const LONG: (u64, usize) = (64, 8);
+
+/// A write in flight.
+#[derive(Debug)]
+pub(super) struct Flight {
+    store: Arc<FrameStore>,
+    claim: WriteClaim,
+}
+
+/// What became of the flights that ended in one round.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    pub(super) errors: Vec<(Arc<FrameStore>, WriteError)>,
+}
+
+/// How far [`Writer::start`] came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Started {
+    pub(super) pages: u64,
+    pub(super) next: u64,
+}
+
+/// A queue of writes with its buffers.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) ring: Ring<Flight>,
+    singles: Arc<ChunkPool>,
+    short: Arc<ChunkPool>,
+    long: Arc<ChunkPool>,
+    done: Vec<Completion<Flight>>,
+    bytes_in_flight: u64,
+    /// Refused without a flight.
+    refused: Vec<(Arc<FrameStore>, WriteError)>,
+}
+
+impl Writer {
+    pub(super) fn new(ring: Ring<Flight>) -> io::Result<Self> {
+        let pool = |(pages, count): (u64, usize)| ChunkPool::new(count, pages as usize * SMALL);
+        Ok(Self {
+            ring,
+            singles: pool(SINGLES)?,
+            short: pool(SHORT)?,
+            long: pool(LONG)?,
+            done: Vec::new(),
+            bytes_in_flight: 0,
+            refused: Vec::new(),
+        })
+    }
+
+    /// Bytes of the pages in flight.
+    pub(super) fn bytes_in_flight(&self) -> u64 {
+        self.bytes_in_flight
+    }
+
+    /// Whether nothing more can be started before something ended.
+    pub(super) fn is_full(&self) -> bool {
+        self.ring.in_flight() >= DEPTH as usize
+    }
+
+    fn buffer(&self, pages: u64) -> Option<Chunk> {
+        let fitting = [(&self.singles, SINGLES.0), (&self.short, SHORT.0), (&self.long, LONG.0)];
+        fitting.into_iter().filter(|(_, size)| pages <= *size).find_map(|(pool, _)| pool.take())
+    }
+
+    /// Starts to write the Dirty pages of `pages`, all of one block, as far as there is room. Says how many, and
+    /// up to which page it came; the page itself exclusive.
+    pub(super) fn start(&mut self, store: &Arc<FrameStore>, file: &File, pages: PageRange) -> Started {
+        let room = (DEPTH as usize - self.ring.in_flight()) as u64;
+        // Scattered pages take a flight each; neighbours share one, up to the longest.
+        let most = room.max(LONG.0);
+        let runs = store.area.lock_dirty(pages, most, LONG.0);
+        let locked: u64 = runs.iter().map(|run| run.pages().len()).sum();
+        let mut started = Started { pages: 0, next: pages.end };
+        if let Some(last) = runs.last().filter(|_| locked == most) {
+            started.next = last.pages().end;
+        }
+        for run in runs {
+            let buffer = if self.is_full() { None } else { self.buffer(run.pages().len()) };
+            let Some(buffer) = buffer else {
+                // It stays Dirty, and so do those behind it.
+                started.next = run.pages().start;
+                break;
+            };
+            started.pages += run.pages().len();
+            self.launch(store, file, run, buffer);
+        }
+        started
+    }
+
+    fn launch(&mut self, store: &Arc<FrameStore>, file: &File, run: WriteRun, mut buffer: Chunk) {
+        let claim = run.copy(&mut buffer);
+        let bytes = claim.bytes();
+        let part = &buffer[..bytes.len() as usize];
+        if file.has_as_hole(&(bytes.start..bytes.end), part) {
+            return store.took(claim);
+        }
+        if !bytes.end.is_multiple_of(SMALL as u64) {
+            // Past the end of the file only whole pages could be written around the page cache.
+            match file.write_back(bytes.start..bytes.end, part) {
+                Ok(()) => store.took(claim),
+                Err(error) => self.refused.push((Arc::clone(store), store.did_not_take(claim, &error))),
+            }
+            return;
+        }
+        self.bytes_in_flight += bytes.len();
+        self.ring.start(Transfer {
+            direction: Direction::Write,
+            file: file.write_descriptor().clone(),
+            offset: bytes.start,
+            target: Target::Chunk(buffer),
+            len: bytes.len() as usize,
+            token: Flight { store: Arc::clone(store), claim },
+        });
+    }
+
+    /// Takes what has ended, after waiting for something to if `limit` is not zero.
+    pub(super) fn finish(&mut self, limit: Option<std::time::Duration>) -> Ended {
+        let mut ended = Ended { errors: std::mem::take(&mut self.refused) };
+        let limit = if ended.errors.is_empty() { limit } else { Some(std::time::Duration::ZERO) };
+        if self.ring.wait(limit, &mut self.done).is_err() {
+            std::thread::yield_now();
+        }
+        let done = std::mem::take(&mut self.done);
+        for completion in done {
+            if let Completion::Ended { target, token, result } = completion {
+                self.landed(target, token, result, &mut ended);
+            }
+        }
+        ended
+    }
+
+    fn landed(&mut self, target: Target, flight: Flight, result: io::Result<usize>, ended: &mut Ended) {
+        let Flight { store, claim } = flight;
+        let bytes = claim.bytes();
+        self.bytes_in_flight -= bytes.len();
+        let taken = match result {
+            Ok(count) if count as u64 >= bytes.len() => Ok(()),
+            // Part of it, as on a device that is full after it: once more, and this time the error is told.
+            Ok(_) => write_again(&store, bytes, target),
+            Err(error) => Err(SupplyError::from(error)),
+        };
+        match taken {
+            Ok(()) => store.took(claim),
+            Err(error) => {
+                let error = store.did_not_take(claim, &error);
+                ended.errors.push((store, error));
+            }
+        }
+    }
+}
+
+fn write_again(store: &FrameStore, bytes: ByteRange, mut target: Target) -> Result<(), SupplyError> {
+    let buffer = &target.as_mut_slice()[..bytes.len() as usize];
+    store.object.pager.write_back(bytes.start..bytes.end, buffer)
+}
+
+impl FrameStore {
+    /// The pager has the bytes of `claim`.
+    pub(super) fn took(&self, claim: WriteClaim) {
+        let Some(writes) = &self.writes else { return };
+        let pages = claim.pages();
+        self.cache.counters.written_pages.add(pages.len());
+        self.cache.counters.written_bytes.add(claim.bytes().len());
+        // Before the pages are Clean: whoever finds nothing Dirty must find them here.
+        writes.unsynced.add(pages);
+        claim.written();
+        self.write_went_well(writes);
+        self.cache.cleaner.made_progress();
+    }
+
+    /// The pager refuses the bytes of `claim`: its pages are Dirty again.
+    pub(super) fn did_not_take(&self, claim: WriteClaim, error: &SupplyError) -> WriteError {
+        let bytes = claim.bytes();
+        drop(claim);
+        self.cache.cleaner.made_progress();
+        let error = self.write_error(WriteStep::WriteBack, bytes.start..bytes.end, error);
+        if let Some(writes) = &self.writes {
+            self.write_failed(writes, error.clone());
+        }
+        error
+    }
+
+    /// The Dirty pages of `pages` whose bytes the pager must be called for, copied: at most `most` of them.
+    pub(super) fn copy_dirty(
+        self: &Arc<Self>,
+        pages: PageRange,
+        most: u64,
+    ) -> Result<Vec<(WriteClaim, Vec<u8>)>, SupplyError> {
+        let runs = self.area.lock_dirty(pages, most, LONG.0);
+        let mut copies = Vec::with_capacity(runs.len());
+        for run in runs {
+            let mut buffer = Vec::new();
+            let len = run.pages().len() as usize * SMALL;
+            buffer.try_reserve_exact(len).map_err(|_| SupplyError::new(ErrorKind::NoSpace))?;
+            buffer.resize(len, 0);
+            let claim = run.copy(&mut buffer);
+            buffer.truncate(claim.bytes().len() as usize);
+            copies.push((claim, buffer));
+        }
+        Ok(copies)
+    }
+
+    /// The part of `block` that lies in `pages`.
+    pub(super) fn part(&self, block: u64, pages: PageRange) -> PageRange {
+        self.area.part_of_block(block, pages)
+    }
+
+    pub(super) fn block_of(&self, page: u64) -> u64 {
+        self.area.block_with(PageIndex(page))
+    }
+}

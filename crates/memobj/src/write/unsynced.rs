@@ -1,0 +1,80 @@
+//! Pages that the pager took and has not made durable yet.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memobj_core::address::PageRange;
+use memobj_sys::region::ZeroedTable;
+
+const BITS: u64 = 64;
+/// Words that one bit of the summary stands for: so that an object of terabytes is looked through quickly.
+const GROUP: u64 = 64;
+
+/// One bit for each page, and one for each group that has a bit set.
+#[derive(Debug)]
+pub(super) struct Unsynced {
+    words: ZeroedTable<AtomicU64>,
+    summary: ZeroedTable<AtomicU64>,
+}
+
+impl Unsynced {
+    pub(super) fn new(pages: u64) -> std::io::Result<Self> {
+        let words = pages.div_ceil(BITS);
+        let summary = words.div_ceil(GROUP).div_ceil(BITS);
+        Ok(Self { words: ZeroedTable::new(words as usize)?, summary: ZeroedTable::new(summary as usize)? })
+    }
+
+    pub(super) fn add(&self, pages: PageRange) {
+        for page in pages.iter() {
+            let word = page.0 / BITS;
+            let group = word / GROUP;
+            self.words[word as usize].fetch_or(1 << (page.0 % BITS), Ordering::Relaxed);
+            self.summary[(group / BITS) as usize].fetch_or(1 << (group % BITS), Ordering::Release);
+        }
+    }
+
+    /// Takes all pages out. A page that is added meanwhile is either among them or stays.
+    pub(super) fn take(&self) -> Vec<PageRange> {
+        let mut pages: Vec<PageRange> = Vec::new();
+        for (index, word) in self.summary.iter().enumerate() {
+            let mut groups = word.swap(0, Ordering::Acquire);
+            while groups != 0 {
+                let group = index as u64 * BITS + u64::from(groups.trailing_zeros());
+                groups &= groups - 1;
+                self.take_group(group, &mut pages);
+            }
+        }
+        pages
+    }
+
+    fn take_group(&self, group: u64, pages: &mut Vec<PageRange>) {
+        let end = ((group + 1) * GROUP).min(self.words.len() as u64);
+        for word in group * GROUP..end {
+            let mut bits = self.words[word as usize].swap(0, Ordering::Relaxed);
+            while bits != 0 {
+                let page = word * BITS + u64::from(bits.trailing_zeros());
+                bits &= bits - 1;
+                match pages.last_mut() {
+                    Some(run) if run.end == page => run.end += 1,
+                    _ => pages.push(PageRange { start: page, end: page + 1 }),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_added_is_taken_once_and_in_order() {
+        let unsynced = Unsynced::new(1 << 30).unwrap();
+        let runs = [(0, 1), (63, 65), (4095, 4100), ((1 << 30) - 1, 1 << 30)];
+        let runs = runs.map(|(start, end)| PageRange { start, end });
+        for run in runs.iter().rev() {
+            unsynced.add(*run);
+        }
+        assert_eq!(unsynced.take(), runs);
+        assert!(unsynced.take().is_empty());
+    }
+}

@@ -1,0 +1,205 @@
+//! What is stored is what is read, here and in the file, whatever the budget and the way of storing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memobj::{AccessError, Delivery, FrameSize, MapOptions, ObjectOptions, Writing};
+use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes};
+
+const DELIVERIES: [Delivery; 3] = [Delivery::InThread, Delivery::ReaderThread, Delivery::PinOnly];
+
+fn writable() -> ObjectOptions {
+    ObjectOptions { writing: Writing::InPlace, frames: FrameSize::Small, ..Default::default() }
+}
+
+fn mapped(delivery: Delivery) -> MapOptions {
+    MapOptions { delivery, ..Default::default() }
+}
+
+/// A generator whose seed is printed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+#[test]
+fn random_stores_of_all_kinds_are_read_back_and_reach_the_file() {
+    let seed = 0x5eed_0001;
+    println!("seed {seed}");
+    for delivery in DELIVERIES {
+        let length = 4 * MIB + 1234;
+        let sample = Sample::new(length);
+        let mut model = sample_bytes(length).to_vec();
+        let cache = cache(MIB / 2);
+        let object = cache.open_file(sample.path(), writable()).unwrap();
+        let mapping = object.map(0..length, mapped(delivery)).unwrap();
+        let mut random = Random(seed);
+        for step in 0..2000u64 {
+            let at = random.below(length);
+            let len = (1 + random.below(20_000)).min(length - at);
+            let value = (step % 251) as u8;
+            let (from, to) = (at as usize, (at + len) as usize);
+            match random.below(5) {
+                0 => {
+                    mapping.write_at(at, &vec![value; len as usize]).unwrap();
+                    model[from..to].fill(value);
+                }
+                1 => {
+                    mapping.pin_mut(at..at + len).unwrap().fill(value);
+                    model[from..to].fill(value);
+                }
+                2 if delivery != Delivery::PinOnly => {
+                    let words = mapping.shared_words().unwrap();
+                    let word = at / 8 % words.len();
+                    words.store(word, step);
+                    model[word as usize * 8..][..8].copy_from_slice(&step.to_le_bytes());
+                }
+                3 => {
+                    let mut buffer = vec![0; len as usize];
+                    mapping.read_at(at, &mut buffer).unwrap();
+                    assert!(buffer == model[from..to], "{delivery:?} step {step}: read [{from}, {to})");
+                }
+                _ => {
+                    let pinned = mapping.pin(at..at + len).unwrap();
+                    assert!(*pinned == model[from..to], "{delivery:?} step {step}: pin [{from}, {to})");
+                }
+            }
+            if step % 500 == 499 {
+                mapping.sync(0..length).unwrap();
+                assert!(
+                    std::fs::read(sample.path()).unwrap() == model,
+                    "{delivery:?}: the file after a sync"
+                );
+                assert_eq!(cache.metrics().dirty_bytes, 0);
+            }
+        }
+        object.close().unwrap();
+        let metrics = cache.metrics();
+        assert!(metrics.peak_frame_bytes <= MIB / 2 && metrics.written_pages > 0, "{metrics:?}");
+        drop((mapping, object));
+        assert!(std::fs::read(sample.path()).unwrap() == model);
+        assert_eq!((cache.metrics().frame_bytes, cache.metrics().pinned_bytes), (0, 0));
+    }
+}
+
+/// Four threads count in words of their own, all over a file eight times the budget.
+fn no_store_is_lost(delivery: Delivery, stores: u64) {
+    let length = 8 * MIB;
+    let sample = Sample::new(length);
+    let cache = cache(MIB);
+    let object = cache.open_file(sample.path(), writable()).unwrap();
+    let mapping = object.map(0..length, mapped(delivery)).unwrap();
+    let before = sample_bytes(length);
+    let words = length / 8;
+    let counts: Vec<Vec<u64>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4u64)
+            .map(|thread| {
+                let mapping = &mapping;
+                scope.spawn(move || {
+                    let words_of_all = mapping.shared_words().unwrap();
+                    let mut random = Random(0x9e37_79b9 + thread);
+                    let mut counts = vec![0u64; (words / 4) as usize];
+                    for _ in 0..stores / 4 {
+                        let own = random.below(words / 4);
+                        let word = own * 4 + thread;
+                        words_of_all.store(word, words_of_all.load(word).wrapping_add(1));
+                        counts[own as usize] += 1;
+                    }
+                    counts
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    object.close().unwrap();
+    let file = std::fs::read(sample.path()).unwrap();
+    let word =
+        |bytes: &[u8], index: u64| u64::from_le_bytes(bytes[index as usize * 8..][..8].try_into().unwrap());
+    let wrong = (0..words)
+        .filter(|index| {
+            let count = counts[(index % 4) as usize][(index / 4) as usize];
+            word(&file, *index) != word(before, *index).wrapping_add(count)
+        })
+        .count();
+    let metrics = cache.metrics();
+    assert_eq!(wrong, 0, "{delivery:?}: of {words} words; {metrics:?}");
+    assert!(metrics.evicted_pages > 1000, "{metrics:?}");
+    assert!(metrics.peak_frame_bytes <= MIB, "{metrics:?}");
+}
+
+#[test]
+fn eviction_loses_no_store_in_thread() {
+    no_store_is_lost(Delivery::InThread, 100_000);
+}
+
+#[test]
+fn eviction_loses_no_store_reader_thread() {
+    no_store_is_lost(Delivery::ReaderThread, 40_000);
+}
+
+/// Ten million stores: `cargo test --release -p memobj --test writes -- --ignored`.
+#[test]
+#[ignore = "takes minutes"]
+fn ten_million_stores_are_not_lost() {
+    no_store_is_lost(Delivery::InThread, 10_000_000);
+}
+
+#[test]
+fn a_pin_does_not_change_while_others_store() {
+    let sample = Sample::new(MIB);
+    let cache = cache(MIB);
+    let object = cache.open_file(sample.path(), writable()).unwrap();
+    let mapping = object.map(0..MIB, mapped(Delivery::InThread)).unwrap();
+    mapping.write_at(8192, &[1; 4096]).unwrap();
+    let stored = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let pinned = mapping.pin(8192..12288).unwrap();
+        scope.spawn(|| {
+            mapping.shared_words().unwrap().store(1024, u64::MAX);
+            stored.store(1, Ordering::SeqCst);
+        });
+        while cache.metrics().faults == 0 {
+            std::thread::yield_now();
+        }
+        for _ in 0..1000 {
+            assert!(pinned.iter().all(|byte| *byte == 1));
+            assert_eq!(stored.load(Ordering::SeqCst), 0);
+            std::thread::yield_now();
+        }
+        drop(pinned);
+    });
+    assert_eq!(mapping.shared_words().unwrap().load(1024), u64::MAX);
+}
+
+#[test]
+fn exclusive_pins_and_shared_words_exclude_each_other() {
+    let sample = Sample::new(MIB);
+    let cache = cache(MIB);
+    let object = cache.open_file(sample.path(), writable()).unwrap();
+    let mapping = object.map(0..MIB, mapped(Delivery::InThread)).unwrap();
+    let pinned = mapping.pin_mut(0..10).unwrap();
+    assert!(matches!(mapping.shared_words(), Err(AccessError::InUse)));
+    drop(pinned);
+    let words = mapping.shared_words().unwrap();
+    assert!(matches!(mapping.pin_mut(0..10), Err(AccessError::InUse)));
+    drop(words);
+    assert!(mapping.pin_mut(0..10).is_ok());
+}
+
+#[test]
+fn a_read_only_object_refuses_every_store() {
+    let sample = Sample::new(MIB);
+    let cache = cache(MIB);
+    let object = cache.open_file(sample.path(), ObjectOptions::default()).unwrap();
+    let mapping = object.map(0..MIB, MapOptions::default()).unwrap();
+    assert!(matches!(mapping.write_at(0, b"x"), Err(AccessError::ReadOnly)));
+    assert!(matches!(mapping.pin_mut(0..1), Err(AccessError::ReadOnly)));
+    assert!(mapping.shared_words().is_err() && mapping.as_mut_ptr().is_null());
+    assert!(object.set_len(1).is_err());
+    assert!(mapping.sync(0..MIB).is_ok());
+}

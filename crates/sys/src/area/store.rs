@@ -1,0 +1,281 @@
+//! Stores: opening protected pages, copying bytes in, pins for writing.
+
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use memobj_core::address::{ByteRange, PageIndex, PageRange};
+use memobj_core::page_word::{State, Transition, Word};
+
+use super::{Area, Origin, PinError, Writes};
+use crate::region::SMALL;
+use crate::signal;
+
+impl Area {
+    /// Puts bytes in place at `start` of the first view; on error says how many are there.
+    pub(super) fn copy_in(
+        &self,
+        start: usize,
+        source: &[u8],
+        origin: Origin,
+    ) -> Result<(), (usize, io::Error)> {
+        let view = &self.views[0];
+        let at = view.region.start() + start;
+        let Some(uffd) = &view.uffd else {
+            let len = source.len();
+            assert!(start + len <= view.region.len());
+            // SAFETY: the pages are Filling and owned by the calling claim, and without a userfaultfd nobody has
+            // addresses to touch them; the region is writable and at least so long.
+            unsafe { std::ptr::copy_nonoverlapping(source.as_ptr(), view.region.pointer(start), len) };
+            return Ok(());
+        };
+        // SAFETY: the pages are Filling and owned by the calling claim; the source is a slice.
+        unsafe {
+            match (self.writes, origin) {
+                (Writes::No, _) | (_, Origin::Stored(_)) => uffd.copy(at, source.as_ptr(), source.len()),
+                _ => uffd.copy_protected(at, source.as_ptr(), source.len()),
+            }
+        }
+    }
+
+    pub(super) fn count_unclean(&self, pages: PageRange) {
+        let mut page = pages.start;
+        while page < pages.end {
+            let block = self.block_of(page);
+            let end = self.block_range(block).end.min(pages.end);
+            self.unclean.add(block, (end - page) as u32);
+            page = end;
+        }
+        self.unwritten.fetch_add(pages.len() << self.page_size.shift(), Ordering::Relaxed);
+    }
+
+    pub(super) fn discount_unclean(&self, page: PageIndex) {
+        self.unclean.subtract(self.block_of(page.0), 1);
+        self.unwritten.fetch_sub(self.page_size.bytes(), Ordering::Relaxed);
+    }
+
+    /// Makes stores to `pages` trap from now on, in all views.
+    pub(super) fn protect(&self, pages: PageRange) -> io::Result<()> {
+        let (start, end) = (self.offset_in_view(pages.start), self.offset_in_view(pages.end));
+        for view in &self.views {
+            if let Some(uffd) = &view.uffd {
+                uffd.write_protect(view.region.start() + start, end - start)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn unprotect(&self, pages: PageRange) -> io::Result<()> {
+        let (start, end) = (self.offset_in_view(pages.start), self.offset_in_view(pages.end));
+        for view in &self.views {
+            if let Some(uffd) = &view.uffd {
+                uffd.unprotect(view.region.start() + start, end - start)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Locks `page` by `transition`, and counts it if it was Clean. Whoever sees it Dirty later finds it counted.
+    fn lock(&self, page: PageIndex, transition: Transition) -> Result<Word, Word> {
+        let advanced = self.advance(page, transition)?;
+        if advanced.before.state() == State::Clean {
+            self.count_unclean(PageRange::one(page));
+        }
+        Ok(advanced.before)
+    }
+
+    /// Opens a resident page to stores, which makes it Dirty; or returns the word that forbids it.
+    ///
+    /// A page that is Dirty already may have been protected since: it is opened again. Never blocks, never
+    /// allocates, so it may be called from a signal handler.
+    pub fn open_to_store(&self, page: PageIndex) -> Result<(), Word> {
+        self.lock(page, Transition::LockToStore)?;
+        // Refused only for a malformed range; the next store faults again then.
+        let _ = self.unprotect(PageRange::one(page));
+        self.settle(page, Transition::Stored);
+        Ok(())
+    }
+
+    /// Opens the Clean pages from the start of `pages` on, up to the first that is not, with one system call;
+    /// returns how many. For writers that come page after page.
+    pub fn open_run_to_store(&self, pages: PageRange) -> u64 {
+        let mut end = pages.start;
+        while end < pages.end
+            && self.word(PageIndex(end)).state() == State::Clean
+            && self.lock(PageIndex(end), Transition::LockToStore).is_ok()
+        {
+            end += 1;
+        }
+        let run = PageRange { start: pages.start, end };
+        if !run.is_empty() {
+            let _ = self.unprotect(run);
+            run.iter().for_each(|page| self.settle(page, Transition::Stored));
+        }
+        run.len()
+    }
+
+    /// Ends a lock of this thread's own.
+    pub(super) fn settle(&self, page: PageIndex, transition: Transition) {
+        let done = self.advance(page, transition);
+        debug_assert!(done.is_ok(), "page {page} left Changing under its owner: {done:?}");
+    }
+
+    /// Waits, at most `timeout`, while `page` is owned, pinned or on its way to the pager; returns the word then.
+    pub fn wait_as_writer(&self, page: PageIndex, timeout: Option<std::time::Duration>) -> Word {
+        let word = &self.words[page.0 as usize];
+        if let Some(seen) = word.announce_writer() {
+            crate::futex::wait(word.as_atomic(), seen.0, timeout);
+        }
+        word.load()
+    }
+
+    /// Copies `source` into the resident page at `offset`, which lies in one page; or returns the word that
+    /// forbids it: pins of others do. The page is Dirty afterwards.
+    pub fn store_bytes(&self, offset: u64, source: &[u8]) -> Result<(), Word> {
+        let page = PageIndex(offset >> self.page_size.shift());
+        let end = (page.0 + 1) << self.page_size.shift();
+        assert!(offset + source.len() as u64 <= end, "a store across a page border");
+        let before = self.lock(page, Transition::LockToPinMut)?;
+        if before.state() != State::Dirty {
+            let _ = self.unprotect(PageRange::one(page));
+        }
+        self.settle(page, Transition::PinnedMut);
+        // SAFETY: the page is resident and pinned for writing by this call alone; the range lies inside it. If it
+        // is still protected, the store faults and is resolved like anybody's.
+        unsafe { signal::copy_into_mapped(self.views[0].region.pointer(offset as usize), source) };
+        self.settle(page, Transition::UnpinMut);
+        Ok(())
+    }
+
+    /// Makes a Clean page Dirty without a store: the pager has lost what it had taken. `false` if it is not Clean.
+    pub fn make_dirty(&self, page: PageIndex) -> bool {
+        self.lock(page, Transition::Redirty).is_ok()
+    }
+
+    /// Drops the frame of a page and its bytes, written or not. `false` if somebody holds it.
+    pub fn discard(&self, page: PageIndex, now: u8) -> bool {
+        if self.word(page).state() == State::Clean {
+            return self.evict_all(PageRange::one(page), now).pages == 1;
+        }
+        let word = self.word(page);
+        if word.state() != State::Dirty
+            || word.is_writing()
+            || self.lock(page, Transition::LockToPinMut).is_err()
+        {
+            return false;
+        }
+        // A write can have been started and a store come since the look at the word.
+        if self.word(page).is_writing() || !self.zap_frames(PageRange::one(page)) {
+            self.settle(page, Transition::Stored);
+            return false;
+        }
+        self.residency.subtract(self.block_of(page.0), 1);
+        self.discount_unclean(page);
+        self.settle(page, Transition::Discarded { stamp: now });
+        self.budget.release(SMALL as u64);
+        self.wake(PageRange::one(page));
+        true
+    }
+
+    /// Sets the length of the object, at most the capacity. The caller has seen to the pages behind it.
+    pub fn set_length(&self, length: u64) {
+        assert!(length <= self.capacity);
+        self.length.store(length, Ordering::Release);
+    }
+
+    /// Lets addresses trap no longer that did because they lay past the end: `[start, end)` is inside now.
+    pub fn untrap(&self, start: u64, end: u64) {
+        let start = (start as usize).next_multiple_of(SMALL);
+        let end = (end as usize).next_multiple_of(SMALL);
+        for view in self.views.iter().filter(|_| start < end) {
+            // SAFETY: no page of the range was part of the object before, so none has a frame.
+            let _ = unsafe { view.region.zap(start, end - start) };
+        }
+    }
+}
+
+/// A growing set of pages pinned for writing; all pins end when it is dropped.
+#[derive(Debug)]
+pub struct MutPinSet {
+    area: Arc<Area>,
+    pages: PageRange,
+    /// The first page that is not pinned yet.
+    next: u64,
+}
+
+impl MutPinSet {
+    /// No page of `pages` pinned yet; the pages are the object's.
+    pub fn new(area: Arc<Area>, pages: PageRange) -> Self {
+        assert!(pages.end <= area.pages() && area.writes() == Writes::Yes);
+        Self { area, pages, next: pages.start }
+    }
+
+    /// The page to pin next; `None` once all are.
+    pub fn next(&self) -> Option<PageIndex> {
+        (self.next < self.pages.end).then_some(PageIndex(self.next))
+    }
+
+    /// Pins the next page.
+    pub fn try_pin_next(&mut self) -> Result<(), PinError> {
+        let page = PageIndex(self.next);
+        let bytes = self.area.page_size.bytes();
+        if !self.area.pin_budget.try_reserve(bytes) {
+            return Err(PinError::OverBudget);
+        }
+        if let Err(word) = self.area.lock(page, Transition::LockToPinMut) {
+            self.area.pin_budget.release(bytes);
+            return Err(PinError::NotClean(word));
+        }
+        let _ = self.area.unprotect(PageRange::one(page));
+        self.area.settle(page, Transition::PinnedMut);
+        self.next += 1;
+        Ok(())
+    }
+
+    /// The bytes, once every page is pinned; `bytes` lies inside the pages. Gives the set back otherwise.
+    pub fn into_bytes(self, bytes: ByteRange) -> Result<PinnedBytesMut, MutPinSet> {
+        if self.next < self.pages.end
+            || self.area.page_size.pages_of(bytes) != self.pages
+            || bytes.end > self.area.length()
+        {
+            return Err(self);
+        }
+        Ok(PinnedBytesMut { pins: self, bytes })
+    }
+}
+
+impl Drop for MutPinSet {
+    fn drop(&mut self) {
+        for page in (PageRange { start: self.pages.start, end: self.next }).iter() {
+            self.area.settle(page, Transition::UnpinMut);
+            self.area.pin_budget.release(self.area.page_size.bytes());
+        }
+    }
+}
+
+/// Bytes of an object pinned for writing.
+#[derive(Debug)]
+pub struct PinnedBytesMut {
+    pins: MutPinSet,
+    bytes: ByteRange,
+}
+
+impl Deref for PinnedBytesMut {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let start = self.pins.area.views[0].region.pointer(self.bytes.start as usize);
+        // SAFETY: every page of the range is pinned for writing by `pins` alone, so each holds a frame that is
+        // neither evicted nor copied from; the region lives as long as the area, which `pins` keeps.
+        unsafe { std::slice::from_raw_parts(start, self.bytes.len() as usize) }
+    }
+}
+
+impl DerefMut for PinnedBytesMut {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let start = self.pins.area.views[0].region.pointer(self.bytes.start as usize);
+        // SAFETY: as in `deref`, and `self` is borrowed mutably: of all pins of these pages it is the only one.
+        unsafe { std::slice::from_raw_parts_mut(start, self.bytes.len() as usize) }
+    }
+}

@@ -1,0 +1,168 @@
+//! Writing back: protect, copy, write, and only then Clean.
+//!
+//! ```text
+//!   Dirty --lock_dirty--> Changing --protect, copy--> WritingBack --written--> Clean
+//!                                                        |  failed, or stored to meanwhile
+//!                                                        '----------------------------> Dirty
+//! ```
+//!
+//! The bytes are copied while the page is protected and stores to it wait, which takes microseconds; the write
+//! takes them from the copy. So a store never waits for the device, and what is written is never half of a store.
+
+use std::sync::Arc;
+
+use memobj_core::address::{ByteRange, PageIndex, PageRange};
+use memobj_core::page_word::{State, Transition};
+
+use super::Area;
+use crate::region::SMALL;
+use crate::signal;
+
+/// Neighbouring pages that are locked for a write, in state Changing and protected. Dropped, they are Dirty again.
+#[derive(Debug)]
+pub struct WriteRun {
+    area: Arc<Area>,
+    pages: PageRange,
+}
+
+/// Neighbouring pages whose bytes are on the way to the pager. Dropped without an answer they are Dirty again.
+#[derive(Debug)]
+pub struct WriteClaim {
+    area: Arc<Area>,
+    pages: PageRange,
+    bytes: ByteRange,
+}
+
+impl Area {
+    /// The first block from `from` on that may have a page to write.
+    pub fn next_unclean_block(&self, from: u64) -> Option<u64> {
+        self.unclean.next(from)
+    }
+
+    /// Pages that the pager does not have yet.
+    pub fn unclean_pages(&self) -> u64 {
+        self.unclean.total()
+    }
+
+    /// The pages of `block` that lie in `pages`.
+    pub fn part_of_block(&self, block: u64, pages: PageRange) -> PageRange {
+        let range = self.block_range(block);
+        let start = range.start.max(pages.start);
+        PageRange { start, end: range.end.min(pages.end).max(start) }
+    }
+
+    /// The block that `page` lies in.
+    pub fn block_with(&self, page: PageIndex) -> u64 {
+        self.block_of(page.0)
+    }
+
+    /// Locks the pages of `pages`, all of one block, that may be written now, at most `most` of them, and protects
+    /// them with one system call. Each run is at most `longest` pages long. Allocates; not for signal handlers.
+    pub fn lock_dirty(self: &Arc<Self>, pages: PageRange, most: u64, longest: u64) -> Vec<WriteRun> {
+        let mut runs: Vec<WriteRun> = Vec::new();
+        let mut locked = 0;
+        for page in pages.iter() {
+            if locked == most {
+                break;
+            }
+            if self.word(page).state() != State::Dirty || self.advance(page, Transition::LockToWrite).is_err()
+            {
+                continue;
+            }
+            locked += 1;
+            match runs.last_mut() {
+                Some(run) if run.pages.end == page.0 && run.pages.len() < longest => run.pages.end += 1,
+                _ => runs.push(WriteRun { area: Arc::clone(self), pages: PageRange::one(page) }),
+            }
+        }
+        let (Some(first), Some(last)) = (runs.first(), runs.last()) else { return runs };
+        // Pages between the runs that are open are protected with them: the next store opens them again.
+        let span = PageRange { start: first.pages.start, end: last.pages.end };
+        if self.protect(span).is_err() {
+            runs.clear();
+        }
+        runs
+    }
+}
+
+impl WriteRun {
+    /// The pages.
+    pub fn pages(&self) -> PageRange {
+        self.pages
+    }
+
+    /// Their bytes, up to the end of the object.
+    pub fn bytes(&self) -> ByteRange {
+        let shift = self.area.page_size.shift();
+        ByteRange { start: self.pages.start << shift, end: self.pages.end << shift }.below(self.area.length())
+    }
+
+    /// Copies the pages into the start of `buffer`, which has room for them, and lets stores go on.
+    pub fn copy(mut self, buffer: &mut [u8]) -> WriteClaim {
+        let bytes = self.bytes();
+        let pages = std::mem::take(&mut self.pages);
+        let len = pages.len() as usize * SMALL;
+        let start = self.area.offset_in_view(pages.start);
+        // SAFETY: the pages are resident, and protected or out of everybody's reach: nobody writes them, and no
+        // load of them traps.
+        let copied =
+            unsafe { signal::copy_trapping(&mut buffer[..len], self.area.views[0].region.pointer(start)) };
+        assert_eq!(copied, len, "a resident page trapped");
+        for page in pages.iter() {
+            self.area.settle(page, Transition::Copied);
+        }
+        WriteClaim { area: Arc::clone(&self.area), pages, bytes }
+    }
+}
+
+impl Drop for WriteRun {
+    fn drop(&mut self) {
+        for page in self.pages.iter() {
+            self.area.settle(page, Transition::Stored);
+        }
+    }
+}
+
+impl WriteClaim {
+    /// The pages.
+    pub fn pages(&self) -> PageRange {
+        self.pages
+    }
+
+    /// The bytes of the object that were copied.
+    pub fn bytes(&self) -> ByteRange {
+        self.bytes
+    }
+
+    /// Splits off the pages from `page` on.
+    pub fn split_off(&mut self, page: PageIndex) -> WriteClaim {
+        assert!(self.pages.start <= page.0 && page.0 <= self.pages.end);
+        let border = page.0 << self.area.page_size.shift();
+        let pages = PageRange { start: page.0, end: self.pages.end };
+        let bytes = ByteRange { start: border.min(self.bytes.end), end: self.bytes.end };
+        self.pages.end = page.0;
+        self.bytes.end = border.min(self.bytes.end);
+        WriteClaim { area: Arc::clone(&self.area), pages, bytes }
+    }
+
+    /// The pager has the bytes: pages that were not stored to meanwhile are Clean.
+    pub fn written(mut self) {
+        self.end(Transition::Written);
+    }
+
+    fn end(&mut self, transition: Transition) {
+        for page in std::mem::take(&mut self.pages).iter() {
+            let done = self.area.advance(page, transition);
+            debug_assert!(done.is_ok(), "page {page} was not in flight: {done:?}");
+            if done.is_ok_and(|advanced| advanced.after.state() == State::Clean) {
+                self.area.discount_unclean(page);
+            }
+        }
+    }
+}
+
+impl Drop for WriteClaim {
+    fn drop(&mut self) {
+        self.end(Transition::WriteFailed);
+    }
+}
