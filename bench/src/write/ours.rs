@@ -9,6 +9,10 @@
 //! 2. List each contestant in [`CONTESTANTS`] with the patterns it meets and a function that calls
 //!    [`on_storage`](super::patterns::on_storage) with its delivery.
 //!
+//! A library that has one transaction at a time for a mapping needs more for concurrent committers: a type that
+//! implements [`Committer`](super::storage::Committer) instead, stores and commits under a lock, and goes to
+//! [`commit`](super::patterns::commit). What it cannot do it answers with [`Failure::Skipped`].
+//!
 //! The plan, the tables, the bars and the reading back need no change: names begin with `ours-`.
 
 use super::job::{WriteJob, WritePattern};
