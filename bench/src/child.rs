@@ -1,16 +1,25 @@
 //! One measurement, in a process of its own.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use crate::job::{Failure, Job, Outcome, Sample};
-use crate::{cgroup, kernel, patterns};
+use crate::job::{Failure, Job, Outcome, Sample, Task};
+use crate::{cgroup, kernel, patterns, write};
 
-/// Runs the job given as JSON and prints its [`Outcome`] as one line of JSON.
-pub fn main(job: &str) -> Result<ExitCode, String> {
-    let job: Job = serde_json::from_str(job).map_err(|error| format!("not a job: {error}"))?;
-    let outcome = match enter_cgroup(&job).and_then(|()| measure(&job)) {
+/// Runs the task given as JSON and prints its [`Outcome`] as one line of JSON.
+pub fn main(task: &str) -> Result<ExitCode, String> {
+    let task: Task = serde_json::from_str(task).map_err(|error| format!("not a task: {error}"))?;
+    let cgroup = match &task {
+        Task::Read(job) => job.cgroup.as_deref(),
+        Task::Write(job) => job.cgroup.as_deref(),
+    };
+    let measure = || match &task {
+        Task::Read(job) => measure(job),
+        Task::Write(job) => write::measure(job),
+    };
+    let outcome = match enter_cgroup(cgroup).and_then(|()| measure()) {
         Ok(mut sample) => {
-            sample.page_cache_bytes = job.cgroup.as_deref().and_then(cgroup::page_cache_bytes);
+            sample.page_cache_bytes = cgroup.and_then(cgroup::page_cache_bytes);
             Outcome::Measured(sample)
         }
         Err(failure) => failure.into(),
@@ -20,8 +29,8 @@ pub fn main(job: &str) -> Result<ExitCode, String> {
 }
 
 /// Enters the memory cgroup made by the parent, before any page of the test is charged.
-fn enter_cgroup(job: &Job) -> Result<(), Failure> {
-    let Some(directory) = &job.cgroup else { return Ok(()) };
+fn enter_cgroup(directory: Option<&Path>) -> Result<(), Failure> {
+    let Some(directory) = directory else { return Ok(()) };
     let failed = |error| Failure::Failed(format!("entering {}: {error}", directory.display()));
     cgroup::enter(directory).map_err(failed)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::job::Pattern;
+use crate::write::options::WriteOptions;
 
 const MIB: u64 = 1 << 20;
 
@@ -22,11 +23,13 @@ pub struct Arguments {
 pub enum Command {
     /// Measure reading: random, zipf, sequential, reread, warmscan, fault, batch.
     Read(ReadOptions),
-    /// One measurement, as a child of `read`.
+    /// Measure writing: rmw, seqwrite, commit.
+    Write(WriteOptions),
+    /// One measurement, as a child of `read` or `write`.
     #[command(hide = true)]
     One {
-        /// The job as JSON.
-        job: String,
+        /// The task as JSON.
+        task: String,
     },
 }
 
@@ -113,7 +116,8 @@ impl ReadOptions {
     }
 }
 
-fn parse_size(text: &str) -> Result<u64, String> {
+/// A number of bytes, with one of the suffixes K, M and G if it has any.
+pub fn parse_size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
         Some(b'M' | b'm') => (&text[..text.len() - 1], 20),

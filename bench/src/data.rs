@@ -37,8 +37,9 @@ pub fn check_word(word_index: u64, found: u64) -> Result<(), Failure> {
     if found == expected_word(word_index) { Ok(()) } else { Err(wrong_word(word_index, found)) }
 }
 
+/// The complaint about a word that is not what it must be.
 #[cold]
-fn wrong_word(word_index: u64, found: u64) -> Failure {
+pub fn wrong_word(word_index: u64, found: u64) -> Failure {
     let offset = word_index * WORD_BYTES;
     let expected = expected_word(word_index);
     Failure::WrongData(format!("at byte {offset:#x}: {found:#018x} instead of {expected:#018x}"))
@@ -66,7 +67,8 @@ pub fn test_file(directory: &Path, len_bytes: u64) -> io::Result<PathBuf> {
     path.canonicalize()
 }
 
-fn write_test_file(path: &Path, len_bytes: u64) -> io::Result<()> {
+/// Makes the test file of `len_bytes` at `path`, durable before it has its name.
+pub fn write_test_file(path: &Path, len_bytes: u64) -> io::Result<()> {
     let partial = path.with_extension("partial");
     let mut file = BufWriter::with_capacity(1 << 20, File::create(&partial)?);
     for word_index in 0..len_bytes / WORD_BYTES {

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::write::job::{WriteJob, Written};
+
 /// The access patterns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -44,6 +46,15 @@ impl Pattern {
             Self::Batch => "batch",
         }
     }
+}
+
+/// What a child is started for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Task {
+    /// A measurement of reading.
+    Read(Job),
+    /// A measurement of writing.
+    Write(WriteJob),
 }
 
 /// One measurement.
@@ -118,6 +129,12 @@ pub struct Sample {
     pub page_cache_bytes: Option<u64>,
     /// The most memory charged to the cgroup; the parent fills it in.
     pub peak_cgroup_bytes: Option<u64>,
+    /// How long the sync at the end took, where there is one. It is part of `elapsed_ns`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync_ns: Option<u64>,
+    /// What the file must hold afterwards, if the contestant wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<Written>,
 }
 
 /// The one line a child prints.

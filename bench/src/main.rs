@@ -2,13 +2,15 @@
 //!
 //! Every measurement is a process of its own: the parent (`run`) starts this program again with the hidden
 //! command `one`, so that memory cgroups, page tables and caches are never shared between contestants. Every
-//! byte that is loaded is compared with what the file must hold; a difference ends the run.
+//! byte that is loaded is compared with what the file must hold; a difference ends the run. What a contestant has
+//! written is read back by the parent when the contestant's process is gone.
 
 #![forbid(unsafe_code)]
 
 mod bars;
 mod cgroup;
 mod child;
+mod children;
 mod cli;
 mod contestant;
 mod data;
@@ -23,6 +25,7 @@ mod report;
 mod run;
 mod trace;
 mod usage;
+mod write;
 
 use std::process::ExitCode;
 
@@ -33,7 +36,8 @@ use cli::{Arguments, Command};
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Read(options) => run::read(&options),
-        Command::One { job } => child::main(&job),
+        Command::Write(options) => write::run::write(&options),
+        Command::One { task } => child::main(&task),
     };
     match outcome {
         Ok(code) => code,

@@ -65,7 +65,7 @@ impl Line {
 }
 
 /// The middle value, or the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {
@@ -188,8 +188,8 @@ fn row(line: &Line, baseline: Option<&Line>) -> String {
     format!("{head}| {} |\n", columns.join(" | "))
 }
 
-/// Three digits or so.
-fn number(value: Option<f64>) -> String {
+/// The value with three digits or so, or a dash.
+pub fn number(value: Option<f64>) -> String {
     match value {
         Some(value) if value >= 100.0 => fixed(Some(value), 0),
         Some(value) if value >= 10.0 => fixed(Some(value), 1),
@@ -197,7 +197,8 @@ fn number(value: Option<f64>) -> String {
     }
 }
 
-fn fixed(value: Option<f64>, digits: usize) -> String {
+/// The value with `digits` digits after the point, or a dash.
+pub fn fixed(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".into(), |value| format!("{value:.digits$}"))
 }
 

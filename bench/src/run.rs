@@ -1,30 +1,22 @@
-//! The parent: plans, starts children in turns, collects.
+//! The parent of `read`: plans, starts children in turns, collects.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
 
-use crate::cgroup::{Cgroup, Cgroups};
+use crate::cgroup::Cgroup;
+use crate::children::{self, Children, touch_memory};
 use crate::cli::ReadOptions;
-use crate::job::{Job, Outcome, Sample};
+use crate::job::{Job, Outcome, Sample, Task};
 use crate::machine::Machine;
-use crate::plan::{self, BOUND_SLACK_BYTES, Cell, Group, Limit, PROCESS_BYTES};
+use crate::plan::{self, BOUND_SLACK_BYTES, Cell, Group};
 use crate::report::{self, Line};
 use crate::{bars, data};
-
-/// A child that takes longer than this on top of its measured phase hangs.
-const CHILD_SLACK: Duration = Duration::from_secs(90);
 
 /// What all measurements of a run share.
 struct Run {
     options: ReadOptions,
     directory: PathBuf,
-    cgroups: Option<Cgroups>,
-    interrupted: Arc<AtomicBool>,
+    children: Children,
 }
 
 /// `memobj-bench read`.
@@ -32,20 +24,10 @@ pub fn read(options: &ReadOptions) -> Result<ExitCode, String> {
     let options = options.settled();
     options.check()?;
     check_names(&options)?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        let registered = signal_hook::flag::register(signal, Arc::clone(&interrupted));
-        registered.map_err(|error| format!("installing a signal handler: {error}"))?;
-    }
-    let directory = directory(&options);
-    std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    let directory = children::test_directory(options.dir.as_deref())?;
     let machine = Machine::find(&directory);
     println!("{}\n", machine.line());
-    let cgroups = Cgroups::detect();
-    if let Err(reason) = &cgroups {
-        println!("skipped: no memory cgroup ({reason}); the kernel's contestants run unlimited\n");
-    }
-    let run = Run { options, directory, cgroups: cgroups.ok(), interrupted };
+    let run = Run { options, directory, children: Children::new()? };
     println!("{}\n", report::settings(&run.options));
     let lines = run.all_groups()?;
     let bars = bars::bars(&lines);
@@ -68,11 +50,6 @@ fn check_names(options: &ReadOptions) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn directory(options: &ReadOptions) -> PathBuf {
-    let here = Path::new(if Path::new("target").is_dir() { "target/bench" } else { "." });
-    options.dir.clone().unwrap_or_else(|| here.to_path_buf())
 }
 
 impl Run {
@@ -122,7 +99,7 @@ impl Run {
             eprintln!("memobj-bench: {left} pages of the test file stay in the page cache");
         }
         touch_memory(group.budget_bytes + BOUND_SLACK_BYTES);
-        let cgroup = self.cgroup(cell.limit, group.budget_bytes)?;
+        let cgroup = self.children.cgroup(cell.limit, group.budget_bytes)?;
         line.limited = cgroup.is_some();
         let job = Job {
             pattern: group.pattern,
@@ -136,8 +113,9 @@ impl Run {
             seed: u64::from(turn) + 1,
             cgroup: cgroup.as_ref().map(|cgroup| cgroup.path().to_path_buf()),
         };
+        let measured = job.measured();
         let name = format!("{} {} at {} threads", group.pattern.name(), cell.contestant, cell.threads);
-        match self.child(&job)? {
+        match self.children.run(&Task::Read(job), measured)? {
             Outcome::Measured(mut sample) => {
                 sample.peak_cgroup_bytes = cgroup.as_ref().and_then(Cgroup::peak_bytes);
                 self.say(&name, &sample);
@@ -159,70 +137,4 @@ impl Run {
             eprintln!("{name}: {per_second:.0}/s, p99 {} ns", sample.p99_ns);
         }
     }
-
-    fn cgroup(&self, limit: Limit, budget_bytes: u64) -> Result<Option<Cgroup>, String> {
-        let extra_bytes = match limit {
-            Limit::Unlimited => return Ok(None),
-            Limit::Budget => PROCESS_BYTES,
-            Limit::Bound => BOUND_SLACK_BYTES,
-        };
-        let create = |cgroups: &Cgroups| cgroups.create(budget_bytes + extra_bytes);
-        self.cgroups
-            .as_ref()
-            .map(create)
-            .transpose()
-            .map_err(|error| format!("making a memory cgroup: {error}"))
-    }
-
-    /// Starts this program again for one job and waits for its line.
-    fn child(&self, job: &Job) -> Result<Outcome, String> {
-        let text = serde_json::to_string(job).map_err(|error| error.to_string())?;
-        let program = std::env::current_exe().map_err(|error| format!("finding this program: {error}"))?;
-        let command = Command::new(program).arg("one").arg(text).stdout(Stdio::piped()).spawn();
-        let mut child = Reaped(command.map_err(|error| format!("starting a child: {error}"))?);
-        let deadline = Instant::now() + CHILD_SLACK + 2 * job.measured();
-        let status = loop {
-            if let Some(status) =
-                child.0.try_wait().map_err(|error| format!("waiting for a child: {error}"))?
-            {
-                break status;
-            }
-            if self.interrupted.load(Ordering::Relaxed) {
-                return Err("interrupted".into());
-            }
-            if Instant::now() > deadline {
-                return Ok(Outcome::Failed("hangs; killed".into()));
-            }
-            thread::sleep(Duration::from_millis(5));
-        };
-        if self.interrupted.load(Ordering::Relaxed) {
-            return Err("interrupted".into());
-        }
-        let mut output = String::new();
-        if let Some(stdout) = &mut child.0.stdout {
-            stdout.read_to_string(&mut output).map_err(|error| format!("reading from a child: {error}"))?;
-        }
-        Ok(serde_json::from_str(&output)
-            .unwrap_or_else(|_| Outcome::Failed(format!("the child ended with {status}"))))
-    }
-}
-
-/// A child that is killed and waited for on drop, so that its cgroup can go.
-struct Reaped(Child);
-
-impl Drop for Reaped {
-    fn drop(&mut self) {
-        // Both fail only when the child is gone already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Takes and frees memory, so that the host of a virtual machine has backed it before the child needs it.
-fn touch_memory(len_bytes: u64) {
-    let mut memory = vec![0_u8; len_bytes as usize];
-    for page in memory.chunks_mut(data::PAGE_BYTES as usize) {
-        page[0] = 1;
-    }
-    std::hint::black_box(&memory);
 }

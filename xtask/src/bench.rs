@@ -1,4 +1,6 @@
 //! `cargo xtask bench`: builds the benchmark harness optimised and hands it the arguments.
+//!
+//! Its databases are built for `write` only, which compares with them: SQLite takes a minute to compile.
 
 use std::process::ExitCode;
 
@@ -8,10 +10,18 @@ use crate::cargo::{cargo, exit_code, root};
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let manifest = std::fs::read_to_string(root().join("bench/Cargo.toml")).unwrap_or_default();
     let mut command = cargo(&["run", "--release", "--package", "memobj-bench"]);
-    if has_feature(&manifest, "ours") {
-        command.args(["--features", "ours"]);
+    for feature in wanted_features(arguments).iter().filter(|feature| has_feature(&manifest, feature)) {
+        command.args(["--features", feature]);
     }
     exit_code(command.arg("--").args(arguments))
+}
+
+/// The features of the harness that its command, the first argument, needs.
+fn wanted_features(arguments: &[String]) -> &'static [&'static str] {
+    match arguments.first().map(String::as_str) {
+        Some("write") => &["ours", "databases"],
+        _ => &["ours"],
+    }
 }
 
 /// Whether the manifest's `[features]` table has a key `feature`.
@@ -25,7 +35,15 @@ fn has_feature(manifest: &str, feature: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::has_feature;
+    use super::{has_feature, wanted_features};
+
+    #[test]
+    fn databases_are_built_for_write_only() {
+        let wanted = |command: &str| wanted_features(&[command.to_string(), "--quick".to_string()]);
+        assert_eq!(wanted("write"), ["ours", "databases"]);
+        assert_eq!(wanted("read"), ["ours"]);
+        assert_eq!(wanted_features(&[]), ["ours"]);
+    }
 
     #[test]
     fn a_feature_is_a_key_of_its_table() {

@@ -45,17 +45,17 @@ pub fn run<C: Contestant>(job: &Job, contestant: &C) -> Result<Sample, Failure> 
 }
 
 /// An empty histogram of nanoseconds up to a minute, three digits.
-fn latencies() -> Histogram<u64> {
+pub fn latencies() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are valid")
 }
 
 /// Records a latency, at most the histogram's bound.
-fn record(histogram: &mut Histogram<u64>, latency: Duration) {
+pub fn record(histogram: &mut Histogram<u64>, latency: Duration) {
     histogram.saturating_record(latency.as_nanos() as u64);
 }
 
 /// Puts together what all patterns report.
-fn sample(
+pub fn sample(
     accesses: u64,
     elapsed: Duration,
     counters: (Counters, Counters),

@@ -3,15 +3,16 @@
 //! Nothing in the library uses this module. It exists because the benchmark may not contain unsafe code, and
 //! a file mapping is unsafe to construct: another process may change the file. Here that is harmless, since
 //! no reference into the mapping is handed out (except inside [`MemmapView`], see there); all access is by
-//! volatile loads of one word.
+//! volatile loads of one word, or, where the mapping is writable, by atomic loads and stores of one.
 
 use std::ffi::c_void;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, MsyncFlags, ProtFlags};
 
 /// Bytes of the unit in which residency is counted.
 const PAGE_BYTES: usize = 4096;
@@ -68,13 +69,17 @@ unsafe impl Sync for FileView {}
 impl FileView {
     /// Maps all of `file`, which must hold eight bytes or more.
     pub fn map(file: &File) -> io::Result<Self> {
+        Self::map_for(file, ProtFlags::READ)
+    }
+
+    fn map_for(file: &File, protection: ProtFlags) -> io::Result<Self> {
         let too_long = |_| io::Error::from(io::ErrorKind::FileTooLarge);
         let len_bytes = usize::try_from(file.metadata()?.len()).map_err(too_long)?;
         let last_load = len_bytes.checked_sub(8).ok_or(io::ErrorKind::InvalidInput)?;
         // SAFETY: the address is chosen by the kernel (null hint, no MAP_FIXED), so no existing memory is
         // replaced.
         let base = unsafe {
-            rustix::mm::mmap(std::ptr::null_mut(), len_bytes, ProtFlags::READ, MapFlags::SHARED, file, 0)?
+            rustix::mm::mmap(std::ptr::null_mut(), len_bytes, protection, MapFlags::SHARED, file, 0)?
         };
         let base = NonNull::new(base).ok_or(io::ErrorKind::Other)?;
         Ok(Self { base, len_bytes, last_load })
@@ -136,10 +141,77 @@ impl FileView {
 
 impl Drop for FileView {
     fn drop(&mut self) {
-        // SAFETY: base and length are those of the mapping made in `map`; no pointer into it outlives `self`,
+        // SAFETY: base and length are those of the mapping made in `map_for`; no pointer into it outlives `self`,
         // since none is handed out.
         let result = unsafe { rustix::mm::munmap(self.base.as_ptr(), self.len_bytes) };
         debug_assert!(result.is_ok(), "munmap of an owned mapping failed");
+    }
+}
+
+/// A whole file mapped shared, for loads and stores. Unmapped on drop.
+///
+/// Stores reach the file whenever the kernel likes, and for certain in [`WritableFileView::sync`].
+#[derive(Debug)]
+pub struct WritableFileView {
+    /// Never hands out a load of its own: all access to a writable mapping is atomic.
+    view: FileView,
+}
+
+impl WritableFileView {
+    /// Maps all of `file`, which must be open for reading and writing and hold eight bytes or more.
+    pub fn map(file: &File) -> io::Result<Self> {
+        Ok(Self { view: FileView::map_for(file, ProtFlags::READ | ProtFlags::WRITE)? })
+    }
+
+    /// The length at the time of mapping.
+    pub fn len_bytes(&self) -> u64 {
+        self.view.len_bytes()
+    }
+
+    /// Gives `advice` for the bytes in `range`, which starts at a page boundary.
+    pub fn advise(&self, range: Range<u64>, advice: MapAdvice) -> io::Result<()> {
+        self.view.advise(range, advice)
+    }
+
+    /// Loads the eight bytes at `offset_bytes`, a multiple of eight, as the machine holds them. May fault.
+    #[inline]
+    pub fn load_u64(&self, offset_bytes: u64) -> u64 {
+        self.word(offset_bytes).load(Ordering::Relaxed)
+    }
+
+    /// Stores the eight bytes at `offset_bytes`, a multiple of eight. May fault.
+    #[inline]
+    pub fn store_u64(&self, offset_bytes: u64, value: u64) {
+        self.word(offset_bytes).store(value, Ordering::Relaxed);
+    }
+
+    /// Stores `bytes` at `offset_bytes`, both multiples of eight, word by word. May fault.
+    pub fn store_bytes(&self, offset_bytes: u64, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        assert!(rest.is_empty(), "stores are of whole words");
+        for (index, word) in words.iter().enumerate() {
+            self.store_u64(offset_bytes + 8 * index as u64, u64::from_ne_bytes(*word));
+        }
+    }
+
+    /// Writes all dirty pages of the mapping to the file and waits until they are durable (`MS_SYNC`).
+    pub fn sync(&self) -> io::Result<()> {
+        // SAFETY: the range is the whole mapping, owned by `view`; writing it back changes no byte of it.
+        unsafe { rustix::mm::msync(self.view.base.as_ptr(), self.view.len_bytes, MsyncFlags::SYNC)? };
+        Ok(())
+    }
+
+    #[inline]
+    fn word(&self, offset_bytes: u64) -> &AtomicU64 {
+        let offset = offset_bytes as usize;
+        assert!(offset <= self.view.last_load, "access outside the mapping");
+        assert!(offset.is_multiple_of(8), "access must be aligned");
+        // SAFETY:
+        // - the eight bytes lie inside the mapping and are aligned (asserted above; the base is page-aligned);
+        // - they stay mapped, readable and writable, as long as `view`, from which the reference borrows;
+        // - this process reaches them by atomics only: upheld by this type, which owns the mapping and has no other
+        //   access to them.
+        unsafe { AtomicU64::from_ptr(self.view.base.as_ptr().byte_add(offset).cast()) }
     }
 }
 

@@ -1,0 +1,168 @@
+//! The parent of `write`: plans, prepares files, starts children in turns, reads back what they wrote.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::bars;
+use super::job::{WriteJob, WritePattern};
+use super::options::WriteOptions;
+use super::plan::{self, Cell, Group};
+use super::report::{self, Line};
+use super::verify::{self, Prepared};
+use crate::cgroup::Cgroup;
+use crate::children::{self, Children, touch_memory};
+use crate::job::{Failure, Outcome, Sample, Task};
+use crate::machine::Machine;
+use crate::plan::{BOUND_SLACK_BYTES, Limit};
+
+/// Data that a child may still have to bring to a slow disk when its time is over: allowed for at 20 MB/s.
+const SLOWEST_BYTES_PER_SECOND: f64 = 20e6;
+
+/// What all measurements of a run share.
+struct Run {
+    options: WriteOptions,
+    directory: PathBuf,
+    children: Children,
+}
+
+/// `memobj-bench write`.
+pub fn write(options: &WriteOptions) -> Result<ExitCode, String> {
+    let options = options.settled();
+    options.check()?;
+    plan::check_names(&options.contestants)?;
+    let directory = children::test_directory(options.dir.as_deref())?;
+    let machine = Machine::find(&directory);
+    println!("{}\n", machine.line());
+    let run = Run { options, directory, children: Children::new()? };
+    println!("{}\n", report::settings(&run.options));
+    let lines = run.all_groups()?;
+    let bars = bars::bars(&lines);
+    print!("{}", crate::bars::table(&bars));
+    if let Some(path) = &run.options.json {
+        let text = report::json(&machine, &lines, &bars);
+        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    let failed = lines.iter().any(|line| line.note.as_ref().is_some_and(|note| note.starts_with("failed")));
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+impl Run {
+    /// Measures group after group and prints each pattern's table when its last group is done.
+    fn all_groups(&self) -> Result<Vec<Line>, String> {
+        let groups = plan::groups(&self.options);
+        let mut lines: Vec<Line> = Vec::new();
+        for (index, group) in groups.iter().enumerate() {
+            lines.extend(self.group(group)?);
+            if groups.get(index + 1).is_none_or(|next| next.pattern != group.pattern) {
+                println!("{}", report::table(group.pattern, &lines));
+            }
+        }
+        Ok(lines)
+    }
+
+    /// All cells once per repetition, each repetition starting with another one.
+    fn group(&self, group: &Group) -> Result<Vec<Line>, String> {
+        let mut lines: Vec<Line> = group.cells.iter().map(|cell| Line::new(group.pattern, cell)).collect();
+        for repetition in 0..self.options.reps {
+            for turn in 0..group.cells.len() {
+                let index = (turn + repetition as usize) % group.cells.len();
+                if lines[index].note.is_none() {
+                    self.measure(group, &group.cells[index], repetition, &mut lines[index])?;
+                }
+            }
+        }
+        Ok(lines)
+    }
+
+    fn measure(&self, group: &Group, cell: &Cell, turn: u32, line: &mut Line) -> Result<(), String> {
+        let name = line.name();
+        let kind = super::kind(cell.contestant);
+        let prepared = verify::prepare(&self.directory, group.pattern, kind, group.file_bytes)
+            .map_err(|failure| format!("{name}: preparing the file: {failure}"))?;
+        if cell.limit != Limit::Unlimited {
+            touch_memory(group.budget_bytes + BOUND_SLACK_BYTES);
+        }
+        let cgroup = self.children.cgroup(cell.limit, group.budget_bytes)?;
+        line.limited = cgroup.is_some();
+        let job = self.job(group, cell, turn, &prepared, cgroup.as_ref());
+        let to_disk = Duration::from_secs_f64(group.file_bytes as f64 / SLOWEST_BYTES_PER_SECOND);
+        let outcome = match self.children.run(&Task::Write(job.clone()), job.measured() + to_disk)? {
+            Outcome::Measured(mut sample) => {
+                sample.peak_cgroup_bytes = cgroup.as_ref().and_then(Cgroup::peak_bytes);
+                // Before the file is read back: its pages are no longer the contestant's.
+                drop(cgroup);
+                read_back(&prepared, &job, sample)
+            }
+            other => other,
+        };
+        if group.pattern == WritePattern::Commit {
+            prepared.remove().map_err(|error| format!("{name}: removing the file: {error}"))?;
+        }
+        self.enter(outcome, line);
+        Ok(())
+    }
+
+    fn job(
+        &self,
+        group: &Group,
+        cell: &Cell,
+        turn: u32,
+        prepared: &Prepared,
+        cgroup: Option<&Cgroup>,
+    ) -> WriteJob {
+        WriteJob {
+            pattern: group.pattern,
+            contestant: cell.contestant.to_string(),
+            threads: cell.threads,
+            pages_per_commit: cell.pages_per_commit,
+            file: prepared.path.clone(),
+            file_bytes: group.file_bytes,
+            budget_bytes: group.budget_bytes,
+            seconds: self.options.seconds,
+            seed: u64::from(turn) + 1,
+            stamp: now_ns(),
+            cgroup: cgroup.map(|cgroup| cgroup.path().to_path_buf()),
+        }
+    }
+
+    /// Puts what came out into its line.
+    fn enter(&self, outcome: Outcome, line: &mut Line) {
+        match outcome {
+            Outcome::Measured(sample) => {
+                self.say(&line.name(), &sample);
+                line.samples.push(sample);
+            }
+            Outcome::Skipped(reason) => line.note = Some(format!("skipped: {reason}")),
+            Outcome::Failed(reason) | Outcome::WrongData(reason) => {
+                eprintln!("memobj-bench: {}: {reason}", line.name());
+                line.note = Some(format!("failed: {reason}"));
+            }
+        }
+    }
+
+    fn say(&self, name: &str, sample: &Sample) {
+        if self.options.verbose {
+            let per_second = sample.accesses as f64 * 1e9 / sample.elapsed_ns.max(1) as f64;
+            eprintln!("{name}: {per_second:.0}/s, p99 {} ns", sample.p99_ns);
+        }
+    }
+}
+
+/// The sample, if all that it claims to have written is there.
+fn read_back(prepared: &Prepared, job: &WriteJob, sample: Sample) -> Outcome {
+    let verified = match sample.written {
+        Some(written) => prepared.verify(job, written),
+        None => Err(Failure::Failed("does not say what it wrote".into())),
+    };
+    match verified {
+        Ok(()) => Outcome::Measured(sample),
+        Err(Failure::WrongData(reason)) => Outcome::WrongData(format!("wrong data: {reason}")),
+        Err(failure) => failure.into(),
+    }
+}
+
+/// Nanoseconds since 1970: a stamp that no page in a file has yet.
+fn now_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64)
+}
