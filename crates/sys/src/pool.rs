@@ -16,7 +16,7 @@ use memobj_core::budget::Budget;
 use rustix::mm::{Advice, madvise};
 
 use crate::region::{LARGE, Purpose, Region, drop_frames, give_bit, take_bit};
-use crate::uffd::{Announce, Userfaultfd};
+use crate::uffd::{Announce, Modes, Userfaultfd};
 
 /// The pool of one cache.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl FramePool {
             ));
         }
         let slots = Region::new(count * LARGE, Purpose::Large)?;
-        mover.register(slots.start(), slots.len())?;
+        mover.register(slots.start(), slots.len(), Modes::MISSING)?;
         let nursery = Mutex::new(Region::new(LARGE, Purpose::Large)?);
         let words = |filled: u64| (0..count.div_ceil(64)).map(|_| AtomicU64::new(filled)).collect();
         Ok(Arc::new(Self { slots, mover, count, frames: words(u64::MAX), holes: words(0), budget, nursery }))

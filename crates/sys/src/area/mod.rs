@@ -34,7 +34,7 @@ use crate::futex;
 use crate::pool::FramePool;
 use crate::region::{LARGE, Purpose, Region, SMALL, ZeroedTable};
 use crate::signal;
-use crate::uffd::{Announce, Userfaultfd};
+use crate::uffd::{Announce, Modes, Userfaultfd};
 use crate::volatile::VolatileWords;
 use residency::Residency;
 
@@ -113,7 +113,7 @@ impl Area {
                 // SAFETY: the region is new; nobody holds references into it.
                 unsafe { region.map_file(file)? };
             }
-            uffd.register(region.start(), region.len())?;
+            uffd.register(region.start(), region.len(), Modes::MISSING)?;
             views.push(View { region, uffd });
         }
         Ok(Arc::new(Self {

@@ -9,13 +9,28 @@ pub const NEW: c_ulong = 0xaa00;
 pub const USER_MODE_ONLY: i32 = 1;
 
 pub const REGISTER_MISSING: u64 = 1;
+pub const REGISTER_WP: u64 = 1 << 1;
+pub const REGISTER_MINOR: u64 = 1 << 2;
 
+pub const FEATURE_PAGEFAULT_FLAG_WP: u64 = 1;
+/// The call that drops pages sleeps until its event was read.
+#[cfg(test)]
+pub const FEATURE_EVENT_REMOVE: u64 = 1 << 3;
 pub const FEATURE_SIGBUS: u64 = 1 << 7;
+pub const FEATURE_MINOR_SHMEM: u64 = 1 << 10;
+pub const FEATURE_WP_HUGETLBFS_SHMEM: u64 = 1 << 12;
 pub const FEATURE_POISON: u64 = 1 << 14;
 pub const FEATURE_MOVE: u64 = 1 << 16;
 
 pub const EVENT_PAGEFAULT: u8 = 0x12;
 pub const FAULT_WRITE: u64 = 1;
+pub const FAULT_WP: u64 = 1 << 1;
+pub const FAULT_MINOR: u64 = 1 << 2;
+
+/// Of COPY: the page is put in place write-protected.
+pub const COPY_WP: u64 = 1 << 1;
+/// Of WRITEPROTECT: protects; without it, lifts the protection.
+pub const WRITEPROTECT_WP: u64 = 1;
 
 const fn request(number: c_ulong, size: usize) -> c_ulong {
     (3 << 30) | ((size as c_ulong) << 16) | (0xaa << 8) | number
@@ -66,6 +81,23 @@ pub const UFFDIO_MOVE: c_ulong = request(0x05, size_of::<Transfer>());
 
 #[repr(C)]
 #[derive(Default)]
+pub struct WriteProtect {
+    pub range: Range,
+    pub mode: u64,
+}
+pub const UFFDIO_WRITEPROTECT: c_ulong = request(0x06, size_of::<WriteProtect>());
+
+#[repr(C)]
+#[derive(Default)]
+pub struct Continue {
+    pub range: Range,
+    pub mode: u64,
+    pub mapped: i64,
+}
+pub const UFFDIO_CONTINUE: c_ulong = request(0x07, size_of::<Continue>());
+
+#[repr(C)]
+#[derive(Default)]
 pub struct Poison {
     pub range: Range,
     pub mode: u64,
@@ -96,6 +128,8 @@ mod tests {
         assert_eq!(UFFDIO_WAKE, 0x8010_aa02);
         assert_eq!(UFFDIO_COPY, 0xc028_aa03);
         assert_eq!(UFFDIO_MOVE, 0xc028_aa05);
+        assert_eq!(UFFDIO_WRITEPROTECT, 0xc018_aa06);
+        assert_eq!(UFFDIO_CONTINUE, 0xc020_aa07);
         assert_eq!(UFFDIO_POISON, 0xc020_aa08);
     }
 }

@@ -1,13 +1,32 @@
-//! userfaultfd: who is told of a missing page, and how the page is put in place.
+//! userfaultfd: who is told of a fault, and how it is resolved.
 //!
 //! Two kinds exist, and a range belongs to one of them: **queued** faults are read from the descriptor while
-//! the faulting thread sleeps; **signalled** faults raise SIGBUS in the faulting thread itself. Sources:
-//! ioctl_userfaultfd(2), userfaultfd(2), and the header quoted in `abi`.
+//! the faulting thread sleeps; **signalled** faults raise SIGBUS in the faulting thread itself. Of which faults
+//! a range tells is up to its [`Modes`]:
+//!
+//! ```text
+//!   MISSING        no page is there             COPY, MOVE, POISON, or a write to the file and WAKE
+//!   MINOR          the file has the page, the   CONTINUE
+//!                  mapping does not show it
+//!   WRITE_PROTECT  a store to a protected page  WRITEPROTECT, which lifts the protection
+//! ```
+//!
+//! Sources: ioctl_userfaultfd(2), userfaultfd(2), and the header quoted in `abi`.
 
 mod abi;
+mod minor;
+mod modes;
+mod protect;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+pub use modes::Modes;
+
+/// How often a call that the kernel asks to try again is tried again without any progress.
+const MOST_IDLE_ROUNDS: u32 = 1000;
 
 /// How a fault on a registered range is announced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +46,35 @@ pub struct Features {
     pub poison: bool,
     /// Anonymous frames can be moved instead of copied.
     pub move_frames: bool,
+    /// Ranges that map memory files can be registered for minor faults.
+    pub minor_faults: bool,
+    /// Private anonymous ranges can be registered for write protection.
+    pub write_protect: bool,
+    /// Ranges that map memory files can be registered for write protection.
+    pub write_protect_files: bool,
+}
+
+impl Features {
+    fn new(bits: u64, kernel_faults: bool) -> Self {
+        Self {
+            kernel_faults,
+            poison: bits & abi::FEATURE_POISON != 0,
+            move_frames: bits & abi::FEATURE_MOVE != 0,
+            minor_faults: bits & abi::FEATURE_MINOR_SHMEM != 0,
+            write_protect: bits & abi::FEATURE_PAGEFAULT_FLAG_WP != 0,
+            write_protect_files: bits & abi::FEATURE_WP_HUGETLBFS_SHMEM != 0,
+        }
+    }
+
+    /// What [`Userfaultfd::open`] asks for: of the offered features those that add calls and change none.
+    fn bits(self) -> u64 {
+        let ask = |offered: bool, bit: u64| if offered { bit } else { 0 };
+        ask(self.poison, abi::FEATURE_POISON)
+            | ask(self.move_frames, abi::FEATURE_MOVE)
+            | ask(self.minor_faults, abi::FEATURE_MINOR_SHMEM)
+            | ask(self.write_protect, abi::FEATURE_PAGEFAULT_FLAG_WP)
+            | ask(self.write_protect_files, abi::FEATURE_WP_HUGETLBFS_SHMEM)
+    }
 }
 
 /// One open userfaultfd.
@@ -37,11 +85,33 @@ pub struct Userfaultfd {
     features: Features,
 }
 
+/// Why an access was held up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FaultKind {
+    /// There is no page.
+    Missing,
+    /// The file has the page, but the range does not show it.
+    Minor,
+    /// It was a store, and the page is write-protected.
+    WriteProtect,
+}
+
+impl FaultKind {
+    fn new(flags: u64) -> Self {
+        if flags & abi::FAULT_WP != 0 {
+            return Self::WriteProtect;
+        }
+        if flags & abi::FAULT_MINOR != 0 { Self::Minor } else { Self::Missing }
+    }
+}
+
 /// A fault that was read from the descriptor.
 #[derive(Clone, Copy, Debug)]
 pub struct FaultEvent {
     /// The address that was accessed, rounded down to 4 KiB.
     pub address: usize,
+    /// Why it was held up.
+    pub kind: FaultKind,
     /// Whether it was a store.
     pub is_write: bool,
 }
@@ -83,11 +153,7 @@ pub fn probe() -> io::Result<Features> {
     let (descriptor, kernel_faults) = new_descriptor()?;
     let mut api = abi::ApiArgument { api: abi::API, ..Default::default() };
     control(&descriptor, abi::UFFDIO_API, &mut api)?;
-    Ok(Features {
-        kernel_faults,
-        poison: api.features & abi::FEATURE_POISON != 0,
-        move_frames: api.features & abi::FEATURE_MOVE != 0,
-    })
+    Ok(Features::new(api.features, kernel_faults))
 }
 
 fn control<T>(descriptor: &OwnedFd, number: std::ffi::c_ulong, argument: &mut T) -> io::Result<()> {
@@ -101,6 +167,10 @@ impl Userfaultfd {
     /// Opens one, with the most that this process may have: faults of system calls too if privileges or
     /// /dev/userfaultfd allow, else faults of user code only.
     pub fn open(announce: Announce) -> io::Result<Self> {
+        Self::open_with(announce, 0)
+    }
+
+    fn open_with(announce: Announce, more_features: u64) -> io::Result<Self> {
         let offered = probe()?;
         if !offered.poison {
             return Err(io::Error::new(
@@ -109,10 +179,7 @@ impl Userfaultfd {
             ));
         }
         let (descriptor, kernel_faults) = new_descriptor()?;
-        let mut wanted = abi::FEATURE_POISON;
-        if offered.move_frames {
-            wanted |= abi::FEATURE_MOVE;
-        }
+        let mut wanted = offered.bits() | more_features;
         if announce == Announce::Signalled {
             wanted |= abi::FEATURE_SIGBUS;
         }
@@ -131,10 +198,11 @@ impl Userfaultfd {
         self.features
     }
 
-    /// Registers a page-aligned range for missing pages.
-    pub(crate) fn register(&self, start: usize, len: usize) -> io::Result<()> {
+    /// Registers a page-aligned range for the faults that `modes` names; other faults the kernel resolves.
+    /// EINVAL where the kernel does not offer a mode for this kind of memory.
+    pub(crate) fn register(&self, start: usize, len: usize, modes: Modes) -> io::Result<()> {
         let range = abi::Range { start: start as u64, len: len as u64 };
-        let mut argument = abi::Register { range, mode: abi::REGISTER_MISSING, ioctls: 0 };
+        let mut argument = abi::Register { range, mode: modes.bits(), ioctls: 0 };
         control(&self.descriptor, abi::UFFDIO_REGISTER, &mut argument)
     }
 
@@ -158,7 +226,22 @@ impl Userfaultfd {
         src: *const u8,
         len: usize,
     ) -> Result<(), (usize, io::Error)> {
-        self.transfer(abi::UFFDIO_COPY, dst, src as usize, len)
+        self.transfer(abi::UFFDIO_COPY, dst, src as usize, len, 0)
+    }
+
+    /// As [`copy`](Self::copy), but the pages are in place write-protected: there is no moment at which they could
+    /// be written unnoticed. The range is registered for [`Modes::WRITE_PROTECT`] too.
+    ///
+    /// # Safety
+    ///
+    /// As for [`copy`](Self::copy).
+    pub unsafe fn copy_protected(
+        &self,
+        dst: usize,
+        src: *const u8,
+        len: usize,
+    ) -> Result<(), (usize, io::Error)> {
+        self.transfer(abi::UFFDIO_COPY, dst, src as usize, len, abi::COPY_WP)
     }
 
     /// Moves the frames of `src` to `dst` and wakes sleepers. On error, says how many bytes have moved.
@@ -173,7 +256,7 @@ impl Userfaultfd {
         src: usize,
         len: usize,
     ) -> Result<(), (usize, io::Error)> {
-        self.transfer(abi::UFFDIO_MOVE, dst, src, len)
+        self.transfer(abi::UFFDIO_MOVE, dst, src, len, 0)
     }
 
     fn transfer(
@@ -182,6 +265,7 @@ impl Userfaultfd {
         dst: usize,
         src: usize,
         len: usize,
+        mode: u64,
     ) -> Result<(), (usize, io::Error)> {
         let mut done = 0;
         let mut idle_rounds = 0;
@@ -190,7 +274,8 @@ impl Userfaultfd {
                 dst: (dst + done) as u64,
                 src: (src + done) as u64,
                 len: (len - done) as u64,
-                ..Default::default()
+                mode,
+                done: 0,
             };
             let answer = control(&self.descriptor, number, &mut argument);
             let progress = usize::try_from(argument.done).unwrap_or(0);
@@ -198,7 +283,7 @@ impl Userfaultfd {
             let Err(error) = answer else { continue };
             idle_rounds = if progress > 0 { 0 } else { idle_rounds + 1 };
             let may_pass = matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY));
-            if !may_pass || idle_rounds > 1000 {
+            if !may_pass || idle_rounds > MOST_IDLE_ROUNDS {
                 return Err((done, error));
             }
         }
@@ -233,6 +318,7 @@ impl EventBuffer {
         self.messages[..count].iter().filter(|message| message.event == abi::EVENT_PAGEFAULT).map(|message| {
             FaultEvent {
                 address: message.address as usize & !0xfff,
+                kind: FaultKind::new(message.flags),
                 is_write: message.flags & abi::FAULT_WRITE != 0,
             }
         })
