@@ -54,7 +54,10 @@ impl FrameStore {
         loop {
             let word = self.area.word(page);
             match word.state() {
-                State::Clean => return Verdict::Resolved,
+                State::Clean => {
+                    self.area.show(page, Announce::Signalled);
+                    return Verdict::Resolved;
+                }
                 State::Failed => return Verdict::Trap,
                 State::Absent => {
                     if let Ok(claim) = self.area.claim(page, Placement::AtOnce) {

@@ -9,7 +9,7 @@ use memobj_sys::area::{Area, AreaOptions, Frames};
 use memobj_sys::signal;
 use memobj_sys::uffd::Announce;
 
-use crate::cache::CacheInner;
+use crate::cache::{CacheInner, CacheShared};
 use crate::driver::Request;
 use crate::error::MapError;
 use crate::fault;
@@ -117,7 +117,7 @@ impl MemoryObject {
             }
         };
         drop(mapped);
-        if store.store.area.address(announce, 0).is_none() {
+        if !store.store.area.use_view(announce) {
             return Err(MapError::OtherDelivery { object: Arc::clone(&handle.core.name) });
         }
         Ok(Mapping::new(store, Arc::clone(handle), range, announce))
@@ -138,27 +138,12 @@ impl MemoryObject {
 impl StoreHandle {
     fn new(cache: &Arc<CacheInner>, object: &Arc<ObjectCore>, announce: Announce) -> Result<Self, MapError> {
         let shared = &cache.shared;
-        let frames = choose_frames(cache, object);
-        let wanted = match frames {
-            Frames::SharedSmall => vec![Announce::Queued, Announce::Signalled],
-            _ => vec![announce],
-        };
-        let mut views = Vec::new();
-        for announce in wanted {
-            views.push(shared.uffd(announce).map_err(|source| MapError::NoUserfaultfd { source })?);
-            if announce == Announce::Signalled {
-                signal::install(fault::resolve).map_err(refused("install the SIGBUS handler"))?;
-            }
-        }
-        let area = Area::new(AreaOptions {
-            name: object.name.to_string(),
-            length: object.length,
-            frames,
-            views,
-            budget: Arc::clone(&shared.budget),
-            pin_budget: Arc::clone(&shared.pin_budget),
-        })
-        .map_err(refused("reserve addresses for the object"))?;
+        let area = match choose_frames(cache, object) {
+            // The folder is there, but may refuse a file: to a user who has changed, for example.
+            frames @ Frames::SharedLarge(_) => new_area(shared, object, frames, announce)
+                .or_else(|_| new_area(shared, object, Frames::SharedSmall, announce)),
+            frames => new_area(shared, object, frames, announce),
+        }?;
         let store = FrameStore::new(Arc::clone(shared), Arc::clone(object), area)
             .map_err(refused("allocate tables for the object"))?;
         Self::register(store)
@@ -185,18 +170,49 @@ fn refused(what: &'static str) -> impl Fn(std::io::Error) -> MapError {
     move |source| MapError::System { what, source }
 }
 
-fn choose_frames(cache: &CacheInner, object: &ObjectCore) -> Frames {
-    if object.options.store == Store::Shared {
-        return Frames::SharedSmall;
+fn new_area(
+    shared: &CacheShared,
+    object: &ObjectCore,
+    frames: Frames,
+    announce: Announce,
+) -> Result<Arc<Area>, MapError> {
+    let wanted = match frames {
+        Frames::SharedSmall | Frames::SharedLarge(_) => vec![Announce::Queued, Announce::Signalled],
+        Frames::LocalSmall | Frames::LocalLarge(_) => vec![announce],
+    };
+    let mut views = Vec::new();
+    for announce in wanted {
+        views.push(shared.uffd(announce).map_err(|source| MapError::NoUserfaultfd { source })?);
+        if announce == Announce::Signalled {
+            signal::install(fault::resolve).map_err(refused("install the SIGBUS handler"))?;
+        }
     }
+    Area::new(AreaOptions {
+        name: object.name.to_string(),
+        length: object.length,
+        frames,
+        views,
+        budget: Arc::clone(&shared.budget),
+        pin_budget: Arc::clone(&shared.pin_budget),
+    })
+    .map_err(refused("reserve addresses for the object"))
+}
+
+fn choose_frames(cache: &CacheInner, object: &ObjectCore) -> Frames {
     let wants_large = match object.options.frames {
         FrameSize::Small => false,
         FrameSize::Large => true,
         FrameSize::Auto => object.length >= LARGE_OBJECT_BYTES,
     };
-    match cache.shared.pool() {
-        Some(pool) if wants_large => Frames::LocalLarge(Arc::clone(pool)),
-        _ => Frames::LocalSmall,
+    match object.options.store {
+        Store::Shared => match wants_large.then(|| cache.shared.huge_folder()).flatten() {
+            Some(folder) => Frames::SharedLarge(Arc::clone(folder)),
+            None => Frames::SharedSmall,
+        },
+        Store::Local => match wants_large.then(|| cache.shared.pool()).flatten() {
+            Some(pool) => Frames::LocalLarge(Arc::clone(pool)),
+            None => Frames::LocalSmall,
+        },
     }
 }
 

@@ -183,6 +183,7 @@ impl FrameStore {
                 }
             }
         }
+        self.area.show_clean(pages);
         Ok(())
     }
 }

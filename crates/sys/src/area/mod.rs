@@ -4,7 +4,8 @@
 //!   views     address range(s) of the whole object, each registered with one userfaultfd
 //!   words     one PageWord for each page: who may do what
 //!   frames    local:  private memory of the one view (4 KiB copied in, or 2 MiB moved in and out)
-//!             shared: a frame file that all views map
+//!             shared: a frame file that all views map (4 KiB copied in through the first view, or 2 MiB
+//!                     written to the file and then shown, see `show`)
 //! ```
 //!
 //! The three rules that make `&[u8]` over this memory sound, each kept by the page word:
@@ -15,11 +16,13 @@ mod claim;
 mod evict;
 mod pin;
 mod residency;
+mod show;
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use memobj_core::address::{PageIndex, PageRange, PageSize};
 use memobj_core::budget::Budget;
@@ -31,6 +34,7 @@ pub use pin::{PinError, PinSet, PinnedBytes};
 
 use crate::frame_file::FrameFile;
 use crate::futex;
+use crate::huge_folder::HugeFolder;
 use crate::pool::FramePool;
 use crate::region::{LARGE, Purpose, Region, SMALL, ZeroedTable};
 use crate::signal;
@@ -47,6 +51,26 @@ pub enum Frames {
     LocalLarge(Arc<FramePool>),
     /// A frame file; 4 KiB. Can have one view for each way of announcing faults.
     SharedSmall,
+    /// A frame file made in this folder; 2 MiB. Views as above.
+    SharedLarge(Arc<HugeFolder>),
+}
+
+impl Frames {
+    /// The frame file of an object of `len` bytes, if its frames are in one.
+    fn new_file(&self, name: &str, len: u64) -> io::Result<Option<FrameFile>> {
+        match self {
+            Frames::SharedSmall => FrameFile::new(name, len).map(Some),
+            Frames::SharedLarge(folder) => FrameFile::new_large(folder, len).map(Some),
+            Frames::LocalSmall | Frames::LocalLarge(_) => Ok(None),
+        }
+    }
+
+    fn modes(&self) -> Modes {
+        match self {
+            Frames::SharedLarge(_) => Modes::MISSING | Modes::MINOR,
+            _ => Modes::MISSING,
+        }
+    }
 }
 
 /// What [`Area::new`] needs.
@@ -70,6 +94,8 @@ pub struct AreaOptions {
 struct View {
     region: Region,
     uffd: Arc<Userfaultfd>,
+    /// Somebody has mapped it.
+    used: AtomicBool,
 }
 
 /// See the module.
@@ -91,21 +117,21 @@ impl Area {
     pub fn new(options: AreaOptions) -> io::Result<Arc<Self>> {
         let (page_size, purpose) = match options.frames {
             Frames::LocalLarge(_) => (PageSize::LARGE, Purpose::Large),
+            Frames::SharedLarge(_) => (PageSize::LARGE, Purpose::Small),
             Frames::LocalSmall | Frames::SharedSmall => (PageSize::SMALL, Purpose::Small),
         };
-        let shared = matches!(options.frames, Frames::SharedSmall);
+        let shared = matches!(options.frames, Frames::SharedSmall | Frames::SharedLarge(_));
         if options.views.is_empty() || (!shared && options.views.len() > 1) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "local frames have exactly one view"));
         }
         let pages =
             usize::try_from(page_size.pages_for(options.length)).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let bytes = usize::try_from(options.length.max(1)).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        // Views end with the last 4 KiB of the object, also where the frame behind them goes on.
         let bytes = bytes.checked_next_multiple_of(SMALL).ok_or(io::ErrorKind::OutOfMemory)?;
-        let frame_file = match shared {
-            true => Some(FrameFile::new(&options.name, bytes as u64)?),
-            false => None,
-        };
+        let frame_file = options.frames.new_file(&options.name, bytes as u64)?;
         let words = ZeroedTable::new(pages)?;
+        let modes = options.frames.modes();
         let mut views = Vec::new();
         for uffd in options.views {
             let region = Region::new(bytes, purpose)?;
@@ -113,8 +139,8 @@ impl Area {
                 // SAFETY: the region is new; nobody holds references into it.
                 unsafe { region.map_file(file)? };
             }
-            uffd.register(region.start(), region.len(), Modes::MISSING)?;
-            views.push(View { region, uffd });
+            uffd.register(region.start(), region.len(), modes)?;
+            views.push(View { region, uffd, used: AtomicBool::new(false) });
         }
         Ok(Arc::new(Self {
             views,
@@ -324,7 +350,7 @@ impl Drop for Area {
         self.frame_file = None;
         match &self.pool {
             Some(pool) => pool.forget(resident),
-            None => self.budget.release(resident * SMALL as u64),
+            None => self.budget.release(resident << self.page_size.shift()),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::os::fd::AsFd;
 
+use rustix::mm::Advice;
+
 use super::*;
 use crate::frame_file::FrameFile;
 use crate::region::{LARGE, Purpose, Region};
@@ -42,6 +44,9 @@ fn check_huge(folder: &HugeFolder) {
     let region = Region::new(3 * LARGE, Purpose::Reserve).unwrap();
     // SAFETY: the region is new; nobody holds references into it.
     unsafe { region.map_file(&file).unwrap() };
+    // Views are advised against huge entries; this asks what the frame is, not what a view shows.
+    // SAFETY: changes no byte of the region's own pages.
+    unsafe { rustix::mm::madvise(region.pointer(0).cast(), region.len(), Advice::LinuxHugepage).unwrap() };
     // SAFETY: the byte lies in the region, which is mapped and readable.
     assert_eq!(unsafe { region.pointer(2 * LARGE - 1).read_volatile() }, 0xa5);
     assert_eq!(mapped_huge(&region), LARGE as u64, "the 2 MiB are not one huge page");
