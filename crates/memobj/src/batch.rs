@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::page_word::State;
 use memobj_sys::area::{FillClaim, Placement};
-use memobj_sys::region::{ChunkPool, SMALL};
+use memobj_sys::region::{ChunkPool, LARGE, SMALL};
 use memobj_sys::ring::{Completion, Direction, Owner, Ring, Target, Transfer};
 
 use crate::cache::CacheShared;
@@ -20,6 +20,8 @@ pub(crate) const RUN_PAGES: u64 = 64;
 const RUN_CHUNKS: usize = 8;
 /// Large frames in flight for one batch.
 const LARGE_DEPTH: usize = 8;
+/// Large pages outside the pool in flight for one batch.
+const LARGE_CHUNKS: usize = 4;
 /// Rings that are kept for the next batch.
 const KEPT_RINGS: usize = 4;
 
@@ -29,6 +31,8 @@ pub(crate) struct BatchRing {
     ring: Ring<FillClaim>,
     pages: Arc<ChunkPool>,
     runs: Arc<ChunkPool>,
+    /// For large pages that are not frames of the pool.
+    large: Arc<ChunkPool>,
     done: Vec<Completion<FillClaim>>,
 }
 
@@ -41,6 +45,7 @@ impl CacheShared {
             ring: Ring::new(DEPTH, self.mechanism(), Owner::OneAtATime)?,
             pages: ChunkPool::new(DEPTH as usize, SMALL)?,
             runs: ChunkPool::new(RUN_CHUNKS, RUN_PAGES as usize * SMALL)?,
+            large: ChunkPool::new(LARGE_CHUNKS, LARGE)?,
             done: Vec::new(),
         })
     }
@@ -141,6 +146,7 @@ impl FrameStore {
                 self.cache.try_take_frame(pool).map(Target::Frame)
             }
             Some(_) => None,
+            None if self.is_large() => batch.large.take().map(Target::Chunk),
             None if claim.pages().len() == 1 => batch.pages.take().map(Target::Chunk),
             None => batch.runs.take().map(Target::Chunk),
         }

@@ -12,6 +12,7 @@ use memobj_core::budget::Budget;
 use memobj_core::reclaim::Clock;
 use memobj_sys::capability::memory_bytes;
 use memobj_sys::fork::Owner;
+use memobj_sys::huge_folder::HugeFolder;
 use memobj_sys::pool::FramePool;
 use memobj_sys::region::{ChunkPool, LARGE, SMALL};
 use memobj_sys::ring::Mechanism;
@@ -84,6 +85,7 @@ pub(crate) struct CacheShared {
     pub(crate) queued: Result<Arc<Userfaultfd>, io::Error>,
     signalled: OnceLock<Arc<Userfaultfd>>,
     pool: OnceLock<Option<Arc<FramePool>>>,
+    huge_folder: OnceLock<Option<Arc<HugeFolder>>>,
     events: SyncSender<Event>,
 }
 
@@ -208,6 +210,7 @@ impl CacheShared {
             queued: Userfaultfd::open(Announce::Queued).map(Arc::new),
             signalled: OnceLock::new(),
             pool: OnceLock::new(),
+            huge_folder: OnceLock::new(),
             events,
             options,
         })
@@ -243,6 +246,14 @@ impl CacheShared {
         self.pool
             .get_or_init(|| enough.then(|| FramePool::new(Arc::clone(&self.budget)).ok()).flatten())
             .as_ref()
+    }
+
+    /// Where frame files of 2 MiB pages are made, if this machine and budget can have them.
+    pub(crate) fn huge_folder(&self) -> Option<&Arc<HugeFolder>> {
+        let enough = self.budget.limit() >= LEAST_FRAMES * LARGE as u64;
+        let told = matches!(&self.queued, Ok(uffd) if uffd.features().minor_faults);
+        let make = || (enough && told).then(|| HugeFolder::new().ok().map(Arc::new)).flatten();
+        self.huge_folder.get_or_init(make).as_ref()
     }
 
     /// The pool, if it was needed before. Safe in a signal handler.

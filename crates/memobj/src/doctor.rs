@@ -42,6 +42,7 @@ pub fn report() -> Vec<Facility> {
             IO_URING_FIX,
         ),
         large_frames(&found),
+        large_shared_frames(&found),
         simple(
             "cachestat",
             found.cachestat,
@@ -86,6 +87,8 @@ const KERNEL_6_5: &str = "a kernel of 6.5 or later";
 const KERNEL_6_7: &str = "a kernel of 6.7 or later, with /proc mounted";
 const MAPPINGS_FIX: &str = "sysctl vm.max_map_count=1048576";
 const FAULTS_FIX: &str = "a kernel of 6.6 or later with CONFIG_USERFAULTFD, and userfaultfd allowed in the container's seccomp profile";
+const USER_NAMESPACE_FIX: &str =
+    "sysctl user.max_user_namespaces=10000, and allow user namespaces in the container's seccomp profile";
 const KERNEL_FAULTS_FIX: &str =
     "setfacl -m u:USER:rw /dev/userfaultfd, or sysctl vm.unprivileged_userfaultfd=1, or CAP_SYS_PTRACE";
 
@@ -151,6 +154,36 @@ fn large_frames(found: &Capabilities) -> Facility {
             fix: None,
         },
         Err(error) => missing(name, error.to_string(), "4 KiB frames", "a kernel of 6.8 or later"),
+    }
+}
+
+fn large_shared_frames(found: &Capabilities) -> Facility {
+    let name = "shared 2 MiB frames";
+    let told = matches!(&found.userfaultfd, Ok(features) if features.minor_faults);
+    match &found.large_shared_frames {
+        _ if !told => missing(
+            name,
+            "no minor faults of memory files (before 5.14)".into(),
+            "4 KiB frames in memory files",
+            FAULTS_FIX,
+        ),
+        Ok(true) => Facility {
+            name,
+            status: Status::Available,
+            detail: "files of a tmpfs with huge pages, mounted out of sight".into(),
+            used_instead: None,
+            fix: None,
+        },
+        Ok(false) => Facility {
+            status: Status::Degraded,
+            ..missing(
+                name,
+                "the tmpfs can be had, but the kernel gives no huge pages".into(),
+                "2 MiB frames made of 4 KiB pages",
+                "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled, if it says deny",
+            )
+        },
+        Err(error) => missing(name, error.to_string(), "4 KiB frames in memory files", USER_NAMESPACE_FIX),
     }
 }
 

@@ -84,7 +84,9 @@ impl FrameStore {
         loop {
             let word = self.area.word(page);
             match word.state() {
-                State::Clean | State::Dirty | State::WritingBack | State::Changing => {
+                State::Dirty | State::WritingBack | State::Changing => return Verdict::Resolved,
+                State::Clean => {
+                    self.area.show(page, Announce::Signalled);
                     return Verdict::Resolved;
                 }
                 State::Failed => return Verdict::Trap,

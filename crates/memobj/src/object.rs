@@ -9,7 +9,7 @@ use memobj_sys::area::{Area, AreaOptions, Frames, Writes};
 use memobj_sys::signal;
 use memobj_sys::uffd::Announce;
 
-use crate::cache::CacheInner;
+use crate::cache::{CacheInner, CacheShared};
 use crate::driver::Request;
 use crate::error::{ErrorKind, MapError, SupplyError, WriteError, WriteStep};
 use crate::fault;
@@ -140,10 +140,7 @@ impl MemoryObject {
             }
         };
         drop(mapped);
-        let fits = match announce {
-            Some(announce) => store.store.area.address(announce, 0).is_some(),
-            None => true,
-        };
+        let fits = announce.is_none_or(|announce| store.store.area.use_view(announce));
         if !fits {
             return Err(MapError::OtherDelivery { object: Arc::clone(&handle.core.name) });
         }
@@ -232,38 +229,16 @@ impl StoreHandle {
         announce: Option<Announce>,
     ) -> Result<Self, MapError> {
         let shared = &cache.shared;
-        let frames = choose_frames(cache, object, announce);
-        let wanted = match frames {
-            Frames::SharedSmall => vec![Announce::Queued, Announce::Signalled],
-            _ => announce.into_iter().collect(),
-        };
-        let (writes, capacity) = match object.is_writable() {
-            true => (Writes::Yes, capacity(object)),
-            false => (Writes::No, object.length()),
-        };
-        if writes == Writes::Yes {
+        if object.is_writable() {
             shared.cleaner.start(shared).map_err(refused("start the cleaner"))?;
             flush_at_exit();
         }
-        let mut views = Vec::new();
-        for announce in wanted {
-            views.push(shared.uffd(announce).map_err(|source| MapError::NoUserfaultfd { source })?);
-            if announce == Announce::Signalled {
-                signal::install(fault::resolve).map_err(refused("install the SIGBUS handler"))?;
-            }
-        }
-        let area = Area::new(AreaOptions {
-            name: object.name.to_string(),
-            length: object.length(),
-            capacity,
-            writes,
-            frames,
-            views,
-            budget: Arc::clone(&shared.budget),
-            pin_budget: Arc::clone(&shared.pin_budget),
-            unwritten: Arc::clone(&shared.unwritten),
-        })
-        .map_err(refused("reserve addresses for the object"))?;
+        let area = match choose_frames(cache, object, announce) {
+            // The folder is there, but may refuse a file: to a user who has changed, for example.
+            frames @ Frames::SharedLarge(_) => new_area(shared, object, frames, announce)
+                .or_else(|_| new_area(shared, object, Frames::SharedSmall, announce)),
+            frames => new_area(shared, object, frames, announce),
+        }?;
         let store = FrameStore::new(Arc::clone(shared), Arc::clone(object), area)
             .map_err(refused("allocate tables for the object"))?;
         Self::register(store)
@@ -297,21 +272,55 @@ fn capacity(object: &ObjectCore) -> u64 {
     wanted.max(length)
 }
 
+fn new_area(
+    shared: &CacheShared,
+    object: &ObjectCore,
+    frames: Frames,
+    announce: Option<Announce>,
+) -> Result<Arc<Area>, MapError> {
+    let wanted = match frames {
+        Frames::SharedSmall | Frames::SharedLarge(_) => vec![Announce::Queued, Announce::Signalled],
+        Frames::LocalSmall | Frames::LocalLarge(_) => announce.into_iter().collect(),
+    };
+    let mut views = Vec::new();
+    for announce in wanted {
+        views.push(shared.uffd(announce).map_err(|source| MapError::NoUserfaultfd { source })?);
+        if announce == Announce::Signalled {
+            signal::install(fault::resolve).map_err(refused("install the SIGBUS handler"))?;
+        }
+    }
+    Area::new(AreaOptions {
+        name: object.name.to_string(),
+        length: object.length(),
+        capacity: if object.is_writable() { capacity(object) } else { object.length() },
+        writes: if object.is_writable() { Writes::Yes } else { Writes::No },
+        frames,
+        views,
+        budget: Arc::clone(&shared.budget),
+        pin_budget: Arc::clone(&shared.pin_budget),
+        unwritten: Arc::clone(&shared.unwritten),
+    })
+    .map_err(refused("reserve addresses for the object"))
+}
+
 fn choose_frames(cache: &CacheInner, object: &ObjectCore, announce: Option<Announce>) -> Frames {
     if object.is_writable() || announce.is_none() {
         return Frames::LocalSmall;
-    }
-    if object.options.store == Store::Shared {
-        return Frames::SharedSmall;
     }
     let wants_large = match object.options.frames {
         FrameSize::Small => false,
         FrameSize::Large => true,
         FrameSize::Auto => object.length() >= LARGE_OBJECT_BYTES,
     };
-    match cache.shared.pool() {
-        Some(pool) if wants_large => Frames::LocalLarge(Arc::clone(pool)),
-        _ => Frames::LocalSmall,
+    match object.options.store {
+        Store::Shared => match wants_large.then(|| cache.shared.huge_folder()).flatten() {
+            Some(folder) => Frames::SharedLarge(Arc::clone(folder)),
+            None => Frames::SharedSmall,
+        },
+        Store::Local => match wants_large.then(|| cache.shared.pool()).flatten() {
+            Some(pool) => Frames::LocalLarge(Arc::clone(pool)),
+            None => Frames::LocalSmall,
+        },
     }
 }
 

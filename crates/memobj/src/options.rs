@@ -72,13 +72,14 @@ impl Default for ObjectOptions {
 /// The size of an object's pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum FrameSize {
-    /// 2 MiB for objects of at least 16 MiB under a budget of at least 32 MiB, where the kernel can move frames.
+    /// 2 MiB for objects of at least 16 MiB under a budget of at least 32 MiB, where they can be had.
     #[default]
     Auto,
     /// 4 KiB: for random access.
     Small,
-    /// 2 MiB: for sequential access. 4 KiB where the kernel cannot move frames (Linux 6.8) or the budget holds
-    /// fewer than 16 of them.
+    /// 2 MiB: for sequential access. 4 KiB where the budget holds fewer than 16 of them, or they cannot be had:
+    /// [`Store::Local`] takes a kernel that moves frames (Linux 6.8), [`Store::Shared`] the right to mount a tmpfs,
+    /// if only in a user namespace.
     Large,
 }
 
@@ -88,7 +89,7 @@ pub enum Store {
     /// This process, through mappings with one way of fault delivery. Fastest.
     #[default]
     Local,
-    /// All mappings, whatever their fault delivery; frames are 4 KiB pages of a memory file.
+    /// All mappings, whatever their fault delivery; frames are pages of a file in memory.
     Shared,
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use memobj_core::address::{ByteRange, PageIndex, PageRange};
+use memobj_core::address::{ByteRange, PageIndex, PageRange, PageSize};
 use memobj_core::page_word::State;
 use memobj_sys::area::{Area, FillClaim, Origin, Writes};
 use memobj_sys::region::{SMALL, ZeroedTable};
@@ -99,7 +99,7 @@ impl FrameStore {
     }
 
     pub(crate) fn is_large(&self) -> bool {
-        self.area.pool().is_some()
+        self.area.page_size() == PageSize::LARGE
     }
 
     /// Puts a copy of `bytes` (the claim's, padded to 4 KiB) in place. Safe in a signal handler.
@@ -114,14 +114,15 @@ impl FrameStore {
         patience: Patience,
     ) -> Placed {
         let free = self.cache.budget.limit() - self.cache.pin_budget.limit();
-        let most = (free / SMALL as u64).max(1);
+        let page_bytes = self.area.page_size().bytes();
+        let most = (free / page_bytes).max(1);
         let (mut claim, mut bytes) = (claim, bytes);
         while claim.pages().len() > most {
             let rest = claim.split_off(PageIndex(claim.pages().start + most));
             if let Placed::No(claim) = self.place_copy_at_once(claim, bytes, asked, patience) {
                 return Placed::No(claim);
             }
-            (claim, bytes) = (rest, &bytes[most as usize * SMALL..]);
+            (claim, bytes) = (rest, &bytes[(most * page_bytes) as usize..]);
         }
         self.place_copy_at_once(claim, bytes, asked, patience)
     }

@@ -1,7 +1,7 @@
 //! The same bytes, however they are reached.
 
 use memobj::{Advice, Delivery, FrameSize, MapOptions, ObjectOptions, Store, pagers};
-use memobj_sim::fixture::{MIB, Sample, all_ways, cache, sample_byte};
+use memobj_sim::fixture::{MIB, Sample, all_ways, cache, has_large_shared_frames, sample_byte};
 
 #[test]
 fn every_way_of_access_reads_the_file_under_a_small_budget() {
@@ -60,21 +60,23 @@ fn mappings_of_parts_start_at_their_offset() {
 
 #[test]
 fn two_mappings_of_one_object_share_frames() {
-    let sample = Sample::new(MIB);
-    for store in [Store::Local, Store::Shared] {
-        let cache = cache(4 * MIB);
-        let options = ObjectOptions { store, frames: FrameSize::Small, ..Default::default() };
+    let sample = Sample::new(4 * MIB);
+    let large = has_large_shared_frames().then_some((Store::Shared, FrameSize::Large));
+    let small = [(Store::Local, FrameSize::Small), (Store::Shared, FrameSize::Small)];
+    for (store, frames) in small.into_iter().chain(large) {
+        let cache = cache(32 * MIB);
+        let options = ObjectOptions { store, frames, ..Default::default() };
         let object = cache.open_file(sample.path(), options).unwrap();
-        let first =
-            object.map(0..MIB, MapOptions { delivery: Delivery::InThread, ..Default::default() }).unwrap();
-        first.populate(0..MIB).unwrap();
+        let in_thread = MapOptions { delivery: Delivery::InThread, ..Default::default() };
+        let first = object.map(0..4 * MIB, in_thread).unwrap();
+        first.populate(0..4 * MIB).unwrap();
         let supplied = cache.metrics().supplied_pages;
-        assert_eq!(supplied, 256);
+        assert_eq!(supplied, 4 * MIB / first.page_bytes());
         let delivery = if store == Store::Shared { Delivery::ReaderThread } else { Delivery::InThread };
-        let second = object.map(4096..MIB, MapOptions { delivery, ..Default::default() }).unwrap();
-        let mut buffer = vec![0; (MIB - 4096) as usize];
+        let second = object.map(4096..4 * MIB, MapOptions { delivery, ..Default::default() }).unwrap();
+        let mut buffer = vec![0; (4 * MIB - 4096) as usize];
         second.touch_at(0, &mut buffer).unwrap();
-        sample.check(4096..MIB, &buffer, "second mapping");
+        sample.check(4096..4 * MIB, &buffer, "second mapping");
         assert_eq!(cache.metrics().supplied_pages, supplied, "{store:?}: pages were supplied twice");
         let other = object.map(0..MIB, MapOptions { delivery: Delivery::ReaderThread, ..Default::default() });
         assert_eq!(other.is_err(), store == Store::Local);

@@ -142,7 +142,22 @@ pub fn cache(budget_bytes: u64) -> Cache {
     Cache::new(CacheOptions { budget_bytes, ..Default::default() }).unwrap()
 }
 
-/// Every combination of frames, store and delivery.
+/// Whether this user can have shared frames of 2 MiB here; says so if not. Maps nothing, as that would install the
+/// handler of SIGBUS.
+pub fn has_large_shared_frames() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
+        let report = memobj::doctor::report();
+        let facility = report.iter().find(|facility| facility.name == "shared 2 MiB frames").unwrap();
+        let has = facility.status != memobj::doctor::Status::Missing;
+        if !has {
+            println!("skipped: shared frames of 2 MiB: {}", facility.detail);
+        }
+        has
+    })
+}
+
+/// Every combination of frames, store and delivery that can be had.
 pub fn all_ways() -> Vec<(String, ObjectOptions, MapOptions)> {
     let mut ways = Vec::new();
     for delivery in [Delivery::ReaderThread, Delivery::InThread] {
@@ -150,7 +165,11 @@ pub fn all_ways() -> Vec<(String, ObjectOptions, MapOptions)> {
             (FrameSize::Small, Store::Local),
             (FrameSize::Large, Store::Local),
             (FrameSize::Small, Store::Shared),
+            (FrameSize::Large, Store::Shared),
         ] {
+            if (frames, store) == (FrameSize::Large, Store::Shared) && !has_large_shared_frames() {
+                continue;
+            }
             let options = ObjectOptions { frames, store, ..Default::default() };
             ways.push((
                 format!("{frames:?} {store:?} {delivery:?}"),

@@ -9,7 +9,7 @@ mod counted;
 pub mod fixture;
 mod gate;
 pub mod process;
-mod random;
+pub mod random;
 
 pub use counted::{Calls, Counted};
 pub use gate::{Gate, Gated};

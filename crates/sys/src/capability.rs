@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::frame_file::FrameFile;
+use crate::huge_folder::HugeFolder;
 use crate::pool::FramePool;
 use crate::ring::{Mechanism, Owner, Ring};
 use crate::uffd::{self, Features};
@@ -15,6 +17,8 @@ pub struct Capabilities {
     pub io_uring: bool,
     /// 2 MiB frames that are really one huge page: moved in and out in one step.
     pub large_frames: io::Result<()>,
+    /// Memory files with 2 MiB frames; whether those are really one huge page each.
+    pub large_shared_frames: io::Result<bool>,
     /// The setting of /sys/kernel/mm/transparent_hugepage/enabled.
     pub huge_pages: String,
     /// Most mappings that the process may have.
@@ -36,6 +40,8 @@ pub fn probe() -> Capabilities {
         userfaultfd: uffd::probe(),
         io_uring: Ring::<()>::new(8, Mechanism::Auto, Owner::OneAtATime).is_ok_and(|ring| ring.is_uring()),
         large_frames: probe_large_frames(),
+        large_shared_frames: HugeFolder::new()
+            .and_then(|folder| FrameFile::new_large(&folder, 1)?.frames_are_huge()),
         huge_pages: read("/sys/kernel/mm/transparent_hugepage/enabled"),
         max_mappings: read("/proc/sys/vm/max_map_count").parse().ok(),
         memory_bytes: memory_bytes(),

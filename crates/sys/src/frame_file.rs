@@ -6,7 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
 
-/// A memory file with 4 KiB frames; page i of the object is page i of the file.
+use crate::huge_folder::HugeFolder;
+use crate::region::LARGE;
+
+/// A memory file with frames of 4 KiB or 2 MiB; page i of the object is page i of the file.
 #[derive(Debug)]
 pub struct FrameFile {
     descriptor: OwnedFd,
@@ -21,6 +24,37 @@ impl FrameFile {
         let descriptor = memfd_create(name.as_c_str(), MemfdFlags::CLOEXEC)?;
         ftruncate(&descriptor, len)?;
         Ok(Self { descriptor, len })
+    }
+
+    /// An empty frame file of at least `len` bytes with 2 MiB frames, the last of which is whole.
+    ///
+    /// A write to any part of such a frame makes all of it, and what was not written is zero.
+    pub fn new_large(folder: &HugeFolder, len: u64) -> io::Result<Self> {
+        let len = len.checked_next_multiple_of(LARGE as u64).ok_or(io::ErrorKind::OutOfMemory)?;
+        let descriptor = folder.file()?;
+        ftruncate(&descriptor, len)?;
+        Ok(Self { descriptor, len })
+    }
+
+    /// Writes `bytes` to the 2 MiB frame at `offset`, which the caller owns and no mapping shows yet. What is left
+    /// of the frame is zero. On error the frame is given back: nothing may ever show a part of the bytes.
+    pub(crate) fn fill_large(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        debug_assert!(offset.is_multiple_of(LARGE as u64) && bytes.len() <= LARGE);
+        // One call: each call could allocate, and so fail, by itself.
+        let written = rustix::io::pwrite(&self.descriptor, bytes, offset);
+        if written.is_ok_and(|count| count == bytes.len()) {
+            return Ok(());
+        }
+        self.punch(offset, LARGE as u64)?;
+        Err(written.map_or_else(io::Error::from, |_| io::ErrorKind::WriteZero.into()))
+    }
+
+    /// Whether 2 MiB frames are really one huge page, found by making one and giving it back. The file is empty.
+    pub(crate) fn frames_are_huge(&self) -> io::Result<bool> {
+        self.fill_large(0, &[1])?;
+        let blocks = rustix::fs::fstat(&self.descriptor)?.st_blocks;
+        self.punch(0, LARGE as u64)?;
+        Ok(blocks as u64 * 512 >= LARGE as u64)
     }
 
     /// Bytes.

@@ -9,6 +9,7 @@
 //!                                              |
 //!   ring     many reads at once             pool     recycled 2 MiB frames
 //!            (io_uring, else threads)       region   owned mappings; chunks for I/O
+//!                                           frame_file, huge_folder    files whose pages are frames
 //! ```
 //!
 //! The engine (`memobj`) decides; this crate makes the decisions happen and keeps them memory-safe: a page is
@@ -25,6 +26,7 @@ pub mod file;
 pub mod fork;
 pub mod frame_file;
 pub mod futex;
+pub mod huge_folder;
 pub mod pagemap;
 #[cfg(feature = "peer")]
 pub mod peer;

@@ -115,6 +115,8 @@ impl Region {
                 0,
             )?;
             self.unlock();
+            // khugepaged would drop the entries of 2 MiB frames, and with them what a view was told to show.
+            let _ = madvise(self.start.as_ptr().cast(), self.len, Advice::LinuxNoHugepage);
             madvise(self.start.as_ptr().cast(), self.len, Advice::LinuxDontFork)?;
             mprotect_all(self, ProtFlags::READ)?;
         }

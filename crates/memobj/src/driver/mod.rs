@@ -24,9 +24,9 @@ use std::time::Duration;
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::page_word::State;
 use memobj_sys::area::{FillClaim, Placement};
-use memobj_sys::region::{ChunkPool, SMALL};
+use memobj_sys::region::{ChunkPool, LARGE, SMALL};
 use memobj_sys::ring::{Completion, Owner, ReadFile, Ring};
-use memobj_sys::uffd::EventBuffer;
+use memobj_sys::uffd::{Announce, EventBuffer};
 
 use crate::batch::RUN_PAGES;
 use crate::cache::CacheShared;
@@ -40,6 +40,8 @@ use unit::{Purpose, Unit};
 
 const DEPTH: u32 = 128;
 const RUN_CHUNKS: usize = 24;
+/// Large pages that are read, or held, outside the pool at once.
+const LARGE_CHUNKS: usize = 6;
 const KEY_FAULTS: u32 = 1;
 const KEY_BELL: u32 = 2;
 /// How soon work that found no buffer is tried again, if nothing completes before.
@@ -75,6 +77,8 @@ pub(super) struct Driver {
     held_up: Vec<(Arc<FrameStore>, PageIndex)>,
     pages: Arc<ChunkPool>,
     runs: Arc<ChunkPool>,
+    /// For large pages that are not frames of the pool.
+    large: Arc<ChunkPool>,
     events: EventBuffer,
 }
 
@@ -116,6 +120,7 @@ impl Driver {
             held_up: Vec::new(),
             pages: ChunkPool::new(DEPTH as usize, SMALL)?,
             runs: ChunkPool::new(RUN_CHUNKS, RUN_PAGES as usize * SMALL)?,
+            large: ChunkPool::new(LARGE_CHUNKS, LARGE)?,
             events: EventBuffer::default(),
         })
     }
@@ -218,7 +223,11 @@ impl Driver {
         loop {
             let word = store.area.word(page);
             match word.state() {
-                State::Clean | State::Dirty | State::WritingBack | State::Changing | State::Failed => {
+                State::Clean => {
+                    store.area.show(page, Announce::Queued);
+                    return store.area.wake(PageRange::one(page));
+                }
+                State::Dirty | State::WritingBack | State::Changing | State::Failed => {
                     return store.area.wake(PageRange::one(page));
                 }
                 State::Filling => {

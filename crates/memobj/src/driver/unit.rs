@@ -9,7 +9,7 @@ use memobj_sys::area::{FillClaim, Placement};
 use memobj_sys::region::SMALL;
 use memobj_sys::ring::{Direction, Target, Transfer};
 
-use super::Driver;
+use super::{Driver, LARGE_CHUNKS};
 use crate::batch::RUN_PAGES;
 use crate::pagers::Source;
 use crate::reclaim::Patience;
@@ -61,6 +61,11 @@ impl Unit {
     pub(super) fn is_in_flight(&self) -> bool {
         self.in_flight
     }
+
+    /// Whether it is read into a frame of the pool.
+    fn has_frame(&self) -> bool {
+        self.store.area.pool().is_some()
+    }
 }
 
 impl Driver {
@@ -105,6 +110,9 @@ impl Driver {
 
     fn target(&mut self, store: &FrameStore, claim: &FillClaim, purpose: Purpose) -> Option<Target> {
         let Some(pool) = store.area.pool() else {
+            if store.is_large() {
+                return self.large_chunk(purpose);
+            }
             return match claim.pages().len() {
                 1 => self.pages.take().map(Target::Chunk),
                 _ => self.runs.take().map(Target::Chunk).or_else(|| {
@@ -115,7 +123,7 @@ impl Driver {
             };
         };
         let most = (pool.capacity() / 4).max(2);
-        let holding = self.units.values().filter(|unit| unit.store.is_large()).count();
+        let holding = self.units.values().filter(|unit| unit.has_frame()).count();
         if !purpose.is_waited_for() && holding >= most {
             return None;
         }
@@ -125,6 +133,19 @@ impl Driver {
             return self.shared.try_take_frame(pool).map(Target::Frame);
         }
         frame.map(Target::Frame)
+    }
+
+    fn large_chunk(&mut self, purpose: Purpose) -> Option<Target> {
+        let taken = self.units.values().filter(|unit| unit.store.is_large() && !unit.has_frame()).count();
+        // Guesses leave something for those who wait.
+        if purpose != Purpose::Demand && taken + 2 > LARGE_CHUNKS {
+            return None;
+        }
+        let chunk = self.large.take().or_else(|| {
+            self.release_held();
+            self.large.take()
+        });
+        chunk.map(Target::Chunk)
     }
 
     /// Puts everything in place that is kept ready, so that its frames can be reclaimed.
@@ -159,7 +180,7 @@ impl Driver {
     /// Frames out of place can neither be pinned nor reclaimed: with pins they must leave some of the budget.
     fn holds_too_much(&self) -> bool {
         let Some(pool) = self.shared.existing_pool() else { return false };
-        let held = self.units.values().filter(|unit| unit.ready.is_some() && unit.store.is_large()).count();
+        let held = self.units.values().filter(|unit| unit.ready.is_some() && unit.has_frame()).count();
         held > (pool.capacity() / 16).max(1)
     }
 

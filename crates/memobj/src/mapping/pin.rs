@@ -196,6 +196,7 @@ impl FrameStore {
                 }
             }
         }
+        self.area.show_clean(pages);
         Ok(())
     }
 }

@@ -137,6 +137,8 @@ impl Job {
                 }
                 Err(error) => Err(error),
             },
+            // A worker does not keep the memory of large calls.
+            None if self.store.is_large() => self.call_into(&mut Buffer::default()),
             None => self.call_into(buffer),
         };
         match answer {

@@ -45,8 +45,8 @@ impl Origin {
 /// Neighbouring pages in state Filling, owned by this value. Dropped without an answer they are Absent again.
 #[derive(Debug)]
 pub struct FillClaim {
-    area: Arc<Area>,
-    pages: PageRange,
+    pub(super) area: Arc<Area>,
+    pub(super) pages: PageRange,
 }
 
 impl Area {
@@ -95,11 +95,20 @@ impl FillClaim {
 
     /// Puts copies of `source` in place; it holds the pages' bytes, rounded up to 4 KiB with whatever shall be
     /// read past the end of the object. The caller has reserved [`frame_bytes`](Self::frame_bytes) of budget,
-    /// which the pages keep. On error the claim comes back with the pages that are not in place.
+    /// which the pages keep. Large pages of a frame file are placed one at a time. On error the claim comes back with the pages that are not in place.
     pub fn place_copy(mut self, source: &[u8], origin: Origin) -> Result<(), (FillClaim, io::Error)> {
-        assert!(self.area.pool.is_none(), "pages with large frames are moved, not copied");
+        assert!(self.area.pool.is_none(), "frames of the pool are moved, not copied");
         let len = self.mapped_len();
         assert!(source.len() >= len, "{} bytes for pages of {len}", source.len());
+        if self.area.shows_when_told() {
+            return match self.place_in_file(&source[..len]) {
+                Ok(()) => {
+                    self.supplied(1, origin);
+                    Ok(())
+                }
+                Err(error) => Err((self, error)),
+            };
+        }
         let start = self.area.offset_in_view(self.pages.start);
         let copied = self.area.copy_in(start, &source[..len], origin);
         let (done, error) = match copied {

@@ -5,14 +5,13 @@ use memobj_core::page_word::{State, Transition};
 use memobj_core::reclaim::{Choice, choose};
 
 use super::Area;
-use crate::region::SMALL;
 
 /// What [`Area::evict_block`] took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Evicted {
     /// Pages that are Absent now.
     pub pages: u64,
-    /// Bytes that went back to the budget. Large frames go to the pool, not to the budget.
+    /// Bytes that went back to the budget. Large local frames go to the pool, not to the budget.
     pub released: u64,
 }
 
@@ -121,9 +120,10 @@ impl Area {
         }
         if count > 0 {
             self.residency.subtract(self.block_of(run.start), count as u32);
-            self.budget.release(count * SMALL as u64);
+            let released = count << self.page_size.shift();
+            self.budget.release(released);
             sum.pages += count;
-            sum.released += count * SMALL as u64;
+            sum.released += released;
         }
     }
 

@@ -4,7 +4,8 @@
 //!   views     address range(s) of the whole object, each registered with one userfaultfd
 //!   words     one PageWord for each page: who may do what
 //!   frames    local:  private memory of the one view (4 KiB copied in, or 2 MiB moved in and out)
-//!             shared: a frame file that all views map
+//!             shared: a frame file that all views map (4 KiB copied in through the first view, or 2 MiB
+//!                     written to the file and then shown, see `show`)
 //! ```
 //!
 //! The rules that make `&[u8]` over this memory sound, each kept by the page word:
@@ -21,6 +22,7 @@ mod claim;
 mod evict;
 mod pin;
 mod residency;
+mod show;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -28,7 +30,7 @@ mod write_back;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use memobj_core::address::{PageIndex, PageRange, PageSize};
 use memobj_core::budget::Budget;
@@ -42,6 +44,7 @@ pub use write_back::{WriteClaim, WriteRun};
 
 use crate::frame_file::FrameFile;
 use crate::futex;
+use crate::huge_folder::HugeFolder;
 use crate::pool::FramePool;
 use crate::region::{LARGE, Purpose, Region, SMALL, ZeroedTable};
 use crate::signal;
@@ -58,6 +61,26 @@ pub enum Frames {
     LocalLarge(Arc<FramePool>),
     /// A frame file; 4 KiB. Can have one view for each way of announcing faults.
     SharedSmall,
+    /// A frame file made in this folder; 2 MiB. Views as above.
+    SharedLarge(Arc<HugeFolder>),
+}
+
+impl Frames {
+    /// The frame file of an object of `len` bytes, if its frames are in one.
+    fn new_file(&self, name: &str, len: u64) -> io::Result<Option<FrameFile>> {
+        match self {
+            Frames::SharedSmall => FrameFile::new(name, len).map(Some),
+            Frames::SharedLarge(folder) => FrameFile::new_large(folder, len).map(Some),
+            Frames::LocalSmall | Frames::LocalLarge(_) => Ok(None),
+        }
+    }
+
+    fn modes(&self) -> Modes {
+        match self {
+            Frames::SharedLarge(_) => Modes::MISSING | Modes::MINOR,
+            _ => Modes::MISSING,
+        }
+    }
 }
 
 /// What [`Area::new`] needs.
@@ -98,6 +121,8 @@ struct View {
     region: Region,
     /// `None`: nobody has addresses to touch.
     uffd: Option<Arc<Userfaultfd>>,
+    /// Somebody has mapped it.
+    used: AtomicBool,
 }
 
 impl View {
@@ -138,23 +163,24 @@ impl Area {
     pub fn new(options: AreaOptions) -> io::Result<Arc<Self>> {
         check(&options)?;
         let page_size = match options.frames {
-            Frames::LocalLarge(_) => PageSize::LARGE,
+            Frames::LocalLarge(_) | Frames::SharedLarge(_) => PageSize::LARGE,
             Frames::LocalSmall | Frames::SharedSmall => PageSize::SMALL,
         };
-        let shared = matches!(options.frames, Frames::SharedSmall);
         let capacity = options.capacity.max(options.length);
         let pages = usize::try_from(page_size.pages_for(capacity)).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let bytes = usize::try_from(capacity.max(1)).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        // Views end with the last 4 KiB of the object, also where the frame behind them goes on.
         let bytes = bytes.checked_next_multiple_of(SMALL).ok_or(io::ErrorKind::OutOfMemory)?;
-        let frame_file = match shared {
-            true => Some(FrameFile::new(&options.name, bytes as u64)?),
-            false => None,
-        };
+        let frame_file = options.frames.new_file(&options.name, bytes as u64)?;
         let words = ZeroedTable::new(pages)?;
         let purpose = match (&options.frames, options.writes, options.views.is_empty()) {
             (Frames::LocalLarge(_), ..) => Purpose::Large,
             (_, Writes::No, false) => Purpose::Small,
             _ => Purpose::Writable,
+        };
+        let modes = match options.writes {
+            Writes::No => options.frames.modes(),
+            Writes::Yes => options.frames.modes() | Modes::WRITE_PROTECT,
         };
         let mut views = Vec::new();
         for uffd in options.views {
@@ -163,15 +189,15 @@ impl Area {
                 // SAFETY: the region is new; nobody holds references into it.
                 unsafe { region.map_file(file)? };
             }
-            let modes = match options.writes {
-                Writes::No => Modes::MISSING,
-                Writes::Yes => Modes::MISSING | Modes::WRITE_PROTECT,
-            };
             uffd.register(region.start(), region.len(), modes)?;
-            views.push(View { region, uffd: Some(uffd) });
+            views.push(View { region, uffd: Some(uffd), used: AtomicBool::new(false) });
         }
         if views.is_empty() {
-            views.push(View { region: Region::new(bytes, purpose)?, uffd: None });
+            views.push(View {
+                region: Region::new(bytes, purpose)?,
+                uffd: None,
+                used: AtomicBool::new(false),
+            });
         }
         let blocks = pages.div_ceil(block_pages(page_size));
         Ok(Arc::new(Self {
@@ -409,7 +435,7 @@ impl Area {
 }
 
 fn check(options: &AreaOptions) -> io::Result<()> {
-    let shared = matches!(options.frames, Frames::SharedSmall);
+    let shared = matches!(options.frames, Frames::SharedSmall | Frames::SharedLarge(_));
     let plain = matches!(options.frames, Frames::LocalSmall);
     let refused = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     if !plain && (options.views.is_empty() || (!shared && options.views.len() > 1)) {
@@ -439,7 +465,7 @@ impl Drop for Area {
         self.frame_file = None;
         match &self.pool {
             Some(pool) => pool.forget(resident),
-            None => self.budget.release(resident * SMALL as u64),
+            None => self.budget.release(resident << self.page_size.shift()),
         }
     }
 }

@@ -152,7 +152,7 @@ impl Area {
         pinned
     }
 
-    fn unpin_page(&self, page: PageIndex) {
+    pub(super) fn unpin_page(&self, page: PageIndex) {
         let done = self.advance(page, Transition::Unpin);
         debug_assert!(done.is_ok(), "page {page} lost a pin: {done:?}");
         if done.is_ok_and(|advanced| advanced.after.pins() == 0) {

@@ -229,12 +229,13 @@ impl Userfaultfd {
         self.transfer(abi::UFFDIO_COPY, dst, src as usize, len, 0)
     }
 
-    /// As [`copy`](Self::copy), but the pages are in place write-protected: there is no moment at which they could
+    /// As `copy`, but the pages are in place write-protected: there is no moment at which they could
     /// be written unnoticed. The range is registered for [`Modes::WRITE_PROTECT`] too.
     ///
     /// # Safety
     ///
-    /// As for [`copy`](Self::copy).
+    /// As for `copy`: the caller owns the pages, which lie in a range that is registered here, and the source is
+    /// readable.
     pub unsafe fn copy_protected(
         &self,
         dst: usize,
