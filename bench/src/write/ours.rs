@@ -1,28 +1,29 @@
 //! The contestants of this project in `write`. The only file of it that knows the library's interface.
-//!
-//! There are none yet: the library does not write. To add them:
-//!
-//! 1. Implement [`Storage`](super::storage::Storage) for a type that holds a cache and a writable mapping. Its
-//!    `Setup` is the delivery of faults. `open` gets the path and the budget; `add_one` loads and stores through the
-//!    mapping; `write_at` stores pages, through the mapping or by the library's call; `sync` and `commit` are the
-//!    library's.
-//! 2. List each contestant in [`CONTESTANTS`] with the patterns it meets and a function that calls
-//!    [`on_storage`](super::patterns::on_storage) with its delivery.
-//!
-//! A library that has one transaction at a time for a mapping needs more for concurrent committers: a type that
-//! implements [`Committer`](super::storage::Committer) instead, stores and commits under a lock, and goes to
-//! [`commit`](super::patterns::commit). What it cannot do it answers with [`Failure::Skipped`].
-//!
-//! The plan, the tables, the bars and the reading back need no change: names begin with `ours-`.
+
+use std::fmt::Display;
+use std::ops::Range;
+use std::path::Path;
+
+use memobj::{
+    Advice, Cache, CacheOptions, Delivery, FrameSize, MapOptions, Mapping, MemoryObject, ObjectOptions,
+    Writing,
+};
 
 use super::job::{WriteJob, WritePattern};
+use super::patterns;
+use super::storage::Storage;
+use crate::data::PAGE_BYTES;
 use crate::job::{Failure, Sample};
 
 /// One contestant: its name, the patterns it meets, and how it is measured.
 pub type Entry = (&'static str, &'static [WritePattern], fn(&WriteJob) -> Result<Sample, Failure>);
 
 /// All of them.
-pub const CONTESTANTS: &[Entry] = &[];
+pub const CONTESTANTS: &[Entry] = &[
+    ("ours-inthread", &[WritePattern::Rmw, WritePattern::Seqwrite], in_thread),
+    ("ours-reader", &[WritePattern::Rmw, WritePattern::Seqwrite], reader),
+    ("ours-copy", &[WritePattern::Rmw, WritePattern::Seqwrite], copy),
+];
 
 /// Sets up the contestant that the job names and runs the pattern.
 pub fn measure(job: &WriteJob) -> Result<Sample, Failure> {
@@ -30,4 +31,111 @@ pub fn measure(job: &WriteJob) -> Result<Sample, Failure> {
     let (.., measure) =
         named.ok_or_else(|| Failure::Failed(format!("no contestant {:?}", job.contestant)))?;
     measure(job)
+}
+
+fn in_thread(job: &WriteJob) -> Result<Sample, Failure> {
+    patterns::on_storage::<Ours>(job, setup(job, Delivery::InThread, Reach::Touch))
+}
+
+fn reader(job: &WriteJob) -> Result<Sample, Failure> {
+    patterns::on_storage::<Ours>(job, setup(job, Delivery::ReaderThread, Reach::Touch))
+}
+
+fn copy(job: &WriteJob) -> Result<Sample, Failure> {
+    patterns::on_storage::<Ours>(job, setup(job, Delivery::InThread, Reach::Copy))
+}
+
+fn setup(job: &WriteJob, delivery: Delivery, reach: Reach) -> Setup {
+    let (writing, advice) = match job.pattern {
+        WritePattern::Rmw => (Writing::InPlace, Advice::Random),
+        WritePattern::Seqwrite => (Writing::InPlace, Advice::Sequential),
+        WritePattern::Commit => (Writing::Atomic, Advice::Random),
+    };
+    Setup { delivery, reach, writing, advice }
+}
+
+/// How words are loaded and stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Through the mapping, which may fault.
+    Touch,
+    /// By the library's calls, which copy.
+    Copy,
+}
+
+struct Setup {
+    delivery: Delivery,
+    reach: Reach,
+    writing: Writing,
+    advice: Advice,
+}
+
+/// A mapped object in a cache of the job's budget.
+struct Ours {
+    cache: Cache,
+    object: MemoryObject,
+    mapping: Mapping,
+    reach: Reach,
+}
+
+impl Storage for Ours {
+    type Setup = Setup;
+
+    fn open(path: &Path, budget_bytes: u64, setup: Setup) -> Result<Self, Failure> {
+        let cache = Cache::new(CacheOptions { budget_bytes, ..Default::default() }).map_err(failed)?;
+        let options =
+            ObjectOptions { frames: FrameSize::Small, writing: setup.writing, ..Default::default() };
+        let object = cache.open_file(path, options).map_err(failed)?;
+        let options = MapOptions { delivery: setup.delivery, ..Default::default() };
+        let mapping = object.map(0..object.len(), options).map_err(failed)?;
+        mapping.advise(0..object.len(), setup.advice).map_err(failed)?;
+        Ok(Self { cache, object, mapping, reach: setup.reach })
+    }
+
+    fn populate(&self, range: Range<u64>) -> Result<(), Failure> {
+        self.mapping.populate(range).map_err(failed)
+    }
+
+    fn add_one(&self, word_index: u64) -> Result<u64, Failure> {
+        if self.reach == Reach::Touch {
+            let words = self.mapping.shared_words().map_err(failed)?;
+            let old = words.load(word_index);
+            words.store(word_index, old.wrapping_add(1));
+            return Ok(old);
+        }
+        let (at, mut bytes) = (word_index * 8, [0; 8]);
+        self.mapping.read_at(at, &mut bytes).map_err(failed)?;
+        let old = u64::from_le_bytes(bytes);
+        self.mapping.write_at(at, &old.wrapping_add(1).to_le_bytes()).map_err(failed)?;
+        Ok(old)
+    }
+
+    fn write_at(&self, offset_bytes: u64, bytes: &[u8]) -> Result<(), Failure> {
+        if self.reach == Reach::Copy || bytes.len() as u64 % PAGE_BYTES != 0 {
+            return self.mapping.write_at(offset_bytes, bytes).map_err(failed);
+        }
+        let words = self.mapping.shared_words().map_err(failed)?;
+        for (index, word) in (offset_bytes / 8..).zip(bytes.chunks_exact(8)) {
+            let mut value = [0; 8];
+            value.copy_from_slice(word);
+            words.store(index, u64::from_le_bytes(value));
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), Failure> {
+        self.object.sync().map_err(failed)
+    }
+
+    fn commit(&self) -> Result<(), Failure> {
+        self.object.sync().map_err(failed)
+    }
+
+    fn peak_frame_bytes(&self) -> Option<u64> {
+        Some(self.cache.metrics().peak_frame_bytes)
+    }
+}
+
+fn failed(error: impl Display) -> Failure {
+    Failure::Failed(error.to_string())
 }
