@@ -203,3 +203,26 @@ fn a_read_only_object_refuses_every_store() {
     assert!(object.set_len(1).is_err());
     assert!(mapping.sync(0..MIB).is_ok());
 }
+
+#[test]
+fn a_sequential_writer_passes_over_a_file_of_eight_budgets() {
+    for delivery in [Delivery::InThread, Delivery::ReaderThread] {
+        let length = 16 * MIB + 100;
+        let sample = Sample::new(length);
+        let cache = cache(2 * MIB);
+        let object = cache.open_file(sample.path(), writable()).unwrap();
+        let mapping = object.map(0..length, mapped(delivery)).unwrap();
+        let words = mapping.shared_words().unwrap();
+        for word in 0..words.len() {
+            words.store(word, word ^ 0x5555);
+        }
+        drop(words);
+        object.close().unwrap();
+        let file = std::fs::read(sample.path()).unwrap();
+        let wrong =
+            file.chunks_exact(8).zip(0u64..).find(|(bytes, word)| **bytes != (word ^ 0x5555).to_le_bytes());
+        assert_eq!(wrong, None, "{delivery:?}");
+        assert!(file[file.len() / 8 * 8..] == sample_bytes(length)[file.len() / 8 * 8..]);
+        assert!(cache.metrics().faults < 4096, "pages are opened in batches: {:?}", cache.metrics());
+    }
+}

@@ -143,6 +143,8 @@ struct Worker {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Look {
     Started,
+    /// There is something, but no room for it before a write has ended.
+    Full,
     /// There is something, but not now.
     Later,
     Nothing,
@@ -196,7 +198,7 @@ impl Worker {
                 while let Some(block) = store.area.next_unclean_block(self.block) {
                     self.block = block + 1;
                     match self.write_block(&store, writes, block) {
-                        Look::Started => return Look::Started,
+                        look @ (Look::Started | Look::Full) => return look,
                         Look::Later => {
                             later = true;
                             break;
@@ -221,10 +223,15 @@ impl Worker {
         match store.object.pager.source() {
             Source::File(file) => {
                 let started = self.writer.start(store, file, pages);
-                if started.next < pages.end {
+                let rest = started.next < pages.end;
+                if rest {
                     self.block = block;
                 }
-                if started.pages == 0 { Look::Nothing } else { Look::Started }
+                match (started.pages, rest) {
+                    (0, true) => Look::Full,
+                    (0, false) => Look::Nothing,
+                    _ => Look::Started,
+                }
             }
             _ => offer_aside(store, writes, pages),
         }

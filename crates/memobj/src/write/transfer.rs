@@ -15,10 +15,10 @@ use crate::store::FrameStore;
 
 /// Writes in flight at once.
 pub(super) const DEPTH: u32 = 64;
-/// Sizes of buffers in pages, and how many there are of each: 3.25 MiB together.
+/// Sizes of buffers in pages, and how many there are of each: 5.25 MiB together.
 const SINGLES: (u64, usize) = (1, 64);
 const SHORT: (u64, usize) = (8, 32);
-const LONG: (u64, usize) = (64, 8);
+const LONG: (u64, usize) = (64, 16);
 
 /// A write in flight.
 #[derive(Debug)]
