@@ -201,12 +201,14 @@ impl<S: Storage> CommitLog<S> {
     pub(super) fn plan(&mut self) -> Result<Checkpoint, Failure<S::Error>> {
         let old = on_data(Action::Length, self.data.length())?;
         let length = self.content.committed_length;
-        if old != length {
+        // Repair leaves a file too long: a commit in doubt may need the room. The next checkpoint cuts it.
+        let is_kept = old > length && self.condition == Condition::NeedsRepair;
+        if old != length && !is_kept {
             self.length_is_unsynced = true;
             self.room.forget_data(length);
             on_data(Action::SetLength, self.data.set_length(length))?;
         }
-        self.data_length = length;
+        self.data_length = if is_kept { old } else { length };
         self.content.cut_since_plan = NO_CUT;
         let is_frozen = |image: Image| {
             self.frozen.is_none_or(|segment| self.layout.segment_of(u64::from(image.block)) == segment)
@@ -221,7 +223,7 @@ impl<S: Storage> CommitLog<S> {
             next: 0,
             zero_next: zero.start,
             zero,
-            length,
+            length: self.data_length,
             data_failures: self.data_failures,
             buffer: Buffer::default(),
         })
@@ -239,7 +241,8 @@ impl<S: Storage> CommitLog<S> {
         }
         plan.next = 0;
         self.length_is_unsynced = false;
-        self.content.data_end = self.data_length.min(self.content.cut_since_plan);
+        self.content.data_end =
+            self.data_length.min(self.content.cut_since_plan).min(self.content.committed_length);
     }
 
     /// Writes uncommitted images of the frozen segment into the active one, at most one record. Whether there

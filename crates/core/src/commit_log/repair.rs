@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::content::Image;
 use super::error::{Action, AppendError, Failure, ReadError, RepairError, on_log};
-use super::format::{LogHeader, NO_CUT, RecordHeader, next_salt};
+use super::format::{LogHeader, Mark, NO_CUT, RecordHeader, next_salt};
 use super::layout::Cursor;
 use super::log::{CommitLog, Condition, read_image};
 use super::prepare::{Record, build};
@@ -57,24 +57,38 @@ impl<S: Storage> CommitLog<S> {
         Ok(())
     }
 
-    /// Writes records of everything pending, not synced, after the end of the active segment.
+    /// Writes records of everything pending (and of the length, if the data storage is longer than that), not synced, after the end of the active segment.
     fn write_pending_anew(&mut self) -> Result<NewChain, RepairError<S::Error>> {
         self.repairs += 1;
         let salt = next_salt(self.header.salt, self.repairs);
         let mut chain = NewChain { salt, start: (self.cursor, self.sequence), images: Vec::new() };
         let pages: Vec<u64> = self.content.pending.keys().copied().collect();
-        self.log_room(pages.len()).map_err(room_error)?;
+        self.log_room(pages.len() + self.layout.record_pages()).map_err(room_error)?;
+        let length = self.content.committed_length;
+        if self.data_length > length {
+            self.write_anew(&mut chain, &[], Mark::Commit { length })?;
+        }
         if pages.is_empty() && self.content.pending_cut != NO_CUT {
-            self.write_anew(&mut chain, &[])?;
+            self.write_anew(&mut chain, &[], Mark::Spill)?;
         }
         for pages in pages.chunks(self.layout.record_pages()) {
-            self.write_anew(&mut chain, pages)?;
+            self.write_anew(&mut chain, pages, Mark::Spill)?;
         }
         Ok(chain)
     }
 
-    fn write_anew(&mut self, chain: &mut NewChain, pages: &[u64]) -> Result<(), RepairError<S::Error>> {
-        let mut header = RecordHeader { salt: chain.salt, abandons: false, ..self.next_header() };
+    /// Writes one record of the new chain: pending pages, or, before them, the length committed last.
+    fn write_anew(
+        &mut self,
+        chain: &mut NewChain,
+        pages: &[u64],
+        mark: Mark,
+    ) -> Result<(), RepairError<S::Error>> {
+        let mut header = RecordHeader { salt: chain.salt, abandons: false, mark, ..self.next_header() };
+        if let Mark::Commit { length } = mark {
+            header.pending_cut = length;
+            header.committed_cut = length;
+        }
         let mut buffer = core::mem::take(&mut self.buffer);
         let built = build(&mut buffer, &mut header, pages.iter().copied(), NO_CUT, |page, into| {
             match self.content.pending.get(&page) {
