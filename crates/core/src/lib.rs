@@ -9,10 +9,12 @@
 //!        |                  `-> Failed -> Absent (retry)
 //!        |
 //!   Budget + reclaim    how many bytes of frames may exist, and which page gives its frame back
+//!
+//!   CommitLog           changes of an object become durable together or not at all
 //! ```
 //!
 //! Everything here is data and transitions. Threads, memory, time and I/O belong to the hosts: the Linux
-//! engine (`memobj`), the simulator, or a kernel. The crate needs `alloc` and nothing else.
+//! engine (`memobj`), the simulator, or a kernel. The crate needs `alloc` and a checksum.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -20,6 +22,7 @@ extern crate alloc;
 
 pub mod address;
 pub mod budget;
+pub mod commit_log;
 pub mod error;
 pub mod page_word;
 pub mod prot;

@@ -1,5 +1,6 @@
 //! What tests of memobj and of pagers share: a conformance suite that every pager runs, objects whose every byte is
-//! known, pagers that are watched or held up, and processes that have a test to themselves.
+//! known, pagers that are watched or held up, processes that have a test to themselves, and a storage whose power
+//! can be cut.
 //!
 //! Everything here panics when something is wrong: it is for tests only.
 #![forbid(unsafe_code)]
@@ -10,6 +11,7 @@ pub mod fixture;
 mod gate;
 pub mod process;
 pub mod random;
+pub mod storage;
 
 pub use counted::{Calls, Counted};
 pub use gate::{Gate, Gated};
