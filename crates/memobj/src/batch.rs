@@ -73,7 +73,7 @@ impl FrameStore {
         }
         for claim in self.claims(wanted) {
             let pages = claim.pages();
-            match self.fill_inline(claim, Asked::Demand, Patience::Endless) {
+            match self.fill_inline(claim, Patience::Endless) {
                 Ok(()) => placed(pages),
                 Err(claim) => {
                     self.cache.workers.wait_for_room();

@@ -108,12 +108,19 @@ impl Cache {
     ) -> Result<MemoryObject, OpenError> {
         let path = path.as_ref();
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        if options.writing != Writing::Atomic {
+            pagers::recover(path)?;
+        }
         match options.writing {
             Writing::ReadOnly => self.object(&name, pagers::File::open(path)?, options),
             Writing::InPlace => {
                 self.object(&name, pagers::File::open_writable(path, options.lock_timeout)?, options)
             }
-            Writing::Atomic => Err(OpenError::NotWritable { object: name.into(), why: "not yet" }),
+            Writing::Atomic => {
+                let log = Arc::new(pagers::Logged::open(path, options.lock_timeout)?);
+                let pager = Box::new(Arc::clone(&log));
+                Ok(MemoryObject::new(Arc::clone(&self.inner), &name, pager, options, Some(log)))
+            }
         }
     }
 
@@ -134,7 +141,7 @@ impl Cache {
         if options.writing != Writing::ReadOnly && options.store == Store::Shared {
             return refused("frames that all deliveries share cannot be written");
         }
-        Ok(MemoryObject::new(Arc::clone(&self.inner), name, Box::new(pager), options))
+        Ok(MemoryObject::new(Arc::clone(&self.inner), name, Box::new(pager), options, None))
     }
 
     /// What the cache has done so far.

@@ -208,6 +208,13 @@ pub enum OpenError {
         /// The path as given.
         path: std::path::PathBuf,
     },
+    /// The commit log beside the file, which may hold what the file lacks, cannot be used.
+    Log {
+        /// The path of the log.
+        path: std::path::PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The object cannot be written, or not as asked for.
     NotWritable {
         /// The object.
@@ -223,6 +230,9 @@ impl fmt::Display for OpenError {
             Self::File { path, source } => write!(f, "open {}: {}", path.display(), describe(source)),
             Self::Locked { path } => {
                 write!(f, "open {}: it is open for writing elsewhere", path.display())
+            }
+            Self::Log { path, source } => {
+                write!(f, "recover from commit log {}: {}", path.display(), describe(source))
             }
             Self::NotWritable { object, why } => write!(f, "open {object} for writing: {why}"),
             Self::NotAFile { path, what } => {
@@ -247,7 +257,7 @@ fn describe(error: &io::Error) -> String {
 impl Error for OpenError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::File { source, .. } => Some(source),
+            Self::File { source, .. } | Self::Log { source, .. } => Some(source),
             Self::NotAFile { .. } | Self::Locked { .. } | Self::NotWritable { .. } => None,
         }
     }

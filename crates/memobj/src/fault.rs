@@ -44,7 +44,7 @@ impl FrameStore {
         if self.area.word(page).is_resident() {
             self.restore_if_gone(page, offset);
         }
-        self.resolve_page(page, Asked::Demand)
+        self.resolve_page(page)
     }
 
     /// Makes `page` resident and opens it to the store that faulted.
@@ -62,12 +62,8 @@ impl FrameStore {
                 self.wait_to_store(writes, page);
                 continue;
             }
-            let asked = if self.fills_dirty() { Asked::Store } else { Asked::Demand };
-            if self.resolve_page(page, asked) == Verdict::Trap {
+            if self.resolve_page(page) == Verdict::Trap {
                 return Verdict::Trap;
-            }
-            if self.area.word(page).state() == State::Dirty && asked == Asked::Store {
-                return Verdict::Resolved;
             }
         }
     }
@@ -80,7 +76,7 @@ impl FrameStore {
         })
     }
 
-    fn resolve_page(&self, page: PageIndex, asked: Asked) -> Verdict {
+    fn resolve_page(&self, page: PageIndex) -> Verdict {
         loop {
             let word = self.area.word(page);
             match word.state() {
@@ -92,7 +88,7 @@ impl FrameStore {
                 State::Failed => return Verdict::Trap,
                 State::Absent => {
                     if let Ok(claim) = self.area.claim(page, Placement::AtOnce) {
-                        self.fill_in_thread(claim, page, asked);
+                        self.fill_in_thread(claim, page);
                     }
                 }
                 State::Filling | State::Evicting => {
@@ -125,27 +121,27 @@ impl FrameStore {
         self.cache.ask(Request::Demand { store: self.this.clone(), page });
     }
 
-    fn fill_in_thread(&self, claim: FillClaim, page: PageIndex, asked: Asked) {
+    fn fill_in_thread(&self, claim: FillClaim, page: PageIndex) {
         let sequential = self.is_sequential(PageRange::one(page));
         let mut claim = claim;
         if !sequential
             && !self.is_large()
             && let Source::File(file) = self.object.pager.source()
         {
-            match self.read_in_thread(file, claim, asked) {
+            match self.read_in_thread(file, claim) {
                 Ok(()) => return,
                 Err(back) => claim = back,
             }
         } else {
-            match self.fill_inline(claim, asked, Patience::Endless) {
+            match self.fill_inline(claim, Patience::Endless) {
                 Ok(()) => return,
                 Err(back) => claim = back,
             }
         }
-        self.cache.ask(Request::Supply { store: self.this.clone(), claim, asked, sequential });
+        self.cache.ask(Request::Supply { store: self.this.clone(), claim, sequential });
     }
 
-    fn read_in_thread(&self, file: &File, claim: FillClaim, asked: Asked) -> Result<(), FillClaim> {
+    fn read_in_thread(&self, file: &File, claim: FillClaim) -> Result<(), FillClaim> {
         let Some(mut chunk) = self.cache.bounce.take() else { return Err(claim) };
         let range = claim.bytes();
         if !file.read_page(&mut chunk, range.start) {
@@ -153,7 +149,7 @@ impl FrameStore {
         }
         chunk[range.len() as usize..].fill(0);
         self.cache.counters.read_bytes.add(range.len());
-        match self.place_copy(claim, &chunk, asked, Patience::Endless) {
+        match self.place_copy(claim, &chunk, Asked::Demand, Patience::Endless) {
             Placed::Yes => Ok(()),
             Placed::No(claim) => Err(claim),
         }

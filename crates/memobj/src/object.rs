@@ -15,7 +15,7 @@ use crate::error::{ErrorKind, MapError, SupplyError, WriteError, WriteStep};
 use crate::fault;
 use crate::mapping::Mapping;
 use crate::options::{Delivery, FrameSize, MapOptions, ObjectOptions, Store, Writing};
-use crate::pagers::Pager;
+use crate::pagers::{Logged, Pager};
 use crate::store::{ADDRESSES, FrameStore, STORES};
 use crate::write::flush_at_exit;
 
@@ -47,6 +47,8 @@ pub(crate) struct ObjectCore {
     /// Bytes, as the mapped pages have them.
     length: AtomicU64,
     pub(crate) options: ObjectOptions,
+    /// Of an object that is committed to.
+    pub(crate) log: Option<Arc<Logged>>,
     /// Whether changes are to reach the pager at the end: not those of private mappings.
     pub(crate) keeps_changes: bool,
     pub(crate) detached: AtomicBool,
@@ -55,6 +57,10 @@ pub(crate) struct ObjectCore {
 impl ObjectCore {
     pub(crate) fn length(&self) -> u64 {
         self.length.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_length(&self, length: u64) {
+        self.length.store(length, Ordering::Release);
     }
 
     fn is_writable(&self) -> bool {
@@ -85,6 +91,7 @@ impl MemoryObject {
         name: &str,
         pager: Box<dyn Pager>,
         options: ObjectOptions,
+        log: Option<Arc<Logged>>,
     ) -> Self {
         let length = pager.length();
         let core = Arc::new(ObjectCore {
@@ -92,6 +99,7 @@ impl MemoryObject {
             pager,
             length: AtomicU64::new(length),
             options,
+            log,
             keeps_changes: true,
             detached: AtomicBool::new(false),
         });
@@ -175,8 +183,48 @@ impl MemoryObject {
         self.refuse_in_child(WriteStep::Sync)?;
         match self.kept() {
             Some(kept) => kept.store.sync_all(),
-            None => Ok(()),
+            None if self.handle.core.log.is_some() => self.commit_unmapped(),
+            None => match self.handle.core.pager.sync() {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    let name = &self.handle.core.name;
+                    Err(WriteError::new(name, WriteStep::Sync, 0..self.len(), &error))
+                }
+            },
         }
+    }
+
+    /// Makes all changes since the last commit durable together: after a crash of the process, of the system or of the
+    /// power, all of them are there or none is. Objects of [`Writing::Atomic`](crate::Writing::Atomic) only.
+    ///
+    /// What each thread stored before it called is in the commit; of threads that store meanwhile, what they had
+    /// stored up to one moment. Calls at once share a commit. Blocks for one durable write; stores go on after
+    /// their pages were copied. Nothing of the object may be pinned for writing: a commit waits for such pins, and
+    /// fails with `Timeout`.
+    ///
+    /// Room for all of it is made sure of first: `NoSpace` means that nothing has happened. After an `Io` error it is
+    /// open whether the commit will be there after a crash; the changes are Dirty still, and the next commit either
+    /// fails too, or has them. The format is in `docs/commit-log.md`.
+    pub fn commit(&self) -> Result<(), WriteError> {
+        self.refuse_in_child(WriteStep::Commit)?;
+        let core = &self.handle.core;
+        if core.log.is_none() {
+            let why = std::io::Error::new(std::io::ErrorKind::Unsupported, "it is not open for commits");
+            let error = SupplyError::because(ErrorKind::Denied, why);
+            return Err(WriteError::new(&core.name, WriteStep::Commit, 0..self.len(), &error));
+        }
+        match self.kept() {
+            Some(kept) => kept.store.commit_all(),
+            None => self.commit_unmapped(),
+        }
+    }
+
+    /// Without pages in memory there can be a new length at most.
+    fn commit_unmapped(&self) -> Result<(), WriteError> {
+        let core = &self.handle.core;
+        let Some(log) = core.log.as_ref().filter(|log| log.has_uncommitted()) else { return Ok(()) };
+        let committed = log.begin_commit(&[], |_, _| {}).and_then(|commit| commit.finish());
+        committed.map_err(|error| WriteError::new(&core.name, WriteStep::Commit, 0..self.len(), &error))
     }
 
     /// Writes back all changes, makes them durable, and tells how that went: what to call before the last handle
@@ -185,7 +233,11 @@ impl MemoryObject {
     /// An object that is dropped with changes still has them written back, but there is nobody left to tell of an
     /// error, other than [`Cache::events`](crate::Cache::events).
     pub fn close(&self) -> Result<(), WriteError> {
-        self.sync()
+        self.sync()?;
+        let core = &self.handle.core;
+        let Some(log) = &core.log else { return Ok(()) };
+        log.checkpoint()
+            .map_err(|error| WriteError::new(&core.name, WriteStep::WriteBack, 0..self.len(), &error))
     }
 
     /// Cuts the object off at `length` bytes, or extends it with zeros. Blocks while pages behind the new end are
@@ -208,7 +260,7 @@ impl MemoryObject {
             Some(kept) => kept.store.set_len(length)?,
             None => core.pager.set_length(length).map_err(|error| refused(&error))?,
         }
-        core.length.store(length, Ordering::Release);
+        core.set_length(length);
         drop(mapped);
         Ok(())
     }

@@ -178,12 +178,7 @@ impl FrameStore {
 
     /// Fills a claim of small pages from a source that needs no waiting. Safe in a signal handler.
     /// Gives the claim back when that is not possible.
-    pub(crate) fn fill_inline(
-        &self,
-        claim: FillClaim,
-        asked: Asked,
-        patience: Patience,
-    ) -> Result<(), FillClaim> {
+    pub(crate) fn fill_inline(&self, claim: FillClaim, patience: Patience) -> Result<(), FillClaim> {
         if self.is_large() {
             return Err(claim);
         }
@@ -194,17 +189,19 @@ impl FrameStore {
             (range.end <= bytes.len() as u64).then_some(range.start as usize..range.end as usize)
         };
         let placed = match self.object.pager.source() {
-            Source::Zero if claim.pages().len() == 1 => self.place_copy(claim, &ZERO_PAGE.0, asked, patience),
+            Source::Zero if claim.pages().len() == 1 => {
+                self.place_copy(claim, &ZERO_PAGE.0, Asked::Demand, patience)
+            }
             Source::Memory(bytes) => match part(bytes) {
                 Some(part) if whole => {
                     self.cache.counters.read_bytes.add(range.len());
-                    self.place_copy(claim, &bytes[part], asked, patience)
+                    self.place_copy(claim, &bytes[part], Asked::Demand, patience)
                 }
                 Some(part) if claim.pages().len() == 1 => {
                     let mut page = AlignedPage([0; SMALL]);
                     page.0[..part.len()].copy_from_slice(&bytes[part]);
                     self.cache.counters.read_bytes.add(range.len());
-                    self.place_copy(claim, &page.0, asked, patience)
+                    self.place_copy(claim, &page.0, Asked::Demand, patience)
                 }
                 _ => return Err(claim),
             },

@@ -50,6 +50,16 @@ impl FileVersion {
     }
 }
 
+/// A new file that only its owner may read, or the one that is there, for reading and writing; with a second
+/// descriptor that goes around the page cache, where the file system has that.
+pub fn open_beside(path: &Path) -> io::Result<(File, Option<File>)> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let direct = open_direct_writable(path, &file);
+    Ok((file, direct))
+}
+
 /// A descriptor of the same file that goes around the host's page cache, where the file system has that.
 pub fn open_direct(path: &Path, file: &File) -> Option<File> {
     open_direct_as(path, file, OpenOptions::new().read(true))
@@ -131,6 +141,62 @@ pub fn is_hole(file: &impl AsFd, range: std::ops::Range<u64>) -> bool {
         Ok(data) => data >= range.end,
         Err(error) => error == rustix::io::Errno::NXIO,
     }
+}
+
+/// Whether `range`, as far as it lies before the end, holds data everywhere, as far as the file system can tell.
+pub fn is_data(file: &impl AsFd, range: std::ops::Range<u64>) -> bool {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(range.start)) {
+        Ok(hole) => hole >= range.end,
+        Err(_) => false,
+    }
+}
+
+/// Whether a write to blocks that hold data goes to these blocks: true of ext2 to ext4, of which it is known.
+pub fn overwrites_in_place(file: &impl AsFd) -> bool {
+    const EXT4: i64 = 0xef53;
+    rustix::fs::fstatfs(file).is_ok_and(|info| info.f_type == EXT4)
+}
+
+/// The first part of `range` that holds data, as far as the file system can tell; all of it where it cannot.
+pub fn next_data(file: &impl AsFd, range: std::ops::Range<u64>) -> io::Result<Option<std::ops::Range<u64>>> {
+    use rustix::fs::SeekFrom;
+    if range.is_empty() {
+        return Ok(None);
+    }
+    let start = match rustix::fs::seek(file, SeekFrom::Data(range.start)) {
+        Ok(start) if start < range.end => start,
+        Ok(_) | Err(rustix::io::Errno::NXIO) => return Ok(None),
+        Err(rustix::io::Errno::INVAL) => return Ok(Some(range)),
+        Err(error) => return Err(error.into()),
+    };
+    let end = rustix::fs::seek(file, SeekFrom::Hole(start))?;
+    Ok(Some(start..end.min(range.end)))
+}
+
+/// Bytes in the file.
+pub fn length(file: &impl AsFd) -> io::Result<u64> {
+    Ok(rustix::fs::fstat(file)?.st_size as u64)
+}
+
+/// What tells a file from all others that bear its name at some time: its number and when it was made.
+pub fn identity(file: &impl AsFd) -> io::Result<[u8; 16]> {
+    let flags = rustix::fs::AtFlags::EMPTY_PATH;
+    let stat = rustix::fs::statx(
+        file,
+        "",
+        flags,
+        rustix::fs::StatxFlags::BASIC_STATS | rustix::fs::StatxFlags::BTIME,
+    )?;
+    let born = stat.stx_btime.tv_sec as u64 ^ u64::from(stat.stx_btime.tv_nsec) << 34;
+    let mut identity = [0; 16];
+    identity[..8].copy_from_slice(&stat.stx_ino.to_le_bytes());
+    identity[8..].copy_from_slice(&born.to_le_bytes());
+    Ok(identity)
+}
+
+/// Makes the names in `folder` durable.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 /// Takes the lock of the whole file that only one open descriptor can hold (flock(2)); `false` if another has it.

@@ -51,7 +51,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub(crate) enum Request {
     /// Fill this claim; its pages are waited for.
-    Supply { store: Weak<FrameStore>, claim: FillClaim, asked: Asked, sequential: bool },
+    Supply { store: Weak<FrameStore>, claim: FillClaim, sequential: bool },
     /// Somebody waits for a page that is kept ready.
     Demand { store: Weak<FrameStore>, page: PageIndex },
     /// Somebody has read in order up to `page`, exclusive.
@@ -187,7 +187,7 @@ impl Driver {
         if store.area.word(page).is_resident() {
             store.restore_if_gone(page, offset);
         }
-        self.resolve(&store, page, Asked::Demand);
+        self.resolve(&store, page);
     }
 
     /// Opens `page` to a store that faulted, or sees to it that it becomes resident: then the store faults again.
@@ -198,8 +198,7 @@ impl Driver {
         };
         let word = store.area.word(page);
         if !(word.is_resident() || word.state() == State::Changing) {
-            let asked = if store.fills_dirty() { Asked::Store } else { Asked::Demand };
-            return self.resolve(&store, page, asked);
+            return self.resolve(&store, page);
         }
         if store.store_to(writes, page) == Stored::NotNow {
             if store.store_is_hopeless(writes) && store.trap_store(writes, page) {
@@ -219,7 +218,7 @@ impl Driver {
     }
 
     /// Makes sure that somebody who will wake the sleepers on `page` is at work, or wakes them.
-    fn resolve(&mut self, store: &Arc<FrameStore>, page: PageIndex, asked: Asked) {
+    fn resolve(&mut self, store: &Arc<FrameStore>, page: PageIndex) {
         loop {
             let word = store.area.word(page);
             match word.state() {
@@ -243,7 +242,7 @@ impl Driver {
                 State::Absent => {
                     if let Ok(claim) = store.area.claim(page, Placement::AtOnce) {
                         let sequential = store.is_sequential(PageRange::one(page));
-                        return self.supply(store, claim, asked, sequential);
+                        return self.supply(store, claim, sequential);
                     }
                 }
             }
@@ -251,15 +250,14 @@ impl Driver {
     }
 
     /// Fills a claim that is waited for, and reads ahead of it.
-    fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim, asked: Asked, sequential: bool) {
+    fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim, sequential: bool) {
         let page = PageIndex(claim.pages().start);
         match store.object.pager.source() {
-            Source::File(_) if asked == Asked::Store => self.start(store, claim, Purpose::Store),
             Source::File(_) => self.start(store, claim, Purpose::Demand),
-            Source::Call => store.call_pager(claim, asked),
+            Source::Call => store.call_pager(claim, Asked::Demand),
             Source::Memory(_) | Source::Zero => {
-                if let Err(claim) = store.fill_inline(claim, asked, Patience::Short) {
-                    store.call_pager(claim, asked);
+                if let Err(claim) = store.fill_inline(claim, Patience::Short) {
+                    store.call_pager(claim, Asked::Demand);
                 }
                 return;
             }
@@ -270,9 +268,9 @@ impl Driver {
     fn take_requests(&mut self) {
         while let Some(request) = self.shared.requests.pop() {
             match request {
-                Request::Supply { store, claim, asked, sequential } => {
+                Request::Supply { store, claim, sequential } => {
                     if let Some(store) = store.upgrade() {
-                        self.supply(&store, claim, asked, sequential);
+                        self.supply(&store, claim, sequential);
                     }
                 }
                 Request::Demand { store, page } => {

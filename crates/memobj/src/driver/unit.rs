@@ -24,8 +24,6 @@ const PREFETCH_AT_ONCE: u64 = 4096;
 pub(super) enum Purpose {
     /// Somebody waits.
     Demand,
-    /// Somebody waits to store to it.
-    Store,
     /// Somebody said that it will be needed.
     Prefetch,
     /// The engine guesses. `hold` keeps it out of place until it is wanted, which tells how far the reader is.
@@ -36,7 +34,6 @@ impl Purpose {
     fn asked(self) -> Asked {
         match self {
             Purpose::Demand => Asked::Demand,
-            Purpose::Store => Asked::Store,
             Purpose::Prefetch | Purpose::Ahead { .. } => Asked::InAdvance,
         }
     }
@@ -199,7 +196,7 @@ impl Driver {
         };
         match unit.store.place_target(unit.claim, target, asked, Patience::Short) {
             Ok(()) => match unit.purpose {
-                Purpose::Demand | Purpose::Store => {}
+                Purpose::Demand => {}
                 Purpose::Prefetch => counters.prefetched_pages.add(pages),
                 Purpose::Ahead { .. } => counters.read_ahead_pages.add(pages),
             },
@@ -211,9 +208,7 @@ impl Driver {
     fn failed(&mut self, id: u64) {
         let Some(unit) = self.units.remove(&id) else { return };
         match unit.purpose {
-            purpose @ (Purpose::Demand | Purpose::Store) => {
-                unit.store.call_pager(unit.claim, purpose.asked())
-            }
+            Purpose::Demand => unit.store.call_pager(unit.claim, Asked::Demand),
             Purpose::Prefetch => unit.store.call_pager(unit.claim, Asked::InAdvance),
             Purpose::Ahead { .. } => {
                 let key = Arc::as_ptr(&unit.store) as usize;
@@ -273,7 +268,7 @@ impl Driver {
             }
             let Some(claim) = store.area.claim_run(run, Placement::AtOnce) else { continue };
             let end = claim.pages().end;
-            let claim = match store.fill_inline(claim, Asked::Demand, Patience::Short) {
+            let claim = match store.fill_inline(claim, Patience::Short) {
                 Ok(()) => {
                     next = end;
                     continue;

@@ -175,6 +175,17 @@ impl File {
         self.direct.as_ref().unwrap_or(&self.buffered)
     }
 
+    /// Whether the file has more names than the one that it was opened by.
+    pub(crate) fn has_other_names(&self) -> std::io::Result<bool> {
+        Ok(names(&self.probe)? > 1)
+    }
+
+    /// As the commit log wants it.
+    pub(crate) fn storage(&self) -> super::storage::FileStorage {
+        let role = super::storage::Role::Data;
+        super::storage::FileStorage::new(self.buffered.clone(), self.direct.clone(), role)
+    }
+
     /// Whether `bytes` are zeros that the file has already, as a hole.
     pub(crate) fn has_as_hole(&self, range: &std::ops::Range<u64>, bytes: &[u8]) -> bool {
         is_zero(bytes) && is_hole(&self.probe, range.clone())

@@ -6,6 +6,8 @@
 mod bytes;
 mod faulty;
 mod file;
+mod logged;
+mod storage;
 mod zero;
 
 use std::ops::Range;
@@ -13,6 +15,7 @@ use std::ops::Range;
 pub use bytes::Bytes;
 pub use faulty::{Faulty, Inject, Injection};
 pub use file::{CacheUse, File};
+pub(crate) use logged::{Logged, recover};
 pub use zero::Zero;
 
 use crate::error::SupplyError;

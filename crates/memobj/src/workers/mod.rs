@@ -22,7 +22,7 @@ use job::Job;
 pub(crate) enum Asked {
     /// Somebody does.
     Demand,
-    /// Somebody does, to store to them: they are Dirty from the start.
+    /// The bytes are somebody's own: they are Dirty from the start.
     Store,
     /// Nobody yet: a failure is forgotten.
     InAdvance,

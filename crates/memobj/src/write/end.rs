@@ -22,6 +22,14 @@ impl FrameStore {
         }
     }
 
+    /// Commits, if there is a log.
+    pub(crate) fn commit_all(self: &Arc<Self>) -> Result<(), WriteError> {
+        match (&self.writes, &self.object.log) {
+            (Some(writes), Some(log)) => self.commit(writes, log),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn set_len(self: &Arc<Self>, length: u64) -> Result<(), WriteError> {
         match &self.writes {
             Some(writes) => self.set_length(writes, length),
@@ -37,10 +45,10 @@ impl FrameStore {
         if pages == 0 || !self.object.keeps_changes {
             return;
         }
-        let written = match self.object.options.writing {
-            // What was not committed is as if it had never been.
-            Writing::Atomic => Ok(()),
-            _ => self.write_back(writes, everything(self.area.length())),
+        // What was not committed is as if it had never been.
+        let written = match self.object.log {
+            Some(_) => Ok(()),
+            None => self.write_back(writes, everything(self.area.length())),
         };
         let object = self.object.name.to_string();
         self.cache.tell(Event::DroppedDirty { object, bytes, error: written.err() });

@@ -25,7 +25,23 @@ impl FrameStore {
         pages: PageRange,
     ) -> Result<u64, WriteError> {
         let range = self.bytes_of(pages);
+        if let Some(log) = &self.object.log {
+            if pages.start == 0 && pages.end >= self.area.pages() {
+                return self.abandon(writes, log);
+            }
+            let why = "changes that are committed together are dropped together: discard the whole object";
+            let why = std::io::Error::new(std::io::ErrorKind::InvalidInput, why);
+            let error = SupplyError::because(ErrorKind::Denied, why);
+            return Err(self.write_error(WriteStep::Discard, range, &error));
+        }
         self.forget_lost(writes, &range);
+        let dropped = self.discard_pages(pages)?;
+        writes.trouble().unreported = None;
+        Ok(dropped)
+    }
+
+    /// Drops the frames of those pages among `pages` that have changes; returns how many had.
+    pub(super) fn discard_pages(&self, pages: PageRange) -> Result<u64, WriteError> {
         let mut dropped = 0;
         let mut from = self.block_of(pages.start);
         while let Some(block) = self.area.next_unclean_block(from) {
@@ -38,7 +54,6 @@ impl FrameStore {
             }
             from = block + 1;
         }
-        writes.trouble().unreported = None;
         Ok(dropped)
     }
 

@@ -16,6 +16,7 @@
 
 mod call;
 mod cleaner;
+mod commit;
 mod end;
 mod gate;
 mod length;
@@ -26,7 +27,7 @@ mod unsynced;
 mod users;
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -58,7 +59,8 @@ pub(crate) struct WriteState {
     streams: Streams,
     unsynced: Unsynced,
     trouble: Mutex<Trouble>,
-    /// One sync of the pager at a time.
+    commits_begun: AtomicU64,
+    /// One sync of the pager, commit, or change of length at a time.
     turn: Mutex<()>,
     /// A thread is in a call of the pager's `write_back`.
     in_call: AtomicBool,
@@ -74,6 +76,8 @@ struct Trouble {
     unreported: Option<WriteError>,
     /// For whoever syncs, until discarded.
     lost: Vec<WriteError>,
+    /// The number of the commit that ended last, and how.
+    last_commit: Option<(u64, Result<(), WriteError>)>,
     failures: u32,
     not_before: Option<Instant>,
 }
@@ -86,6 +90,7 @@ impl WriteState {
             streams: Streams::default(),
             unsynced: Unsynced::new(pages)?,
             trouble: Mutex::default(),
+            commits_begun: AtomicU64::new(0),
             turn: Mutex::default(),
             in_call: AtomicBool::new(false),
             failing: AtomicBool::new(false),

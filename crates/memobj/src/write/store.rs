@@ -67,12 +67,6 @@ impl FrameStore {
         }
     }
 
-    /// Whether a store to absent pages can make them Dirty while they are put in place.
-    pub(crate) fn fills_dirty(&self) -> bool {
-        // A commit has to know of every page that turns Dirty, so there it takes a step of its own.
-        self.object.options.writing == Writing::InPlace && !self.cache.has_too_much_dirty()
-    }
-
     /// Waits while too much is Dirty; an error if it will stay so.
     fn pace(&self, writes: &WriteState) -> Result<(), AccessError> {
         if self.cache.has_enough_dirty() {

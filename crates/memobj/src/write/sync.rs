@@ -23,6 +23,9 @@ const CALL_PAGES: u64 = 256;
 impl FrameStore {
     /// Makes durable what was stored to `bytes` before this call. See `Mapping::sync`.
     pub(crate) fn sync(self: &Arc<Self>, writes: &WriteState, bytes: ByteRange) -> Result<(), WriteError> {
+        if let Some(log) = &self.object.log {
+            return self.commit(writes, log);
+        }
         let range = bytes.start..bytes.end;
         let unreported = writes.trouble().unreported.take();
         let written = self.write_back(writes, bytes);

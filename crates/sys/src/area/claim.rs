@@ -28,7 +28,7 @@ pub enum Origin {
     Asked(u8),
     /// They were guessed, or asked for in advance, at this tick of the cache's clock.
     InAdvance(u8),
-    /// Somebody stores to them, at this tick of the cache's clock: they are Dirty and open to stores from the
+    /// They are new bytes, which the pager does not have, at this tick of the cache's clock: they are Dirty from the
     /// start.
     Stored(u8),
 }
@@ -110,7 +110,7 @@ impl FillClaim {
             };
         }
         let start = self.area.offset_in_view(self.pages.start);
-        let copied = self.area.copy_in(start, &source[..len], origin);
+        let copied = self.area.copy_in(start, &source[..len]);
         let (done, error) = match copied {
             Ok(()) => (self.pages.len(), None),
             Err((bytes, error)) => ((bytes / SMALL) as u64, Some(error)),

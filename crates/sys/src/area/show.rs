@@ -83,10 +83,9 @@ impl FillClaim {
         let offset = area.offset_in_view(page.0);
         file.fill_large(offset as u64, source)?;
         let first = &area.views[0];
+        let start = first.region.start() + offset;
         // SAFETY: the page is Filling and owned by this claim; all its bytes are in the file.
-        if let Err((_, error)) =
-            unsafe { first.registered().show(first.region.start() + offset, source.len()) }
-        {
+        if let Err((_, error)) = unsafe { first.registered().show(start, source.len()) } {
             file.punch(offset as u64, area.page_size.bytes())?;
             return Err(error);
         }

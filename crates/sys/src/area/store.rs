@@ -8,18 +8,15 @@ use std::sync::atomic::Ordering;
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::{State, Transition, Word};
 
-use super::{Area, Origin, PinError, Writes};
+use super::{Area, PinError, Writes};
 use crate::region::SMALL;
 use crate::signal;
 
 impl Area {
-    /// Puts bytes in place at `start` of the first view; on error says how many are there.
-    pub(super) fn copy_in(
-        &self,
-        start: usize,
-        source: &[u8],
-        origin: Origin,
-    ) -> Result<(), (usize, io::Error)> {
+    /// Puts bytes in place at `start` of the first view, protected if they can be written; on error says how many
+    /// are there. They can be touched a moment before their word says so: if they could be stored to in that moment,
+    /// a sync by whoever stored would not find them.
+    pub(super) fn copy_in(&self, start: usize, source: &[u8]) -> Result<(), (usize, io::Error)> {
         let view = &self.views[0];
         let at = view.region.start() + start;
         let Some(uffd) = &view.uffd else {
@@ -32,9 +29,9 @@ impl Area {
         };
         // SAFETY: the pages are Filling and owned by the calling claim; the source is a slice.
         unsafe {
-            match (self.writes, origin) {
-                (Writes::No, _) | (_, Origin::Stored(_)) => uffd.copy(at, source.as_ptr(), source.len()),
-                _ => uffd.copy_protected(at, source.as_ptr(), source.len()),
+            match self.writes {
+                Writes::No => uffd.copy(at, source.as_ptr(), source.len()),
+                Writes::Yes => uffd.copy_protected(at, source.as_ptr(), source.len()),
             }
         }
     }

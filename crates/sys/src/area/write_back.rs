@@ -97,21 +97,32 @@ impl WriteRun {
         ByteRange { start: self.pages.start << shift, end: self.pages.end << shift }.below(self.area.length())
     }
 
-    /// Copies the pages into the start of `buffer`, which has room for them, and lets stores go on.
-    pub fn copy(mut self, buffer: &mut [u8]) -> WriteClaim {
+    /// Copies one of the pages into `into`, which is 4 KiB long. Stores still wait.
+    pub fn copy_page(&self, page: PageIndex, into: &mut [u8]) {
+        assert!(self.pages.contains(page) && into.len() == SMALL);
+        let start = self.area.offset_in_view(page.0);
+        // SAFETY: the page is resident, and protected or out of everybody's reach: nobody writes it, and no load of
+        // it traps.
+        let copied = unsafe { signal::copy_trapping(into, self.area.views[0].region.pointer(start)) };
+        assert_eq!(copied, SMALL, "a resident page trapped");
+    }
+
+    /// All pages were copied: lets stores go on.
+    pub fn copied(mut self) -> WriteClaim {
         let bytes = self.bytes();
         let pages = std::mem::take(&mut self.pages);
-        let len = pages.len() as usize * SMALL;
-        let start = self.area.offset_in_view(pages.start);
-        // SAFETY: the pages are resident, and protected or out of everybody's reach: nobody writes them, and no
-        // load of them traps.
-        let copied =
-            unsafe { signal::copy_trapping(&mut buffer[..len], self.area.views[0].region.pointer(start)) };
-        assert_eq!(copied, len, "a resident page trapped");
         for page in pages.iter() {
             self.area.settle(page, Transition::Copied);
         }
         WriteClaim { area: Arc::clone(&self.area), pages, bytes }
+    }
+
+    /// Copies the pages into the start of `buffer`, which has room for them, and lets stores go on.
+    pub fn copy(self, buffer: &mut [u8]) -> WriteClaim {
+        for (page, into) in self.pages.iter().zip(buffer.chunks_mut(SMALL)) {
+            self.copy_page(page, into);
+        }
+        self.copied()
     }
 }
 

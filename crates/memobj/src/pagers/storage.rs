@@ -1,0 +1,122 @@
+//! Files as the commit log wants them.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use memobj_core::address::ByteRange;
+use memobj_core::commit_log::{Reserved, Storage};
+use memobj_sys::file;
+use memobj_sys::ring::ReadFile;
+
+const BLOCK: u64 = 4096;
+/// Zeros that are written at once.
+const ZEROS: usize = 64 << 10;
+
+/// What a file is to its log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Role {
+    /// The object itself.
+    Data,
+    /// The log: new room is written with zeros, so that its first use is as cheap as the second.
+    Log,
+}
+
+/// A file, around the page cache where that goes.
+#[derive(Debug)]
+pub(crate) struct FileStorage {
+    buffered: ReadFile,
+    direct: Option<ReadFile>,
+    role: Role,
+}
+
+impl FileStorage {
+    pub(crate) fn new(buffered: ReadFile, direct: Option<ReadFile>, role: Role) -> Self {
+        Self { buffered, direct, role }
+    }
+
+    /// The descriptor for a transfer of these bytes.
+    fn descriptor(&self, offset: u64, bytes: &[u8]) -> &ReadFile {
+        let aligned = offset.is_multiple_of(BLOCK)
+            && (bytes.len() as u64).is_multiple_of(BLOCK)
+            && (bytes.as_ptr() as usize).is_multiple_of(BLOCK as usize);
+        match &self.direct {
+            Some(direct) if aligned => direct,
+            _ => &self.buffered,
+        }
+    }
+
+    fn write_zeros(&self, range: ByteRange) -> io::Result<()> {
+        #[repr(align(4096))]
+        struct Zeros([u8; ZEROS]);
+        static NOTHING: Zeros = Zeros([0; ZEROS]);
+        let mut at = range.start;
+        while at < range.end {
+            let part = &NOTHING.0[..(range.end - at).min(ZEROS as u64) as usize];
+            self.write_at(at, part)?;
+            at += part.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+impl Storage for FileStorage {
+    type Error = io::Error;
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let file = self.descriptor(offset, into).clone();
+        match file::read_full(&file, into, offset)? {
+            count if count == into.len() => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        file::write_full(self.descriptor(offset, bytes), bytes, offset).map(|_| ())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        file::sync_data(&self.buffered)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        file::length(&self.buffered)
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        file::set_length(&self.buffered, length)
+    }
+
+    fn reserve(&self, range: ByteRange) -> io::Result<Reserved> {
+        if self.role == Role::Log {
+            self.write_zeros(range)?;
+            return Ok(Reserved::New);
+        }
+        // Of file systems that overwrite in place, blocks that hold data are there.
+        let overwrites = file::overwrites_in_place(&self.buffered);
+        if overwrites && file::is_data(&self.buffered, range.start..range.end) {
+            return Ok(Reserved::Already);
+        }
+        match file::reserve(&self.buffered, range.start..range.end) {
+            // The file system knows no reservations: whether there is room is seen when it is needed.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(Reserved::New),
+            Err(error) => Err(error),
+            Ok(()) => Ok(Reserved::New),
+        }
+    }
+
+    fn zero(&self, range: ByteRange) -> io::Result<()> {
+        let mut at = range.start;
+        while let Some(data) = file::next_data(&self.buffered, at..range.end)? {
+            let end = data.end.next_multiple_of(BLOCK).min(range.end);
+            self.write_zeros(ByteRange { start: data.start, end })?;
+            at = end;
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for FileStorage {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.buffered.as_fd()
+    }
+}

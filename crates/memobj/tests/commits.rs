@@ -1,0 +1,144 @@
+//! All changes since the last commit, or none.
+
+use memobj::{Cache, Delivery, ErrorKind, FrameSize, MapOptions, MemoryObject, ObjectOptions, Writing};
+use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes};
+
+fn atomic() -> ObjectOptions {
+    ObjectOptions { writing: Writing::Atomic, frames: FrameSize::Small, ..Default::default() }
+}
+
+fn log_of(sample: &Sample) -> std::path::PathBuf {
+    let mut name = sample.path().as_os_str().to_owned();
+    name.push(".memobj-log");
+    name.into()
+}
+
+fn open(sample: &Sample, budget: u64) -> (Cache, MemoryObject) {
+    let cache = cache(budget);
+    let object = cache.open_file(sample.path(), atomic()).unwrap();
+    (cache, object)
+}
+
+#[test]
+fn a_commit_is_seen_after_it_and_nothing_before() {
+    for delivery in [Delivery::InThread, Delivery::ReaderThread, Delivery::PinOnly] {
+        let length = 4 * MIB + 777;
+        let sample = Sample::new(length);
+        let mut committed = sample_bytes(length).to_vec();
+        let (_cache, object) = open(&sample, MIB);
+        let mapping = object.map(0..length, MapOptions { delivery, ..Default::default() }).unwrap();
+        for round in 1..20u64 {
+            let mut next = committed.clone();
+            // More than memory holds in some rounds, so that pages are put away uncommitted.
+            for step in 0..(round % 4) * 200 + 5 {
+                let at = (step * 7919 + round * 104_729) % (length - 100);
+                mapping.write_at(at, &[round as u8; 100]).unwrap();
+                next[at as usize..][..100].fill(round as u8);
+            }
+            let mut read = vec![0; length as usize];
+            mapping.read_at(0, &mut read).unwrap();
+            assert!(read == next, "{delivery:?} round {round}: what was stored is not what is read");
+            if round % 3 == 0 {
+                mapping.discard(0..length).unwrap();
+                mapping.read_at(0, &mut read).unwrap();
+                assert!(read == committed, "{delivery:?} round {round}: discarded changes are still there");
+                continue;
+            }
+            object.commit().unwrap();
+            committed = next;
+        }
+        object.close().unwrap();
+        drop((mapping, object));
+        assert!(std::fs::read(sample.path()).unwrap() == committed, "{delivery:?}: the file at the end");
+        assert!(!log_of(&sample).exists(), "nothing is left beside a file that is whole");
+    }
+}
+
+#[test]
+fn what_was_not_committed_is_gone_after_a_drop() {
+    let sample = Sample::new(MIB);
+    let (_cache, object) = open(&sample, MIB / 4);
+    let mapping = object.map(0..MIB, MapOptions::default()).unwrap();
+    mapping.write_at(0, &vec![7; MIB as usize]).unwrap();
+    drop((mapping, object));
+    assert!(std::fs::read(sample.path()).unwrap() == sample_bytes(MIB));
+}
+
+#[test]
+fn lengths_are_committed_with_the_bytes() {
+    let sample = Sample::new(MIB);
+    let (_cache, object) = open(&sample, MIB);
+    let mapping = object.map(0..MIB, MapOptions::default()).unwrap();
+    mapping.write_at(5000, b"hello").unwrap();
+    object.set_len(5005).unwrap();
+    assert_eq!(std::fs::metadata(sample.path()).unwrap().len(), MIB, "not before the commit");
+    assert!(mapping.read_at(5005, &mut [0]).is_err());
+    object.commit().unwrap();
+    object.set_len(3 * MIB).unwrap();
+    let longer = object.map(0..3 * MIB, MapOptions::default()).unwrap();
+    longer.write_at(3 * MIB - 2, b"xy").unwrap();
+    object.commit().unwrap();
+    object.close().unwrap();
+    let mut expected = sample_bytes(5000).to_vec();
+    expected.extend(b"hello");
+    expected.resize(3 * MIB as usize - 2, 0);
+    expected.extend(b"xy");
+    assert!(std::fs::read(sample.path()).unwrap() == expected);
+}
+
+#[test]
+fn committers_at_once_share_commits_and_lose_nothing() {
+    let sample = Sample::new(4 * MIB);
+    let (cache, object) = open(&sample, 8 * MIB);
+    let mapping = object.map(0..4 * MIB, MapOptions::default()).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let (mapping, object) = (&mapping, &object);
+            scope.spawn(move || {
+                for round in 0..50u64 {
+                    for part in 0..4 {
+                        let at = (part * 4 + thread) * 65536;
+                        mapping.write_at(at, &round.to_le_bytes()).unwrap();
+                    }
+                    object.commit().unwrap();
+                }
+            });
+        }
+    });
+    assert!(cache.metrics().written_pages >= 50 * 4);
+    object.close().unwrap();
+    let file = std::fs::read(sample.path()).unwrap();
+    for slot in 0..16usize {
+        assert_eq!(file[slot * 65536..][..8], 49u64.to_le_bytes());
+    }
+}
+
+#[test]
+fn a_second_opener_is_refused_and_a_reader_too() {
+    let sample = Sample::new(MIB);
+    let (cache, object) = open(&sample, MIB);
+    let refused = cache.open_file(sample.path(), atomic()).unwrap_err();
+    assert!(refused.to_string().contains("open for writing elsewhere"), "{refused}");
+    let refused = cache.open_file(sample.path(), ObjectOptions::default()).unwrap_err();
+    assert!(refused.to_string().contains("open for writing elsewhere"), "{refused}");
+    drop(object);
+    assert!(cache.open_file(sample.path(), ObjectOptions::default()).is_ok());
+}
+
+#[test]
+fn objects_without_a_log_and_pinned_pages_refuse_commits() {
+    let sample = Sample::new(MIB);
+    let cache = cache(MIB);
+    let plain = ObjectOptions { writing: Writing::InPlace, ..Default::default() };
+    let object = cache.open_file(sample.path(), plain).unwrap();
+    assert_eq!(object.commit().unwrap_err().kind(), ErrorKind::Denied);
+    drop(object);
+    let short = Some(std::time::Duration::from_millis(100));
+    let object = cache.open_file(sample.path(), ObjectOptions { supply_timeout: short, ..atomic() }).unwrap();
+    let mapping = object.map(0..MIB, MapOptions::default()).unwrap();
+    let pinned = mapping.pin_mut(0..10).unwrap();
+    let error = object.commit().unwrap_err();
+    assert_eq!((error.kind(), error.range()), (ErrorKind::Timeout, 0..4096), "{error}");
+    drop(pinned);
+    object.commit().unwrap();
+}
