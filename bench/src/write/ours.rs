@@ -20,9 +20,9 @@ pub type Entry = (&'static str, &'static [WritePattern], fn(&WriteJob) -> Result
 
 /// All of them.
 pub const CONTESTANTS: &[Entry] = &[
-    ("ours-inthread", &[WritePattern::Rmw, WritePattern::Seqwrite], in_thread),
+    ("ours-inthread", &[WritePattern::Rmw, WritePattern::Seqwrite, WritePattern::Commit], in_thread),
     ("ours-reader", &[WritePattern::Rmw, WritePattern::Seqwrite], reader),
-    ("ours-copy", &[WritePattern::Rmw, WritePattern::Seqwrite], copy),
+    ("ours-copy", &[WritePattern::Rmw, WritePattern::Seqwrite, WritePattern::Commit], copy),
 ];
 
 /// Sets up the contestant that the job names and runs the pattern.
@@ -128,7 +128,7 @@ impl Storage for Ours {
     }
 
     fn commit(&self) -> Result<(), Failure> {
-        self.object.sync().map_err(failed)
+        self.object.commit().map_err(failed)
     }
 
     fn peak_frame_bytes(&self) -> Option<u64> {

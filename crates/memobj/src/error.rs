@@ -232,7 +232,13 @@ impl fmt::Display for OpenError {
                 write!(f, "open {}: it is open for writing elsewhere", path.display())
             }
             Self::Log { path, source } => {
-                write!(f, "recover from commit log {}: {}", path.display(), describe(source))
+                write!(f, "recover from commit log {}: {}", path.display(), describe(source))?;
+                match source.kind() {
+                    io::ErrorKind::InvalidData => {
+                        f.write_str(" (if the file was replaced on purpose, remove its log)")
+                    }
+                    _ => Ok(()),
+                }
             }
             Self::NotWritable { object, why } => write!(f, "open {object} for writing: {why}"),
             Self::NotAFile { path, what } => {

@@ -208,6 +208,12 @@ pub fn try_lock(file: &impl AsFd) -> io::Result<bool> {
     }
 }
 
+/// Gives the lock of [`try_lock`] back, whoever else has a copy of the descriptor.
+pub fn unlock(file: &impl AsFd) {
+    // It fails for descriptors that are none.
+    let _ = rustix::fs::flock(file, rustix::fs::FlockOperation::Unlock);
+}
+
 /// How many names the file has.
 pub fn names(file: &impl AsFd) -> io::Result<u64> {
     Ok(rustix::fs::fstat(file)?.st_nlink as u64)

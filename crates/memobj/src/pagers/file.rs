@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use memobj_sys::file::{
     FileVersion, cached_pages, is_hole, names, open_direct, open_direct_writable, read_full, read_once,
-    set_length, sync_data, try_lock, write_full,
+    set_length, sync_data, try_lock, unlock, write_full,
 };
 use memobj_sys::ring::ReadFile;
 
@@ -286,6 +286,13 @@ impl Pager for File {
 
     fn source(&self) -> Source<'_> {
         Source::File(self)
+    }
+
+    fn detach(&self) {
+        // Nothing is written any more; the next opener need not wait for the last reference to go.
+        if self.access == Access::ReadWrite {
+            unlock(&self.probe);
+        }
     }
 }
 

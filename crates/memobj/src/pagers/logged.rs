@@ -36,7 +36,7 @@ type Log = CommitLog<Arc<FileStorage>>;
 #[derive(Debug)]
 pub(crate) struct Logged {
     /// Has the lock.
-    _file: File,
+    file: File,
     data: Arc<FileStorage>,
     records: Arc<FileStorage>,
     log: RwLock<Log>,
@@ -45,7 +45,9 @@ pub(crate) struct Logged {
     /// Bytes, with changes that are not committed.
     length: AtomicU64,
     checkpointing: AtomicBool,
+    /// A running checkpoint is to stop.
     ending: AtomicBool,
+    ended: AtomicBool,
     /// Pages whose newest bytes are in the log, not committed.
     spilled: Mutex<BTreeSet<u64>>,
 }
@@ -92,7 +94,7 @@ impl Logged {
             .map_err(|source| OpenError::Log { path: log_path.clone(), source })?;
         let length = log.committed_length();
         Ok(Self {
-            _file: file,
+            file,
             data,
             records,
             log: RwLock::new(log),
@@ -101,6 +103,7 @@ impl Logged {
             length: AtomicU64::new(length),
             checkpointing: AtomicBool::new(false),
             ending: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             spilled: Mutex::default(),
         })
     }
@@ -207,6 +210,16 @@ impl Logged {
         }
     }
 
+    /// Puts everything in place, and lets the next opener have the file. What cannot be put in place now is in the
+    /// log, for that opener.
+    fn end(&self) {
+        if !self.ended.swap(true, Ordering::AcqRel) {
+            self.ending.store(true, Ordering::Release);
+            let _ = self.settle();
+            self.file.detach();
+        }
+    }
+
     /// Puts everything in place and removes the log, so that the file is whole by itself.
     fn settle(&self) -> Result<(), SupplyError> {
         while self.checkpointing.load(Ordering::Acquire) {
@@ -280,8 +293,7 @@ pub(crate) fn recover(path: &Path) -> Result<(), OpenError> {
 
 impl Drop for Logged {
     fn drop(&mut self) {
-        // What cannot be put in place now is in the log, for whoever opens the file next.
-        let _ = self.settle();
+        self.end();
     }
 }
 
@@ -341,8 +353,9 @@ impl Pager for Logged {
         Ok(())
     }
 
+    /// Blocks while what is committed is copied in place.
     fn detach(&self) {
-        self.ending.store(true, Ordering::Release);
+        self.end();
     }
 }
 
