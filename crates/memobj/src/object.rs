@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use memobj_core::address::PageRange;
-use memobj_sys::area::{Area, AreaOptions, Frames, Writes};
+use memobj_core::address::{ByteRange, PageIndex, PageRange};
+use memobj_core::page_word::State;
+use memobj_sys::area::{Area, AreaOptions, Frames, PinSet, Writes};
 use memobj_sys::signal;
 use memobj_sys::uffd::Announce;
 
@@ -14,8 +15,8 @@ use crate::driver::Request;
 use crate::error::{ErrorKind, MapError, SupplyError, WriteError, WriteStep};
 use crate::fault;
 use crate::mapping::Mapping;
-use crate::options::{Delivery, FrameSize, MapOptions, ObjectOptions, Store, Writing};
-use crate::pagers::{Logged, Pager};
+use crate::options::{Delivery, FrameSize, MapOptions, ObjectOptions, Sharing, Store, Writing};
+use crate::pagers::{Logged, Pager, Private};
 use crate::store::{ADDRESSES, FrameStore, STORES};
 use crate::write::flush_at_exit;
 
@@ -55,6 +56,12 @@ pub(crate) struct ObjectCore {
 }
 
 impl ObjectCore {
+    fn new(name: &str, pager: Box<dyn Pager>, options: ObjectOptions, log: Option<Arc<Logged>>) -> Self {
+        let length = AtomicU64::new(pager.length());
+        let detached = AtomicBool::new(false);
+        Self { name: name.into(), pager, length, options, log, keeps_changes: true, detached }
+    }
+
     pub(crate) fn length(&self) -> u64 {
         self.length.load(Ordering::Acquire)
     }
@@ -93,16 +100,11 @@ impl MemoryObject {
         options: ObjectOptions,
         log: Option<Arc<Logged>>,
     ) -> Self {
-        let length = pager.length();
-        let core = Arc::new(ObjectCore {
-            name: name.into(),
-            pager,
-            length: AtomicU64::new(length),
-            options,
-            log,
-            keeps_changes: true,
-            detached: AtomicBool::new(false),
-        });
+        Self::of(cache, ObjectCore::new(name, pager, options, log))
+    }
+
+    fn of(cache: Arc<CacheInner>, core: ObjectCore) -> Self {
+        let core = Arc::new(core);
         let handle = ObjectHandle { core, cache, mapped: Mutex::new(Weak::new()), kept: Mutex::default() };
         Self { handle: Arc::new(handle) }
     }
@@ -125,11 +127,16 @@ impl MemoryObject {
     /// Maps the bytes of `range`.
     ///
     /// All mappings of an object in this process share its frames, and with [`Store::Local`] its addresses too.
-    /// Frames stay while any mapping exists, and are returned with the last. Does not call the pager.
+    /// Frames stay while any mapping exists, and are returned with the last. Does not call the pager. A private mapping
+    /// ([`Sharing::Private`]) has frames and addresses of its own, also of objects that are read only.
     pub fn map(&self, range: Range<u64>, options: MapOptions) -> Result<Mapping, MapError> {
         let handle = &self.handle;
         if !handle.cache.shared.owner.is_this_process() {
             return Err(MapError::Detached);
+        }
+        if options.sharing == Sharing::Private {
+            let shared = MapOptions { sharing: Sharing::Shared, ..options };
+            return self.private_copy().map(range, shared);
         }
         if range.start > range.end || range.end > self.len() {
             return Err(MapError::OutOfRange { range, length: self.len() });
@@ -153,6 +160,21 @@ impl MemoryObject {
             return Err(MapError::OtherDelivery { object: Arc::clone(&handle.core.name) });
         }
         Ok(Mapping::new(store, Arc::clone(handle), range, announce))
+    }
+
+    /// An object of its own for one private mapping: it begins as this one, and keeps its changes to itself.
+    fn private_copy(&self) -> Self {
+        let base = &self.handle;
+        let options = ObjectOptions {
+            writing: Writing::InPlace,
+            store: Store::Local,
+            max_len: Some(base.core.length()),
+            ..base.core.options.clone()
+        };
+        let pager = Box::new(Private::new(Arc::clone(base)));
+        let core =
+            ObjectCore { keeps_changes: false, ..ObjectCore::new(&base.core.name, pager, options, None) };
+        Self::of(Arc::clone(&base.cache), core)
     }
 
     /// `None` is not at all: the mapping cannot be touched.
@@ -395,6 +417,48 @@ impl Drop for StoreHandle {
         let all = PageRange { start: 0, end: store.area.page_size().pages_for(store.area.capacity()) };
         let evicted = store.area.evict_all(all, store.cache.clock.now());
         store.cache.counters.evicted_pages.add(evicted.pages);
+    }
+}
+
+impl ObjectHandle {
+    pub(crate) fn length(&self) -> u64 {
+        self.core.length()
+    }
+
+    /// Reads (a part of) one page as the object's mappings have it at some moment of the call. For workers: waits for
+    /// nothing but the pager.
+    pub(crate) fn read_page(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<(), SupplyError> {
+        let mapped = self.mapped.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        let Some(mapped) = mapped.filter(|_| self.core.is_writable()) else {
+            return self.ask_pager(range, buffer);
+        };
+        let area = &mapped.store.area;
+        let page = PageIndex(range.start / area.page_size().bytes());
+        loop {
+            let before = area.word(page);
+            let mut pin = PinSet::new(Arc::clone(area), PageRange::one(page));
+            if pin.try_pin(page).is_ok()
+                && let Ok(bytes) = pin.into_bytes(ByteRange { start: range.start, end: range.end })
+            {
+                buffer.copy_from_slice(&bytes);
+                return Ok(());
+            }
+            if matches!(before.state(), State::Absent | State::Failed | State::Filling) {
+                self.ask_pager(range.clone(), buffer)?;
+                // A page that came and changed meanwhile could have been read while it was written back.
+                if area.word(page) == before {
+                    return Ok(());
+                }
+            }
+            area.wait_as_writer(page, Some(std::time::Duration::from_millis(1)));
+        }
+    }
+
+    fn ask_pager(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<(), SupplyError> {
+        match self.core.pager.supply(range, buffer)? {
+            count if count == buffer.len() => Ok(()),
+            _ => Err(SupplyError::new(ErrorKind::Truncated)),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memobj::{AccessError, Delivery, FrameSize, MapOptions, ObjectOptions, Writing};
+use memobj::{AccessError, Delivery, FrameSize, MapOptions, ObjectOptions, Sharing, Writing};
 use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes};
 
 const DELIVERIES: [Delivery; 3] = [Delivery::InThread, Delivery::ReaderThread, Delivery::PinOnly];
@@ -225,5 +225,45 @@ fn a_sequential_writer_passes_over_a_file_of_eight_budgets() {
         assert_eq!(wrong, None, "{delivery:?}");
         assert!(file[file.len() / 8 * 8..] == sample_bytes(length)[file.len() / 8 * 8..]);
         assert!(cache.metrics().faults < 4096, "pages are opened in batches: {:?}", cache.metrics());
+    }
+}
+
+#[test]
+fn private_stores_stay_private_and_survive_eviction() {
+    for delivery in DELIVERIES {
+        for writing in [Writing::ReadOnly, Writing::InPlace] {
+            let length = 4 * MIB + 10;
+            let sample = Sample::new(length);
+            let cache = cache(MIB);
+            let object = cache.open_file(sample.path(), ObjectOptions { writing, ..writable() }).unwrap();
+            let private = MapOptions { sharing: Sharing::Private, ..mapped(delivery) };
+            let shared = object.map(0..length, mapped(delivery)).unwrap();
+            let (own, other) =
+                (object.map(0..length, private).unwrap(), object.map(0..length, private).unwrap());
+            let mut model = sample_bytes(length).to_vec();
+            for page in (0..1024u64).step_by(3) {
+                own.write_at(page * 4096 + 5, &[page as u8; 100]).unwrap();
+                model[page as usize * 4096 + 5..][..100].fill(page as u8);
+            }
+            let mut read = vec![0; length as usize];
+            own.read_at(0, &mut read).unwrap();
+            assert!(read == model, "{delivery:?} {writing:?}: own");
+            for mapping in [&shared, &other] {
+                mapping.read_at(0, &mut read).unwrap();
+                assert!(read == sample_bytes(length), "{delivery:?} {writing:?}: others");
+            }
+            if writing == Writing::InPlace {
+                // A page that was not stored to is the object's, as it is when it is first looked at.
+                shared.write_at(4096, b"changed").unwrap();
+                let late = object.map(0..length, private).unwrap();
+                assert_eq!(&late.pin(4096..4103).unwrap()[..], b"changed");
+                shared.write_at(4096, &sample_bytes(length)[4096..4103]).unwrap();
+            }
+            own.sync(0..length).unwrap();
+            drop((own, other, shared));
+            object.close().unwrap();
+            assert!(std::fs::read(sample.path()).unwrap() == sample_bytes(length), "the file");
+            assert!(cache.events().try_next().is_none(), "nothing worth telling");
+        }
     }
 }

@@ -121,6 +121,12 @@ pub fn sync_data(file: &impl AsFd) -> io::Result<()> {
     Ok(rustix::io::retry_on_intr(|| rustix::fs::fdatasync(file))?)
 }
 
+/// Lets the page cache forget what it has of the file and what is on the device (posix_fadvise(2)).
+pub fn drop_cached(file: &impl AsFd) {
+    // Advice: nothing depends on it.
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+}
+
 /// Cuts the file off at `length` bytes, or extends it with a hole.
 pub fn set_length(file: &impl AsFd, length: u64) -> io::Result<()> {
     Ok(rustix::io::retry_on_intr(|| rustix::fs::ftruncate(file, length))?)

@@ -13,7 +13,7 @@ use super::storage::Storage;
 use crate::address::{ByteRange, PageIndex};
 
 const PAGE: u64 = BLOCK_BYTES as u64;
-/// Pages that one step moves at most: 1 MiB.
+/// Blocks of the log that one step looks at, at most: 1 MiB.
 const STEP_PAGES: usize = 256;
 /// Pages that one step zeros at most: 64 MiB, mostly holes.
 const ZERO_PAGES: u64 = 16384;
@@ -39,7 +39,7 @@ pub enum Finish {
 /// A checkpoint under way: which images go in place. It holds no lock and borrows nothing.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// Images to copy, by page.
+    /// Images to copy, in the order of the log.
     pub(super) entries: Vec<(u64, Image)>,
     next: usize,
     /// Pages in place that must read as zeros.
@@ -86,11 +86,6 @@ impl Checkpoint {
         self.needs_sync = true;
     }
 
-    /// The bytes of `pages` that the data storage has.
-    fn inside(&self, first: u64, pages: usize) -> usize {
-        self.length.saturating_sub(offset(first)).min((pages * BLOCK_BYTES) as u64) as usize
-    }
-
     /// Zeros the next pages.
     fn zero<S: Storage>(&mut self, data: &S) -> Result<(), Failure<S::Error>> {
         let first = self.zero_next;
@@ -101,41 +96,38 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Copies the next run of neighbours with one write.
+    /// Copies the next images: those that lie within one window of the log are read at once.
     fn copy<S: Storage>(&mut self, log: &S, data: &S) -> Result<(), StepError<S::Error>> {
         let rest = &self.entries[self.next..];
-        let first = rest[0].0;
-        let is_neighbour = |&(at, entry): &(usize, &(u64, Image))| entry.0 == first + at as u64;
-        let run = rest.iter().enumerate().take(STEP_PAGES).take_while(is_neighbour).count();
-        let images = &rest[..run];
-        let inside = self.inside(first, run);
-        let bytes = &mut self.buffer.blocks(STEP_PAGES)[..run * BLOCK_BYTES];
-        read_run(log, images, bytes)?;
-        on_data(Action::Write, data.write_at(offset(first), &bytes[..inside])).map_err(StepError::Storage)?;
-        self.next += run;
+        let first = rest[0].1.block;
+        let window = |&&(_, image): &&(u64, Image)| ((image.block - first) as usize) < STEP_PAGES;
+        let count = rest.iter().take_while(window).count();
+        let images = &rest[..count];
+        let blocks = (images[count - 1].1.block - first) as usize + 1;
+        let bytes = &mut self.buffer.blocks(STEP_PAGES)[..blocks * BLOCK_BYTES];
+        let read = on_log(Action::Read, log.read_at(images[0].1.offset(), bytes));
+        read.map_err(StepError::Storage)?;
+        let at = |image: Image| (image.block - first) as usize * BLOCK_BYTES;
+        for &(page, image) in images {
+            if !image.matches(&bytes[at(image)..][..BLOCK_BYTES]) {
+                return Err(StepError::Lost { page: PageIndex(page) });
+            }
+        }
+        let length = self.length;
+        // Neighbours that are neighbours in the log too go with one write.
+        for run in images.chunk_by(|a, b| a.0 + 1 == b.0 && a.1.block + 1 == b.1.block) {
+            let inside = inside(length, run[0].0, run.len());
+            let bytes = &bytes[at(run[0].1)..][..inside];
+            on_data(Action::Write, data.write_at(offset(run[0].0), bytes)).map_err(StepError::Storage)?;
+        }
+        self.next += count;
         Ok(())
     }
 }
 
-/// Reads and verifies images; those that are neighbours in the log too with one read.
-fn read_run<S: Storage>(
-    log: &S,
-    images: &[(u64, Image)],
-    mut bytes: &mut [u8],
-) -> Result<(), StepError<S::Error>> {
-    let neighbours = |a: &(u64, Image), b: &(u64, Image)| a.1.block + 1 == b.1.block;
-    for run in images.chunk_by(neighbours) {
-        let (into, rest) = bytes.split_at_mut(run.len() * BLOCK_BYTES);
-        let read = on_log(Action::Read, log.read_at(run[0].1.offset(), into));
-        read.map_err(StepError::Storage)?;
-        for (&(page, image), bytes) in run.iter().zip(into.chunks(BLOCK_BYTES)) {
-            if !image.matches(bytes) {
-                return Err(StepError::Lost { page: PageIndex(page) });
-            }
-        }
-        bytes = rest;
-    }
-    Ok(())
+/// The bytes of `pages` pages from `first` on that lie below `length`.
+fn inside(length: u64, first: u64, pages: usize) -> usize {
+    length.saturating_sub(offset(first)).min((pages * BLOCK_BYTES) as u64) as usize
 }
 
 impl<S: Storage> CommitLog<S> {
@@ -214,7 +206,9 @@ impl<S: Storage> CommitLog<S> {
             self.frozen.is_none_or(|segment| self.layout.segment_of(u64::from(image.block)) == segment)
         };
         let committed = self.content.committed.iter().map(|(&page, &image)| (page, image));
-        let entries: Vec<_> = committed.filter(|&(_, image)| is_frozen(image)).collect();
+        let mut entries: Vec<_> = committed.filter(|&(_, image)| is_frozen(image)).collect();
+        // In the order of the log: reading is then sequential, and whoever writes sorts anyway.
+        entries.sort_unstable_by_key(|&(_, image)| image.block);
         let zero = self.content.data_end.div_ceil(PAGE)..old.min(length).div_ceil(PAGE);
         Ok(Checkpoint {
             needs_sync: self.length_is_unsynced || !entries.is_empty() || !zero.is_empty(),

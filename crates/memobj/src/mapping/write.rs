@@ -136,6 +136,8 @@ impl Mapping {
         let store = self.frames();
         let bytes = self.object_bytes(&range).map_err(|error| self.sync_refused(&range, error))?;
         match (&store.writes, store.this.upgrade()) {
+            // What is private is nobody's to keep.
+            _ if !store.object.keeps_changes => Ok(()),
             (Some(writes), Some(store)) => store.sync(writes, bytes),
             _ => Ok(()),
         }

@@ -7,6 +7,7 @@ mod bytes;
 mod faulty;
 mod file;
 mod logged;
+mod private;
 mod storage;
 mod zero;
 
@@ -16,6 +17,7 @@ pub use bytes::Bytes;
 pub use faulty::{Faulty, Inject, Injection};
 pub use file::{CacheUse, File};
 pub(crate) use logged::{Logged, recover};
+pub(crate) use private::Private;
 pub use zero::Zero;
 
 use crate::error::SupplyError;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use memobj_core::address::ByteRange;
 use memobj_core::commit_log::{Reserved, Storage};
@@ -9,6 +10,8 @@ use memobj_sys::file;
 use memobj_sys::ring::ReadFile;
 
 const BLOCK: u64 = 4096;
+/// Writes that are shorter go through the page cache.
+const SCATTERED_BYTES: u64 = 64 << 10;
 /// Zeros that are written at once.
 const ZEROS: usize = 64 << 10;
 
@@ -27,11 +30,13 @@ pub(crate) struct FileStorage {
     buffered: ReadFile,
     direct: Option<ReadFile>,
     role: Role,
+    /// Something was written through the page cache since the last sync.
+    cached: AtomicBool,
 }
 
 impl FileStorage {
     pub(crate) fn new(buffered: ReadFile, direct: Option<ReadFile>, role: Role) -> Self {
-        Self { buffered, direct, role }
+        Self { buffered, direct, role, cached: AtomicBool::new(false) }
     }
 
     /// The descriptor for a transfer of these bytes.
@@ -71,11 +76,20 @@ impl Storage for FileStorage {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        file::write_full(self.descriptor(offset, bytes), bytes, offset).map(|_| ())
+        // Scattered pages of a checkpoint: the system sorts and merges them, and writes many at once.
+        let scattered = self.role == Role::Data && (bytes.len() as u64) < SCATTERED_BYTES;
+        let file = if scattered { &self.buffered } else { self.descriptor(offset, bytes) };
+        self.cached.fetch_or(scattered, Ordering::Relaxed);
+        file::write_full(file, bytes, offset).map(|_| ())
     }
 
     fn sync(&self) -> io::Result<()> {
-        file::sync_data(&self.buffered)
+        file::sync_data(&self.buffered)?;
+        if self.direct.is_some() && self.cached.swap(false, Ordering::Relaxed) {
+            // Not in memory twice.
+            file::drop_cached(&self.buffered);
+        }
+        Ok(())
     }
 
     fn length(&self) -> io::Result<u64> {
