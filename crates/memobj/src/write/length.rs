@@ -38,7 +38,12 @@ impl FrameStore {
             }
             from = block + 1;
         }
-        writes.trouble().unreported = None;
+        let mut trouble = writes.trouble();
+        let dropped_it =
+            |error: &WriteError| range.start <= error.range.start && error.range.end <= range.end;
+        if trouble.unreported.as_ref().is_some_and(dropped_it) {
+            trouble.unreported = None;
+        }
         Ok(dropped)
     }
 

@@ -76,6 +76,9 @@ struct Trouble {
     lost: Vec<WriteError>,
     failures: u32,
     not_before: Option<Instant>,
+    /// Syncs of the pager that have failed, and how the last did.
+    failed_syncs: u64,
+    sync_failure: Option<SupplyError>,
 }
 
 impl WriteState {
@@ -161,9 +164,16 @@ impl FrameStore {
         }
     }
 
+    /// Takes note of what `range` has lost, and leaves what neighbours have.
     fn forget_lost(&self, writes: &WriteState, range: &Range<u64>) {
-        let inside = |error: &WriteError| range.start <= error.range.start && error.range.end <= range.end;
-        writes.trouble().lost.retain(|error| !inside(error));
+        let mut trouble = writes.trouble();
+        for error in std::mem::take(&mut trouble.lost) {
+            let lost = error.range.clone();
+            let parts = [lost.start..lost.end.min(range.start), lost.start.max(range.end)..lost.end];
+            for range in parts.into_iter().filter(|part| part.start < part.end) {
+                trouble.lost.push(WriteError { range, ..error.clone() });
+            }
+        }
     }
 }
 

@@ -130,6 +130,9 @@ impl FrameStore {
             self.write_in_page(writes, at, &source[done..done + part])?;
             done += part;
         }
+        if self.cache.has_enough_dirty() {
+            self.cache.cleaner.wake();
+        }
         Ok(())
     }
 
