@@ -175,6 +175,10 @@ impl MemoryObject {
         self.refuse_in_child(WriteStep::Sync)?;
         match self.kept() {
             Some(kept) => kept.store.sync_all(),
+            // It was never mapped, but its length may have changed.
+            None if self.is_writable() => {
+                self.call_unmapped(WriteStep::Sync, self.len(), |pager| pager.sync())
+            }
             None => Ok(()),
         }
     }
@@ -206,11 +210,26 @@ impl MemoryObject {
         let mapped = self.handle.mapped.lock().unwrap_or_else(PoisonError::into_inner);
         match self.kept() {
             Some(kept) => kept.store.set_len(length)?,
-            None => core.pager.set_length(length).map_err(|error| refused(&error))?,
+            None => {
+                self.call_unmapped(WriteStep::SetLength, length, |pager| pager.set_length(length))?;
+            }
         }
         core.length.store(length, Ordering::Release);
         drop(mapped);
         Ok(())
+    }
+
+    /// Calls the pager of an object that was never mapped.
+    fn call_unmapped(
+        &self,
+        step: WriteStep,
+        length: u64,
+        call: impl FnOnce(&dyn Pager) -> Result<(), SupplyError>,
+    ) -> Result<(), WriteError> {
+        let core = &self.handle.core;
+        let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| call(&*core.pager)));
+        let answer = answer.unwrap_or_else(|_| Err(SupplyError::new(ErrorKind::Integrity)));
+        answer.map_err(|error| WriteError::new(&core.name, step, 0..length, &error))
     }
 
     fn refuse_in_child(&self, step: WriteStep) -> Result<(), WriteError> {

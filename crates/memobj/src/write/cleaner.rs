@@ -216,6 +216,7 @@ impl Worker {
         if writes.trouble().not_before.is_some_and(|at| Instant::now() < at) {
             return Look::Later;
         }
+        let Ok(_length) = writes.resizing.try_read() else { return Look::Later };
         let all = PageRange { start: 0, end: store.area.pages() };
         let pages = store.part(block, all);
         match store.object.pager.source() {

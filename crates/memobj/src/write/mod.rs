@@ -27,7 +27,7 @@ mod users;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 pub(crate) use cleaner::Cleaner;
@@ -60,6 +60,9 @@ pub(crate) struct WriteState {
     trouble: Mutex<Trouble>,
     /// One sync of the pager at a time.
     turn: Mutex<()>,
+    /// Whoever starts writes holds it for reading: what is copied while the length changes could be cut off at the
+    /// new end, and the change fail. Taken before `turn`.
+    resizing: RwLock<()>,
     /// A thread is in a call of the pager's `write_back`.
     in_call: AtomicBool,
     /// The last write-back failed.
@@ -90,6 +93,7 @@ impl WriteState {
             unsynced: Unsynced::new(pages)?,
             trouble: Mutex::default(),
             turn: Mutex::default(),
+            resizing: RwLock::default(),
             in_call: AtomicBool::new(false),
             failing: AtomicBool::new(false),
         })

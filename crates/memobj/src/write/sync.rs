@@ -64,7 +64,8 @@ impl FrameStore {
         writes: &WriteState,
         bytes: ByteRange,
     ) -> Result<(), WriteError> {
-        let pages = self.area.page_size().pages_of(bytes);
+        let _length = writes.resizing.read().unwrap_or_else(PoisonError::into_inner);
+        let pages = self.area.page_size().pages_of(bytes.below(self.area.length()));
         match self.object.pager.source() {
             Source::File(file) => self.write_to_file(writes, file, pages),
             _ => self.write_by_calls(pages),
