@@ -84,9 +84,8 @@ impl FillClaim {
         file.fill_large(offset as u64, source)?;
         let first = &area.views[0];
         // SAFETY: the page is Filling and owned by this claim; all its bytes are in the file.
-        if let Err((_, error)) =
-            unsafe { first.registered().show(first.region.start() + offset, source.len()) }
-        {
+        let shown = unsafe { first.registered().show(first.region.start() + offset, source.len()) };
+        if let Err((_, error)) = shown {
             file.punch(offset as u64, area.page_size.bytes())?;
             return Err(error);
         }
