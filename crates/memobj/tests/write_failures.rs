@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use memobj::pagers::{Inject, Operation};
+use memobj::pagers::{Inject, Operation, Pager};
 use memobj::{AccessError, Advice, Delivery, ErrorKind, Event, FailurePolicy, ObjectOptions, WriteStep};
 use memobj_sim::fixture::{MIB, cache, sample_bytes, wait_until, within};
 use memobj_sim::rig::{DELIVERIES, Rig, is_all, writable};
@@ -252,6 +252,37 @@ fn a_write_that_hangs_holds_up_its_own_sync_no_longer_than_the_time_out() {
             other.mapping.sync(0..MIB).unwrap();
         }
         assert!(is_all(&other.disk.durable(), 0..512 * 1024, 19));
+    });
+}
+
+/// All that may be Dirty belongs to an object that cannot be written: the other is not held up for ever.
+#[test]
+fn an_object_at_the_hard_target_leaves_others_their_share() {
+    in_each_delivery(|delivery| {
+        for action in [Inject::Hang, Inject::Error] {
+            let cache = cache(MIB);
+            let stuck = Rig::in_cache(
+                &cache,
+                delivery,
+                MIB,
+                ObjectOptions { policy: FailurePolicy::WaitForEver, ..writable() },
+            );
+            let other = Rig::in_cache(&cache, delivery, MIB, writable());
+            stuck.inject(Operation::WriteBack, 0..MIB, action, None);
+            stuck.mapping.write_at(0, &vec![7; MIB as usize / 2]).unwrap();
+            for value in 1..4 {
+                other.mapping.write_at(0, &vec![value; MIB as usize]).unwrap();
+                let mut buffer = vec![0; MIB as usize];
+                other.mapping.read_at(0, &mut buffer).unwrap();
+                assert!(is_all(&buffer, 0..MIB, value), "{delivery:?} {action:?}");
+            }
+            other.object.close().unwrap();
+            assert!(is_all(&other.disk.durable(), 0..MIB, 3), "{delivery:?} {action:?}");
+            assert!(cache.metrics().peak_frame_bytes <= MIB);
+            stuck.pager.heal(Operation::WriteBack);
+            // A call that hangs ends with its object; nothing waits for it here.
+            stuck.pager.detach();
+        }
     });
 }
 

@@ -126,8 +126,10 @@ impl CacheShared {
         self.unwritten_bytes() > self.soft_target()
     }
 
-    pub(super) fn has_too_much_dirty(&self) -> bool {
-        self.unwritten_bytes() >= self.most_dirty()
+    /// Whether an object that has `own` bytes of Dirty pages is to wait with stores to further pages.
+    pub(super) fn is_too_much_dirty(&self, own: u64) -> bool {
+        let (dirty, most) = (self.unwritten_bytes(), self.most_dirty());
+        dirty >= most && (own >= most / 4 || dirty >= most + most / 2)
     }
 }
 

@@ -12,7 +12,8 @@
 //! ([`unsynced`]), because a system that fails to make it durable forgets that it failed.
 //!
 //! Two targets bound what is Dirty: from the soft one on the cleaner works, at the hard one stores to further
-//! pages wait for it. So half of the budget is always there for reading.
+//! pages wait for it. So half of the budget is there for reading, and a quarter where one object that cannot be
+//! written holds up its half: the others have a share beyond it.
 
 mod call;
 mod cleaner;
