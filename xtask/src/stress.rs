@@ -12,13 +12,15 @@ struct Options {
     seed: Option<u64>,
 }
 
-/// Runs the stress test of the simulator crate with its output shown.
+/// Runs the stress tests of the simulator crate with its output shown.
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let options = match parse(arguments) {
         Ok(options) => options,
         Err(problem) => return usage(&problem),
     };
-    let mut command = cargo(&["test", "--release", "--package", "memobj-sim", "--test", "stress"]);
+    let package = ["test", "--release", "--package", "memobj-sim"];
+    let mut command = cargo(&package);
+    command.args(["--test", "stress", "--test", "stress_writes"]);
     command.args(["--", "--nocapture"]);
     if let Some(seconds) = options.seconds {
         command.env("MEMOBJ_STRESS_SECONDS", seconds.to_string());

@@ -83,6 +83,8 @@ pub fn report() -> Vec<Facility> {
 
 const IO_URING_FIX: &str =
     "sysctl kernel.io_uring_disabled=0, and allow io_uring_setup in the container's seccomp profile";
+const WITHOUT_FAULTS: &str =
+    "mappings are pinned and copied (pin, read_at, write_at), and have no address to touch";
 const KERNEL_6_5: &str = "a kernel of 6.5 or later";
 const KERNEL_6_7: &str = "a kernel of 6.7 or later, with /proc mounted";
 const MAPPINGS_FIX: &str = "sysctl vm.max_map_count=1048576";
@@ -102,13 +104,10 @@ fn faults(found: &Capabilities) -> Facility {
             used_instead: None,
             fix: None,
         },
-        Ok(_) => missing(
-            name,
-            "this kernel cannot poison pages (before 6.6)".into(),
-            "nothing: objects cannot be mapped",
-            FAULTS_FIX,
-        ),
-        Err(error) => missing(name, error.to_string(), "nothing: objects cannot be mapped", FAULTS_FIX),
+        Ok(_) => {
+            missing(name, "this kernel cannot poison pages (before 6.6)".into(), WITHOUT_FAULTS, FAULTS_FIX)
+        }
+        Err(error) => missing(name, error.to_string(), WITHOUT_FAULTS, FAULTS_FIX),
     }
 }
 
@@ -122,7 +121,13 @@ fn kernel_faults(found: &Capabilities) -> Facility {
             used_instead: None,
             fix: None,
         },
-        _ => Facility {
+        Err(_) => missing(
+            name,
+            "no faults at all without userfaultfd".into(),
+            "nothing that is not resident can be touched: pin or copy",
+            FAULTS_FIX,
+        ),
+        Ok(_) => Facility {
             status: Status::Degraded,
             ..missing(
                 name,

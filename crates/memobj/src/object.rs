@@ -206,13 +206,11 @@ impl MemoryObject {
         match self.kept() {
             Some(kept) => kept.store.sync_all(),
             None if self.handle.core.log.is_some() => self.commit_unmapped(),
-            None => match self.handle.core.pager.sync() {
-                Ok(()) => Ok(()),
-                Err(error) => {
-                    let name = &self.handle.core.name;
-                    Err(WriteError::new(name, WriteStep::Sync, 0..self.len(), &error))
-                }
-            },
+            // It was never mapped, but its length may have changed.
+            None if self.is_writable() => {
+                self.call_unmapped(WriteStep::Sync, self.len(), |pager| pager.sync())
+            }
+            None => Ok(()),
         }
     }
 
@@ -280,11 +278,26 @@ impl MemoryObject {
         let mapped = self.handle.mapped.lock().unwrap_or_else(PoisonError::into_inner);
         match self.kept() {
             Some(kept) => kept.store.set_len(length)?,
-            None => core.pager.set_length(length).map_err(|error| refused(&error))?,
+            None => {
+                self.call_unmapped(WriteStep::SetLength, length, |pager| pager.set_length(length))?;
+            }
         }
         core.set_length(length);
         drop(mapped);
         Ok(())
+    }
+
+    /// Calls the pager of an object that was never mapped.
+    fn call_unmapped(
+        &self,
+        step: WriteStep,
+        length: u64,
+        call: impl FnOnce(&dyn Pager) -> Result<(), SupplyError>,
+    ) -> Result<(), WriteError> {
+        let core = &self.handle.core;
+        let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| call(&*core.pager)));
+        let answer = answer.unwrap_or_else(|_| Err(SupplyError::new(ErrorKind::Integrity)));
+        answer.map_err(|error| WriteError::new(&core.name, step, 0..length, &error))
     }
 
     fn refuse_in_child(&self, step: WriteStep) -> Result<(), WriteError> {

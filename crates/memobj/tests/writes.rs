@@ -133,21 +133,16 @@ fn no_store_is_lost(delivery: Delivery, stores: u64) {
     assert!(metrics.peak_frame_bytes <= MIB, "{metrics:?}");
 }
 
+/// With `MEMOBJ_STORES=10000000` as many stores, which takes minutes.
 #[test]
 fn eviction_loses_no_store_in_thread() {
-    no_store_is_lost(Delivery::InThread, 100_000);
+    let stores = std::env::var("MEMOBJ_STORES").map_or(100_000, |count| count.parse().unwrap());
+    no_store_is_lost(Delivery::InThread, stores);
 }
 
 #[test]
 fn eviction_loses_no_store_reader_thread() {
     no_store_is_lost(Delivery::ReaderThread, 40_000);
-}
-
-/// Ten million stores: `cargo test --release -p memobj --test writes -- --ignored`.
-#[test]
-#[ignore = "takes minutes"]
-fn ten_million_stores_are_not_lost() {
-    no_store_is_lost(Delivery::InThread, 10_000_000);
 }
 
 #[test]

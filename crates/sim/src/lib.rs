@@ -7,12 +7,15 @@
 
 pub mod conformance;
 mod counted;
+mod disk;
 pub mod fixture;
 mod gate;
 pub mod process;
 pub mod random;
+pub mod rig;
 pub mod storage;
 
 pub use counted::{Calls, Counted};
+pub use disk::Disk;
 pub use gate::{Gate, Gated};
 pub use random::{Random, known_byte};

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use memobj::pagers::{Bytes, CacheUse, Faulty, File, Inject, Injection, Zero};
-use memobj_sim::{Calls, Counted, conformance, known_byte};
+use memobj_sim::{Calls, Counted, Disk, conformance, known_byte};
 
 fn bytes(length: u64) -> Vec<u8> {
     (0..length).map(|offset| known_byte(1, offset)).collect()
@@ -29,6 +29,13 @@ fn file_conforms() {
 fn bytes_conform() {
     for length in LENGTHS {
         conformance::run(|| Bytes::new(bytes(length)), &bytes(length));
+    }
+}
+
+#[test]
+fn disk_conforms() {
+    for length in LENGTHS {
+        conformance::run(|| Disk::new(bytes(length)), &bytes(length));
     }
 }
 

@@ -47,3 +47,34 @@ pub fn fork(limit_seconds: u32, child: impl FnOnce() -> i32) -> std::io::Result<
         false => Ended::Exited(libc::WEXITSTATUS(status)),
     })
 }
+
+/// Takes userfaultfd away from the calling thread and those that it starts, as a container's filter of system calls
+/// does: by either way the answer is EPERM.
+pub fn deny_userfaultfd() -> std::io::Result<()> {
+    const NEW_BY_DEVICE: u32 = 0xaa00;
+    let load = |offset| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0, 0);
+    let is = |value, yes, no| statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, value, yes, no);
+    let answer = |value| statement(libc::BPF_RET | libc::BPF_K, value, 0, 0);
+    // Offsets in `struct seccomp_data`: the call's number, and the low half of its second argument.
+    let mut filter = [
+        load(0),
+        is(libc::SYS_userfaultfd as u32, 3, 0),
+        is(libc::SYS_ioctl as u32, 0, 3),
+        load(24),
+        is(NEW_BY_DEVICE, 0, 1),
+        answer(libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        answer(libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: both calls take numbers and a filter that lives across the call; they change what later system calls
+    // answer, and no memory.
+    let done = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+    };
+    if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+fn statement(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt, jf, k }
+}

@@ -213,9 +213,6 @@ fn expected_of_store(now: Fields, transition: Transition) -> Option<Fields> {
             ghost: true,
             ..moved(Absent, false)
         }),
-        Transition::Copied => {
-            (changing && !now.flag && now.pins != ALONE).then_some(moved(WritingBack, false))
-        }
         _ => None,
     }
 }

@@ -197,6 +197,12 @@ impl Driver {
             return store.area.wake(PageRange::one(page));
         };
         let word = store.area.word(page);
+        if word.state() == State::Filling {
+            // Its bytes may be in place already, protected, and its sleepers woken: a store that faulted since then
+            // is woken by nobody but us.
+            self.resolve(&store, page);
+            return self.held_up.push((store, page));
+        }
         if !(word.is_resident() || word.state() == State::Changing) {
             return self.resolve(&store, page);
         }

@@ -1,13 +1,27 @@
 //! Failures on purpose.
 
 use std::ops::Range;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Pager;
 use crate::error::{ErrorKind, SupplyError};
 
-/// What happens to a supply.
+/// Which of a pager's operations fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Operation {
+    /// [`Pager::supply`].
+    Supply,
+    /// [`Pager::write_back`].
+    WriteBack,
+    /// [`Pager::sync`]; it has no range, every injection strikes.
+    Sync,
+    /// [`Pager::set_length`]; as with sync.
+    SetLength,
+}
+
+/// What happens to a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Inject {
@@ -15,9 +29,10 @@ pub enum Inject {
     Error,
     /// It fails with an error of this kind.
     Fail(ErrorKind),
-    /// It answers fewer bytes than asked for, and leaves rubbish behind them.
+    /// A supply answers fewer bytes than asked for, and leaves rubbish behind them. A write takes a part of its
+    /// bytes, in units of 4 KiB, and says that there is no space for the rest. Others fail for want of space.
     Short,
-    /// It answers more bytes than asked for.
+    /// A supply answers more bytes than asked for. Others do what they are asked, and then say that they failed.
     Long,
     /// It panics.
     Panic,
@@ -30,7 +45,7 @@ pub enum Inject {
 /// One planned failure.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Injection {
-    /// The bytes at which it strikes.
+    /// The bytes at which it strikes, where the operation has a range.
     pub range: Range<u64>,
     /// What happens.
     pub action: Inject,
@@ -43,13 +58,14 @@ pub struct Injection {
 pub struct Faulty<P> {
     inner: P,
     seed: u64,
-    plan: Mutex<Vec<Injection>>,
+    plan: Mutex<Vec<(Operation, Injection)>>,
     detached: (Mutex<bool>, Condvar),
 }
 
 impl<P: Pager> Faulty<P> {
-    /// `inner`, with these failures. `seed` decides lengths of short answers.
+    /// `inner`, with these failures of supplies. `seed` decides lengths of short answers.
     pub fn new(inner: P, plan: Vec<Injection>, seed: u64) -> Self {
+        let plan = plan.into_iter().map(|injection| (Operation::Supply, injection)).collect();
         Self { inner, seed, plan: Mutex::new(plan), detached: (Mutex::new(false), Condvar::new()) }
     }
 
@@ -58,17 +74,63 @@ impl<P: Pager> Faulty<P> {
         Self::new(inner, vec![Injection { range, action: Inject::Error, times: None }], 0)
     }
 
-    /// Takes the next planned failure that strikes in `range`.
-    fn next(&self, range: &Range<u64>) -> Option<Inject> {
-        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        let strikes = |planned: &&mut Injection| {
-            planned.range.start < range.end && range.start < planned.range.end && planned.times != Some(0)
+    /// Plans one more failure, of any operation, also while the object is mapped.
+    pub fn inject(&self, operation: Operation, injection: Injection) {
+        self.plan().push((operation, injection));
+    }
+
+    /// Forgets all planned failures of `operation`. Calls that hang go on hanging.
+    pub fn heal(&self, operation: Operation) {
+        self.plan().retain(|(planned, _)| *planned != operation);
+    }
+
+    /// The pager underneath.
+    pub fn inner(&self) -> &P {
+        &self.inner
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Vec<(Operation, Injection)>> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the next planned failure of `operation` that strikes in `range`; everywhere, if there is none.
+    fn next(&self, operation: Operation, range: Option<&Range<u64>>) -> Option<Inject> {
+        let mut plan = self.plan();
+        let overlaps = |planned: &Range<u64>| {
+            range.is_none_or(|range| planned.start < range.end && range.start < planned.end)
         };
-        let planned = plan.iter_mut().find(strikes)?;
+        let strikes = |(planned, injection): &&mut (Operation, Injection)| {
+            *planned == operation && overlaps(&injection.range) && injection.times != Some(0)
+        };
+        let (_, planned) = plan.iter_mut().find(strikes)?;
         if let Some(times) = &mut planned.times {
             *times -= 1;
         }
         Some(planned.action)
+    }
+
+    /// Answers a call that returns nothing but success. `part` is what a short one does, `whole` the call itself.
+    fn answer(
+        &self,
+        inject: Option<Inject>,
+        part: impl FnOnce() -> Result<(), SupplyError>,
+        whole: impl FnOnce() -> Result<(), SupplyError>,
+    ) -> Result<(), SupplyError> {
+        let detached = || SupplyError::new(ErrorKind::Detached);
+        match inject {
+            None => whole(),
+            Some(Inject::Error) => Err(SupplyError::new(ErrorKind::Io)),
+            Some(Inject::Fail(kind)) => Err(SupplyError::new(kind)),
+            Some(Inject::Short) => part().and(Err(SupplyError::new(ErrorKind::NoSpace))),
+            Some(Inject::Long) => whole().and(Err(SupplyError::new(ErrorKind::Io))),
+            Some(Inject::Panic) => panic!("injected panic"),
+            Some(Inject::Delay(time)) if self.pause(Some(time)) => Err(detached()),
+            Some(Inject::Delay(_)) => whole(),
+            Some(Inject::Hang) => {
+                self.pause(None);
+                Err(detached())
+            }
+        }
     }
 
     /// Waits for `limit` or the end of the object; says whether the object ended.
@@ -92,7 +154,7 @@ impl<P: Pager> Pager for Faulty<P> {
     }
 
     fn supply(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<usize, SupplyError> {
-        match self.next(&range) {
+        match self.next(Operation::Supply, Some(&range)) {
             None => self.inner.supply(range, buffer),
             Some(Inject::Error) => Err(SupplyError::new(ErrorKind::Io)),
             Some(Inject::Fail(kind)) => Err(SupplyError::new(kind)),
@@ -118,6 +180,29 @@ impl<P: Pager> Pager for Faulty<P> {
                 Err(SupplyError::new(ErrorKind::Detached))
             }
         }
+    }
+
+    fn is_writable(&self) -> bool {
+        self.inner.is_writable()
+    }
+
+    fn write_back(&self, range: Range<u64>, bytes: &[u8]) -> Result<(), SupplyError> {
+        let inject = self.next(Operation::WriteBack, Some(&range));
+        let keep = short_length(self.seed ^ range.start, bytes.len().max(1)) / 4096 * 4096;
+        let part = || match keep {
+            0 => Ok(()),
+            keep => self.inner.write_back(range.start..range.start + keep as u64, &bytes[..keep]),
+        };
+        self.answer(inject, part, || self.inner.write_back(range.clone(), bytes))
+    }
+
+    fn sync(&self) -> Result<(), SupplyError> {
+        self.answer(self.next(Operation::Sync, None), || Ok(()), || self.inner.sync())
+    }
+
+    fn set_length(&self, length: u64) -> Result<(), SupplyError> {
+        let inject = self.next(Operation::SetLength, None);
+        self.answer(inject, || Ok(()), || self.inner.set_length(length))
     }
 
     fn detach(&self) {

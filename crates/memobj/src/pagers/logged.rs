@@ -359,30 +359,6 @@ impl Pager for Logged {
     }
 }
 
-impl Pager for Arc<Logged> {
-    fn length(&self) -> u64 {
-        (**self).length()
-    }
-    fn supply(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<usize, SupplyError> {
-        (**self).supply(range, buffer)
-    }
-    fn is_writable(&self) -> bool {
-        true
-    }
-    fn write_back(&self, range: Range<u64>, bytes: &[u8]) -> Result<(), SupplyError> {
-        (**self).write_back(range, bytes)
-    }
-    fn sync(&self) -> Result<(), SupplyError> {
-        (**self).sync()
-    }
-    fn set_length(&self, length: u64) -> Result<(), SupplyError> {
-        (**self).set_length(length)
-    }
-    fn detach(&self) {
-        (**self).detach();
-    }
-}
-
 fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),

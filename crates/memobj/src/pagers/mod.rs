@@ -12,9 +12,10 @@ mod storage;
 mod zero;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 pub use bytes::Bytes;
-pub use faulty::{Faulty, Inject, Injection};
+pub use faulty::{Faulty, Inject, Injection, Operation};
 pub use file::{CacheUse, File};
 pub(crate) use logged::{Logged, recover};
 pub(crate) use private::Private;
@@ -92,29 +93,37 @@ pub enum Source<'a> {
     File(&'a File),
 }
 
-impl<P: Pager + ?Sized> Pager for Box<P> {
-    fn length(&self) -> u64 {
-        (**self).length()
-    }
-    fn supply(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<usize, SupplyError> {
-        (**self).supply(range, buffer)
-    }
-    fn is_writable(&self) -> bool {
-        (**self).is_writable()
-    }
-    fn write_back(&self, range: Range<u64>, bytes: &[u8]) -> Result<(), SupplyError> {
-        (**self).write_back(range, bytes)
-    }
-    fn sync(&self) -> Result<(), SupplyError> {
-        (**self).sync()
-    }
-    fn set_length(&self, length: u64) -> Result<(), SupplyError> {
-        (**self).set_length(length)
-    }
-    fn source(&self) -> Source<'_> {
-        (**self).source()
-    }
-    fn detach(&self) {
-        (**self).detach();
-    }
+/// What a pager that is reached through a pointer answers: what the pager behind it does.
+macro_rules! forward {
+    ($pointer:ident) => {
+        impl<P: Pager + ?Sized> Pager for $pointer<P> {
+            fn length(&self) -> u64 {
+                (**self).length()
+            }
+            fn supply(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<usize, SupplyError> {
+                (**self).supply(range, buffer)
+            }
+            fn is_writable(&self) -> bool {
+                (**self).is_writable()
+            }
+            fn write_back(&self, range: Range<u64>, bytes: &[u8]) -> Result<(), SupplyError> {
+                (**self).write_back(range, bytes)
+            }
+            fn sync(&self) -> Result<(), SupplyError> {
+                (**self).sync()
+            }
+            fn set_length(&self, length: u64) -> Result<(), SupplyError> {
+                (**self).set_length(length)
+            }
+            fn source(&self) -> Source<'_> {
+                (**self).source()
+            }
+            fn detach(&self) {
+                (**self).detach();
+            }
+        }
+    };
 }
+
+forward!(Box);
+forward!(Arc);

@@ -4,8 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 
-use memobj_sys::area::WriteClaim;
-
+use super::transfer::Offer;
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::event::Event;
 use crate::options::FailurePolicy;
@@ -43,18 +42,18 @@ impl FrameStore {
     }
 
     /// Offers copies to the pager, one after the other; the first error, if there was one.
-    pub(super) fn offer(self: &Arc<Self>, copies: Vec<(WriteClaim, Vec<u8>)>) -> Option<WriteError> {
+    pub(super) fn offer(self: &Arc<Self>, copies: Vec<(Offer, Vec<u8>)>) -> Option<WriteError> {
         let mut first = None;
-        for (claim, buffer) in copies {
-            let bytes = claim.bytes();
+        for (offer, buffer) in copies {
+            let bytes = offer.claim.bytes();
             let range = bytes.start..bytes.end;
             let call = || self.object.pager.write_back(range, &buffer);
             let result = catch_unwind(AssertUnwindSafe(call))
                 .unwrap_or_else(|_| Err(SupplyError::new(ErrorKind::Integrity)));
             match result {
-                Ok(()) => self.took(claim),
+                Ok(()) => self.took(offer),
                 Err(error) => {
-                    let error = self.did_not_take(claim, &error);
+                    let error = self.did_not_take(offer.claim, &error);
                     first.get_or_insert(error);
                 }
             }

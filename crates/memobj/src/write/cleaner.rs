@@ -126,8 +126,10 @@ impl CacheShared {
         self.unwritten_bytes() > self.soft_target()
     }
 
-    pub(super) fn has_too_much_dirty(&self) -> bool {
-        self.unwritten_bytes() >= self.most_dirty()
+    /// Whether an object that has `own` bytes of Dirty pages is to wait with stores to further pages.
+    pub(super) fn is_too_much_dirty(&self, own: u64) -> bool {
+        let (dirty, most) = (self.unwritten_bytes(), self.most_dirty());
+        dirty >= most && (own >= most / 4 || dirty >= most + most / 2)
     }
 }
 
@@ -218,6 +220,7 @@ impl Worker {
         if writes.trouble().not_before.is_some_and(|at| Instant::now() < at) {
             return Look::Later;
         }
+        let Ok(_length) = writes.resizing.try_read() else { return Look::Later };
         let all = PageRange { start: 0, end: store.area.pages() };
         let pages = store.part(block, all);
         match store.object.pager.source() {

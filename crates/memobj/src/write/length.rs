@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
+use memobj_sys::area::HeldPage;
 use memobj_sys::region::SMALL;
 
 use super::{WriteState, WriteStep};
@@ -36,7 +37,13 @@ impl FrameStore {
         }
         self.forget_lost(writes, &range);
         let dropped = self.discard_pages(pages)?;
-        writes.trouble().unreported = None;
+        let mut trouble = writes.trouble();
+        let dropped_it =
+            |error: &WriteError| range.start <= error.range.start && error.range.end <= range.end;
+        if trouble.unreported.as_ref().is_some_and(dropped_it) {
+            trouble.unreported = None;
+        }
+        drop(trouble);
         Ok(dropped)
     }
 
@@ -88,53 +95,90 @@ impl FrameStore {
 
     /// Changes the length of the object. Pages that are pinned cannot be cut off. On error nothing has changed.
     pub(crate) fn set_length(self: &Arc<Self>, writes: &WriteState, length: u64) -> Result<(), WriteError> {
-        let old = self.area.length();
         let refused = |error: SupplyError| self.write_error(WriteStep::SetLength, 0..length, &error);
         if length > self.area.capacity() {
             let why = format!("the mapped object has room for {} bytes", self.area.capacity());
             let why = std::io::Error::new(std::io::ErrorKind::InvalidInput, why);
             return Err(refused(SupplyError::because(ErrorKind::NoSpace, why)));
         }
+        let _alone = writes.resizing.write().unwrap_or_else(PoisonError::into_inner);
         let _turn = writes.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        if length < old {
-            // From here on nothing new comes in behind the end, and nothing behind it is written.
-            self.area.set_length(length);
-            if let Err(error) = self.settle_behind(length, old) {
-                self.area.set_length(old);
-                return Err(error);
-            }
-        } else {
-            self.zero_tail(old, length)?;
+        let old = self.area.length();
+        match length < old {
+            true => self.shrink(writes, length, old),
+            false => self.extend(length, old),
         }
+    }
+
+    fn shrink(self: &Arc<Self>, writes: &WriteState, length: u64, old: u64) -> Result<(), WriteError> {
+        // Filled now, the last page would have zeros where bytes are if the pager refuses.
+        let mut tail = match length.is_multiple_of(PAGE) {
+            true => None,
+            false => Some(self.hold(PageIndex(length / PAGE), length)?),
+        };
+        // From here on nothing new comes in behind the end.
+        self.area.set_length(length);
+        let settled = self.settle_behind(length, old);
+        if let Err(error) = settled.and_then(|()| self.set_pager_length(length)) {
+            self.area.set_length(old);
+            return Err(error);
+        }
+        if let Some(tail) = &mut tail {
+            tail.zero((length % PAGE) as usize..SMALL);
+        }
+        self.drop_behind(length, old);
+        self.forget_lost(writes, &(length..u64::MAX));
+        Ok(())
+    }
+
+    fn extend(self: &Arc<Self>, length: u64, old: u64) -> Result<(), WriteError> {
+        if !old.is_multiple_of(PAGE) {
+            // Stores behind the end of an object land in its last page unseen, and must not become part of it.
+            let mut tail = self.hold(PageIndex(old / PAGE), length)?;
+            tail.zero((old % PAGE) as usize..SMALL);
+        }
+        self.set_pager_length(length)?;
+        self.area.extend(length);
+        Ok(())
+    }
+
+    fn set_pager_length(self: &Arc<Self>, length: u64) -> Result<(), WriteError> {
         let changed = match self.object.pager.source() {
             Source::File(_) => self.object.pager.set_length(length),
             _ => self.call_aside(move |store| store.object.pager.set_length(length)),
         };
-        if let Err(error) = changed {
-            self.area.set_length(old);
-            return Err(refused(error));
-        }
-        self.area.set_length(length);
-        if length < old {
-            self.drop_behind(length, old);
-            self.zero_tail(length, length.next_multiple_of(PAGE))
-        } else {
-            self.area.untrap(old.next_multiple_of(PAGE).min(length), length);
-            Ok(())
+        changed.map_err(|error| self.write_error(WriteStep::SetLength, 0..length, &error))
+    }
+
+    /// Keeps everybody off `page` until the length is `length`.
+    fn hold(&self, page: PageIndex, length: u64) -> Result<HeldPage, WriteError> {
+        let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
+        loop {
+            if let Ok(held) = self.area.hold(page) {
+                return Ok(held);
+            }
+            if Instant::now() >= until {
+                return Err(self.page_is_held(length));
+            }
+            self.area.wait_as_writer(page, Some(LOOK_AGAIN));
         }
     }
 
-    /// Waits until no page that a shorter object loses, or loses part of, is being written or pinned.
+    fn page_is_held(&self, length: u64) -> WriteError {
+        let why = "a page at or behind the end is pinned or being written";
+        let why = std::io::Error::new(std::io::ErrorKind::WouldBlock, why);
+        let error = SupplyError::because(ErrorKind::Timeout, why);
+        self.write_error(WriteStep::SetLength, 0..length, &error)
+    }
+
+    /// Waits until no page that a shorter object loses is being written or pinned.
     fn settle_behind(&self, length: u64, old: u64) -> Result<(), WriteError> {
         let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
-        let pages = PageRange { start: length / PAGE, end: old.div_ceil(PAGE) };
+        let pages = PageRange { start: length.div_ceil(PAGE), end: old.div_ceil(PAGE) };
         for page in pages.iter() {
             while self.area.word(page).is_busy() {
                 if Instant::now() >= until {
-                    let why = "a page behind the new end is pinned or being written";
-                    let why = std::io::Error::new(std::io::ErrorKind::WouldBlock, why);
-                    let error = SupplyError::because(ErrorKind::Timeout, why);
-                    return Err(self.write_error(WriteStep::SetLength, 0..length, &error));
+                    return Err(self.page_is_held(length));
                 }
                 self.area.wait_as_writer(page, Some(LOOK_AGAIN));
             }
@@ -158,30 +202,6 @@ impl FrameStore {
                 }
             }
         }
-    }
-
-    /// Zeroes `[start, end)` as far as it lies in the page of `start`, if that page is resident: stores behind the
-    /// end of an object land in its last page unseen, and must not become part of it.
-    fn zero_tail(&self, start: u64, end: u64) -> Result<(), WriteError> {
-        let end = end.min(start.next_multiple_of(PAGE));
-        if start >= end {
-            return Ok(());
-        }
-        let page = PageIndex(start / PAGE);
-        let zeros = [0; SMALL];
-        let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
-        while !matches!(self.area.word(page).state(), State::Absent | State::Failed) {
-            if self.area.store_bytes(start, &zeros[..(end - start) as usize]).is_ok() {
-                return Ok(());
-            }
-            if Instant::now() >= until {
-                let why = std::io::Error::new(std::io::ErrorKind::WouldBlock, "the last page is pinned");
-                let error = SupplyError::because(ErrorKind::Timeout, why);
-                return Err(self.write_error(WriteStep::SetLength, 0..end, &error));
-            }
-            self.area.wait_as_writer(page, Some(LOOK_AGAIN));
-        }
-        Ok(())
     }
 }
 

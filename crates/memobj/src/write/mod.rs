@@ -12,7 +12,8 @@
 //! ([`unsynced`]), because a system that fails to make it durable forgets that it failed.
 //!
 //! Two targets bound what is Dirty: from the soft one on the cleaner works, at the hard one stores to further
-//! pages wait for it. So half of the budget is always there for reading.
+//! pages wait for it. So half of the budget is there for reading, and a quarter where one object that cannot be
+//! written holds up its half: the others have a share beyond it.
 
 mod call;
 mod cleaner;
@@ -28,7 +29,7 @@ mod users;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 pub(crate) use cleaner::Cleaner;
@@ -62,6 +63,9 @@ pub(crate) struct WriteState {
     commits_begun: AtomicU64,
     /// One sync of the pager, commit, or change of length at a time.
     turn: Mutex<()>,
+    /// Whoever starts writes holds it for reading: what is copied while the length changes could be cut off at the
+    /// new end, and the change fail. Taken before `turn`.
+    resizing: RwLock<()>,
     /// A thread is in a call of the pager's `write_back`.
     in_call: AtomicBool,
     /// The last write-back failed.
@@ -80,6 +84,9 @@ struct Trouble {
     last_commit: Option<(u64, Result<(), WriteError>)>,
     failures: u32,
     not_before: Option<Instant>,
+    /// Syncs of the pager that have failed, and how the last did.
+    failed_syncs: u64,
+    sync_failure: Option<SupplyError>,
 }
 
 impl WriteState {
@@ -92,6 +99,7 @@ impl WriteState {
             trouble: Mutex::default(),
             commits_begun: AtomicU64::new(0),
             turn: Mutex::default(),
+            resizing: RwLock::default(),
             in_call: AtomicBool::new(false),
             failing: AtomicBool::new(false),
         })
@@ -166,9 +174,16 @@ impl FrameStore {
         }
     }
 
+    /// Takes note of what `range` has lost, and leaves what neighbours have.
     fn forget_lost(&self, writes: &WriteState, range: &Range<u64>) {
-        let inside = |error: &WriteError| range.start <= error.range.start && error.range.end <= range.end;
-        writes.trouble().lost.retain(|error| !inside(error));
+        let mut trouble = writes.trouble();
+        for error in std::mem::take(&mut trouble.lost) {
+            let lost = error.range.clone();
+            let parts = [lost.start..lost.end.min(range.start), lost.start.max(range.end)..lost.end];
+            for range in parts.into_iter().filter(|part| part.start < part.end) {
+                trouble.lost.push(WriteError { range, ..error.clone() });
+            }
+        }
     }
 }
 

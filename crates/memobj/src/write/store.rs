@@ -34,7 +34,7 @@ pub(crate) enum Stored {
 impl FrameStore {
     /// Opens a resident page to a store that faulted. Never blocks, never allocates; safe in a signal handler.
     pub(crate) fn store_to(&self, writes: &WriteState, page: PageIndex) -> Stored {
-        if self.area.word(page).state() == State::Clean && self.cache.has_too_much_dirty() {
+        if self.area.word(page).state() == State::Clean && self.has_too_much_dirty() {
             self.cache.cleaner.hurry();
             return Stored::NotNow;
         }
@@ -60,11 +60,18 @@ impl FrameStore {
     pub(crate) fn wait_to_store(&self, writes: &WriteState, page: PageIndex) {
         if self.area.word(page).is_busy() {
             self.area.wait_as_writer(page, Some(LOOK_AGAIN));
-        } else if self.cache.has_too_much_dirty() {
+        } else if self.has_too_much_dirty() {
             self.cache.cleaner.wait_for_progress(LOOK_AGAIN);
         } else {
             writes.gate.wait(LOOK_AGAIN);
         }
+    }
+
+    /// Whether stores to further pages wait. An object whose pages cannot be written must not hold up the others:
+    /// below an eighth of the budget of its own, each may go on until three quarters of the budget are Dirty.
+    fn has_too_much_dirty(&self) -> bool {
+        let own = self.area.unclean_pages() << self.area.page_size().shift();
+        self.cache.is_too_much_dirty(own)
     }
 
     /// Waits while too much is Dirty; an error if it will stay so.
@@ -72,7 +79,7 @@ impl FrameStore {
         if self.cache.has_enough_dirty() {
             self.cache.cleaner.wake();
         }
-        while self.cache.has_too_much_dirty() {
+        while self.has_too_much_dirty() {
             if let Some(error) = self.hopeless(writes) {
                 return Err(error.into());
             }
@@ -85,7 +92,7 @@ impl FrameStore {
     /// Whether a store has to trap: nothing can be written, and the policy says not to wait. Safe in a signal
     /// handler.
     pub(crate) fn store_is_hopeless(&self, writes: &WriteState) -> bool {
-        self.cache.has_too_much_dirty() && self.gives_up(writes)
+        self.has_too_much_dirty() && self.gives_up(writes)
     }
 
     /// Makes the page of a hopeless store trap, with the error of the writes that fail: the sleeping thread can be
@@ -123,6 +130,9 @@ impl FrameStore {
             let part = ((page_bytes - at % page_bytes) as usize).min(source.len() - done);
             self.write_in_page(writes, at, &source[done..done + part])?;
             done += part;
+        }
+        if self.cache.has_enough_dirty() {
+            self.cache.cleaner.wake();
         }
         Ok(())
     }

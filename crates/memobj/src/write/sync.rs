@@ -27,6 +27,7 @@ impl FrameStore {
             return self.commit(writes, log);
         }
         let range = bytes.start..bytes.end;
+        let failed_before = writes.trouble().failed_syncs;
         let unreported = writes.trouble().unreported.take();
         let written = self.write_back(writes, bytes);
         // What this call has met itself, it reports itself.
@@ -35,11 +36,29 @@ impl FrameStore {
         }
         let durable = self.make_durable(writes, &range);
         written.and(durable)?;
+        self.sync_failed_since(writes, failed_before, &range)?;
         if let Some(lost) = self.lost_in(writes, &range) {
             return Err(lost);
         }
         // An earlier failure that has healed meanwhile is told once all the same.
         unreported.map_or(Ok(()), Err)
+    }
+
+    /// Another sync has failed beside this one, and what this one wrote may have been among what it did not make
+    /// durable: it is Dirty again.
+    fn sync_failed_since(
+        &self,
+        writes: &WriteState,
+        failed_before: u64,
+        range: &Range<u64>,
+    ) -> Result<(), WriteError> {
+        let trouble = writes.trouble();
+        match &trouble.sync_failure {
+            Some(error) if trouble.failed_syncs != failed_before => {
+                Err(self.write_error(WriteStep::Sync, range.clone(), error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Hands what is Dirty in `bytes` to the pager and waits until it has it.
@@ -48,7 +67,8 @@ impl FrameStore {
         writes: &WriteState,
         bytes: ByteRange,
     ) -> Result<(), WriteError> {
-        let pages = self.area.page_size().pages_of(bytes);
+        let _length = writes.resizing.read().unwrap_or_else(PoisonError::into_inner);
+        let pages = self.area.page_size().pages_of(bytes.below(self.area.length()));
         match self.object.pager.source() {
             Source::File(file) => self.write_to_file(writes, file, pages),
             _ => self.write_by_calls(pages),
@@ -241,12 +261,19 @@ impl FrameStore {
         range: &Range<u64>,
     ) -> Result<(), WriteError> {
         let _turn = writes.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let pages = writes.unsynced.take();
+        let mut pages = writes.unsynced.take();
         let synced = match self.object.pager.source() {
             Source::File(_) => self.object.pager.sync(),
             _ => self.call_aside(|store| store.object.pager.sync()),
         };
         let Err(error) = synced else { return Ok(()) };
+        if error.kind != ErrorKind::Stale {
+            // What the pager took while it was failing may have been part of it: see `took`.
+            let mut trouble = writes.trouble();
+            trouble.failed_syncs += 1;
+            trouble.sync_failure = Some(error.clone());
+            pages.extend(writes.unsynced.take());
+        }
         for run in pages {
             self.offer_again(writes, run, &error);
         }

@@ -8,7 +8,7 @@ use memobj_sys::area::{WriteClaim, WriteRun};
 use memobj_sys::region::{Chunk, ChunkPool, SMALL};
 use memobj_sys::ring::{Completion, Direction, Ring, Target, Transfer};
 
-use super::WriteStep;
+use super::{WriteState, WriteStep};
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::pagers::{File, Pager};
 use crate::store::FrameStore;
@@ -24,7 +24,22 @@ const LONG: (u64, usize) = (64, 16);
 #[derive(Debug)]
 pub(super) struct Flight {
     store: Arc<FrameStore>,
-    claim: WriteClaim,
+    offer: Offer,
+}
+
+/// Pages whose copy is offered to the pager.
+#[derive(Debug)]
+pub(super) struct Offer {
+    pub(super) claim: WriteClaim,
+    /// Syncs that had failed when the copy was made.
+    failed_syncs: u64,
+}
+
+impl Offer {
+    fn copy(writes: &WriteState, run: WriteRun, buffer: &mut [u8]) -> Self {
+        let failed_syncs = writes.trouble().failed_syncs;
+        Self { claim: run.copy(buffer), failed_syncs }
+    }
 }
 
 /// What became of the flights that ended in one round.
@@ -108,17 +123,20 @@ impl Writer {
     }
 
     fn launch(&mut self, store: &Arc<FrameStore>, file: &File, run: WriteRun, mut buffer: Chunk) {
-        let claim = run.copy(&mut buffer);
-        let bytes = claim.bytes();
+        let Some(writes) = &store.writes else { return };
+        let offer = Offer::copy(writes, run, &mut buffer);
+        let bytes = offer.claim.bytes();
         let part = &buffer[..bytes.len() as usize];
         if file.has_as_hole(&(bytes.start..bytes.end), part) {
-            return store.took(claim);
+            return store.took(offer);
         }
         if !bytes.end.is_multiple_of(SMALL as u64) {
             // Past the end of the file only whole pages could be written around the page cache.
             match file.write_back(bytes.start..bytes.end, part) {
-                Ok(()) => store.took(claim),
-                Err(error) => self.refused.push((Arc::clone(store), store.did_not_take(claim, &error))),
+                Ok(()) => store.took(offer),
+                Err(error) => {
+                    self.refused.push((Arc::clone(store), store.did_not_take(offer.claim, &error)));
+                }
             }
             return;
         }
@@ -129,7 +147,7 @@ impl Writer {
             offset: bytes.start,
             target: Target::Chunk(buffer),
             len: bytes.len() as usize,
-            token: Flight { store: Arc::clone(store), claim },
+            token: Flight { store: Arc::clone(store), offer },
         });
     }
 
@@ -150,8 +168,8 @@ impl Writer {
     }
 
     fn landed(&mut self, target: Target, flight: Flight, result: io::Result<usize>, ended: &mut Ended) {
-        let Flight { store, claim } = flight;
-        let bytes = claim.bytes();
+        let Flight { store, offer } = flight;
+        let bytes = offer.claim.bytes();
         self.bytes_in_flight -= bytes.len();
         let taken = match result {
             Ok(count) if count as u64 >= bytes.len() => Ok(()),
@@ -160,9 +178,9 @@ impl Writer {
             Err(error) => Err(SupplyError::from(error)),
         };
         match taken {
-            Ok(()) => store.took(claim),
+            Ok(()) => store.took(offer),
             Err(error) => {
-                let error = store.did_not_take(claim, &error);
+                let error = store.did_not_take(offer.claim, &error);
                 ended.errors.push((store, error));
             }
         }
@@ -175,15 +193,26 @@ fn write_again(store: &FrameStore, bytes: ByteRange, mut target: Target) -> Resu
 }
 
 impl FrameStore {
-    /// The pager has the bytes of `claim`.
-    pub(super) fn took(&self, claim: WriteClaim) {
+    /// The pager has the bytes of `offer`.
+    ///
+    /// Unless a sync has failed since they were copied: it may have been them that it did not make durable, and
+    /// then the pages are Dirty again. The lock makes that one decision with the failing sync's, which takes out
+    /// what is unsynced under it.
+    pub(super) fn took(&self, offer: Offer) {
         let Some(writes) = &self.writes else { return };
+        let Offer { claim, failed_syncs } = offer;
         let pages = claim.pages();
         self.cache.counters.written_pages.add(pages.len());
         self.cache.counters.written_bytes.add(claim.bytes().len());
-        // Before the pages are Clean: whoever finds nothing Dirty must find them here.
-        writes.unsynced.add(pages);
-        claim.written();
+        let trouble = writes.trouble();
+        if trouble.failed_syncs == failed_syncs {
+            // Before the pages are Clean: whoever finds nothing Dirty must find them here.
+            writes.unsynced.add(pages);
+            claim.written();
+        } else {
+            drop(claim);
+        }
+        drop(trouble);
         self.write_went_well(writes);
         self.cache.cleaner.made_progress();
     }
@@ -205,7 +234,8 @@ impl FrameStore {
         self: &Arc<Self>,
         pages: PageRange,
         most: u64,
-    ) -> Result<Vec<(WriteClaim, Vec<u8>)>, SupplyError> {
+    ) -> Result<Vec<(Offer, Vec<u8>)>, SupplyError> {
+        let Some(writes) = &self.writes else { return Ok(Vec::new()) };
         let runs = self.area.lock_dirty(pages, most, LONG.0);
         let mut copies = Vec::with_capacity(runs.len());
         for run in runs {
@@ -213,9 +243,9 @@ impl FrameStore {
             let len = run.pages().len() as usize * SMALL;
             buffer.try_reserve_exact(len).map_err(|_| SupplyError::new(ErrorKind::NoSpace))?;
             buffer.resize(len, 0);
-            let claim = run.copy(&mut buffer);
-            buffer.truncate(claim.bytes().len() as usize);
-            copies.push((claim, buffer));
+            let offer = Offer::copy(writes, run, &mut buffer);
+            buffer.truncate(offer.claim.bytes().len() as usize);
+            copies.push((offer, buffer));
         }
         Ok(copies)
     }

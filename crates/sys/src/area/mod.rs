@@ -20,6 +20,7 @@
 
 mod claim;
 mod evict;
+mod hold;
 mod pin;
 mod residency;
 mod show;
@@ -38,6 +39,7 @@ use memobj_core::page_word::{Advanced, PageWord, Transition, Word};
 
 pub use claim::{FillClaim, Origin, Placement};
 pub use evict::{Evicted, Victims};
+pub use hold::HeldPage;
 pub use pin::{PinError, PinSet, PinnedBytes};
 pub use store::{MutPinSet, PinnedBytesMut};
 pub use write_back::{WriteClaim, WriteRun};

@@ -127,17 +127,23 @@ impl Area {
         word.load()
     }
 
+    /// Pins the resident `page` for writing, beside the budget of pins; it is Dirty from then on.
+    pub(super) fn lock_alone(&self, page: PageIndex) -> Result<(), Word> {
+        let before = self.lock(page, Transition::LockToPinMut)?;
+        if before.state() != State::Dirty {
+            let _ = self.unprotect(PageRange::one(page));
+        }
+        self.settle(page, Transition::PinnedMut);
+        Ok(())
+    }
+
     /// Copies `source` into the resident page at `offset`, which lies in one page; or returns the word that
     /// forbids it: pins of others do. The page is Dirty afterwards.
     pub fn store_bytes(&self, offset: u64, source: &[u8]) -> Result<(), Word> {
         let page = PageIndex(offset >> self.page_size.shift());
         let end = (page.0 + 1) << self.page_size.shift();
         assert!(offset + source.len() as u64 <= end, "a store across a page border");
-        let before = self.lock(page, Transition::LockToPinMut)?;
-        if before.state() != State::Dirty {
-            let _ = self.unprotect(PageRange::one(page));
-        }
-        self.settle(page, Transition::PinnedMut);
+        self.lock_alone(page)?;
         // SAFETY: the page is resident and pinned for writing by this call alone; the range lies inside it. If it
         // is still protected, the store faults and is resolved like anybody's.
         unsafe { signal::copy_into_mapped(self.views[0].region.pointer(offset as usize), source) };
@@ -179,16 +185,6 @@ impl Area {
     pub fn set_length(&self, length: u64) {
         assert!(length <= self.capacity);
         self.length.store(length, Ordering::Release);
-    }
-
-    /// Lets addresses trap no longer that did because they lay past the end: `[start, end)` is inside now.
-    pub fn untrap(&self, start: u64, end: u64) {
-        let start = (start as usize).next_multiple_of(SMALL);
-        let end = (end as usize).next_multiple_of(SMALL);
-        for view in self.views.iter().filter(|_| start < end) {
-            // SAFETY: no page of the range was part of the object before, so none has a frame.
-            let _ = unsafe { view.region.zap(start, end - start) };
-        }
     }
 }
 

@@ -1,0 +1,249 @@
+//! The invariants of stores, by their numbers in ARCHITECTURE.md.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use memobj::pagers::{Inject, Operation};
+use memobj::{Advice, Delivery, ErrorKind, Mapping};
+use memobj_sim::Random;
+use memobj_sim::fixture::{MIB, wait_until, within};
+use memobj_sim::rig::{DELIVERIES, Rig, is_all, mapped, writable};
+
+const PAGE: u64 = 4096;
+
+fn in_each_delivery(body: impl Fn(Delivery) + Send + Copy + 'static) {
+    for delivery in DELIVERIES {
+        within(60, &format!("{delivery:?}"), move || body(delivery));
+    }
+}
+
+/// Stores `value` to the eight bytes at `at` by the way number `way`.
+fn store(mapping: &Mapping, way: u64, at: u64, value: u64) {
+    match way % 3 {
+        0 if mapping.can_be_touched() => match mapping.shared_words() {
+            Ok(words) => words.store(at / 8, value),
+            // Somebody pins for writing.
+            Err(_) => mapping.write_at(at, &value.to_le_bytes()).unwrap(),
+        },
+        1 => match mapping.pin_mut(at..at + 8) {
+            Ok(mut pinned) => pinned.copy_from_slice(&value.to_le_bytes()),
+            Err(_) => mapping.write_at(at, &value.to_le_bytes()).unwrap(),
+        },
+        _ => mapping.write_at(at, &value.to_le_bytes()).unwrap(),
+    }
+}
+
+/// Loads the eight bytes at `at` by the way number `way`.
+fn load(mapping: &Mapping, way: u64, at: u64) -> u64 {
+    let mut bytes = [0; 8];
+    match way % 4 {
+        0 if mapping.can_be_touched() => match mapping.shared_words() {
+            Ok(words) => return words.load(at / 8),
+            Err(_) => mapping.read_at(at, &mut bytes).unwrap(),
+        },
+        1 => bytes.copy_from_slice(&mapping.pin(at..at + 8).unwrap()),
+        2 if mapping.can_be_touched() => mapping.touch_at(at, &mut bytes).unwrap(),
+        _ => mapping.read_at(at, &mut bytes).unwrap(),
+    }
+    u64::from_le_bytes(bytes)
+}
+
+#[test]
+fn invariant_3_dirty_bytes_survive_every_pressure_while_nothing_can_be_written() {
+    in_each_delivery(|delivery| {
+        let rig = Rig::new(delivery, MIB, 8 * MIB, writable());
+        rig.inject(Operation::WriteBack, 0..8 * MIB, Inject::Fail(ErrorKind::NoSpace), None);
+        for page in 0..64 {
+            store(&rig.mapping, page, page * 3 * PAGE, page | 1 << 40);
+        }
+        for round in 0..4 {
+            rig.mapping.advise(0..8 * MIB, Advice::DontNeed).unwrap();
+            for at in (MIB..8 * MIB).step_by(65_536) {
+                rig.mapping.prefetch(&[at..at + 65_536]).unwrap();
+                rig.mapping.populate(at..at + 65_536).unwrap();
+            }
+            assert!(rig.object.sync().is_err());
+            for page in 0..64 {
+                assert_eq!(load(&rig.mapping, page + round, page * 3 * PAGE), page | 1 << 40, "{delivery:?}");
+            }
+        }
+        rig.pager.heal(Operation::WriteBack);
+        rig.object.close().unwrap();
+        let durable = rig.disk.durable();
+        for page in 0..64u64 {
+            let at = (page * 3 * PAGE) as usize;
+            assert_eq!(durable[at..at + 8], (page | 1 << 40).to_le_bytes(), "{delivery:?} page {page}");
+        }
+    });
+}
+
+/// A store that comes while the page is on its way to the pager is newer than what arrives there.
+#[test]
+fn invariant_3_a_store_during_a_write_is_written_too() {
+    in_each_delivery(|delivery| {
+        for way in 0..3 {
+            let rig = Rig::new(delivery, MIB, MIB, writable());
+            rig.mapping.write_at(0, &[1; 4096]).unwrap();
+            rig.inject(Operation::WriteBack, 0..1, Inject::Delay(Duration::from_millis(150)), Some(1));
+            std::thread::scope(|scope| {
+                let sync = scope.spawn(|| rig.mapping.sync(0..PAGE));
+                // waits: until the write is under way, about.
+                std::thread::sleep(Duration::from_millis(50));
+                store(&rig.mapping, way, 64, 0x0202_0202_0202_0202);
+                assert_eq!(load(&rig.mapping, way, 64), 0x0202_0202_0202_0202);
+                sync.join().unwrap().unwrap();
+            });
+            rig.mapping.advise(0..MIB, Advice::DontNeed).unwrap();
+            assert_eq!(load(&rig.mapping, 3, 64), 0x0202_0202_0202_0202, "{delivery:?} way {way}");
+            rig.mapping.sync(0..MIB).unwrap();
+            assert!(is_all(&rig.disk.durable(), 64..72, 2), "{delivery:?} way {way}");
+            assert!(is_all(&rig.disk.durable(), 72..4096, 1) && !rig.disk.overlapped());
+        }
+    });
+}
+
+/// What the cleaner has under way is part of what a sync makes durable.
+#[test]
+fn invariant_4_a_sync_waits_for_writes_of_others() {
+    in_each_delivery(|delivery| {
+        let rig = Rig::new(delivery, MIB, MIB, writable());
+        rig.inject(Operation::WriteBack, 0..MIB, Inject::Delay(Duration::from_millis(200)), Some(1));
+        // Above the soft target: the cleaner writes.
+        rig.mapping.write_at(0, &[7; 200_000]).unwrap();
+        // waits: until the cleaner's write is under way, about.
+        std::thread::sleep(Duration::from_millis(50));
+        rig.mapping.sync(0..MIB).unwrap();
+        assert!(is_all(&rig.disk.durable(), 0..200_000, 7), "{delivery:?}");
+    });
+}
+
+#[test]
+fn invariant_5_a_store_is_never_lost_by_eviction() {
+    let seed = 0x5eed_0005;
+    println!("seed {seed}");
+    for delivery in DELIVERIES {
+        let rig = Rig::new(delivery, MIB / 2, 2 * MIB, writable());
+        let stop = AtomicBool::new(false);
+        let counts: Vec<Vec<u64>> = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    rig.mapping.advise(0..2 * MIB, Advice::DontNeed).unwrap();
+                    std::thread::yield_now();
+                }
+            });
+            let rig = &rig;
+            let count = move |thread: u64| {
+                let (mut random, mut counts) = (Random::new(seed + thread), vec![0; 256]);
+                for step in 0..4000 {
+                    let slot = random.below(256);
+                    // Neighbours in one page belong to different threads.
+                    let at = slot * 8192 + thread * 8;
+                    let before = load(&rig.mapping, step, at);
+                    assert!(counts[slot as usize] == 0 || before == counts[slot as usize], "{delivery:?}");
+                    counts[slot as usize] = thread << 32 | step | 1 << 60;
+                    store(&rig.mapping, step / 2, at, counts[slot as usize]);
+                }
+                counts
+            };
+            let threads: Vec<_> = (0..3).map(|thread| scope.spawn(move || count(thread))).collect();
+            let counts = threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>();
+            stop.store(true, Ordering::Relaxed);
+            counts.into_iter().map(|counts| counts.unwrap()).collect()
+        });
+        rig.object.close().unwrap();
+        let durable = rig.disk.durable();
+        for (thread, counts) in counts.iter().enumerate() {
+            for (slot, count) in counts.iter().enumerate().filter(|(_, count)| **count != 0) {
+                let at = slot * 8192 + thread * 8;
+                assert_eq!(durable[at..at + 8], count.to_le_bytes(), "{delivery:?} {thread} {slot}");
+            }
+        }
+        assert!(!rig.disk.overlapped(), "two writes of one page at once");
+        assert!(rig.cache.metrics().evicted_pages > 0);
+    }
+}
+
+/// A page that is Dirty and open to stores is pinned: from then on no way of storing changes it.
+#[test]
+fn invariant_5_a_pinned_page_never_changes_under_any_store() {
+    in_each_delivery(|delivery| {
+        for way in 0..3 {
+            for written in [false, true] {
+                let rig = Rig::new(delivery, MIB, MIB, writable());
+                store(&rig.mapping, way, 4096, 1);
+                if written {
+                    rig.mapping.sync(0..MIB).unwrap();
+                    store(&rig.mapping, way, 4096, 1);
+                }
+                let stored = AtomicU64::new(0);
+                std::thread::scope(|scope| {
+                    let pinned = rig.mapping.pin(4096..8192).unwrap();
+                    scope.spawn(|| {
+                        store(&rig.mapping, way, 4096, 2);
+                        stored.store(1, Ordering::SeqCst);
+                    });
+                    // A sync beside the pin changes nothing about it.
+                    rig.mapping.sync(0..MIB).unwrap();
+                    rig.mapping.advise(0..MIB, Advice::DontNeed).unwrap();
+                    // waits: the store is not to come, however long.
+                    std::thread::sleep(Duration::from_millis(60));
+                    assert_eq!((pinned[0], stored.load(Ordering::SeqCst)), (1, 0), "{delivery:?} way {way}");
+                    drop(pinned);
+                });
+                assert_eq!(load(&rig.mapping, 3, 4096), 2, "{delivery:?} way {way}");
+            }
+        }
+    });
+}
+
+/// A page pinned for writing is neither evicted nor written half-way; a sync waits for the pin.
+#[test]
+fn invariant_5_a_page_pinned_for_writing_is_not_written_before_the_pin_ends() {
+    in_each_delivery(|delivery| {
+        let rig = Rig::new(delivery, MIB, MIB, writable());
+        rig.mapping.write_at(0, &[1; 8192]).unwrap();
+        let mut pinned = rig.mapping.pin_mut(0..PAGE).unwrap();
+        std::thread::scope(|scope| {
+            let sync = scope.spawn(|| rig.mapping.sync(0..MIB));
+            wait_until("the other page is written", || !rig.disk.writes().is_empty());
+            for byte in 0..PAGE as usize {
+                pinned[byte] = 2;
+            }
+            assert!(is_all(&rig.disk.live(), PAGE..2 * PAGE, 1), "{delivery:?}");
+            assert!(rig.disk.writes().iter().all(|range| range.start >= PAGE), "{delivery:?}");
+            drop(pinned);
+            sync.join().unwrap().unwrap();
+        });
+        assert!(is_all(&rig.disk.durable(), 0..PAGE, 2), "{delivery:?}");
+    });
+}
+
+#[test]
+fn invariant_6_another_mapping_sees_stores_at_once_by_every_way() {
+    in_each_delivery(|delivery| {
+        let rig = Rig::new(delivery, MIB, 4 * MIB, writable());
+        let other = rig.object.map(8 * PAGE..MIB + PAGE, mapped(delivery)).unwrap();
+        let mut value = 1;
+        for at in (0..MIB / 2).step_by(20_000).map(|at| at / 8 * 8) {
+            for way in 0..12 {
+                value += 1;
+                store(&rig.mapping, way / 4, 8 * PAGE + at, value);
+                assert_eq!(load(&other, way, at), value, "{delivery:?} way {way}");
+                value += 1;
+                store(&other, way / 4, at, value);
+                assert_eq!(load(&rig.mapping, way, 8 * PAGE + at), value, "{delivery:?} way {way}, back");
+            }
+        }
+        // What one has stored the other syncs and discards.
+        other.sync(0..other.len()).unwrap();
+        assert_eq!(rig.cache.metrics().dirty_bytes, 0);
+        rig.mapping.write_at(8 * PAGE, &[9; 4096]).unwrap();
+        assert_eq!(other.discard(0..PAGE).unwrap(), 1);
+        assert_ne!(rig.mapping.pin(8 * PAGE..8 * PAGE + 8).unwrap()[..], [9; 8]);
+    });
+}
+
+#[test]
+fn as_an_ordinary_user() {
+    memobj_sim::process::rerun_as_ordinary_user("as_an_ordinary_user");
+}

@@ -1,0 +1,259 @@
+//! Objects that grow and shrink while they are mapped.
+
+use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
+
+use memobj::pagers::{Inject, Operation};
+use memobj::{AccessError, Delivery, ErrorKind, ObjectOptions, WriteStep};
+use memobj_sim::Random;
+use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes, wait_until, within};
+use memobj_sim::process::{child, part, show};
+use memobj_sim::rig::{DELIVERIES, Rig, is_all, mapped, writable};
+
+const PAGE: u64 = 4096;
+const SIGBUS: i32 = 7;
+
+fn impatient() -> ObjectOptions {
+    ObjectOptions { supply_timeout: Some(Duration::from_millis(300)), ..writable() }
+}
+
+fn in_each_delivery(body: impl Fn(Delivery) + Send + Copy + 'static) {
+    for delivery in DELIVERIES {
+        within(60, &format!("{delivery:?}"), move || body(delivery));
+    }
+}
+
+fn read(rig: &Rig, offset: u64, length: u64) -> Vec<u8> {
+    let mut buffer = vec![0xee; length as usize];
+    rig.mapping.read_at(offset, &mut buffer).unwrap();
+    buffer
+}
+
+#[test]
+fn what_was_cut_off_comes_back_as_zeros() {
+    in_each_delivery(|delivery| {
+        for (short, tail) in [(8192, 0), (10_000, 10_000 - 8192), (1, 1), (0, 0)] {
+            let rig = Rig::new(delivery, MIB, MIB, writable());
+            rig.mapping.write_at(0, &[7; 300_000]).unwrap();
+            rig.object.set_len(short).unwrap();
+            assert_eq!((rig.object.len(), rig.disk.live().len() as u64), (short, short));
+            assert!(matches!(rig.mapping.write_at(short, &[1]), Err(AccessError::OutOfRange { .. })));
+            assert!(matches!(rig.mapping.pin(short..short + 1), Err(AccessError::OutOfRange { .. })));
+            assert!(rig.mapping.sync(0..MIB).is_err());
+            rig.object.sync().unwrap();
+            rig.object.set_len(MIB).unwrap();
+            let bytes = read(&rig, 0, MIB);
+            assert!(is_all(&bytes, 0..short, 7) && is_all(&bytes, short..MIB, 0), "{delivery:?} {tail}");
+            rig.object.close().unwrap();
+            let durable = rig.disk.durable();
+            assert!(durable == bytes, "{delivery:?} {short}");
+        }
+    });
+}
+
+/// The last page of an object can be stored to behind its end, by plain stores: that is not part of it.
+#[test]
+fn stray_stores_behind_the_end_do_not_become_part_of_the_object() {
+    for delivery in [Delivery::InThread, Delivery::ReaderThread] {
+        let rig = Rig::new(delivery, MIB, MIB, writable());
+        rig.mapping.write_at(0, &[7; 8192]).unwrap();
+        rig.object.set_len(5000).unwrap();
+        let words = rig.mapping.shared_words().unwrap();
+        words.store(8000 / 8, u64::MAX);
+        assert_eq!(words.load(8000 / 8), u64::MAX);
+        drop(words);
+        rig.object.sync().unwrap();
+        rig.object.set_len(MIB).unwrap();
+        let bytes = read(&rig, 0, MIB);
+        assert!(is_all(&bytes, 0..5000, 7) && is_all(&bytes, 5000..MIB, 0), "{delivery:?}");
+        rig.object.close().unwrap();
+        assert!(rig.disk.durable() == bytes, "{delivery:?}");
+    }
+}
+
+#[test]
+fn a_refused_new_length_changes_nothing() {
+    in_each_delivery(|delivery| {
+        for action in [Inject::Error, Inject::Fail(ErrorKind::NoSpace), Inject::Panic] {
+            let rig = Rig::new(delivery, MIB, MIB, writable());
+            rig.mapping.write_at(0, &[7; 100_000]).unwrap();
+            rig.inject(Operation::SetLength, 0..1, action, Some(2));
+            for length in [10_000, 2 * MIB + 5] {
+                let error = rig.object.set_len(length).unwrap_err();
+                assert_eq!(error.step(), WriteStep::SetLength, "{error}");
+                assert_eq!(rig.object.len(), MIB);
+            }
+            let bytes = read(&rig, 0, MIB);
+            assert!(is_all(&bytes, 0..100_000, 7), "{delivery:?} {action:?}");
+            assert!(bytes[100_000..] == sample_bytes(MIB)[100_000..]);
+            rig.object.close().unwrap();
+            assert!(rig.disk.durable() == bytes, "{delivery:?} {action:?}");
+        }
+    });
+}
+
+/// While a shorter length is being tried, others sync, read and store; then it is refused.
+#[test]
+fn a_new_length_that_is_refused_late_loses_nothing_of_what_others_do_meanwhile() {
+    in_each_delivery(|delivery| {
+        for resident in [true, false] {
+            let rig = Rig::new(delivery, MIB, MIB, impatient());
+            if resident {
+                rig.mapping.write_at(0, &[7; 100_000]).unwrap();
+            }
+            let before = read(&rig, 0, MIB);
+            if !resident {
+                rig.mapping.advise(0..MIB, memobj::Advice::DontNeed).unwrap();
+            }
+            // Longer than the time-out: the call is given up.
+            rig.inject(Operation::SetLength, 0..1, Inject::Hang, Some(1));
+            std::thread::scope(|scope| {
+                let change = scope.spawn(|| rig.object.set_len(10_000));
+                wait_until("the length changes", || {
+                    matches!(rig.mapping.pin(20_000..20_001), Err(AccessError::OutOfRange { .. }))
+                });
+                let _ = rig.mapping.sync(0..10_000);
+                let mut buffer = [0; 1000];
+                rig.mapping.read_at(9000, &mut buffer).unwrap();
+                assert_eq!(change.join().unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+            });
+            rig.mapping.sync(0..MIB).unwrap();
+            rig.mapping.advise(0..MIB, memobj::Advice::DontNeed).unwrap();
+            assert!(read(&rig, 0, MIB) == before, "{delivery:?}, resident {resident}");
+            rig.object.close().unwrap();
+            assert!(rig.disk.durable() == before, "{delivery:?}, resident {resident}");
+        }
+    });
+}
+
+#[test]
+fn pins_behind_the_new_end_block_it_until_the_time_out() {
+    in_each_delivery(|delivery| {
+        let rig = Rig::new(delivery, MIB, MIB, impatient());
+        let pinned = rig.mapping.pin(20_000..20_001).unwrap();
+        let error = rig.object.set_len(10_000).unwrap_err();
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Timeout, WriteStep::SetLength), "{error}");
+        assert_eq!((rig.object.len(), pinned[0]), (MIB, sample_bytes(MIB)[20_000]));
+        drop(pinned);
+        let mut pinned = rig.mapping.pin_mut(20_000..20_001).unwrap();
+        assert_eq!(rig.object.set_len(10_000).unwrap_err().kind(), ErrorKind::Timeout);
+        pinned[0] = 9;
+        drop(pinned);
+        assert_eq!(read(&rig, 20_000, 1), [9]);
+        rig.object.set_len(10_000).unwrap();
+        assert_eq!(rig.object.len(), 10_000);
+    });
+}
+
+#[test]
+fn the_length_of_an_object_that_is_not_mapped_is_durable_after_a_sync() {
+    let cache = cache(MIB);
+    let disk = memobj_sim::Disk::new(sample_bytes(MIB));
+    let object = cache.object("sample", disk.clone(), writable()).unwrap();
+    object.set_len(5000).unwrap();
+    object.sync().unwrap();
+    assert_eq!((disk.durable().len(), object.len()), (5000, 5000));
+}
+
+#[test]
+fn an_object_cannot_outgrow_its_addresses() {
+    let options = ObjectOptions { max_len: Some(2 * MIB), ..writable() };
+    let rig = Rig::new(Delivery::InThread, MIB, MIB, options);
+    assert_eq!(rig.object.set_len(2 * MIB + 1).unwrap_err().kind(), ErrorKind::NoSpace);
+    rig.object.set_len(2 * MIB).unwrap();
+    assert_eq!(rig.object.len(), 2 * MIB);
+}
+
+fn touch_behind_the_end(name: &str, delivery: Delivery, store: impl Fn(&Rig, u64)) {
+    let Some(_) = part(name) else {
+        let output = child(name, "child");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let trapped = text.contains("about to touch") && !text.contains("touched");
+        if !trapped || output.status.signal() != Some(SIGBUS) {
+            show(&output);
+            panic!("{delivery:?}: {}", output.status);
+        }
+        return;
+    };
+    let rig = Rig::new(delivery, MIB, MIB, writable());
+    rig.mapping.write_at(0, &[7; 65_536]).unwrap();
+    rig.object.set_len(8192).unwrap();
+    let words = rig.mapping.shared_words().unwrap();
+    assert_eq!(words.load(0), 0x0707_0707_0707_0707);
+    println!("about to touch");
+    store(&rig, 8192 / 8);
+    println!("touched");
+}
+
+#[test]
+fn a_load_behind_the_end_traps_in_thread() {
+    let load = |rig: &Rig, word| println!("{}", rig.mapping.shared_words().unwrap().load(word));
+    touch_behind_the_end("a_load_behind_the_end_traps_in_thread", Delivery::InThread, load);
+}
+
+#[test]
+fn a_load_behind_the_end_traps_reader_thread() {
+    let load = |rig: &Rig, word| println!("{}", rig.mapping.shared_words().unwrap().load(word));
+    touch_behind_the_end("a_load_behind_the_end_traps_reader_thread", Delivery::ReaderThread, load);
+}
+
+#[test]
+fn a_store_behind_the_end_traps_in_thread() {
+    let store = |rig: &Rig, word| rig.mapping.shared_words().unwrap().store(word, 1);
+    touch_behind_the_end("a_store_behind_the_end_traps_in_thread", Delivery::InThread, store);
+}
+
+#[test]
+fn a_store_behind_the_end_traps_reader_thread() {
+    let store = |rig: &Rig, word| rig.mapping.shared_words().unwrap().store(word, 1);
+    touch_behind_the_end("a_store_behind_the_end_traps_reader_thread", Delivery::ReaderThread, store);
+}
+
+/// Lengths change at random while others read, store and sync within what is always there.
+#[test]
+fn lengths_change_while_others_use_the_rest() {
+    let seed = 0x5eed_0003;
+    println!("seed {seed}");
+    for delivery in DELIVERIES {
+        let sample = Sample::new(MIB);
+        let cache = cache(MIB / 2);
+        let object = cache.open_file(sample.path(), writable()).unwrap();
+        let mapping = object.map(0..MIB, mapped(delivery)).unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut random = Random::new(seed);
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let at = random.below(400_000);
+                    mapping.write_at(at, &sample_bytes(MIB)[at as usize..at as usize + 9000]).unwrap();
+                    let at = random.below(400_000);
+                    let pinned = mapping.pin(at..at + 9000).unwrap();
+                    assert!(*pinned == sample_bytes(MIB)[at as usize..at as usize + 9000]);
+                    drop(pinned);
+                    // What is cut off at this moment is out of range, and nothing else is wrong with it.
+                    let beyond = mapping.write_at(random.below(MIB - 9000), &[0x55; 9000]);
+                    assert!(matches!(beyond, Ok(()) | Err(AccessError::OutOfRange { .. })), "{beyond:?}");
+                    let at = random.below(400_000);
+                    mapping.write_at(0, &sample_bytes(MIB)[..500_000]).unwrap();
+                    mapping.sync(0..at).unwrap();
+                }
+            });
+            let mut random = Random::new(seed + 1);
+            for _ in 0..200 {
+                object.set_len(500_000 + random.below(MIB - 500_000)).unwrap();
+            }
+            object.set_len(500_000).unwrap();
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        object.set_len(MIB).unwrap();
+        object.close().unwrap();
+        let file = std::fs::read(sample.path()).unwrap();
+        assert!(file[..500_000] == sample_bytes(MIB)[..500_000], "{delivery:?}");
+        assert!(is_all(&file, 500_000..MIB, 0), "{delivery:?}: not zeros behind the end");
+    }
+}
+
+#[test]
+fn as_an_ordinary_user() {
+    memobj_sim::process::rerun_as_ordinary_user("as_an_ordinary_user");
+}

@@ -1,0 +1,156 @@
+//! A disk in memory that can be written, and knows what would survive a crash.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use memobj::pagers::Pager;
+use memobj::{ErrorKind, SupplyError};
+
+const PAGE: usize = 4096;
+
+/// A pager of bytes in memory that can be written. Clones are the same disk.
+///
+/// What is written can be read at once and is durable after a sync. A sync that is told to fail forgets what it
+/// failed to make durable, as Linux does: later syncs succeed, and these bytes are not durable before they are
+/// written again.
+#[derive(Clone, Debug)]
+pub struct Disk(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    pending: BTreeSet<usize>,
+    failing_syncs: u32,
+    failed_syncs: u32,
+    syncs: u32,
+    writes: Vec<Range<u64>>,
+    running: Vec<Range<u64>>,
+    overlapped: bool,
+}
+
+impl Disk {
+    /// A disk that has `bytes`, durably.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        let live = bytes.into();
+        let durable = live.clone();
+        let (pending, writes, running) = (BTreeSet::new(), Vec::new(), Vec::new());
+        let (failing_syncs, failed_syncs, syncs, overlapped) = (0, 0, 0, false);
+        Self(Arc::new(Mutex::new(State {
+            live,
+            durable,
+            pending,
+            failing_syncs,
+            failed_syncs,
+            syncs,
+            writes,
+            running,
+            overlapped,
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a supply would answer.
+    pub fn live(&self) -> Vec<u8> {
+        self.state().live.clone()
+    }
+
+    /// What a crash would leave.
+    pub fn durable(&self) -> Vec<u8> {
+        self.state().durable.clone()
+    }
+
+    /// The next `times` syncs fail, and forget.
+    pub fn fail_syncs(&self, times: u32) {
+        self.state().failing_syncs = times;
+    }
+
+    /// How many syncs have failed.
+    pub fn failed_syncs(&self) -> u32 {
+        self.state().failed_syncs
+    }
+
+    /// How many syncs have succeeded.
+    pub fn syncs(&self) -> u32 {
+        self.state().syncs
+    }
+
+    /// All writes so far, in order.
+    pub fn writes(&self) -> Vec<Range<u64>> {
+        self.state().writes.clone()
+    }
+
+    /// Whether two writes of one page were ever under way at once.
+    pub fn overlapped(&self) -> bool {
+        self.state().overlapped
+    }
+}
+
+impl Pager for Disk {
+    fn length(&self) -> u64 {
+        self.state().live.len() as u64
+    }
+
+    fn supply(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<usize, SupplyError> {
+        let state = self.state();
+        let end = (range.end as usize).min(state.live.len());
+        let part = state.live.get(range.start as usize..end).unwrap_or_default();
+        buffer[..part.len()].copy_from_slice(part);
+        Ok(part.len())
+    }
+
+    fn is_writable(&self) -> bool {
+        true
+    }
+
+    fn write_back(&self, range: Range<u64>, bytes: &[u8]) -> Result<(), SupplyError> {
+        let mut state = self.state();
+        assert_eq!(range.end - range.start, bytes.len() as u64, "a write as long as its range");
+        assert!(range.start.is_multiple_of(PAGE as u64), "a write starts at a page: {range:?}");
+        let overlaps = |other: &Range<u64>| other.start < range.end && range.start < other.end;
+        state.overlapped |= state.running.iter().any(overlaps);
+        state.running.push(range.clone());
+        drop(state);
+        // Long enough for a second write of the same page to be seen.
+        std::thread::yield_now();
+        let mut state = self.state();
+        state.running.retain(|other| *other != range);
+        state.writes.push(range.clone());
+        let Some(into) = state.live.get_mut(range.start as usize..range.end as usize) else {
+            return Err(SupplyError::new(ErrorKind::Truncated));
+        };
+        into.copy_from_slice(bytes);
+        let pages = range.start as usize / PAGE..(range.end as usize).div_ceil(PAGE);
+        state.pending.extend(pages);
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), SupplyError> {
+        let mut state = self.state();
+        let pending = std::mem::take(&mut state.pending);
+        if state.failing_syncs > 0 {
+            state.failing_syncs -= 1;
+            state.failed_syncs += 1;
+            return Err(SupplyError::new(ErrorKind::Io));
+        }
+        state.syncs += 1;
+        let State { live, durable, .. } = &mut *state;
+        durable.resize(live.len(), 0);
+        for page in pending {
+            let range = page * PAGE..((page + 1) * PAGE).min(live.len());
+            if !range.is_empty() {
+                durable[range.clone()].copy_from_slice(&live[range]);
+            }
+        }
+        Ok(())
+    }
+
+    fn set_length(&self, length: u64) -> Result<(), SupplyError> {
+        self.state().live.resize(length as usize, 0);
+        Ok(())
+    }
+}
