@@ -117,6 +117,33 @@ fn invariant_4_a_sync_waits_for_writes_of_others() {
     });
 }
 
+/// A store to an absent page is woken as soon as the page is in place; a sync right behind it finds the page Dirty.
+#[test]
+fn invariant_4_a_store_that_has_returned_is_part_of_the_next_sync() {
+    for delivery in [Delivery::InThread, Delivery::ReaderThread] {
+        let rig = Rig::new(delivery, MIB, 2 * MIB, writable());
+        let busy = AtomicBool::new(true);
+        std::thread::scope(|scope| {
+            // Others that run make it likelier that the store's thread is first.
+            for _ in 0..3 {
+                scope.spawn(|| while busy.load(Ordering::Relaxed) {});
+            }
+            let words = rig.mapping.shared_words().unwrap();
+            for page in (0..512).rev() {
+                words.store(page * 512, 0x0303_0303_0303_0303);
+                rig.mapping.sync(page * PAGE..(page + 1) * PAGE).unwrap();
+                let durable = rig.disk.durable();
+                let is_there = is_all(&durable, page * PAGE..page * PAGE + 8, 3);
+                if !is_there {
+                    busy.store(false, Ordering::Relaxed);
+                }
+                assert!(is_there, "{delivery:?}: page {page} was synced without its store");
+            }
+            busy.store(false, Ordering::Relaxed);
+        });
+    }
+}
+
 #[test]
 fn invariant_5_a_store_is_never_lost_by_eviction() {
     let seed = 0x5eed_0005;
