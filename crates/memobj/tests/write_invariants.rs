@@ -59,7 +59,7 @@ fn invariant_3_dirty_bytes_survive_every_pressure_while_nothing_can_be_written()
         for round in 0..4 {
             rig.mapping.advise(0..8 * MIB, Advice::DontNeed).unwrap();
             for at in (MIB..8 * MIB).step_by(65_536) {
-                rig.mapping.prefetch(&[at..at + 65_536]).unwrap();
+                rig.mapping.prefetch(std::slice::from_ref(&(at..at + 65_536))).unwrap();
                 rig.mapping.populate(at..at + 65_536).unwrap();
             }
             assert!(rig.object.sync().is_err());
@@ -126,7 +126,11 @@ fn invariant_4_a_store_that_has_returned_is_part_of_the_next_sync() {
         std::thread::scope(|scope| {
             // Others that run make it likelier that the store's thread is first.
             for _ in 0..3 {
-                scope.spawn(|| while busy.load(Ordering::Relaxed) {});
+                scope.spawn(|| {
+                    while busy.load(Ordering::Relaxed) {
+                        std::hint::spin_loop()
+                    }
+                });
             }
             let words = rig.mapping.shared_words().unwrap();
             for page in (0..512).rev() {

@@ -10,7 +10,6 @@ use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes, wait_until, within};
 use memobj_sim::process::{child, part, show};
 use memobj_sim::rig::{DELIVERIES, Rig, is_all, mapped, writable};
 
-const PAGE: u64 = 4096;
 const SIGBUS: i32 = 7;
 
 fn impatient() -> ObjectOptions {
