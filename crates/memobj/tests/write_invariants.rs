@@ -59,7 +59,7 @@ fn invariant_3_dirty_bytes_survive_every_pressure_while_nothing_can_be_written()
         for round in 0..4 {
             rig.mapping.advise(0..8 * MIB, Advice::DontNeed).unwrap();
             for at in (MIB..8 * MIB).step_by(65_536) {
-                rig.mapping.prefetch(&[at..at + 65_536]).unwrap();
+                rig.mapping.prefetch(std::slice::from_ref(&(at..at + 65_536))).unwrap();
                 rig.mapping.populate(at..at + 65_536).unwrap();
             }
             assert!(rig.object.sync().is_err());
@@ -115,6 +115,37 @@ fn invariant_4_a_sync_waits_for_writes_of_others() {
         rig.mapping.sync(0..MIB).unwrap();
         assert!(is_all(&rig.disk.durable(), 0..200_000, 7), "{delivery:?}");
     });
+}
+
+/// A store to an absent page is woken as soon as the page is in place; a sync right behind it finds the page Dirty.
+#[test]
+fn invariant_4_a_store_that_has_returned_is_part_of_the_next_sync() {
+    for delivery in [Delivery::InThread, Delivery::ReaderThread] {
+        let rig = Rig::new(delivery, MIB, 2 * MIB, writable());
+        let busy = AtomicBool::new(true);
+        std::thread::scope(|scope| {
+            // Others that run make it likelier that the store's thread is first.
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while busy.load(Ordering::Relaxed) {
+                        std::hint::spin_loop()
+                    }
+                });
+            }
+            let words = rig.mapping.shared_words().unwrap();
+            for page in (0..512).rev() {
+                words.store(page * 512, 0x0303_0303_0303_0303);
+                rig.mapping.sync(page * PAGE..(page + 1) * PAGE).unwrap();
+                let durable = rig.disk.durable();
+                let is_there = is_all(&durable, page * PAGE..page * PAGE + 8, 3);
+                if !is_there {
+                    busy.store(false, Ordering::Relaxed);
+                }
+                assert!(is_there, "{delivery:?}: page {page} was synced without its store");
+            }
+            busy.store(false, Ordering::Relaxed);
+        });
+    }
 }
 
 #[test]

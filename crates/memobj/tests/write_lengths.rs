@@ -10,7 +10,6 @@ use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes, wait_until, within};
 use memobj_sim::process::{child, part, show};
 use memobj_sim::rig::{DELIVERIES, Rig, is_all, mapped, writable};
 
-const PAGE: u64 = 4096;
 const SIGBUS: i32 = 7;
 
 fn impatient() -> ObjectOptions {
@@ -59,6 +58,7 @@ fn stray_stores_behind_the_end_do_not_become_part_of_the_object() {
         rig.mapping.write_at(0, &[7; 8192]).unwrap();
         rig.object.set_len(5000).unwrap();
         let words = rig.mapping.shared_words().unwrap();
+        assert_eq!(words.load(5000 / 8), 0, "{delivery:?}: what was cut off is still there");
         words.store(8000 / 8, u64::MAX);
         assert_eq!(words.load(8000 / 8), u64::MAX);
         drop(words);

@@ -147,7 +147,10 @@ impl Owner {
                 let _ = mapping.sync(range);
             }
             15 => drop(mapping.advise(0..LENGTH, Advice::DontNeed)),
-            16 => drop(mapping.prefetch(&[range.start..range.start + 4 * SLOT.min(LENGTH - range.end)])),
+            16 => {
+                let ahead = range.start..(range.start + 4 * SLOT).min(LENGTH);
+                mapping.prefetch(std::slice::from_ref(&ahead)).unwrap();
+            }
             17 if self.random.below(20) == 0 => drop(object.object.sync()),
             18 if self.random.below(20) == 0 => {
                 if let Kept::Disk(pager) = &object.kept {

@@ -171,8 +171,7 @@ impl FrameStore {
     }
 
     fn is_unwritten(&self, page: PageIndex) -> bool {
-        let word = self.area.word(page);
-        matches!(word.state(), State::Dirty | State::Changing) || word.is_writing()
+        self.area.may_be_dirty(page)
     }
 
     fn take(&self, writer: &mut Writer, first: &mut Option<WriteError>) {
