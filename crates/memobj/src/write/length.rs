@@ -68,7 +68,9 @@ impl FrameStore {
     fn discard_page(&self, page: PageIndex, step: WriteStep) -> Result<bool, WriteError> {
         let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
         loop {
-            if !self.area.may_be_dirty(page) {
+            let word = self.area.word(page);
+            let unwritten = matches!(word.state(), State::Dirty | State::Changing) || word.is_writing();
+            if !unwritten {
                 return Ok(false);
             }
             if self.area.discard(page, self.cache.clock.now()) {

@@ -171,7 +171,8 @@ impl FrameStore {
     }
 
     fn is_unwritten(&self, page: PageIndex) -> bool {
-        self.area.may_be_dirty(page)
+        let word = self.area.word(page);
+        matches!(word.state(), State::Dirty | State::Changing) || word.is_writing()
     }
 
     fn take(&self, writer: &mut Writer, first: &mut Option<WriteError>) {

@@ -109,8 +109,6 @@ impl FillClaim {
                 Err(error) => Err((self, error)),
             };
         }
-        let area = Arc::clone(&self.area);
-        let stored = matches!(origin, Origin::Stored(_)).then(|| area.begin_stored(self.pages));
         let start = self.area.offset_in_view(self.pages.start);
         let copied = self.area.copy_in(start, &source[..len]);
         let (done, error) = match copied {
@@ -118,9 +116,6 @@ impl FillClaim {
             Err((bytes, error)) => ((bytes / SMALL) as u64, Some(error)),
         };
         self.supplied(done, origin);
-        if stored.is_some() {
-            area.end_stored(self.pages);
-        }
         match error {
             None => Ok(()),
             Some(error) => Err((self, error)),
@@ -197,6 +192,9 @@ impl FillClaim {
             let end = self.area.block_range(block).end.min(placed.end);
             self.area.residency.add(block, (end - page) as u32);
             page = end;
+        }
+        if matches!(origin, Origin::Stored(_)) {
+            self.area.count_unclean(placed);
         }
         for page in placed.iter() {
             let (stamp, heat) = origin.stamp_and_heat(self.area.word(page));

@@ -31,7 +31,7 @@ mod write_back;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use memobj_core::address::{PageIndex, PageRange, PageSize};
 use memobj_core::budget::Budget;
@@ -150,8 +150,6 @@ pub struct Area {
     /// Pages that are Dirty, Changing or WritingBack, by block.
     unclean: Residency,
     unwritten: Arc<AtomicU64>,
-    /// Calls that put pages in place open to stores.
-    placing_stored: AtomicU32,
     writes: Writes,
     length: AtomicU64,
     capacity: u64,
@@ -210,7 +208,6 @@ impl Area {
             residency: Residency::new(blocks)?,
             unclean: Residency::new(if options.writes == Writes::Yes { blocks } else { 0 })?,
             unwritten: options.unwritten,
-            placing_stored: AtomicU32::new(0),
             writes: options.writes,
             length: AtomicU64::new(options.length),
             capacity,

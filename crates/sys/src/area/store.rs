@@ -47,31 +47,6 @@ impl Area {
         self.unwritten.fetch_add(pages.len() << self.page_size.shift(), Ordering::Relaxed);
     }
 
-    /// Pages are about to be put in place open to stores. Whoever has stored to them can be here before their
-    /// words say Dirty: so they are counted first, and [`may_be_dirty`](Self::may_be_dirty) until it is over.
-    pub(super) fn begin_stored(&self, pages: PageRange) {
-        self.placing_stored.fetch_add(1, Ordering::SeqCst);
-        self.count_unclean(pages);
-    }
-
-    /// The end of [`begin_stored`](Self::begin_stored); `rest` did not get in place.
-    pub(super) fn end_stored(&self, rest: PageRange) {
-        rest.iter().for_each(|page| self.discount_unclean(page));
-        self.placing_stored.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// Whether `page` may hold what the pager does not have, or be about to: then its word will change soon.
-    pub fn may_be_dirty(&self, page: PageIndex) -> bool {
-        // In this order: what is not being put in place any more has its word.
-        let placing = self.placing_stored.load(Ordering::SeqCst) > 0;
-        let word = self.word(page);
-        match word.state() {
-            State::Dirty | State::Changing => true,
-            State::Filling => placing,
-            _ => word.is_writing(),
-        }
-    }
-
     pub(super) fn discount_unclean(&self, page: PageIndex) {
         self.unclean.subtract(self.block_of(page.0), 1);
         self.unwritten.fetch_sub(self.page_size.bytes(), Ordering::Relaxed);
