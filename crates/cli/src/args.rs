@@ -9,6 +9,9 @@ use crate::inject::{self, FaultPlan};
 use crate::options::{Access, Delivery, Frames, Settings};
 use crate::retry::{self, Retry};
 use crate::size;
+use crate::write_args::{
+    COPY_HELP, CopyArguments, PATCH_HELP, PatchArguments, TORTURE_HELP, TortureArguments, WorkerArguments,
+};
 
 const CONCEPTS: &str = "\
 Concepts:
@@ -21,6 +24,9 @@ Concepts:
            All three see the same pages and report the same errors.
   Failure  A page that cannot be supplied is an error that names the file and the range. It is never
            read as zeros and never kills the process.
+  Sync     What is written reaches the file when memory is wanted, page by page, and is durable when
+           the command ends with status 0.
+  Commit   All that is written becomes durable together, or nothing of it, whatever crashes.
 
 Exit status: 0 done, 1 something failed, 2 wrong usage, 130 interrupted, 141 output closed early.";
 
@@ -30,6 +36,9 @@ Examples:
   memobj hash --threads 2 --access pin *.iso       two threads, pages pinned while they are hashed
   memobj read --offset 1M --length 4k big.img      4 KiB from the second mebibyte, to stdout
   memobj hash --inject error@4k+4k big.img         what a bad sector looks like
+  memobj copy --budget 64M disk.img backup.img     a copy with the same holes, durable at the end
+  memobj patch disk.img --at 1M <block             overwrite bytes in place
+  memobj torture --rounds 20                       kill writers and check what they had synced
   memobj doctor                                    what this machine offers, and how to get more";
 
 const HASH_EXAMPLES: &str = "\
@@ -55,7 +64,7 @@ An offset past the end of the file is an error. A length past the end stops at t
 #[command(
     name = "memobj",
     version,
-    about = "Reads files through demand paging under a hard memory budget, and tells you when a page fails",
+    about = "Reads and writes files through demand paging under a hard memory budget, and tells you what fails",
     after_help = EXAMPLES,
     after_long_help = format!("{CONCEPTS}\n\n{EXAMPLES}"),
 )]
@@ -73,6 +82,18 @@ pub(crate) enum Command {
     /// Write the bytes of a file to standard output
     #[command(after_help = READ_EXAMPLES)]
     Read(ReadArguments),
+    /// Copy a file, with its holes
+    #[command(after_help = COPY_HELP)]
+    Copy(CopyArguments),
+    /// Write standard input into a file, in place
+    #[command(after_help = PATCH_HELP)]
+    Patch(PatchArguments),
+    /// Kill processes that write, and check that nothing they were promised is lost
+    #[command(after_help = TORTURE_HELP)]
+    Torture(TortureArguments),
+    /// The process that `torture` kills
+    #[command(hide = true)]
+    TortureWorker(WorkerArguments),
     /// Say what this machine offers, what is missing, what is used instead, and how to fix it
     Doctor(DoctorArguments),
 }

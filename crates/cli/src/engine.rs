@@ -1,4 +1,4 @@
-//! The one place that uses the library: a cache, an open file, its bytes.
+//! What the commands do with the library: a cache, an open file, its bytes. What is written is a [`Target`].
 
 use std::ops::Range;
 use std::path::Path;
@@ -6,7 +6,8 @@ use std::path::Path;
 use memobj::doctor::Status;
 use memobj::pagers::{self, Faulty, Inject, Injection};
 use memobj::{
-    Advice, Cache, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, Mapping, ObjectOptions,
+    Advice, Cache, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, Mapping, MemoryObject,
+    ObjectOptions,
 };
 use serde::Serialize;
 
@@ -14,6 +15,7 @@ use crate::failure::Failure;
 use crate::inject::Action;
 use crate::options::{self, Access, Frames, Settings};
 use crate::retry::Retry;
+use crate::target::{Ending, Target};
 use crate::walk::Plan;
 
 /// What the cache counted since it began.
@@ -27,6 +29,7 @@ pub(crate) struct Counters {
     pub(crate) peak_frame_bytes: u64,
     pub(crate) budget_bytes: u64,
     pub(crate) read_bytes: u64,
+    pub(crate) written_bytes: u64,
 }
 
 /// One line of the doctor's report.
@@ -54,8 +57,23 @@ pub(crate) struct View {
     settings: Settings,
 }
 
-fn failure(error: impl std::error::Error) -> Failure {
+/// Makes all changes of `object` since the last commit durable, or none.
+pub(crate) fn commit(object: &MemoryObject) -> Result<(), Failure> {
+    object.commit().map_err(failure)
+}
+
+/// What the library said.
+pub(crate) fn failure(error: impl std::error::Error) -> Failure {
     Failure::Message(error.to_string())
+}
+
+/// The library's name for a way of fault delivery.
+pub(crate) fn delivery(delivery: options::Delivery) -> Delivery {
+    match delivery {
+        options::Delivery::Auto => Delivery::Auto,
+        options::Delivery::Reader => Delivery::ReaderThread,
+        options::Delivery::Inthread => Delivery::InThread,
+    }
 }
 
 impl Engine {
@@ -77,15 +95,21 @@ impl Engine {
             self.cache.object(&name, Faulty::new(file, self.plan_of_faults(), faults.seed), options)
         };
         let object = object.map_err(failure)?;
-        let delivery = match self.settings.delivery {
-            options::Delivery::Auto => Delivery::Auto,
-            options::Delivery::Reader => Delivery::ReaderThread,
-            options::Delivery::Inthread => Delivery::InThread,
-        };
+        let delivery = delivery(self.settings.delivery);
         let mapping =
             object.map(0..object.len(), MapOptions { delivery, ..Default::default() }).map_err(failure)?;
         mapping.advise(0..object.len(), Advice::Sequential).map_err(failure)?;
         Ok(View { mapping, settings: self.settings.clone() })
+    }
+
+    /// Opens the file at `path` for writing. It can grow to `room_bytes`.
+    pub(crate) fn open_target(
+        &self,
+        path: &Path,
+        ending: Ending,
+        room_bytes: u64,
+    ) -> Result<Target, Failure> {
+        Target::open(&self.cache, path, ending, room_bytes)
     }
 
     fn object_options(&self) -> ObjectOptions {
@@ -128,6 +152,7 @@ impl Engine {
             peak_frame_bytes: metrics.peak_frame_bytes,
             budget_bytes: metrics.budget_bytes,
             read_bytes: metrics.read_bytes,
+            written_bytes: metrics.written_bytes,
         }
     }
 }

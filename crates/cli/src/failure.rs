@@ -10,8 +10,12 @@ pub(crate) enum Failure {
     Message(String),
     /// Something failed that was printed when it happened.
     Reported,
+    /// The arguments make no sense together, or with what they name.
+    Usage(String),
     /// The user asked to stop.
     Interrupted,
+    /// The user asked to stop, and was told where that leaves things.
+    InterruptReported,
     /// Nobody reads standard output any more.
     ClosedPipe,
 }
@@ -33,9 +37,17 @@ impl Failure {
     /// Prints the failure if that is still to be done.
     pub(crate) fn print(&self) {
         match self {
-            Self::Message(message) => complain(message),
+            Self::Message(message) | Self::Usage(message) => complain(message),
             Self::Interrupted => complain("interrupted"),
-            Self::Reported | Self::ClosedPipe => {}
+            Self::Reported | Self::InterruptReported | Self::ClosedPipe => {}
+        }
+    }
+
+    /// The same after it was printed.
+    pub(crate) fn reported(&self) -> Self {
+        match self {
+            Self::Interrupted | Self::InterruptReported => Self::InterruptReported,
+            _ => Self::Reported,
         }
     }
 
@@ -44,7 +56,8 @@ impl Failure {
         self.print();
         ExitCode::from(match self {
             Self::Message(_) | Self::Reported => 1,
-            Self::Interrupted => 130,
+            Self::Usage(_) => 2,
+            Self::Interrupted | Self::InterruptReported => 130,
             Self::ClosedPipe => 141,
         })
     }
@@ -56,7 +69,7 @@ pub(crate) fn complain(message: &str) {
 }
 
 /// The system's words for an error, in lower case and without its number.
-fn reason(error: &io::Error) -> String {
+pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words);
     let mut letters = text.chars();

@@ -14,6 +14,8 @@ use crate::failure::{Failure, complain};
 
 /// How long the command may take to stop by itself. A pager that hangs never lets it.
 const GRACE: Duration = Duration::from_secs(2);
+/// The same, where what was written so far is made durable first.
+const LONG_GRACE: Duration = Duration::from_secs(20);
 /// 128 plus the number of SIGINT, as a shell reports it.
 const EXIT_STATUS: i32 = 130;
 
@@ -27,6 +29,15 @@ impl Interrupt {
     /// Catches SIGINT from now on. The first sets the flag; the second, or the end of the grace, exits at
     /// once and leaves it to the kernel to release everything.
     pub(crate) fn install() -> Result<Self, Failure> {
+        Self::install_with(GRACE)
+    }
+
+    /// As [`install`](Self::install), for commands that have something to make durable before they stop.
+    pub(crate) fn install_patiently() -> Result<Self, Failure> {
+        Self::install_with(LONG_GRACE)
+    }
+
+    fn install_with(grace: Duration) -> Result<Self, Failure> {
         let requested = Arc::new(AtomicBool::new(false));
         let install = || {
             // Order matters: the conditional exit looks at the flag before this signal sets it.
@@ -34,7 +45,7 @@ impl Interrupt {
             signal_hook::flag::register(SIGINT, Arc::clone(&requested))?;
             let (receiver, sender) = UnixStream::pair()?;
             signal_hook::low_level::pipe::register(SIGINT, sender)?;
-            thread::Builder::new().name("interrupt".to_string()).spawn(move || exit_after_grace(receiver))
+            thread::Builder::new().name("interrupt".to_string()).spawn(move || exit_after(grace, receiver))
         };
         install().map_err(|error| Failure::io("install the interrupt handler", &error))?;
         Ok(Self { requested })
@@ -62,10 +73,10 @@ impl Interrupt {
 }
 
 /// Blocks until the signal comes, then ends the process if it has not ended by itself in time.
-fn exit_after_grace(mut signal: UnixStream) {
+fn exit_after(grace: Duration, mut signal: UnixStream) {
     if signal.read_exact(&mut [0]).is_ok() {
-        thread::sleep(GRACE);
-        complain(&format!("interrupted, and not stopped after {} s", GRACE.as_secs()));
+        thread::sleep(grace);
+        complain(&format!("interrupted, and not stopped after {} s", grace.as_secs()));
         process::exit(EXIT_STATUS);
     }
 }

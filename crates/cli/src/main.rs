@@ -1,23 +1,29 @@
-//! The `memobj` command: hash or read files through demand paging under a hard memory budget.
+//! The `memobj` command: reads and writes files through demand paging under a hard memory budget.
 //!
 //! Exit status: 0 done, 1 something failed, 2 wrong usage, 130 interrupted, 141 nobody reads the output.
 #![forbid(unsafe_code)]
 
 mod args;
+mod copy;
 mod doctor;
 mod engine;
+mod extents;
 mod failure;
 mod hash;
 mod inject;
 mod interrupt;
 mod options;
+mod patch;
 mod progress;
 mod read;
 mod retry;
 mod size;
 mod stats;
+mod target;
+mod torture;
 mod tree;
 mod walk;
+mod write_args;
 
 use std::process::ExitCode;
 
@@ -42,6 +48,10 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Hash(arguments) => hash::run(&arguments, &Interrupt::install()?),
         Command::Read(arguments) => read::run(&arguments, &Interrupt::install()?),
+        Command::Copy(arguments) => copy::run(&arguments, &Interrupt::install_patiently()?),
+        Command::Patch(arguments) => patch::run(&arguments, &Interrupt::install_patiently()?),
+        Command::Torture(arguments) => torture::run(&arguments, &Interrupt::install()?),
+        Command::TortureWorker(arguments) => torture::work(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     }
 }

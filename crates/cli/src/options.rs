@@ -53,3 +53,18 @@ pub(crate) struct Settings {
     pub(crate) faults: FaultPlan,
     pub(crate) retry: Retry,
 }
+
+impl Settings {
+    /// Those of a command that reads one piece after the other by pins, within `budget_bytes`.
+    pub(crate) fn sequential(budget_bytes: u64) -> Self {
+        Self {
+            budget_bytes,
+            frames: Frames::Auto,
+            threads: NonZeroU16::MIN,
+            access: Access::Pin,
+            delivery: Delivery::Auto,
+            faults: FaultPlan::default(),
+            retry: Retry::Never,
+        }
+    }
+}

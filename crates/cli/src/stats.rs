@@ -40,7 +40,8 @@ mod tests {
     fn the_names_are_the_documented_ones() {
         let counters = Counters { faults: 3, budget_bytes: 8192, ..Counters::default() };
         let expected = "{\"faults\":3,\"supplied_pages\":0,\"evicted_pages\":0,\"retries\":0,\"failed_pages\":0,\
-                        \"peak_frame_bytes\":0,\"budget_bytes\":8192,\"read_bytes\":0,\"seconds\":0.5}";
+                        \"peak_frame_bytes\":0,\"budget_bytes\":8192,\"read_bytes\":0,\"written_bytes\":0,\
+                        \"seconds\":0.5}";
         assert_eq!(json(counters, 0.5), expected);
     }
 }

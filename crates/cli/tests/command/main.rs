@@ -1,7 +1,10 @@
 //! The command from outside: what it prints, where, and with which exit status.
 
+mod copy;
 mod hash;
 mod interrupt;
+mod patch;
 mod read;
 mod room;
+mod torture;
 mod usage;

@@ -1,0 +1,286 @@
+//! `memobj copy`: a file into another one, through two mappings.
+
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::engine::{Engine, View};
+use crate::extents::next_data;
+use crate::failure::{Failure, complain};
+use crate::interrupt::Interrupt;
+use crate::options::Settings;
+use crate::progress::{Output, Progress};
+use crate::stats;
+use crate::target::{Ending, Target};
+use crate::write_args::CopyArguments;
+
+/// The largest piece that is pinned while it is copied.
+const MAX_PIECE_BYTES: u64 = 1 << 20;
+const PAGE_BYTES: u64 = 4096;
+/// The owner may write.
+const OWNER_WRITES: u32 = 0o200;
+
+/// Copies the file.
+pub(crate) fn run(arguments: &CopyArguments, interrupt: &Interrupt) -> Result<(), Failure> {
+    let begin = Instant::now();
+    let engine = Engine::new(Settings::sequential(arguments.common.budget))?;
+    let result = copy(&engine, arguments, interrupt);
+    stats::print(arguments.common.stats, &engine, begin);
+    result
+}
+
+fn copy(engine: &Engine, arguments: &CopyArguments, interrupt: &Interrupt) -> Result<(), Failure> {
+    let source = Source::open(engine, &arguments.source)?;
+    let place = Place::prepare(&arguments.target, &source)?;
+    let ending = arguments.common.ending();
+    let target = engine.open_target(&place.path, ending, source.view.length());
+    let target = target.inspect_err(|_| place.remove_if_new())?;
+    let piece_bytes =
+        (arguments.common.budget / 16 / PAGE_BYTES * PAGE_BYTES).clamp(PAGE_BYTES, MAX_PIECE_BYTES);
+    let progress = Progress::begin(&arguments.target.to_string_lossy(), source.view.length(), Output::Lines);
+    let mut copy = Copy { source, target, piece_bytes, ending, old_length: 0, done: 0 };
+    let result = copy.all(place.is_device, interrupt, &progress);
+    drop(progress);
+    match result.and_then(|()| place.keep()) {
+        Ok(()) => Ok(()),
+        Err(Failure::Reported) => Err(Failure::Reported),
+        Err(failure) => {
+            failure.print();
+            copy.tell_how_far(&arguments.target);
+            drop(copy);
+            if ending == Ending::Commit {
+                place.remove_if_new();
+            }
+            Err(failure.reported())
+        }
+    }
+}
+
+/// The file that is read, and what it was when it was opened.
+#[derive(Debug)]
+struct Source {
+    path: PathBuf,
+    view: View,
+    /// Knows where the holes are.
+    file: File,
+    metadata: Metadata,
+}
+
+impl Source {
+    fn open(engine: &Engine, path: &Path) -> Result<Self, Failure> {
+        let refused = |error: &io::Error| Failure::io(&format!("open {}", path.display()), error);
+        // The library also says what cannot be mapped, without waiting for anybody to write into a FIFO.
+        let view = engine.open(path)?;
+        let file = File::open(path).map_err(|error| refused(&error))?;
+        let metadata = file.metadata().map_err(|error| refused(&error))?;
+        let source = Self { path: path.to_owned(), view, file, metadata };
+        if source.metadata.is_file() && source.metadata.len() != source.view.length() {
+            return Err(source.changed());
+        }
+        Ok(source)
+    }
+
+    fn changed(&self) -> Failure {
+        Failure::Message(format!("copy {}: it changed while it was copied", self.path.display()))
+    }
+
+    /// Pages that were read are known to be of one version; this says the same of what was taken for holes.
+    fn check_unchanged(&self) -> Result<(), Failure> {
+        let version = |of: &Metadata| {
+            (of.dev(), of.ino(), of.len(), (of.mtime(), of.mtime_nsec()), (of.ctime(), of.ctime_nsec()))
+        };
+        let now = self.file.metadata().map_err(|error| Failure::io("look at the source", &error))?;
+        if version(&now) == version(&self.metadata) { Ok(()) } else { Err(self.changed()) }
+    }
+}
+
+/// Where the copy goes, in the file system.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    is_device: bool,
+    is_new: bool,
+    /// What is set at the end, because the file has to be open to writing until then.
+    permissions: Option<Permissions>,
+}
+
+impl Place {
+    fn prepare(path: &Path, source: &Source) -> Result<Self, Failure> {
+        let refused = |error: &io::Error| Failure::io(&format!("open {}", path.display()), error);
+        match fs::metadata(path) {
+            Ok(metadata) => Self::existing(path, &metadata, source),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Self::create(path, source.metadata.mode() & 0o777).map_err(|error| refused(&error))
+            }
+            Err(error) => Err(refused(&error)),
+        }
+    }
+
+    fn existing(path: &Path, metadata: &Metadata, source: &Source) -> Result<Self, Failure> {
+        let name = path.display();
+        if metadata.is_dir() {
+            return Err(Failure::Usage(format!(
+                "{name} is a directory: name the file to write, in it or elsewhere"
+            )));
+        }
+        if (metadata.dev(), metadata.ino()) == (source.metadata.dev(), source.metadata.ino()) {
+            let source = source.path.display();
+            return Err(Failure::Message(format!("copy {source} to {name}: they are the same file")));
+        }
+        let is_device = metadata.file_type().is_block_device();
+        Ok(Self { path: path.to_owned(), is_device, is_new: false, permissions: None })
+    }
+
+    fn create(path: &Path, mode: u32) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode | OWNER_WRITES).open(path)?;
+        let missing = mode & OWNER_WRITES == 0;
+        let permissions = file.metadata()?.permissions();
+        let permissions = missing.then(|| Permissions::from_mode(permissions.mode() & !OWNER_WRITES));
+        Ok(Self { path: path.to_owned(), is_device: false, is_new: true, permissions })
+    }
+
+    /// Gives the file its permissions, and makes its name durable.
+    fn keep(&self) -> Result<(), Failure> {
+        let keep = || {
+            if let Some(permissions) = &self.permissions {
+                fs::set_permissions(&self.path, permissions.clone())?;
+                File::open(&self.path)?.sync_all()?;
+            }
+            let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            if self.is_new { File::open(folder.unwrap_or(Path::new(".")))?.sync_all() } else { Ok(()) }
+        };
+        keep().map_err(|error| Failure::io(&format!("finish {}", self.path.display()), &error))
+    }
+
+    /// Removes a file that has nothing of the copy, and was not there before.
+    fn remove_if_new(&self) {
+        if self.is_new
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            Failure::io(&format!("remove {}", self.path.display()), &error).print();
+        }
+    }
+}
+
+/// A copy under way.
+#[derive(Debug)]
+struct Copy {
+    source: Source,
+    target: Target,
+    piece_bytes: u64,
+    ending: Ending,
+    /// Bytes at the beginning of the target that need not be zeros where nothing was written.
+    old_length: u64,
+    /// So many bytes from the beginning on were copied.
+    done: u64,
+}
+
+impl Copy {
+    fn all(&mut self, is_device: bool, interrupt: &Interrupt, progress: &Progress) -> Result<(), Failure> {
+        self.set_length(is_device)?;
+        let length = self.source.view.length();
+        while self.done < length {
+            let failed =
+                |error| Failure::io(&format!("look for holes of {}", self.source.path.display()), &error);
+            let data = next_data(&self.source.file, self.done..length).map_err(failed)?;
+            let data = data.unwrap_or(length..length);
+            self.skip(data.start, interrupt, progress)?;
+            self.transfer(data, interrupt, progress)?;
+        }
+        interrupt.check()?;
+        self.source.check_unchanged()?;
+        self.target.finish()
+    }
+
+    /// Gives the target its length; and makes a hole of all of it, where that need not be undone.
+    fn set_length(&mut self, is_device: bool) -> Result<(), Failure> {
+        let length = self.source.view.length();
+        self.old_length = self.target.length();
+        if is_device {
+            return match length <= self.old_length {
+                true => Ok(()),
+                false => Err(Failure::Message(format!(
+                    "copy {}: {length} bytes do not fit into a device of {}",
+                    self.source.path.display(),
+                    self.old_length
+                ))),
+            };
+        }
+        if self.ending == Ending::Sync {
+            self.target.set_length(0)?;
+            self.old_length = 0;
+        }
+        if self.target.length() != length {
+            self.target.set_length(length)?;
+        }
+        Ok(())
+    }
+
+    /// The source is a hole from here up to `end`.
+    fn skip(&mut self, end: u64, interrupt: &Interrupt, progress: &Progress) -> Result<(), Failure> {
+        let zeros = vec![0; if self.done < self.old_length { self.piece_bytes as usize } else { 0 }];
+        for piece in pieces(self.done..end.min(self.old_length), self.piece_bytes) {
+            interrupt.check()?;
+            self.target.write(piece.start, &zeros[..(piece.end - piece.start) as usize])?;
+            progress.advance(piece.end - piece.start);
+            self.done = piece.end;
+        }
+        progress.advance(end - self.done);
+        self.done = end;
+        Ok(())
+    }
+
+    fn transfer(
+        &mut self,
+        range: Range<u64>,
+        interrupt: &Interrupt,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
+        for piece in pieces(range, self.piece_bytes) {
+            interrupt.check()?;
+            let write = |bytes: &[u8]| self.target.write(piece.start, bytes);
+            self.source.view.load(piece.clone(), &mut Vec::new(), write)??;
+            progress.advance(piece.end - piece.start);
+            self.done = piece.end;
+        }
+        Ok(())
+    }
+
+    /// After a failure: what can be relied on.
+    fn tell_how_far(&self, path: &Path) {
+        let name = path.display();
+        if self.ending == Ending::Commit {
+            return complain(&format!("nothing of the copy is in {name}"));
+        }
+        let (durable, length) = (self.target.rescue(0..self.done), self.source.view.length());
+        complain(&format!("[0, {durable}) of {length} bytes is in {name} and durable, the rest is not"));
+    }
+}
+
+/// `range` in parts that end at multiples of `piece_bytes`.
+fn pieces(range: Range<u64>, piece_bytes: u64) -> impl Iterator<Item = Range<u64>> {
+    let mut start = range.start;
+    std::iter::from_fn(move || {
+        let piece = start..range.end.min((start / piece_bytes + 1).saturating_mul(piece_bytes));
+        start = piece.end;
+        (piece.start < piece.end).then_some(piece)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pieces;
+
+    #[test]
+    fn pieces_cover_a_range_and_end_at_multiples() {
+        let all: Vec<_> = pieces(4096..40_000, 16_384).collect();
+        assert_eq!(all, [4096..16_384, 16_384..32_768, 32_768..40_000]);
+        assert_eq!(pieces(5..5, 4096).count(), 0);
+        #[expect(clippy::reversed_empty_ranges, reason = "what a skipped range without old bytes is")]
+        let reversed = 9..5;
+        assert_eq!(pieces(reversed, 4096).count(), 0);
+    }
+}

@@ -1,0 +1,117 @@
+//! A file that is written: what is stored into it, and how that becomes durable.
+
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use memobj::{Cache, Delivery, FrameSize, MapOptions, Mapping, MemoryObject, ObjectOptions, Writing};
+
+use crate::engine::{commit, failure};
+use crate::failure::{Failure, complain};
+
+/// How long to wait for another process that is writing the file.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// The least step in which is found out how far a write that failed is durable.
+const LEAST_STEP_BYTES: u64 = 1 << 20;
+/// The most such steps.
+const MOST_STEPS: u64 = 64;
+
+/// How what was written becomes durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Page by page, at any time; all of it at the end.
+    Sync,
+    /// All of it at the end, or nothing.
+    Commit,
+}
+
+/// A file open for writing, all of it mapped.
+#[derive(Debug)]
+pub(crate) struct Target {
+    object: MemoryObject,
+    mapping: Mapping,
+    ending: Ending,
+}
+
+impl Target {
+    /// Opens the file at `path`. It can grow to `room_bytes`.
+    pub(crate) fn open(cache: &Cache, path: &Path, ending: Ending, room_bytes: u64) -> Result<Self, Failure> {
+        let writing = match ending {
+            Ending::Sync => Writing::InPlace,
+            Ending::Commit => Writing::Atomic,
+        };
+        let options = ObjectOptions {
+            writing,
+            frames: FrameSize::Small,
+            lock_timeout: LOCK_TIMEOUT,
+            max_len: Some(room_bytes),
+            ..ObjectOptions::default()
+        };
+        let object = cache.open_file(path, options).map_err(failure)?;
+        let mapping = map(&object)?;
+        Ok(Self { object, mapping, ending })
+    }
+
+    /// The file's length in bytes.
+    pub(crate) fn length(&self) -> u64 {
+        self.object.len()
+    }
+
+    /// Cuts the file off, or extends it with zeros.
+    pub(crate) fn set_length(&mut self, length: u64) -> Result<(), Failure> {
+        self.object.set_len(length).map_err(failure)?;
+        self.mapping = map(&self.object)?;
+        Ok(())
+    }
+
+    /// Stores `bytes` at `offset`, inside the length. They are durable after [`finish`](Self::finish).
+    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
+        self.mapping.write_at(offset, bytes).map_err(failure)
+    }
+
+    /// Makes everything durable that was written. A failure that is `Reported` came after that.
+    pub(crate) fn finish(&self) -> Result<(), Failure> {
+        match self.ending {
+            Ending::Sync => self.object.close().map_err(failure),
+            Ending::Commit => {
+                commit(&self.object)?;
+                self.put_in_place()
+            }
+        }
+    }
+
+    /// What is committed cannot get lost, but until it is in place only this library finds it.
+    fn put_in_place(&self) -> Result<(), Failure> {
+        self.object.close().map_err(|error| {
+            let name = self.object.name();
+            complain(&format!("{name} is committed, but in its log until it is opened again: {error}"));
+            Failure::Reported
+        })
+    }
+
+    /// After something failed: makes durable what it can of `range`, from its beginning on, and says up to where.
+    /// That is where it begins if only a commit makes anything durable.
+    pub(crate) fn rescue(&self, range: Range<u64>) -> u64 {
+        if self.ending == Ending::Commit {
+            return range.start;
+        }
+        let step = ((range.end - range.start) / MOST_STEPS).max(LEAST_STEP_BYTES).next_multiple_of(4096);
+        let mut durable = range.start;
+        while durable < range.end {
+            let next = (durable.saturating_add(step) / step * step).min(range.end);
+            // An error of the background is told to one sync, whatever that is about: the second one knows.
+            let synced = (0..2).any(|_| self.mapping.sync(durable..next).is_ok());
+            if !synced {
+                break;
+            }
+            durable = next;
+        }
+        durable
+    }
+}
+
+/// Stores by calls need no addresses to touch.
+fn map(object: &MemoryObject) -> Result<Mapping, Failure> {
+    let options = MapOptions { delivery: Delivery::PinOnly, ..MapOptions::default() };
+    object.map(0..object.len(), options).map_err(failure)
+}
