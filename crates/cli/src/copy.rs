@@ -7,6 +7,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use rustix::fs::OFlags;
+
 use crate::engine::{Engine, View};
 use crate::extents::next_data;
 use crate::failure::{Failure, complain};
@@ -72,15 +74,17 @@ struct Source {
 impl Source {
     fn open(engine: &Engine, path: &Path) -> Result<Self, Failure> {
         let refused = |error: &io::Error| Failure::io(&format!("open {}", path.display()), error);
-        // The library also says what cannot be mapped, without waiting for anybody to write into a FIFO.
-        let view = engine.open(path)?;
-        let file = File::open(path).map_err(|error| refused(&error))?;
+        // Without waiting for anybody to write into a FIFO; the library says what it cannot map.
+        let flags = OFlags::NONBLOCK.bits() as i32;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+        let file = file.map_err(|error| refused(&error))?;
         let metadata = file.metadata().map_err(|error| refused(&error))?;
+        let view = engine.open(path)?;
+        // The name stood for one file before and after, so the library opened that one.
+        let same = fs::metadata(path).is_ok_and(|now| is_same_file(&now, &metadata));
         let source = Self { path: path.to_owned(), view, file, metadata };
-        if source.metadata.is_file() && source.metadata.len() != source.view.length() {
-            return Err(source.changed());
-        }
-        Ok(source)
+        let length_fits = !source.metadata.is_file() || source.metadata.len() == source.view.length();
+        if same && length_fits { Ok(source) } else { Err(source.changed()) }
     }
 
     fn changed(&self) -> Failure {
@@ -126,7 +130,7 @@ impl Place {
                 "{name} is a directory: name the file to write, in it or elsewhere"
             )));
         }
-        if (metadata.dev(), metadata.ino()) == (source.metadata.dev(), source.metadata.ino()) {
+        if is_same_file(metadata, &source.metadata) {
             let source = source.path.display();
             return Err(Failure::Message(format!("copy {source} to {name}: they are the same file")));
         }
@@ -258,6 +262,10 @@ impl Copy {
         let (durable, length) = (self.target.rescue(0..self.done), self.source.view.length());
         complain(&format!("[0, {durable}) of {length} bytes is in {name} and durable, the rest is not"));
     }
+}
+
+fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 /// `range` in parts that end at multiples of `piece_bytes`.
