@@ -15,9 +15,11 @@ pub enum Event {
     PageFailed(PageError),
     /// A pager call failed and will be made again.
     Retrying(PageError),
-    /// Changes could not be written; they are kept, and it is tried again.
+    /// Changes could not be written, or what was committed could not be copied in place; they are kept, and it is
+    /// tried again.
     WriteFailed(WriteError),
-    /// An object that can be written was dropped without `close`, with changes; they were written back.
+    /// An object that can be written was dropped without `close`, with changes. Of one that is written in place they
+    /// were written back; of one that is committed to they are gone, which is no error.
     DroppedDirty {
         /// The object.
         object: String,
@@ -26,7 +28,8 @@ pub enum Event {
         /// Why they could not be written back, if they could not: then they are lost.
         error: Option<WriteError>,
     },
-    /// A pager call was still running when its object closed; its thread was left behind.
+    /// A pager call was still running when its object closed, or a write, a sync or a new length took longer than the
+    /// object's time-out; its thread was left behind.
     PagerDidNotReturn {
         /// The object.
         object: String,

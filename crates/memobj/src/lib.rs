@@ -1,14 +1,16 @@
 //! memobj maps anything into memory, and tells you when it fails.
 //!
 //! ```text
-//!   your threads          Mapping       pin -> Pinned (&[u8]) | read_at (copy) | as_ptr, words, touch_at (touch)
+//!   your threads          Mapping       pin -> Pinned (&[u8]) | read_at  (copy) | as_ptr, words, touch_at (touch)
+//!                            |          pin_mut -> &mut [u8]  | write_at        | as_mut_ptr, shared_words
 //!                            |          a window of
-//!   what is mapped        MemoryObject  length, name, failure policy; each page is Absent, Filling, Clean,
-//!                            |          Evicting or Failed
-//!                            |          Absent pages are asked of            Clean pages are held by
-//!                            v                                              v
-//!   who has the bytes     Pager         supply, or fail                   frames, all within
-//!                         File | Bytes | Zero | Faulty | yours            the budget of the Cache
+//!   what is mapped        MemoryObject  length, name, failure policy; each page is Absent, Filling, Clean, Dirty,
+//!                            |          WritingBack, Changing, Evicting or Failed
+//!                            |          Absent pages are asked of,            Clean and Dirty pages
+//!                            |          Dirty pages are written back to       are held by
+//!                            v                                               v
+//!   who has the bytes     Pager         supply and write back, or fail     frames, all within
+//!                         File | Bytes | Zero | Faulty | yours             the budget of the Cache
 //! ```
 //!
 //! Begin with a [`Cache`], which is the budget. [`Cache::open_file`] or [`Cache::object`] makes a
@@ -27,16 +29,24 @@
 //! | If you want | look at |
 //! |---|---|
 //! | bytes that come from elsewhere | [`pagers::Pager`], [`SupplyError`] |
+//! | to write, durably after a sync | [`Writing::InPlace`], [`Mapping::write_at`], [`Mapping::pin_mut`], [`Mapping::sync`], [`MemoryObject::close`] |
+//! | all changes to be durable together, or none | [`Writing::Atomic`], [`MemoryObject::commit`], [`Mapping::discard`] |
+//! | stores that nobody else sees | [`Sharing::Private`] |
+//! | plain stores, or words that threads share | [`Mapping::as_mut_ptr`], [`Mapping::shared_words`] |
+//! | another length | [`MemoryObject::set_len`], [`ObjectOptions::max_len`] |
 //! | to know what failed, and to go on | [`AccessError`], [`PageError`], [`ErrorKind`], [`Mapping::errors`], [`Mapping::retry`] |
+//! | to know what was not written | [`WriteError`], [`Event::WriteFailed`], [`Event::DroppedDirty`] |
 //! | failures to be retried or waited out | [`FailurePolicy`], [`ObjectOptions`] |
 //! | failures that nobody waits for | [`Cache::events`] |
 //! | many scattered ranges at once | [`Mapping::pin_ranges`], [`Mapping::prefetch`] |
 //! | to say how you will read | [`Mapping::advise`], [`FrameSize`] |
-//! | system calls on mapped memory, or the fastest fault | [`Delivery`] |
+//! | system calls on mapped memory, the fastest fault, or no faults at all | [`Delivery`] |
 //! | to see what happened | [`Cache::metrics`] |
 //! | to see what the machine offers | [`doctor::report`] |
 //!
-//! Handles are cheap to clone and may be dropped in any order; the last one gives everything back.
+//! Handles are cheap to clone and may be dropped in any order; the last one gives everything back. Before the last
+//! handle of an object with changes goes, [`MemoryObject::close`] tells whether they are durable. `docs/writing.md`
+//! says what each kind of end loses, `docs/failures.md` what a failure looks like.
 #![forbid(unsafe_code)]
 
 mod batch;
@@ -78,4 +88,6 @@ mod documents {
     struct Readme;
     #[doc = include_str!("../../../docs/failures.md")]
     struct Failures;
+    #[doc = include_str!("../../../docs/writing.md")]
+    struct Writing;
 }

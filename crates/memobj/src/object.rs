@@ -127,8 +127,9 @@ impl MemoryObject {
     /// Maps the bytes of `range`.
     ///
     /// All mappings of an object in this process share its frames, and with [`Store::Local`] its addresses too.
-    /// Frames stay while any mapping exists, and are returned with the last. Does not call the pager. A private mapping
-    /// ([`Sharing::Private`]) has frames and addresses of its own, also of objects that are read only.
+    /// Frames stay while any mapping exists, and are returned with the last; those of an object that can be written
+    /// stay until its last handle of any kind goes. Does not call the pager. A private mapping ([`Sharing::Private`])
+    /// has frames and addresses of its own, also of objects that are read only.
     pub fn map(&self, range: Range<u64>, options: MapOptions) -> Result<Mapping, MapError> {
         let handle = &self.handle;
         if !handle.cache.shared.owner.is_this_process() {
@@ -250,8 +251,10 @@ impl MemoryObject {
     /// Writes back all changes, makes them durable, and tells how that went: what to call before the last handle
     /// is dropped. Stores may follow, and are then to be closed again.
     ///
-    /// An object that is dropped with changes still has them written back, but there is nobody left to tell of an
-    /// error, other than [`Cache::events`](crate::Cache::events).
+    /// An object of [`Writing::InPlace`](crate::Writing::InPlace) that is dropped with changes still has them written
+    /// back, but not made durable, and there is nobody left to tell of an error, other than
+    /// [`Cache::events`](crate::Cache::events). One of [`Writing::Atomic`](crate::Writing::Atomic) is committed by
+    /// this, and copied in place; dropped without, it is left as of its last commit.
     pub fn close(&self) -> Result<(), WriteError> {
         self.sync()?;
         let core = &self.handle.core;
@@ -263,7 +266,9 @@ impl MemoryObject {
     /// Cuts the object off at `length` bytes, or extends it with zeros. Blocks while pages behind the new end are
     /// pinned or being written, as long as the object's time-out says.
     ///
-    /// The length is the pager's at once; it is durable after the next sync. Touching what is cut off traps.
+    /// The length is the pager's at once, and durable after the next sync; of an object of
+    /// [`Writing::Atomic`](crate::Writing::Atomic) it is the file's after the next commit. While mapped, an object grows
+    /// to at most [`ObjectOptions::max_len`]; beyond, it is `NoSpace`. Touching what is cut off traps.
     /// Mappings stay as long as they are: what they have behind the end of the object is there again once the
     /// object has grown again. On error nothing has changed.
     pub fn set_len(&self, length: u64) -> Result<(), WriteError> {

@@ -42,7 +42,8 @@ pub struct ObjectOptions {
     /// What happens when a page cannot be supplied.
     pub policy: FailurePolicy,
     /// How long one pager call may take before it counts as failed; `None` is for ever.
-    /// [`FailurePolicy::WaitForEver`] ignores it.
+    /// [`FailurePolicy::WaitForEver`] ignores it. Also how long stores, syncs and commits wait for pages that are pinned
+    /// or being written, where `None` is 30 s and the policy does not matter.
     pub supply_timeout: Option<Duration>,
     /// Whether the object can be written, and what a crash leaves of what was written. An object that can be
     /// written has 4 KiB pages and [`Store::Local`].
@@ -50,12 +51,14 @@ pub struct ObjectOptions {
     /// The most bytes that [`set_len`](crate::MemoryObject::set_len) may extend a mapped object to: so many
     /// addresses are set aside for it. By default twice its length when it is mapped, and at least 1 GiB.
     pub max_len: Option<u64>,
-    /// How long the opening of a file for writing waits for another process that has it open for writing.
+    /// How long the opening of a file for writing waits for whoever has it open for writing. If that is for commits,
+    /// only an opening for commits waits; all others are refused at once.
     pub lock_timeout: Duration,
 }
 
 impl Default for ObjectOptions {
-    /// Small or large frames by size, private frames, failures at once, 30 s for a pager call, read only.
+    /// Small or large frames by size, frames of this process alone, failures at once, 30 s for a pager call, read
+    /// only, no waiting for locks.
     fn default() -> Self {
         Self {
             frames: FrameSize::Auto,
@@ -103,7 +106,7 @@ pub enum Writing {
     /// [`sync`](crate::Mapping::sync). After a crash each page is as it was at some moment since the last sync.
     InPlace,
     /// Through a log: changes since the last [`commit`](crate::MemoryObject::commit) become durable together or
-    /// not at all, whatever crashes. Local files only.
+    /// not at all, whatever crashes. Local files opened by [`Cache::open_file`](crate::Cache::open_file) only.
     Atomic,
 }
 
@@ -121,7 +124,7 @@ pub enum Sharing {
 /// What happens when a page cannot be supplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum FailurePolicy {
-    /// The page fails; whoever waits gets the error.
+    /// The page fails; whoever waits gets the error. So does who stores while too much is Dirty and cannot be written.
     #[default]
     FailAtOnce,
     /// Errors that may pass are retried with growing pauses until so much time has gone by since the first try.

@@ -11,7 +11,7 @@ use crate::error::{ErrorKind, SupplyError};
 use crate::object::StoreHandle;
 use crate::write::{MutPinShare, User, WriteState};
 
-/// Bytes of an object that only the holder can read and write while this lives.
+/// Bytes of an object that only the holder can pin, copy and write while this lives.
 ///
 /// Dereferences to `&mut [u8]`. Its pages count as changed. They cannot be written back, synced or committed
 /// before it is dropped: a sync that meets them waits, and fails with `Timeout` in the end. At most a quarter of the
@@ -86,10 +86,12 @@ impl Mapping {
         self.frames().write_bytes(self.writes()?, range.start, bytes)
     }
 
-    /// Pins `range` for writing: nobody else reads, writes, or writes back these pages meanwhile.
+    /// Pins `range` for writing: nobody else pins, copies, or writes back these pages meanwhile.
     ///
     /// Whole pages are pinned: neighbours in the same 4 KiB wait. Blocks until the pages are there and nobody pins
-    /// them.
+    /// them; `Pinned` if others do for longer than the object's time-out, `InUse` while there are
+    /// [`shared_words`](Self::shared_words) of the object. Plain loads and stores through
+    /// [`as_mut_ptr`](Self::as_mut_ptr), and [`touch_at`](Self::touch_at), are not held off.
     pub fn pin_mut(&self, range: Range<u64>) -> Result<PinnedMut, AccessError> {
         let bytes = self.object_bytes(&range)?;
         let writes = self.writes()?;
@@ -117,7 +119,8 @@ impl Mapping {
     /// cannot be touched.
     ///
     /// The first store to a page faults, as loads of absent pages do; what [`as_ptr`](Self::as_ptr) says of loads
-    /// holds for stores. A store to a page that is pinned waits until the pins end.
+    /// holds for stores. A store to a page that is pinned for reading waits until the pins end; whoever has the address
+    /// keeps away from pages that are pinned for writing, which are open to stores.
     pub fn as_mut_ptr(&self) -> *mut u8 {
         match self.frames().writes {
             Some(_) => self.as_ptr().cast_mut(),
@@ -153,9 +156,12 @@ impl Mapping {
     }
 
     /// Drops the changes in `range` that were not written back, by whole pages, and takes note of lost bytes there.
-    /// Returns how many pages had changes. Nothing else ever drops changes.
+    /// Returns how many pages had changes. Nothing else ever drops changes of an object in use.
     ///
-    /// Of an object that is written in place some may have been written back meanwhile: those stay.
+    /// Of an object that is written in place some may have been written back meanwhile: those stay. Of an object that
+    /// is committed to ([`Writing::Atomic`](crate::Writing::Atomic)) all changes since the last commit are dropped, the
+    /// length too; `range` must be all of it, anything less is `Denied`. Blocks while pages are pinned or being written,
+    /// as long as the object's time-out says.
     pub fn discard(&self, range: Range<u64>) -> Result<u64, AccessError> {
         let pages = self.pages(&range)?;
         let writes = self.writes()?;

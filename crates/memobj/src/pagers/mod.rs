@@ -1,7 +1,9 @@
 //! Pagers: who has the bytes.
 //!
-//! [`File`] reads a local file, [`Bytes`] and [`Zero`] have them in memory, [`Faulty`] wraps any other and makes
-//! it fail on purpose. Your own needs [`length`](Pager::length) and [`supply`](Pager::supply).
+//! [`File`] reads and writes a local file, [`Bytes`] and [`Zero`] have them in memory and are read only, [`Faulty`]
+//! wraps any other and makes it fail on purpose. Your own needs [`length`](Pager::length) and
+//! [`supply`](Pager::supply); if it takes writes, [`is_writable`](Pager::is_writable),
+//! [`write_back`](Pager::write_back), [`sync`](Pager::sync) and [`set_length`](Pager::set_length) too.
 
 mod bytes;
 mod faulty;
@@ -25,9 +27,11 @@ use crate::error::SupplyError;
 
 /// Supplies an object's pages, and takes them back if it can be written.
 ///
-/// The engine calls a pager from its workers, never in a signal handler and never with one of its locks held, so
-/// that a pager may block, lock, allocate and use the network. It may be called at once from several threads for
-/// disjoint ranges. A range is asked for again while an earlier call for it still runs only after that call has
+/// The engine calls a pager from threads of its own, never in a signal handler, so that a pager may block, lock,
+/// allocate and use the network. (Of an object that was never mapped the caller's thread calls `sync` and
+/// `set_length`.) `supply` is called with none of the engine's locks held. `write_back`, `sync` and `set_length` are
+/// called while syncs and changes of length of the same object wait: they must not ask for one, nor map the object.
+/// A pager may be called at once from several threads for disjoint ranges. A range is asked for again while an earlier call for it still runs only after that call has
 /// overrun its time, or the object was mapped anew. A pager is not told of mappings.
 pub trait Pager: Send + Sync {
     /// Bytes of the object. Only [`set_length`](Self::set_length) changes it.
@@ -57,7 +61,8 @@ pub trait Pager: Send + Sync {
 
     /// Makes durable what was taken before this call, and the length. May block.
     ///
-    /// After an error the engine offers what it still has of these bytes again, and takes the rest for lost.
+    /// After an error the engine offers what it still has of these bytes again, and takes the rest for lost. `Stale` is
+    /// for a pager that has all bytes, of an object that nobody will find again: nothing is offered again then.
     fn sync(&self) -> Result<(), SupplyError> {
         Ok(())
     }
