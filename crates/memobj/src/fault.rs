@@ -44,12 +44,18 @@ impl FrameStore {
         if self.area.word(page).is_resident() {
             self.restore_if_gone(page, offset);
         }
-        self.resolve_page(page)
+        let absent = self.area.word(page).state() == State::Absent;
+        let verdict = self.resolve_page(page);
+        if absent && verdict == Verdict::Resolved {
+            self.open_if_likely(page);
+        }
+        verdict
     }
 
     /// Makes `page` resident and opens it to the store that faulted.
     fn resolve_store(&self, page: PageIndex) -> Verdict {
         let Some(writes) = &self.writes else { return Verdict::Trap };
+        self.note_store(writes, page);
         loop {
             let word = self.area.word(page);
             if word.is_resident() || word.state() == State::Changing {

@@ -20,6 +20,7 @@ mod cleaner;
 mod commit;
 mod end;
 mod gate;
+mod guess;
 mod length;
 mod store;
 mod sync;
@@ -43,6 +44,7 @@ use crate::options::FailurePolicy;
 use crate::store::FrameStore;
 use crate::streams::Streams;
 use gate::Gate;
+use guess::Guess;
 use unsynced::Unsynced;
 
 /// Pauses between tries to write what could not be written.
@@ -56,6 +58,7 @@ const MOST_LOST: usize = 1024;
 pub(crate) struct WriteState {
     gate: Gate,
     pub(crate) users: Users,
+    guess: Guess,
     /// Writers that come page after page.
     streams: Streams,
     unsynced: Unsynced,
@@ -94,6 +97,7 @@ impl WriteState {
         Ok(Self {
             gate: Gate::default(),
             users: Users::default(),
+            guess: Guess::default(),
             streams: Streams::default(),
             unsynced: Unsynced::new(pages)?,
             trouble: Mutex::default(),

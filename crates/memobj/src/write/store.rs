@@ -56,6 +56,34 @@ impl FrameStore {
         Stored::Yes
     }
 
+    /// A page was obtained for a load: opens it to the store that is likely to follow, if one is. Safe in a signal
+    /// handler.
+    pub(crate) fn open_if_likely(&self, page: PageIndex) {
+        let Some(writes) = &self.writes else { return };
+        if self.object.options.writing != Writing::InPlace
+            || !writes.guess.loaded()
+            || self.has_too_much_dirty()
+        {
+            return;
+        }
+        if let Some(_inside) = writes.gate.enter()
+            && self.area.word(page).state() == State::Clean
+        {
+            // Whatever forbids it: then the store faults.
+            let _ = self.area.open_to_store(page);
+        }
+        if self.cache.has_enough_dirty() {
+            self.cache.cleaner.wake();
+        }
+    }
+
+    /// A store found a page that was not obtained for it.
+    pub(crate) fn note_store(&self, writes: &WriteState, page: PageIndex) {
+        if self.area.word(page).state() == State::Clean {
+            writes.guess.stored();
+        }
+    }
+
     /// Sleeps until a store that may not go on now has reason to try again. Safe in a signal handler.
     pub(crate) fn wait_to_store(&self, writes: &WriteState, page: PageIndex) {
         if self.area.word(page).is_busy() {
