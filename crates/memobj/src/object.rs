@@ -453,6 +453,10 @@ impl ObjectHandle {
         let area = &mapped.store.area;
         let page = PageIndex(range.start / area.page_size().bytes());
         loop {
+            // The object can have been made shorter since it was mapped privately.
+            if range.end > area.length() {
+                return Err(SupplyError::new(ErrorKind::Truncated));
+            }
             let before = area.word(page);
             let mut pin = PinSet::new(Arc::clone(area), PageRange::one(page));
             if pin.try_pin(page).is_ok()

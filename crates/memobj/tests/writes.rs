@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memobj::{AccessError, Delivery, FrameSize, MapOptions, ObjectOptions, Sharing, Writing};
+use memobj::{AccessError, Delivery, ErrorKind, FrameSize, MapOptions, ObjectOptions, Sharing, Writing};
 use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes};
 
 const DELIVERIES: [Delivery; 3] = [Delivery::InThread, Delivery::ReaderThread, Delivery::PinOnly];
@@ -261,4 +261,18 @@ fn private_stores_stay_private_and_survive_eviction() {
             assert!(cache.events().try_next().is_none(), "nothing worth telling");
         }
     }
+}
+
+#[test]
+fn a_private_mapping_of_what_was_cut_off_meanwhile_is_truncated() {
+    let sample = Sample::new(MIB);
+    let cache = cache(MIB);
+    let object = cache.open_file(sample.path(), writable()).unwrap();
+    let _shared = object.map(0..MIB, MapOptions::default()).unwrap();
+    let private = MapOptions { sharing: Sharing::Private, ..MapOptions::default() };
+    let own = object.map(0..MIB, private).unwrap();
+    object.set_len(8192).unwrap();
+    assert_eq!(&own.pin(0..8192).unwrap()[..], &sample_bytes(8192)[..]);
+    let error = own.pin(8192..8200).unwrap_err();
+    assert_eq!(error.page_error().unwrap().kind(), ErrorKind::Truncated, "{error}");
 }
