@@ -155,7 +155,9 @@ impl Mapping {
     /// Drops the changes in `range` that were not written back, by whole pages, and takes note of lost bytes there.
     /// Returns how many pages had changes. Nothing else ever drops changes.
     ///
-    /// Of an object that is written in place some may have been written back meanwhile: those stay.
+    /// Of an object that is written in place some may have been written back meanwhile: those stay. Of one that is
+    /// committed to, everything goes back to the last commit, its length too, or nothing: `Timeout` if such a page stays
+    /// pinned. `range` is then the whole object.
     pub fn discard(&self, range: Range<u64>) -> Result<u64, AccessError> {
         let pages = self.pages(&range)?;
         let writes = self.writes()?;
