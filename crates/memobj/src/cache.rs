@@ -108,13 +108,13 @@ impl Cache {
     ) -> Result<MemoryObject, OpenError> {
         let path = path.as_ref();
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-        if options.writing != Writing::Atomic {
-            pagers::recover(path)?;
-        }
         match options.writing {
-            Writing::ReadOnly => self.object(&name, pagers::File::open(path)?, options),
+            Writing::ReadOnly => {
+                pagers::recover(path)?;
+                self.object(&name, pagers::File::open(path)?, options)
+            }
             Writing::InPlace => {
-                self.object(&name, pagers::File::open_writable(path, options.lock_timeout)?, options)
+                self.object(&name, pagers::open_in_place(path, options.lock_timeout)?, options)
             }
             Writing::Atomic => {
                 let log = Arc::new(pagers::Logged::open(path, options.lock_timeout)?);

@@ -285,9 +285,9 @@ impl MemoryObject {
             Some(kept) => kept.store.set_len(length)?,
             None => {
                 self.call_unmapped(WriteStep::SetLength, length, |pager| pager.set_length(length))?;
+                core.set_length(length);
             }
         }
-        core.set_length(length);
         drop(mapped);
         Ok(())
     }

@@ -50,14 +50,37 @@ impl FileVersion {
     }
 }
 
-/// A new file that only its owner may read, or the one that is there, for reading and writing; with a second
-/// descriptor that goes around the page cache, where the file system has that.
-pub fn open_beside(path: &Path) -> io::Result<(File, Option<File>)> {
-    use std::os::unix::fs::OpenOptionsExt as _;
+/// Makes a file that only its owner may read, for reading and writing; with a second descriptor that goes around the
+/// page cache, where the file system has that. An error if the name is taken, by whatever.
+pub fn create_beside(path: &Path) -> io::Result<(File, Option<File>)> {
     let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let file = options.read(true).write(true).create_new(true).mode(0o600).open(path)?;
     let direct = open_direct_writable(path, &file);
     Ok((file, direct))
+}
+
+/// Opens the file that [`create_beside`] made, as it does. An error if it is anything but a regular file, or belongs to
+/// somebody who could not have written to `owned`: neither its owner, nor this user, nor root.
+pub fn open_beside(path: &Path, owned: &impl AsFd) -> io::Result<(File, Option<File>)> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    let trusted = [rustix::fs::fstat(owned)?.st_uid, rustix::process::geteuid().as_raw(), 0];
+    let why = match () {
+        () if !metadata.is_file() => "it is not a regular file",
+        () if !trusted.contains(&metadata.uid()) => "it belongs to another user",
+        () => {
+            let direct = open_direct_writable(path, &file);
+            return Ok((file, direct));
+        }
+    };
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+}
+
+/// Whether `path` is a name of `file`.
+pub fn is_named(file: &impl AsFd, path: &Path) -> bool {
+    let (Ok(stat), Ok(named)) = (rustix::fs::fstat(file), path.symlink_metadata()) else { return false };
+    (stat.st_dev, stat.st_ino) == (named.dev(), named.ino())
 }
 
 /// A descriptor of the same file that goes around the host's page cache, where the file system has that.

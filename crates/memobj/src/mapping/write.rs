@@ -159,9 +159,9 @@ impl Mapping {
     /// Returns how many pages had changes. Nothing else ever drops changes of an object in use.
     ///
     /// Of an object that is written in place some may have been written back meanwhile: those stay. Of an object that
-    /// is committed to ([`Writing::Atomic`](crate::Writing::Atomic)) all changes since the last commit are dropped, the
-    /// length too; `range` must be all of it, anything less is `Denied`. Blocks while pages are pinned or being written,
-    /// as long as the object's time-out says.
+    /// is committed to ([`Writing::Atomic`](crate::Writing::Atomic)) everything goes back to the last commit, its length
+    /// too, or nothing: `range` must be all of it, anything less is `Denied`. Blocks while pages are pinned or being
+    /// written, as long as the object's time-out says; `Timeout` means that nothing has changed.
     pub fn discard(&self, range: Range<u64>) -> Result<u64, AccessError> {
         let pages = self.pages(&range)?;
         let writes = self.writes()?;

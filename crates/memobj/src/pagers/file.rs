@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use memobj_sys::file::{
-    FileVersion, cached_pages, is_hole, names, open_direct, open_direct_writable, read_full, read_once,
-    set_length, sync_data, try_lock, unlock, write_full,
+    FileVersion, cached_pages, is_hole, is_named, names, open_direct, open_direct_writable, read_full,
+    read_once, set_length, sync_data, try_lock, unlock, write_full,
 };
 use memobj_sys::ring::ReadFile;
 
@@ -175,9 +175,21 @@ impl File {
         self.direct.as_ref().unwrap_or(&self.buffered)
     }
 
-    /// Whether the file has more names than the one that it was opened by.
-    pub(crate) fn has_other_names(&self) -> std::io::Result<bool> {
-        Ok(names(&self.probe)? > 1)
+    /// What keeps the file from having a log beside the name `path`.
+    pub(crate) fn cannot_have_a_log(&self, path: &Path) -> std::io::Result<Option<&'static str>> {
+        Ok(match names(&self.probe)? {
+            _ if !self.probe.metadata()?.is_file() => Some("only regular files can be committed to"),
+            _ if !is_named(&self.probe, path) => Some("it was removed or replaced meanwhile"),
+            1 => None,
+            _ => Some("it has several names, and its log could be looked for beside one of them only"),
+        })
+    }
+
+    /// Takes over the length that the file has now.
+    pub(crate) fn look_at_length(&self) -> std::io::Result<()> {
+        let length = self.probe.metadata()?.len().max(self.block_length());
+        self.length.store(length, Ordering::Release);
+        Ok(())
     }
 
     /// As the commit log wants it.

@@ -4,77 +4,87 @@ use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::Duration;
 
 use memobj_core::address::PageIndex;
 use memobj_core::commit_log::{
-    self, AppendError, Checkpoint, CommitInFlight, CommitLog, Finish, Kind, Options, Progress, ReadError,
-    RepairError,
+    AppendError, Checkpoint, CommitInFlight, Finish, Kind, Progress, ReadError, RepairError,
 };
 use memobj_sys::file;
-use memobj_sys::ring::ReadFile;
 
-use super::storage::{FileStorage, Role};
+use super::log_file::{Log, log_path, open_log};
+use super::storage::FileStorage;
 use super::{File, Pager};
 use crate::error::{ErrorKind, OpenError, SupplyError};
 
 const PAGE: u64 = 4096;
-/// How far the log's segments grow in turn.
-const CHUNK_BLOCKS: u32 = 1024;
 /// From so many bytes of records on they are copied in place.
 const CHECKPOINT_BYTES: u64 = 16 << 20;
-const SUFFIX: &str = ".memobj-log";
-
-type Log = CommitLog<Arc<FileStorage>>;
 
 /// See the module.
 ///
-/// Locks: `turn` orders all that appends or begins or ends a checkpoint; `log` is held for as long as the index is
-/// looked at or changed, and during reads. `turn` comes first.
+/// Locks, in this order: `copying` is held by whoever copies in place, repairs or ends; `turn` orders all that
+/// appends or begins or ends a checkpoint, and is held during repair too; `log` is held for as long as the index is
+/// looked at or changed, and during reads.
+///
+/// It does not end by itself when it is dropped: in a child of fork the log and its lock are the parent's.
 #[derive(Debug)]
 pub(crate) struct Logged {
     /// Has the lock.
-    file: File,
+    file: Arc<File>,
     data: Arc<FileStorage>,
     records: Arc<FileStorage>,
     log: RwLock<Log>,
+    copying: Mutex<()>,
     turn: Mutex<()>,
     path: PathBuf,
     /// Bytes, with changes that are not committed.
     length: AtomicU64,
-    checkpointing: AtomicBool,
-    /// A running checkpoint is to stop.
-    ending: AtomicBool,
+    /// So many wait for a running checkpoint to stop.
+    stoppers: AtomicU32,
+    /// Nothing is appended any more: the next opener may have the log. Changed with `copying` and `turn` held.
     ended: AtomicBool,
     /// Pages whose newest bytes are in the log, not committed.
     spilled: Mutex<BTreeSet<u64>>,
+    /// The shortest length since the last commit: what lay behind it has other bytes than it had then.
+    shortest: AtomicU64,
 }
 
 /// A commit that is under way.
 #[derive(Debug)]
 pub(crate) struct Commit<'a> {
     logged: &'a Logged,
-    flight: CommitInFlight<Arc<FileStorage>>,
+    flight: Option<CommitInFlight<Arc<FileStorage>>>,
     _turn: MutexGuard<'a, ()>,
 }
 
 impl Commit<'_> {
     /// Makes it durable, by one write and one sync.
     pub(crate) fn finish(mut self) -> Result<(), SupplyError> {
-        self.flight.write(&self.logged.records);
-        self.logged.write().finish_commit(self.flight).map_err(append_error)?;
+        if let Some(flight) = &mut self.flight {
+            flight.write(&self.logged.records);
+        }
+        self.give_back()?;
         self.logged.spilled().clear();
+        self.logged.shortest.store(self.logged.read().committed_length(), Ordering::Release);
         Ok(())
+    }
+
+    fn give_back(&mut self) -> Result<(), SupplyError> {
+        match self.flight.take() {
+            Some(flight) => self.logged.write().finish_commit(flight).map_err(append_error),
+            None => Ok(()),
+        }
     }
 }
 
-/// Where the log of the file at `path` is.
-pub(crate) fn log_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(SUFFIX);
-    name.into()
+impl Drop for Commit<'_> {
+    fn drop(&mut self) {
+        // Not finished, by a panic: the log takes it for one that failed.
+        let _ = self.give_back();
+    }
 }
 
 impl Logged {
@@ -83,29 +93,73 @@ impl Logged {
         let refused = |source| OpenError::File { path: path.to_owned(), source };
         let path = &std::fs::canonicalize(path).map_err(refused)?;
         let file = File::open_writable(path, lock_timeout)?;
-        if file.has_other_names().map_err(refused)? {
-            let why = "it has several names, and its log could be looked for beside one of them only";
+        if let Some(why) = file.cannot_have_a_log(path).map_err(refused)? {
             return Err(OpenError::NotWritable { object: path.display().to_string(), why });
         }
+        Self::of(Arc::new(file), path)
+    }
+
+    /// The log of `file`, which is locked and has the name `path`.
+    pub(super) fn of(file: Arc<File>, path: &Path) -> Result<Self, OpenError> {
         let data = Arc::new(file.storage());
-        let identity = file::identity(&*data).map_err(refused)?;
-        let log_path = log_path(path);
-        let (log, records) = open_log(&log_path, &data, identity)
-            .map_err(|source| OpenError::Log { path: log_path.clone(), source })?;
+        let path = log_path(path);
+        let (log, records) =
+            open_log(&path, &data).map_err(|source| OpenError::Log { path: path.clone(), source })?;
         let length = log.committed_length();
         Ok(Self {
             file,
             data,
             records,
             log: RwLock::new(log),
+            copying: Mutex::default(),
             turn: Mutex::default(),
-            path: log_path,
+            path,
             length: AtomicU64::new(length),
-            checkpointing: AtomicBool::new(false),
-            ending: AtomicBool::new(false),
+            stoppers: AtomicU32::new(0),
             ended: AtomicBool::new(false),
             spilled: Mutex::default(),
+            shortest: AtomicU64::new(length),
         })
+    }
+
+    /// The right to append, to a log that is sound.
+    fn sound(&self) -> Result<MutexGuard<'_, ()>, SupplyError> {
+        loop {
+            let turn = self.turn();
+            if self.ended.load(Ordering::Acquire) {
+                return Err(SupplyError::new(ErrorKind::Detached));
+            }
+            if !self.read().needs_repair() {
+                return Ok(turn);
+            }
+            // No step of a checkpoint may run during repair, and a checkpoint that ends needs the turn.
+            if let Some(_alone) = self.try_alone() {
+                self.write().repair().map_err(repair_error)?;
+                return Ok(turn);
+            }
+            drop(turn);
+            drop(self.alone());
+        }
+    }
+
+    fn try_alone(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.copying.try_lock() {
+            Ok(alone) => Some(alone),
+            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Stops a running checkpoint, and keeps others away.
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.stoppers.fetch_add(1, Ordering::AcqRel);
+        let alone = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
+        self.stoppers.fetch_sub(1, Ordering::AcqRel);
+        alone
+    }
+
+    fn must_stop(&self) -> bool {
+        self.stoppers.load(Ordering::Acquire) > 0 && !self.ended.load(Ordering::Acquire)
     }
 
     fn turn(&self) -> MutexGuard<'_, ()> {
@@ -127,30 +181,20 @@ impl Logged {
         pages: &[PageIndex],
         image: impl FnMut(PageIndex, &mut [u8]),
     ) -> Result<Commit<'_>, SupplyError> {
-        let turn = self.turn();
-        self.mend()?;
-        let flight = self.write().begin_commit(pages, self.length(), image).map_err(append_error)?;
-        Ok(Commit { logged: self, flight, _turn: turn })
+        let turn = self.sound()?;
+        let begun = self.write().begin_commit(pages, self.length(), image);
+        if begun.is_err() {
+            // Some of them may be in the log.
+            self.spilled().extend(pages.iter().map(|page| page.0));
+        }
+        Ok(Commit { logged: self, flight: Some(begun.map_err(append_error)?), _turn: turn })
     }
 
-    /// After a failure the log has to be made sound first.
-    fn mend(&self) -> Result<(), SupplyError> {
-        if !self.read().needs_repair() {
-            return Ok(());
-        }
-        // No step of a checkpoint may run meanwhile.
-        self.ending.store(true, Ordering::Release);
-        while self.checkpointing.load(Ordering::Acquire) {
-            std::thread::yield_now();
-        }
-        self.ending.store(false, Ordering::Release);
-        self.write().repair().map_err(repair_error)
-    }
-
-    /// Whether nothing was changed since the last commit, as far as the log knows.
+    /// Whether there is something to commit, as far as the log knows: changes, or a commit that failed and must be
+    /// known not to have happened.
     pub(crate) fn has_uncommitted(&self) -> bool {
         let log = self.read();
-        log.logged_pages().1 > 0 || log.committed_length() != self.length()
+        log.needs_repair() || log.logged_pages().1 > 0 || log.committed_length() != self.length()
     }
 
     fn spilled(&self) -> MutexGuard<'_, BTreeSet<u64>> {
@@ -164,24 +208,34 @@ impl Logged {
         log.abandon();
         let length = log.committed_length();
         self.length.store(length, Ordering::Release);
+        self.shortest.store(length, Ordering::Release);
         (std::mem::take(&mut *self.spilled()), length)
+    }
+
+    /// Pages whose newest bytes may be in the log without being committed; and the first page from which on none
+    /// need have the bytes that were committed.
+    pub(crate) fn uncommitted(&self) -> (BTreeSet<u64>, u64) {
+        let shortest = self.shortest.load(Ordering::Acquire);
+        // A page that is cut in the middle has zeros behind the cut.
+        let is_cut = shortest < self.read().committed_length();
+        let page = if is_cut { shortest / PAGE } else { shortest.div_ceil(PAGE) };
+        (self.spilled().clone(), page)
     }
 
     /// Whether the log is long enough to be copied in place, and nobody is at it.
     pub(crate) fn wants_checkpoint(&self) -> bool {
-        !self.checkpointing.load(Ordering::Acquire) && self.read().active_bytes() >= CHECKPOINT_BYTES
+        self.read().active_bytes() >= CHECKPOINT_BYTES && self.try_alone().is_some()
     }
 
     /// Copies what is committed in place, so that the log can be used anew. Commits go on meanwhile.
     pub(crate) fn checkpoint(&self) -> Result<(), SupplyError> {
-        if self.checkpointing.swap(true, Ordering::AcqRel) {
-            return Ok(());
+        match self.try_alone() {
+            Some(_alone) if !self.ended.load(Ordering::Acquire) => self.run_checkpoint(),
+            _ => Ok(()),
         }
-        let done = self.run_checkpoint();
-        self.checkpointing.store(false, Ordering::Release);
-        done
     }
 
+    /// With `copying` held.
     fn run_checkpoint(&self) -> Result<(), SupplyError> {
         let begun = {
             let _turn = self.turn();
@@ -190,7 +244,6 @@ impl Logged {
         let Some(mut plan) = begun else { return Ok(()) };
         let stepped = self.step_to_the_end(&mut plan);
         if !matches!(stepped, Ok(Finish::Released)) {
-            let _turn = self.turn();
             self.write().cancel_checkpoint(plan);
         }
         stepped.map(|_| ())
@@ -199,7 +252,7 @@ impl Logged {
     fn step_to_the_end(&self, plan: &mut Checkpoint) -> Result<Finish, SupplyError> {
         loop {
             while plan.step(&self.records, &self.data).map_err(to_error)? == Progress::More {
-                if self.ending.load(Ordering::Acquire) {
+                if self.must_stop() {
                     return Ok(Finish::Again);
                 }
             }
@@ -212,88 +265,34 @@ impl Logged {
 
     /// Puts everything in place, and lets the next opener have the file. What cannot be put in place now is in the
     /// log, for that opener.
-    fn end(&self) {
-        if !self.ended.swap(true, Ordering::AcqRel) {
-            self.ending.store(true, Ordering::Release);
-            let _ = self.settle();
-            self.file.detach();
+    pub(super) fn end(&self) -> Result<(), SupplyError> {
+        let _alone = self.alone();
+        {
+            let _turn = self.turn();
+            if self.ended.swap(true, Ordering::AcqRel) {
+                return Ok(());
+            }
         }
+        self.settle()
     }
 
-    /// Puts everything in place and removes the log, so that the file is whole by itself.
+    /// Puts everything in place and removes the log, so that the file is whole by itself. Nobody else appends any
+    /// more, and nobody copies.
     fn settle(&self) -> Result<(), SupplyError> {
-        while self.checkpointing.load(Ordering::Acquire) {
-            std::thread::yield_now();
-        }
-        self.ending.store(false, Ordering::Release);
         self.abandon();
-        self.mend()?;
+        self.write().repair().map_err(repair_error)?;
         // A second round takes what was committed to the other segment during the first.
         for _ in 0..2 {
-            self.checkpoint()?;
+            self.run_checkpoint()?;
         }
-        if self.read().logged_pages() != (0, 0) {
-            return Ok(());
-        }
-        std::fs::remove_file(&self.path)?;
-        if let Some(folder) = self.path.parent() {
-            file::sync_folder(folder)?;
+        // A log that stays is empty, and does no harm.
+        if self.read().logged_pages() == (0, 0) && file::is_named(&*self.records, &self.path) {
+            let _ = std::fs::remove_file(&self.path);
+            if let Some(folder) = self.path.parent() {
+                let _ = file::sync_folder(folder);
+            }
         }
         Ok(())
-    }
-}
-
-/// Opens the log at `path`, or makes one: under another name first, since half of a log is none.
-fn open_log(path: &Path, data: &Arc<FileStorage>, identity: [u8; 16]) -> io::Result<(Log, Arc<FileStorage>)> {
-    let salt = u64::from_le_bytes(random_bytes()?);
-    if path.exists() {
-        let records = log_storage(path)?;
-        let log = CommitLog::open(Arc::clone(&records), Arc::clone(data), identity, salt);
-        return Ok((log.map_err(open_error)?, records));
-    }
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push(".new");
-    let fresh = PathBuf::from(fresh);
-    let _ = std::fs::remove_file(&fresh);
-    let records = log_storage(&fresh)?;
-    let options = Options { identity, salt, chunk_blocks: CHUNK_BLOCKS };
-    let log =
-        CommitLog::create(Arc::clone(&records), Arc::clone(data), options).map_err(|error| error.error)?;
-    std::fs::rename(&fresh, path)?;
-    if let Some(folder) = path.parent() {
-        file::sync_folder(folder)?;
-    }
-    Ok((log, records))
-}
-
-fn log_storage(path: &Path) -> io::Result<Arc<FileStorage>> {
-    let (buffered, direct) = file::open_beside(path)?;
-    let direct = direct.map(ReadFile::new);
-    Ok(Arc::new(FileStorage::new(ReadFile::new(buffered), direct, Role::Log)))
-}
-
-fn random_bytes() -> io::Result<[u8; 8]> {
-    let mut bytes = [0; 8];
-    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
-    Ok(bytes)
-}
-
-/// If a log lies beside the file at `path`, puts in place what it holds: whoever reads the file without the log would
-/// read half of a commit, or none.
-pub(crate) fn recover(path: &Path) -> Result<(), OpenError> {
-    let Ok(whole) = std::fs::canonicalize(path) else { return Ok(()) };
-    if !log_path(&whole).exists() {
-        return Ok(());
-    }
-    let logged = Logged::open(&whole, Duration::ZERO)?;
-    logged
-        .settle()
-        .map_err(|error| OpenError::Log { path: logged.path.clone(), source: io::Error::other(error) })
-}
-
-impl Drop for Logged {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 
@@ -323,8 +322,7 @@ impl Pager for Logged {
 
     /// Puts the pages away in the log: they are committed with the next commit, or never.
     fn write_back(&self, range: Range<u64>, bytes: &[u8]) -> Result<(), SupplyError> {
-        let _turn = self.turn();
-        self.mend()?;
+        let _turn = self.sound()?;
         let pages: Vec<PageIndex> = (range.start / PAGE..range.end.div_ceil(PAGE)).map(PageIndex).collect();
         let first = range.start / PAGE;
         let image = |page: PageIndex, into: &mut [u8]| {
@@ -344,10 +342,10 @@ impl Pager for Logged {
 
     /// Until the next commit the length is a wish like all other changes.
     fn set_length(&self, length: u64) -> Result<(), SupplyError> {
-        let _turn = self.turn();
-        self.mend()?;
+        let _turn = self.sound()?;
         if length < self.length() {
             self.write().truncate(length).map_err(append_error)?;
+            self.shortest.fetch_min(length, Ordering::AcqRel);
         }
         self.length.store(length, Ordering::Release);
         Ok(())
@@ -355,7 +353,8 @@ impl Pager for Logged {
 
     /// Blocks while what is committed is copied in place.
     fn detach(&self) {
-        self.end();
+        let _ = self.end();
+        self.file.detach();
     }
 }
 
@@ -399,9 +398,5 @@ fn to_error(error: impl std::error::Error + Send + Sync + 'static) -> SupplyErro
     SupplyError::because(ErrorKind::Io, error)
 }
 
-fn open_error(error: commit_log::OpenError<io::Error>) -> io::Error {
-    match error {
-        commit_log::OpenError::Storage(failure) => failure.error,
-        other => io::Error::new(io::ErrorKind::InvalidData, other),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@
 mod bytes;
 mod faulty;
 mod file;
+mod log_file;
 mod logged;
 mod private;
 mod storage;
@@ -19,7 +20,8 @@ use std::sync::Arc;
 pub use bytes::Bytes;
 pub use faulty::{Faulty, Inject, Injection, Operation};
 pub use file::{CacheUse, File};
-pub(crate) use logged::{Logged, recover};
+pub(crate) use log_file::{open_in_place, recover};
+pub(crate) use logged::Logged;
 pub(crate) use private::Private;
 pub use zero::Zero;
 

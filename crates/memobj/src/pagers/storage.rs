@@ -32,11 +32,30 @@ pub(crate) struct FileStorage {
     role: Role,
     /// Something was written through the page cache since the last sync.
     cached: AtomicBool,
+    #[cfg(test)]
+    pub(super) trouble: Trouble,
+}
+
+/// What tests have a file do.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    /// The next sync fails.
+    pub(super) fail_sync: AtomicBool,
+    /// Writes wait while a test holds it.
+    pub(super) hold: std::sync::Mutex<()>,
 }
 
 impl FileStorage {
     pub(crate) fn new(buffered: ReadFile, direct: Option<ReadFile>, role: Role) -> Self {
-        Self { buffered, direct, role, cached: AtomicBool::new(false) }
+        Self {
+            buffered,
+            direct,
+            role,
+            cached: AtomicBool::new(false),
+            #[cfg(test)]
+            trouble: Trouble::default(),
+        }
     }
 
     /// The descriptor for a transfer of these bytes.
@@ -76,6 +95,8 @@ impl Storage for FileStorage {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        #[cfg(test)]
+        drop(self.trouble.hold.lock());
         // Scattered pages of a checkpoint: the system sorts and merges them, and writes many at once.
         let scattered = self.role == Role::Data && (bytes.len() as u64) < SCATTERED_BYTES;
         let file = if scattered { &self.buffered } else { self.descriptor(offset, bytes) };
@@ -84,6 +105,10 @@ impl Storage for FileStorage {
     }
 
     fn sync(&self) -> io::Result<()> {
+        #[cfg(test)]
+        if self.trouble.fail_sync.swap(false, Ordering::Relaxed) {
+            return Err(io::Error::other("the test says so"));
+        }
         file::sync_data(&self.buffered)?;
         if self.direct.is_some() && self.cached.swap(false, Ordering::Relaxed) {
             // Not in memory twice.

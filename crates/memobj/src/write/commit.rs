@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::page_word::State;
-use memobj_sys::area::{WriteClaim, WriteRun};
+use memobj_sys::area::{FillClaim, WriteClaim, WriteRun};
 use memobj_sys::region::SMALL;
 
 use super::{WriteState, WriteStep};
@@ -25,6 +25,8 @@ use crate::pagers::Logged;
 use crate::store::FrameStore;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// How long a commit keeps the gate closed to wait for stores that are on their way through.
+const CLOSING: Duration = Duration::from_millis(20);
 /// How long a commit waits for pages that are pinned for writing, if the object has no time-out of its own.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -46,9 +48,8 @@ impl FrameStore {
     }
 
     fn commit_alone(self: &Arc<Self>, writes: &WriteState, log: &Arc<Logged>) -> Result<(), WriteError> {
-        let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
-        let _quiet = self.stop_write_back(writes, until)?;
-        let runs = self.lock_changes(writes, until)?;
+        let Held { quiet: _quiet, runs, .. } =
+            self.hold_changes(writes, WriteStep::Commit, |_| Ok(Vec::new()))?;
         if runs.is_empty() && !log.has_uncommitted() {
             return Ok(());
         }
@@ -86,85 +87,66 @@ impl FrameStore {
         Ok(Quiet(writes))
     }
 
-    /// Locks every page that has changes, at one moment.
-    fn lock_changes(
+    /// Locks every page that has changes, at one moment, and holds what `more` does. Waits for what is in the way: pins,
+    /// mostly.
+    pub(super) fn hold_changes<'a>(
         self: &Arc<Self>,
-        writes: &WriteState,
-        until: Instant,
-    ) -> Result<Vec<WriteRun>, WriteError> {
-        loop {
-            let closed = writes.gate.close();
-            let mut runs = Vec::new();
-            let mut in_the_way = None;
-            let mut from = 0;
-            while let Some(block) = self.area.next_unclean_block(from) {
-                let all = PageRange { start: 0, end: self.area.pages() };
-                let part = self.part(block, all);
-                runs.extend(self.area.lock_dirty(part, u64::MAX, u64::MAX));
-                let locked = |page: PageIndex| runs.iter().rev().any(|run| run.pages().contains(page));
-                in_the_way = in_the_way.or_else(|| {
-                    part.iter().find(|page| {
-                        let word = self.area.word(*page);
-                        word.state() == State::Dirty
-                            || word.is_writing()
-                            || word.state() == State::Changing && !locked(*page)
-                    })
-                });
-                if in_the_way.is_some() {
-                    break;
-                }
-                from = block + 1;
-            }
-            drop(closed);
-            let Some(page) = in_the_way else { return Ok(runs) };
-            drop(runs);
-            if Instant::now() >= until {
-                let start = page.0 * SMALL as u64;
-                let why = std::io::Error::new(std::io::ErrorKind::WouldBlock, "a page is pinned for writing");
-                let error = SupplyError::because(ErrorKind::Timeout, why);
-                return Err(self.write_error(WriteStep::Commit, start..start + SMALL as u64, &error));
-            }
-            self.area.wait_as_writer(page, Some(LOOK_AGAIN));
-        }
-    }
-
-    /// Drops all changes since the last commit, by whatever means they are kept. Returns the pages that had some.
-    pub(crate) fn abandon(
-        self: &Arc<Self>,
-        writes: &WriteState,
-        log: &Arc<Logged>,
-    ) -> Result<u64, WriteError> {
+        writes: &'a WriteState,
+        step: WriteStep,
+        more: impl Fn(&[WriteRun]) -> Result<Vec<FillClaim>, PageIndex>,
+    ) -> Result<Held<'a>, WriteError> {
         let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
-        let _turn = writes.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let _quiet = self.stop_write_back(writes, until)?;
-        let all = PageRange { start: 0, end: self.area.pages() };
-        let mut dropped = self.discard_pages(all)?;
-        let (spilled, length) = log.abandon();
-        self.area.set_length(length);
-        self.object.set_length(length);
-        for page in spilled.into_iter().map(PageIndex) {
-            dropped += 1;
-            self.forget_resident(page, until)?;
+        loop {
+            let quiet = self.stop_write_back(writes, until)?;
+            let in_the_way = match writes.gate.close(CLOSING) {
+                None => None,
+                Some(_closed) => match self.lock_all().and_then(|runs| Ok((more(&runs)?, runs))) {
+                    Ok((claims, runs)) => return Ok(Held { quiet, runs, claims }),
+                    Err(page) => Some(page),
+                },
+            };
+            // Who waits inside the gate may wait for pages to be written.
+            drop(quiet);
+            if Instant::now() >= until {
+                return Err(self.in_the_way(step, in_the_way));
+            }
+            match in_the_way {
+                Some(page) => drop(self.area.wait_as_writer(page, Some(LOOK_AGAIN))),
+                None => self.cache.cleaner.wait_for_progress(LOOK_AGAIN),
+            }
         }
-        Ok(dropped)
     }
 
-    /// Sees to it that a page that was read from the log before it was dropped there is read anew.
-    fn forget_resident(&self, page: PageIndex, until: Instant) -> Result<(), WriteError> {
-        loop {
-            let word = self.area.word(page);
-            if matches!(word.state(), State::Absent | State::Failed) {
-                return Ok(());
+    /// Locks all pages that have changes, or says which cannot be.
+    fn lock_all(self: &Arc<Self>) -> Result<Vec<WriteRun>, PageIndex> {
+        let mut runs = Vec::new();
+        let mut from = 0;
+        while let Some(block) = self.area.next_unclean_block(from) {
+            let part = self.part(block, PageRange { start: 0, end: self.area.pages() });
+            runs.extend(self.area.lock_dirty(part, u64::MAX, u64::MAX));
+            let in_the_way = part.iter().find(|page| {
+                let word = self.area.word(*page);
+                match word.state() {
+                    State::Dirty => true,
+                    State::Changing => !is_locked(&runs, *page),
+                    _ => word.is_writing(),
+                }
+            });
+            match in_the_way {
+                Some(page) => return Err(page),
+                None => from = block + 1,
             }
-            self.area.evict_all(PageRange::one(page), self.cache.clock.now());
-            if Instant::now() >= until {
-                let start = page.0 * SMALL as u64;
-                let why = std::io::Error::new(std::io::ErrorKind::WouldBlock, "a page is pinned");
-                let error = SupplyError::because(ErrorKind::Timeout, why);
-                return Err(self.write_error(WriteStep::Discard, start..start + SMALL as u64, &error));
-            }
-            self.area.wait_as_writer(page, Some(LOOK_AGAIN));
         }
+        Ok(runs)
+    }
+
+    fn in_the_way(&self, step: WriteStep, page: Option<PageIndex>) -> WriteError {
+        let (range, why) = match page {
+            Some(page) => (page.0 * SMALL as u64..(page.0 + 1) * SMALL as u64, "a page is pinned"),
+            None => (0..self.area.length(), "a store waits for memory"),
+        };
+        let why = std::io::Error::new(std::io::ErrorKind::WouldBlock, why);
+        self.write_error(step, range, &SupplyError::because(ErrorKind::Timeout, why))
     }
 
     /// Copies what is committed in place, on a thread of its own. A failure loses nothing; it is told, and tried
@@ -185,8 +167,21 @@ impl FrameStore {
     }
 }
 
+/// Every page that has changes, locked; and no page is offered to the log while this lives.
+pub(super) struct Held<'a> {
+    pub(super) quiet: Quiet<'a>,
+    pub(super) runs: Vec<WriteRun>,
+    pub(super) claims: Vec<FillClaim>,
+}
+
+/// Whether one of `runs`, which ascend, has `page`.
+pub(super) fn is_locked(runs: &[WriteRun], page: PageIndex) -> bool {
+    let at = runs.partition_point(|run| run.pages().end <= page.0);
+    runs.get(at).is_some_and(|run| run.pages().contains(page))
+}
+
 /// No page is offered to the log while this lives.
-struct Quiet<'a>(&'a WriteState);
+pub(super) struct Quiet<'a>(&'a WriteState);
 
 impl Drop for Quiet<'_> {
     fn drop(&mut self) {

@@ -1,7 +1,7 @@
 //! The gate that every first store to a page goes through, so that a commit can close it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use memobj_sys::futex;
 
@@ -36,14 +36,20 @@ impl Gate {
         futex::wait(&self.closed, 1, Some(limit));
     }
 
-    /// Closes the gate and waits until nobody is inside, which lasts for system calls that do not block. One at a
-    /// time.
-    pub(super) fn close(&self) -> Closed<'_> {
+    /// Closes the gate and waits until nobody is inside, one at a time. Mostly that lasts for system calls that do not
+    /// block; but a thread inside can wait for a frame, or fault and find the gate closed to itself. So after `limit`
+    /// the gate is open again, and it is to be tried later.
+    pub(super) fn close(&self, limit: Duration) -> Option<Closed<'_>> {
         self.closed.store(1, Ordering::SeqCst);
+        let closed = Closed(self);
+        let until = Instant::now() + limit;
         while self.inside.load(Ordering::SeqCst) != 0 {
+            if Instant::now() >= until {
+                return None;
+            }
             std::thread::yield_now();
         }
-        Closed(self)
+        Some(closed)
     }
 }
 
@@ -83,7 +89,9 @@ mod tests {
                 });
             }
             for _ in 0..200 {
-                let closed = gate.close();
+                let Some(closed) = gate.close(Duration::from_secs(10)) else {
+                    panic!("somebody stays inside")
+                };
                 assert_eq!(inside.load(Ordering::Relaxed), 0);
                 assert!(gate.enter().is_none());
                 drop(closed);
@@ -91,5 +99,15 @@ mod tests {
             }
         });
         assert!(gate.enter().is_some());
+    }
+
+    #[test]
+    fn it_opens_again_if_somebody_stays_inside() {
+        let gate = Gate::default();
+        let inside = gate.enter();
+        assert!(gate.close(Duration::from_millis(5)).is_none());
+        assert!(gate.enter().is_some());
+        drop(inside);
+        assert!(gate.close(Duration::from_millis(5)).is_some());
     }
 }

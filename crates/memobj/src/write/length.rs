@@ -107,7 +107,9 @@ impl FrameStore {
         match length < old {
             true => self.shrink(writes, length, old),
             false => self.extend(length, old),
-        }
+        }?;
+        self.object.set_length(length);
+        Ok(())
     }
 
     fn shrink(self: &Arc<Self>, writes: &WriteState, length: u64, old: u64) -> Result<(), WriteError> {
@@ -145,6 +147,8 @@ impl FrameStore {
     fn set_pager_length(self: &Arc<Self>, length: u64) -> Result<(), WriteError> {
         let changed = match self.object.pager.source() {
             Source::File(_) => self.object.pager.set_length(length),
+            // A call that is left behind would change the length later, and the log is about to be committed with it.
+            _ if self.object.log.is_some() => self.object.pager.set_length(length),
             _ => self.call_aside(move |store| store.object.pager.set_length(length)),
         };
         changed.map_err(|error| self.write_error(WriteStep::SetLength, 0..length, &error))
@@ -187,7 +191,7 @@ impl FrameStore {
     }
 
     /// Takes the pages behind `length` away, whatever they hold.
-    fn drop_behind(&self, length: u64, old: u64) {
+    pub(super) fn drop_behind(&self, length: u64, old: u64) {
         let now = self.cache.clock.now();
         let gone = PageRange { start: length.div_ceil(PAGE), end: old.div_ceil(PAGE) };
         self.area.evict_all(gone, now);

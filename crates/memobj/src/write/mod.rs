@@ -15,6 +15,7 @@
 //! pages wait for it. So half of the budget is there for reading, and a quarter where one object that cannot be
 //! written holds up its half: the others have a share beyond it.
 
+mod abandon;
 mod call;
 mod cleaner;
 mod commit;

@@ -173,12 +173,17 @@ impl Area {
             self.settle(page, Transition::Stored);
             return false;
         }
+        self.dropped(page, now);
+        true
+    }
+
+    /// The frame of a page that this thread has locked is gone.
+    pub(super) fn dropped(&self, page: PageIndex, now: u8) {
         self.residency.subtract(self.block_of(page.0), 1);
         self.discount_unclean(page);
         self.settle(page, Transition::Discarded { stamp: now });
         self.budget.release(SMALL as u64);
         self.wake(PageRange::one(page));
-        true
     }
 
     /// Sets the length of the object, at most the capacity. The caller has seen to the pages behind it.

@@ -120,6 +120,20 @@ impl WriteRun {
         assert_eq!(copied, SMALL, "a resident page trapped");
     }
 
+    /// Drops the frames of the pages and their bytes. Nobody may pin them. On error, with the first page that could
+    /// not be dropped, that page and those behind it are Dirty as before.
+    pub fn discard(mut self, now: u8) -> Result<(), PageIndex> {
+        while !self.pages.is_empty() {
+            let page = PageIndex(self.pages.start);
+            if self.area.word(page).pins() > 0 || !self.area.zap_frames(PageRange::one(page)) {
+                return Err(page);
+            }
+            self.pages.start += 1;
+            self.area.dropped(page, now);
+        }
+        Ok(())
+    }
+
     /// All pages were copied: lets stores go on.
     pub fn copied(mut self) -> WriteClaim {
         let bytes = self.bytes();

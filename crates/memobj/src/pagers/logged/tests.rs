@@ -1,0 +1,97 @@
+use super::*;
+use std::sync::mpsc::channel;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn logged(pages: u64) -> (tempfile::TempDir, PathBuf, Arc<Logged>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    std::fs::write(&path, vec![1; (pages * PAGE) as usize]).unwrap();
+    let logged = Logged::open(&path, Duration::ZERO).unwrap();
+    (folder, path, Arc::new(logged))
+}
+
+fn commit(logged: &Logged, pages: Range<u64>, byte: u8) -> Result<(), SupplyError> {
+    let pages: Vec<_> = pages.map(PageIndex).collect();
+    logged.begin_commit(&pages, |_, into| into.fill(byte))?.finish()
+}
+
+fn read(logged: &Logged, page: u64) -> u8 {
+    let mut bytes = [0; PAGE as usize];
+    logged.supply(page * PAGE..(page + 1) * PAGE, &mut bytes).unwrap();
+    assert!(bytes.iter().all(|byte| *byte == bytes[0]));
+    bytes[0]
+}
+
+#[test]
+fn repair_and_a_checkpoint_that_is_running_do_not_wait_for_each_other() {
+    let (_folder, path, logged) = logged(1024);
+    commit(&logged, 0..1024, 2).unwrap();
+    let held = logged.data.trouble.hold.lock().unwrap();
+    let (report, ended) = channel();
+    let (other, told) = (Arc::clone(&logged), report.clone());
+    std::thread::spawn(move || told.send(other.checkpoint()));
+    while logged.try_alone().is_some() {
+        std::thread::yield_now();
+    }
+    logged.records.trouble.fail_sync.store(true, Ordering::Relaxed);
+    assert!(commit(&logged, 0..1, 3).is_err());
+    let other = Arc::clone(&logged);
+    std::thread::spawn(move || report.send(commit(&other, 0..1, 4)));
+    // waits: until the commit most likely wants to repair; it must work at any moment.
+    std::thread::sleep(Duration::from_millis(50));
+    drop(held);
+    for _ in 0..2 {
+        ended.recv_timeout(PATIENCE).expect("the checkpoint and the repair go on").unwrap();
+    }
+    assert_eq!((read(&logged, 0), read(&logged, 1)), (4, 2));
+    logged.detach();
+    let file = std::fs::read(path).unwrap();
+    assert_eq!((file[0], file[PAGE as usize]), (4, 2));
+}
+
+#[test]
+fn nothing_is_appended_or_copied_after_the_end() {
+    let (_folder, path, logged) = logged(8);
+    commit(&logged, 0..8, 2).unwrap();
+    logged.detach();
+    // The next opener has the file.
+    let next = Logged::open(&path, Duration::ZERO).unwrap();
+    commit(&next, 0..8, 3).unwrap();
+    let late = logged.write_back(0..PAGE, &[9; PAGE as usize]).unwrap_err();
+    assert_eq!(late.kind, ErrorKind::Detached);
+    assert_eq!(commit(&logged, 0..1, 9).unwrap_err().kind, ErrorKind::Detached);
+    assert_eq!(logged.set_length(PAGE).unwrap_err().kind, ErrorKind::Detached);
+    logged.checkpoint().unwrap();
+    logged.detach();
+    drop(logged);
+    assert!(Logged::open(&path, Duration::ZERO).is_err(), "the lock is still the next opener's");
+    assert_eq!(read(&next, 0), 3);
+    next.detach();
+    assert!(std::fs::read(path).unwrap() == vec![3; 8 * PAGE as usize]);
+}
+
+#[test]
+fn a_commit_that_failed_is_known_not_to_have_happened_after_the_next() {
+    let (_folder, path, logged) = logged(8);
+    logged.records.trouble.fail_sync.store(true, Ordering::Relaxed);
+    assert!(commit(&logged, 0..8, 2).is_err());
+    logged.abandon();
+    assert!(logged.has_uncommitted(), "the log is in doubt");
+    commit(&logged, 0..0, 0).unwrap();
+    assert!(!logged.has_uncommitted());
+    // As after a crash: the log stays as it is.
+    drop(logged);
+    let again = Logged::open(&path, Duration::ZERO).unwrap();
+    assert_eq!(read(&again, 0), 1);
+}
+
+#[test]
+fn a_commit_that_is_not_finished_leaves_a_log_that_goes_on() {
+    let (_folder, _path, logged) = logged(8);
+    let begun = logged.begin_commit(&[PageIndex(0)], |_, into| into.fill(2)).unwrap();
+    drop(begun);
+    assert_eq!(read(&logged, 0), 1);
+    commit(&logged, 1..2, 3).unwrap();
+    assert_eq!((read(&logged, 0), read(&logged, 1)), (1, 3));
+}

@@ -1,0 +1,120 @@
+//! Abandon: back to the last commit, all of it or nothing.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use memobj_core::address::{PageIndex, PageRange};
+use memobj_core::page_word::State;
+use memobj_sys::area::{FillClaim, Placement, WriteRun};
+
+use super::commit::{Held, is_locked};
+use super::{WriteState, WriteStep};
+use crate::error::{ErrorKind, SupplyError, WriteError};
+use crate::pagers::Logged;
+use crate::store::FrameStore;
+
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// How long pages that others hold are waited for before all is let go, and tried again.
+const SHORTLY: Duration = Duration::from_millis(50);
+
+impl FrameStore {
+    /// Drops all changes since the last commit, by whatever means they are kept. Returns the pages that had some. On
+    /// `Timeout` nothing has changed: somebody pins such a page.
+    pub(crate) fn abandon(
+        self: &Arc<Self>,
+        writes: &WriteState,
+        log: &Arc<Logged>,
+    ) -> Result<u64, WriteError> {
+        let _turn = writes.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody reads from the log, or has read, what is dropped there: such pages are held, too.
+        let Held { quiet: _quiet, runs, claims } =
+            self.hold_changes(writes, WriteStep::Discard, |runs| self.hold_uncommitted(log, runs))?;
+        let (spilled, length) = log.abandon();
+        let only_spilled = spilled.iter().filter(|page| !is_locked(&runs, PageIndex(**page))).count() as u64;
+        let dropped = runs.iter().map(|run| run.pages().len()).sum::<u64>() + only_spilled;
+        let now = self.cache.clock.now();
+        let mut kept = None;
+        for run in runs {
+            kept = kept.or(run.discard(now).err());
+        }
+        let old = self.area.length();
+        match length < old {
+            true => self.area.set_length(length),
+            false => self.area.extend(length),
+        }
+        self.object.set_length(length);
+        drop(claims);
+        self.drop_behind(length, old);
+        match kept {
+            Some(page) => Err(self.could_not_drop(page)),
+            None => Ok(dropped),
+        }
+    }
+
+    /// Holds the pages without changes in memory whose bytes are not those of the last commit, or were read as such.
+    fn hold_uncommitted(
+        self: &Arc<Self>,
+        log: &Logged,
+        runs: &[WriteRun],
+    ) -> Result<Vec<FillClaim>, PageIndex> {
+        let (spilled, cut) = log.uncommitted();
+        let end = self.area.pages();
+        let cut = cut.min(end);
+        let until = Instant::now() + SHORTLY;
+        // Bytes that somebody pins for reading could be copied, but not dropped. New pins are not taken meanwhile.
+        for page in runs.iter().flat_map(|run| run.pages().iter()) {
+            while self.area.word(page).pins() > 0 {
+                if Instant::now() >= until {
+                    return Err(page);
+                }
+                std::thread::yield_now();
+            }
+        }
+        let mut claims = Vec::new();
+        for page in spilled.range(..cut) {
+            self.hold_absent(PageRange::one(PageIndex(*page)), runs, &mut claims, until)?;
+        }
+        self.hold_absent(PageRange { start: cut, end }, runs, &mut claims, until)?;
+        Ok(claims)
+    }
+
+    /// Evicts and holds those of `pages` that are not locked. Waits for those that others are filling: there may be
+    /// many readers, and never a moment without.
+    fn hold_absent(
+        &self,
+        pages: PageRange,
+        runs: &[WriteRun],
+        claims: &mut Vec<FillClaim>,
+        until: Instant,
+    ) -> Result<(), PageIndex> {
+        self.area.evict_all(pages, self.cache.clock.now());
+        let mut page = pages.start;
+        while page < pages.end {
+            let rest = PageRange { start: page, end: pages.end };
+            if let Some(claim) = self.area.claim_run(rest, Placement::AtOnce) {
+                page = claim.pages().end;
+                claims.push(claim);
+                continue;
+            }
+            let index = PageIndex(page);
+            if is_locked(runs, index) || self.area.word(index).state() == State::Failed {
+                page += 1;
+                continue;
+            }
+            if Instant::now() >= until {
+                return Err(index);
+            }
+            if self.area.evict_all(PageRange::one(index), self.cache.clock.now()).pages == 0 {
+                self.area.wait_as_writer(index, Some(LOOK_AGAIN));
+            }
+        }
+        Ok(())
+    }
+
+    fn could_not_drop(&self, page: PageIndex) -> WriteError {
+        let start = page.0 << self.area.page_size().shift();
+        let range = start..start + self.area.page_size().bytes();
+        let why = std::io::Error::other("the system does not take back its frame");
+        self.write_error(WriteStep::Discard, range, &SupplyError::because(ErrorKind::Io, why))
+    }
+}
