@@ -109,12 +109,13 @@ impl Cache {
         let path = path.as_ref();
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         match options.writing {
-            Writing::ReadOnly => {
-                pagers::recover(path)?;
-                self.object(&name, pagers::File::open(path)?, options)
-            }
+            Writing::ReadOnly => self.object(&name, pagers::File::open(path)?, options),
             Writing::InPlace => {
                 self.object(&name, pagers::open_in_place(path, options.lock_timeout)?, options)
+            }
+            Writing::Atomic if options.store == Store::Shared => {
+                let why = "frames that all deliveries share cannot be written";
+                Err(OpenError::NotWritable { object: name.into(), why })
             }
             Writing::Atomic => {
                 let log = Arc::new(pagers::Logged::open(path, options.lock_timeout)?);

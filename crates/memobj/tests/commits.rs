@@ -142,3 +142,24 @@ fn objects_without_a_log_and_pinned_pages_refuse_commits() {
     drop(pinned);
     object.commit().unwrap();
 }
+
+#[test]
+fn a_file_that_was_removed_cannot_be_committed_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("object");
+    std::fs::write(&path, sample_bytes(MIB)).unwrap();
+    let cache = cache(MIB);
+    let object = cache.open_file(&path, atomic()).unwrap();
+    let mapping = object.map(0..MIB, MapOptions::default()).unwrap();
+    mapping.write_at(0, b"x").unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(object.commit().unwrap_err().kind(), ErrorKind::Stale);
+    assert_eq!(&mapping.pin(0..1).unwrap()[..], b"x", "the change is still there");
+}
+
+#[test]
+fn shared_frames_cannot_be_committed_to() {
+    let sample = Sample::new(MIB);
+    let options = ObjectOptions { store: memobj::Store::Shared, ..atomic() };
+    assert!(cache(MIB).open_file(sample.path(), options).is_err());
+}

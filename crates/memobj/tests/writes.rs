@@ -272,7 +272,7 @@ fn a_private_mapping_of_what_was_cut_off_meanwhile_is_truncated() {
     let private = MapOptions { sharing: Sharing::Private, ..MapOptions::default() };
     let own = object.map(0..MIB, private).unwrap();
     object.set_len(8192).unwrap();
-    assert_eq!(&own.pin(0..8192).unwrap()[..], &sample_bytes(8192)[..]);
+    assert_eq!(&own.pin(0..8192).unwrap()[..], sample_bytes(8192));
     let error = own.pin(8192..8200).unwrap_err();
     assert_eq!(error.page_error().unwrap().kind(), ErrorKind::Truncated, "{error}");
 }

@@ -65,13 +65,15 @@ pub struct File {
 }
 
 impl File {
-    /// Opens `path` for reading, with [`CacheUse::Auto`].
+    /// Opens `path` for reading, with [`CacheUse::Auto`]. What was committed to the file and lies in its commit log is put
+    /// in place first, for which the file must be writable.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::open_with(path, CacheUse::Auto)
     }
 
     /// Opens `path` for reading.
     pub fn open_with(path: impl AsRef<Path>, cache_use: CacheUse) -> Result<Self, OpenError> {
+        super::recover(path.as_ref())?;
         Self::open_as(path.as_ref(), cache_use, Access::Read)
     }
 
@@ -82,6 +84,12 @@ impl File {
     /// not noticed, other than with a pager that only reads.
     pub fn open_writable(path: impl AsRef<Path>, lock_timeout: Duration) -> Result<Self, OpenError> {
         let path = path.as_ref();
+        let file = super::open_in_place(path, lock_timeout)?;
+        Arc::into_inner(file).ok_or_else(|| OpenError::Locked { path: path.to_owned() })
+    }
+
+    /// As [`open_writable`](Self::open_writable), without a look at the commit log.
+    pub(super) fn open_locked(path: &Path, lock_timeout: Duration) -> Result<Self, OpenError> {
         let pager = Self::open_as(path, CacheUse::Auto, Access::ReadWrite)?;
         let give_up = Instant::now().checked_add(lock_timeout);
         let refused = |source| OpenError::File { path: path.to_owned(), source };

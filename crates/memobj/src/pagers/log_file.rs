@@ -86,7 +86,7 @@ fn open_error(error: commit_log::OpenError<io::Error>) -> io::Error {
 
 /// Opens the file at `path` for writing in place, with all that was committed to it in place.
 pub(crate) fn open_in_place(path: &Path, lock_timeout: Duration) -> Result<Arc<File>, OpenError> {
-    let file = Arc::new(File::open_writable(path, lock_timeout)?);
+    let file = Arc::new(File::open_locked(path, lock_timeout)?);
     // With the lock held: whoever had it before may have left a log.
     if let Some(path) = with_log(path) {
         settle(&file, &path)?;
@@ -99,7 +99,7 @@ pub(crate) fn open_in_place(path: &Path, lock_timeout: Duration) -> Result<Arc<F
 /// read half of a commit, or none.
 pub(crate) fn recover(path: &Path) -> Result<(), OpenError> {
     let Some(path) = with_log(path) else { return Ok(()) };
-    let file = File::open_writable(&path, Duration::ZERO).map_err(|error| cannot_write(&path, error))?;
+    let file = File::open_locked(&path, Duration::ZERO).map_err(|error| cannot_write(&path, error))?;
     let file = Arc::new(file);
     // Another opener can have done it meanwhile.
     with_log(&path).map_or(Ok(()), |path| settle(&file, &path))

@@ -92,7 +92,7 @@ impl Logged {
     pub(crate) fn open(path: &Path, lock_timeout: Duration) -> Result<Self, OpenError> {
         let refused = |source| OpenError::File { path: path.to_owned(), source };
         let path = &std::fs::canonicalize(path).map_err(refused)?;
-        let file = File::open_writable(path, lock_timeout)?;
+        let file = File::open_locked(path, lock_timeout)?;
         if let Some(why) = file.cannot_have_a_log(path).map_err(refused)? {
             return Err(OpenError::NotWritable { object: path.display().to_string(), why });
         }
@@ -182,6 +182,10 @@ impl Logged {
         image: impl FnMut(PageIndex, &mut [u8]),
     ) -> Result<Commit<'_>, SupplyError> {
         let turn = self.sound()?;
+        if file::names(&*self.data)? == 0 {
+            let removed = io::Error::new(io::ErrorKind::NotFound, "the file has no name any more");
+            return Err(SupplyError::because(ErrorKind::Stale, removed));
+        }
         let begun = self.write().begin_commit(pages, self.length(), image);
         if begun.is_err() {
             // Some of them may be in the log.
