@@ -158,20 +158,20 @@ fn a_failure_in_the_background_is_told_at_once_and_by_one_sync() {
         let rig = Rig::new(delivery, MIB, 2 * MIB, writable());
         rig.inject(Operation::WriteBack, 0..2 * MIB, Inject::Fail(ErrorKind::NoSpace), Some(1));
         // Above the soft target, below the hard one.
-        rig.mapping.write_at(0, &[7; 256 * 1024]).unwrap();
+        rig.mapping.write_at(0, &[7; 384 * 1024]).unwrap();
         let error = rig.event("a failed write", |event| match event {
             Event::WriteFailed(error) => Some(error.clone()),
             _ => None,
         });
         assert_eq!((error.kind(), error.step()), (ErrorKind::NoSpace, WriteStep::WriteBack));
-        let is_healed = || rig.cache.metrics().dirty_bytes <= MIB / 8;
+        let is_healed = || rig.cache.metrics().dirty_bytes <= MIB / 4;
         wait_until("the write was tried again", is_healed);
         // A discard elsewhere takes no note of it.
         rig.mapping.discard(MIB..MIB + PAGE).unwrap();
         let told = rig.mapping.sync(MIB..2 * MIB).unwrap_err();
         assert_eq!(told.kind(), ErrorKind::NoSpace, "{delivery:?}");
         rig.mapping.sync(0..2 * MIB).unwrap();
-        assert!(is_all(&rig.disk.durable(), 0..256 * 1024, 7));
+        assert!(is_all(&rig.disk.durable(), 0..384 * 1024, 7));
     });
 }
 

@@ -114,7 +114,7 @@ impl CacheShared {
 
     /// Bytes of Dirty pages from which on the cleaner works.
     fn soft_target(&self) -> u64 {
-        self.budget.limit() / 8
+        self.budget.limit() / 4
     }
 
     /// Bytes of Dirty pages from which on stores to further pages wait.

@@ -19,9 +19,9 @@ use super::Area;
 use crate::region::SMALL;
 use crate::signal;
 
-/// Pages between two runs up to which one system call for both is cheaper than two: a page that is passed over
-/// costs about 20 ns, a call about 700.
-const MOST_BETWEEN: u64 = 32;
+/// Resident pages between two runs up to which one system call for both is cheaper than two: a page that is passed
+/// over costs about 20 ns, a call about 700, and the interrupt of the other processors that it takes.
+const MOST_BETWEEN: usize = 48;
 
 /// Neighbouring pages that are locked for a write, in state Changing and protected. Dropped, they are Dirty again.
 #[derive(Debug)]
@@ -89,7 +89,10 @@ impl Area {
     /// Protects runs, those that are close together with one system call. Open pages between them are protected
     /// with them: the next store opens them again.
     fn protect_runs(&self, runs: &[WriteRun]) -> io::Result<()> {
-        let close = |a: &WriteRun, b: &WriteRun| b.pages.start - a.pages.end <= MOST_BETWEEN;
+        let close = |a: &WriteRun, b: &WriteRun| {
+            let between = PageRange { start: a.pages.end, end: b.pages.start };
+            between.iter().filter(|page| self.word(*page).is_resident()).count() <= MOST_BETWEEN
+        };
         for group in runs.chunk_by(close) {
             let (first, last) = (&group[0], &group[group.len() - 1]);
             self.protect(PageRange { start: first.pages.start, end: last.pages.end })?;
