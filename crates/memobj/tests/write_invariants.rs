@@ -109,11 +109,11 @@ fn invariant_4_a_sync_waits_for_writes_of_others() {
         let rig = Rig::new(delivery, MIB, MIB, writable());
         rig.inject(Operation::WriteBack, 0..MIB, Inject::Delay(Duration::from_millis(200)), Some(1));
         // Above the soft target: the cleaner writes.
-        rig.mapping.write_at(0, &[7; 200_000]).unwrap();
+        rig.mapping.write_at(0, &[7; 300_000]).unwrap();
         // waits: until the cleaner's write is under way, about.
         std::thread::sleep(Duration::from_millis(50));
         rig.mapping.sync(0..MIB).unwrap();
-        assert!(is_all(&rig.disk.durable(), 0..200_000, 7), "{delivery:?}");
+        assert!(is_all(&rig.disk.durable(), 0..300_000, 7), "{delivery:?}");
     });
 }
 
