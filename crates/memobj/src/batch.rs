@@ -195,6 +195,13 @@ impl FrameStore {
         }
     }
 
+    /// Fills a claim that is waited for at once if its source allows that, else leaves it to a worker.
+    pub(crate) fn fill_or_call(&self, claim: FillClaim) {
+        if let Err(claim) = self.fill_inline(claim, Patience::Short) {
+            self.call_pager(claim, Asked::Demand);
+        }
+    }
+
     /// Leaves the claim to a worker, who calls the pager and knows the failure policy.
     pub(crate) fn call_pager(&self, claim: FillClaim, asked: Asked) {
         if let Some(store) = self.this.upgrade() {

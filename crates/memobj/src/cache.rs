@@ -21,7 +21,7 @@ use memobj_sys::uffd::{Announce, Userfaultfd};
 use memobj_sys::wake::Doorbell;
 
 use crate::batch::BatchRing;
-use crate::driver::{self, Request};
+use crate::driver::{self, Lanes, Request};
 use crate::error::{CacheError, OpenError};
 use crate::event::{Event, Events, channel};
 use crate::metrics::{Counters, Metrics};
@@ -79,6 +79,7 @@ pub(crate) struct CacheShared {
     pub(crate) counters: Counters,
     pub(crate) owner: Owner,
     pub(crate) workers: Workers,
+    pub(crate) lanes: Lanes,
     pub(crate) rings: Mutex<Vec<BatchRing>>,
     pub(crate) closing: AtomicBool,
     /// Faults that a thread of this cache reads; `None` where the kernel gives no userfaultfd.
@@ -90,7 +91,8 @@ pub(crate) struct CacheShared {
 }
 
 impl Cache {
-    /// A cache of at most `budget_bytes` bytes of frames. Starts one thread.
+    /// A cache of at most `budget_bytes` bytes of frames. Starts one thread; the first mapping whose faults are read
+    /// by threads starts one more for each processor on machines that have two to four.
     pub fn new(options: CacheOptions) -> Result<Self, CacheError> {
         check_budget(options.budget_bytes)?;
         let (events, receiver) = channel(options.event_capacity.min(MOST_EVENTS));
@@ -213,6 +215,7 @@ impl CacheShared {
             counters: Counters::default(),
             owner: Owner::new().map_err(system("mark the process"))?,
             workers: Workers::new(options.workers.clamp(1, MOST_WORKERS)),
+            lanes: Lanes::default(),
             rings: Mutex::new(Vec::new()),
             closing: AtomicBool::new(false),
             queued: Userfaultfd::open(Announce::Queued).map(Arc::new),
@@ -304,6 +307,7 @@ impl Drop for CacheInner {
         if let Some(driver) = driver.filter(|driver| driver.thread().id() != std::thread::current().id()) {
             let _ = driver.join();
         }
+        self.shared.lanes.stop();
         self.shared.cleaner.stop();
         self.shared.workers.stop();
         self.shared.rings.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -365,7 +365,7 @@ fn capacity(object: &ObjectCore) -> u64 {
 }
 
 fn new_area(
-    shared: &CacheShared,
+    shared: &Arc<CacheShared>,
     object: &ObjectCore,
     frames: Frames,
     announce: Option<Announce>,
@@ -377,8 +377,13 @@ fn new_area(
     let mut views = Vec::new();
     for announce in wanted {
         views.push(shared.uffd(announce).map_err(|source| MapError::NoUserfaultfd { source })?);
-        if announce == Announce::Signalled {
-            signal::install(fault::resolve).map_err(refused("install the SIGBUS handler"))?;
+        match announce {
+            Announce::Queued => {
+                shared.lanes.start(shared).map_err(refused("start the threads that read fault events"))?;
+            }
+            Announce::Signalled => {
+                signal::install(fault::resolve).map_err(refused("install the SIGBUS handler"))?;
+            }
         }
     }
     Area::new(AreaOptions {

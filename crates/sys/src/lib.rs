@@ -31,6 +31,7 @@ pub mod pagemap;
 #[cfg(feature = "peer")]
 pub mod peer;
 pub mod pool;
+pub mod processor;
 pub mod region;
 pub mod ring;
 pub mod signal;

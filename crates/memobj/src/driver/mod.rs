@@ -10,6 +10,9 @@
 //! One thread does all of it and never blocks on a pager, a lock that is held across I/O, or a frame that only
 //! itself could set free.
 
+mod duty;
+mod lanes;
+mod resolve;
 mod stream;
 mod unit;
 
@@ -22,21 +25,21 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_core::page_word::State;
-use memobj_sys::area::{FillClaim, Placement};
+use memobj_sys::area::FillClaim;
 use memobj_sys::region::{ChunkPool, LARGE, SMALL};
-use memobj_sys::ring::{Completion, Owner, ReadFile, Ring};
-use memobj_sys::uffd::{Announce, EventBuffer};
+use memobj_sys::ring::{Completion, Owner, ReadFile, Repeat, Ring};
+use memobj_sys::uffd::EventBuffer;
 
 use crate::batch::RUN_PAGES;
 use crate::cache::CacheShared;
 use crate::pagers::Source;
-use crate::reclaim::Patience;
-use crate::store::{ADDRESSES, FrameStore, STORES};
+use crate::store::FrameStore;
 use crate::workers::Asked;
-use crate::write::Stored;
+use resolve::Resolver;
 use stream::Stream;
 use unit::{Purpose, Unit};
+
+pub(crate) use lanes::Lanes;
 
 const DEPTH: u32 = 128;
 const RUN_CHUNKS: usize = 24;
@@ -58,6 +61,8 @@ pub(crate) enum Request {
     Ahead { store: Weak<FrameStore>, page: PageIndex },
     /// Obtain the absent pages of this range; nobody waits yet.
     Prefetch { store: Weak<FrameStore>, pages: PageRange },
+    /// A store faulted at this page, and could not go on at once.
+    Store { store: Weak<FrameStore>, page: PageIndex },
     /// The frame store at this address in memory has lost its last mapping.
     Forget(usize),
 }
@@ -104,9 +109,11 @@ pub(crate) fn start(shared: &Arc<CacheShared>) -> io::Result<JoinHandle<()>> {
 impl Driver {
     fn new(shared: Arc<CacheShared>) -> io::Result<Self> {
         let mut ring = Ring::new(DEPTH, shared.mechanism(), Owner::CallingThread)?;
-        ring.watch(ReadFile::new(shared.bell.as_fd().try_clone_to_owned()?), KEY_BELL)?;
-        if let Ok(uffd) = &shared.queued {
-            ring.watch(ReadFile::new(uffd.as_fd().try_clone_to_owned()?), KEY_FAULTS)?;
+        ring.watch(ReadFile::new(shared.bell.as_fd().try_clone_to_owned()?), KEY_BELL, Repeat::Always)?;
+        if !shared.lanes.choose(ring.is_uring())
+            && let Ok(uffd) = &shared.queued
+        {
+            ring.watch(ReadFile::new(uffd.as_fd().try_clone_to_owned()?), KEY_FAULTS, Repeat::Always)?;
         }
         Ok(Self {
             shared,
@@ -157,60 +164,12 @@ impl Driver {
                 Err(_) => 0,
             };
             let events = std::mem::take(&mut self.events);
-            for event in events.faults(count) {
-                self.fault(event.address, event.is_write);
-            }
+            events.faults(count).for_each(|event| self.fault(event));
             let full = events.capacity();
             self.events = events;
             if count < full {
                 return;
             }
-        }
-    }
-
-    fn fault(&mut self, address: usize, is_write: bool) {
-        let slot = ADDRESSES.get(address);
-        let Some(store) = slot.and_then(|slot| STORES.with(slot, |store| store.this.upgrade())).flatten()
-        else {
-            return;
-        };
-        self.shared.counters.faults.add(1);
-        let Some((offset, _)) = store.place_of(address) else { return };
-        let page = PageIndex(offset >> store.area.page_size().shift());
-        if page.0 >= store.area.pages() {
-            // An object without bytes has addresses, but no page: a wild load traps, it does not sleep for ever.
-            return store.area.trap_outside(offset);
-        }
-        if is_write {
-            return self.resolve_store(store, page);
-        }
-        if store.area.word(page).is_resident() {
-            store.restore_if_gone(page, offset);
-        }
-        self.resolve(&store, page);
-    }
-
-    /// Opens `page` to a store that faulted, or sees to it that it becomes resident: then the store faults again.
-    fn resolve_store(&mut self, store: Arc<FrameStore>, page: PageIndex) {
-        let Some(writes) = &store.writes else {
-            // The memory is read only: no such fault is announced.
-            return store.area.wake(PageRange::one(page));
-        };
-        let word = store.area.word(page);
-        if word.state() == State::Filling {
-            // Its bytes may be in place already, protected, and its sleepers woken: a store that faulted since then
-            // is woken by nobody but us.
-            self.resolve(&store, page);
-            return self.held_up.push((store, page));
-        }
-        if !(word.is_resident() || word.state() == State::Changing) {
-            return self.resolve(&store, page);
-        }
-        if store.store_to(writes, page) == Stored::NotNow {
-            if store.store_is_hopeless(writes) && store.trap_store(writes, page) {
-                return;
-            }
-            self.held_up.push((store, page));
         }
     }
 
@@ -223,50 +182,13 @@ impl Driver {
         }
     }
 
-    /// Makes sure that somebody who will wake the sleepers on `page` is at work, or wakes them.
-    fn resolve(&mut self, store: &Arc<FrameStore>, page: PageIndex) {
-        loop {
-            let word = store.area.word(page);
-            match word.state() {
-                State::Clean => {
-                    store.area.show(page, Announce::Queued);
-                    return store.area.wake(PageRange::one(page));
-                }
-                State::Dirty | State::WritingBack | State::Changing | State::Failed => {
-                    return store.area.wake(PageRange::one(page));
-                }
-                State::Filling => {
-                    if word.is_deferred() {
-                        self.wanted(store, page);
-                    }
-                    return;
-                }
-                // Short: between two system calls of whoever evicts.
-                State::Evicting => {
-                    store.area.wait(page, Some(TRY_AGAIN));
-                }
-                State::Absent => {
-                    if let Ok(claim) = store.area.claim(page, Placement::AtOnce) {
-                        let sequential = store.is_sequential(PageRange::one(page));
-                        return self.supply(store, claim, sequential);
-                    }
-                }
-            }
-        }
-    }
-
     /// Fills a claim that is waited for, and reads ahead of it.
-    fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim, sequential: bool) {
+    fn supply_and_advance(&mut self, store: &Arc<FrameStore>, claim: FillClaim, sequential: bool) {
         let page = PageIndex(claim.pages().start);
         match store.object.pager.source() {
             Source::File(_) => self.start(store, claim, Purpose::Demand),
             Source::Call => store.call_pager(claim, Asked::Demand),
-            Source::Memory(_) | Source::Zero => {
-                if let Err(claim) = store.fill_inline(claim, Patience::Short) {
-                    store.call_pager(claim, Asked::Demand);
-                }
-                return;
-            }
+            Source::Memory(_) | Source::Zero => return store.fill_or_call(claim),
         }
         self.advance(store, page, sequential);
     }
@@ -276,12 +198,12 @@ impl Driver {
             match request {
                 Request::Supply { store, claim, sequential } => {
                     if let Some(store) = store.upgrade() {
-                        self.supply(&store, claim, sequential);
+                        self.supply_and_advance(&store, claim, sequential);
                     }
                 }
                 Request::Demand { store, page } => {
                     if let Some(store) = store.upgrade() {
-                        self.wanted(&store, page);
+                        self.place_wanted(&store, page);
                     }
                 }
                 Request::Ahead { store, page } => {
@@ -290,6 +212,11 @@ impl Driver {
                     }
                 }
                 Request::Prefetch { store, pages } => self.wishes.push_back((store, pages)),
+                Request::Store { store, page } => {
+                    if let Some(store) = store.upgrade() {
+                        self.resolve_store(store, page);
+                    }
+                }
                 Request::Forget(key) => self.forget(key),
             }
         }
@@ -301,6 +228,21 @@ impl Driver {
         self.backlog.retain(|(store, _, _)| Arc::as_ptr(store) as usize != key);
         self.wishes.retain(|(store, _)| store.as_ptr() as usize != key);
         self.held_up.retain(|(store, _)| Arc::as_ptr(store) as usize != key);
+    }
+}
+
+impl Resolver for Driver {
+    fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim) {
+        let sequential = store.is_sequential(claim.pages());
+        self.supply_and_advance(store, claim, sequential);
+    }
+
+    fn wanted(&mut self, store: &Arc<FrameStore>, page: PageIndex) {
+        self.place_wanted(store, page);
+    }
+
+    fn hold_up(&mut self, store: Arc<FrameStore>, page: PageIndex) {
+        self.held_up.push((store, page));
     }
 }
 

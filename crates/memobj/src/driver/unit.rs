@@ -218,7 +218,7 @@ impl Driver {
     }
 
     /// Somebody waits for `page`, which a unit may be holding.
-    pub(super) fn wanted(&mut self, store: &Arc<FrameStore>, page: PageIndex) {
+    pub(super) fn place_wanted(&mut self, store: &Arc<FrameStore>, page: PageIndex) {
         let found = self
             .units
             .iter_mut()
@@ -284,7 +284,8 @@ impl Driver {
     }
 }
 
-fn is_current(store: &Arc<FrameStore>, checked: &mut Vec<(usize, bool)>) -> bool {
+/// Whether the file of `store` is still the one that was opened. `checked` remembers the answers of this round.
+pub(super) fn is_current(store: &Arc<FrameStore>, checked: &mut Vec<(usize, bool)>) -> bool {
     let key = Arc::as_ptr(store) as usize;
     if let Some((_, current)) = checked.iter().find(|(known, _)| *known == key) {
         return *current;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use memobj_core::address::PageRange;
 use memobj_sys::futex;
-use memobj_sys::ring::{Owner, ReadFile, Ring};
+use memobj_sys::ring::{Owner, ReadFile, Repeat, Ring};
 use memobj_sys::wake::Doorbell;
 
 use super::WriteState;
@@ -155,7 +155,11 @@ enum Look {
 impl Worker {
     fn new(shared: Arc<CacheShared>) -> io::Result<Self> {
         let mut ring = Ring::new(DEPTH, shared.mechanism(), Owner::CallingThread)?;
-        ring.watch(ReadFile::new(shared.cleaner.bell.as_fd().try_clone_to_owned()?), KEY_BELL)?;
+        ring.watch(
+            ReadFile::new(shared.cleaner.bell.as_fd().try_clone_to_owned()?),
+            KEY_BELL,
+            Repeat::Always,
+        )?;
         Ok(Self { shared, writer: Writer::new(ring)?, member: 0, block: 0 })
     }
 

@@ -117,6 +117,15 @@ pub enum Mechanism {
     Threads,
 }
 
+/// How often a watched descriptor is reported.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Repeat {
+    /// Whenever it becomes readable.
+    Always,
+    /// Once for each [`Ring::look_again`], and not before the first.
+    WhenAsked,
+}
+
 /// Who uses a ring.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Owner {
@@ -168,11 +177,24 @@ impl<T: Send + 'static> Ring<T> {
         }
     }
 
-    /// Reports `descriptor` as `Ready(key)` whenever it becomes readable. It must stay open as long as the ring.
-    pub fn watch(&mut self, descriptor: ReadFile, key: u32) -> io::Result<()> {
+    /// Reports `descriptor` as `Ready(key)` when it is readable, as often as `repeat` says. It must stay open as
+    /// long as the ring.
+    pub fn watch(&mut self, descriptor: ReadFile, key: u32, repeat: Repeat) -> io::Result<()> {
         match &mut self.0 {
-            Backend::Uring(ring) => ring.watch(descriptor, key),
-            Backend::Threads(ring) => ring.watch(descriptor, key),
+            Backend::Uring(ring) => ring.watch(descriptor, key, repeat),
+            Backend::Threads(ring) => ring.watch(descriptor, key, repeat),
+        }
+    }
+
+    /// Asks for one more report of what is watched as `key`, whose last report is dealt with. It comes at once if
+    /// the descriptor is readable already.
+    pub fn look_again(&mut self, key: u32) -> io::Result<()> {
+        match &mut self.0 {
+            Backend::Uring(ring) => ring.look_again(key),
+            Backend::Threads(ring) => {
+                ring.look_again(key);
+                Ok(())
+            }
         }
     }
 

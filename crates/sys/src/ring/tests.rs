@@ -55,7 +55,7 @@ fn a_watched_descriptor_is_reported_each_time(mechanism: Mechanism) {
     let bell = Arc::new(Doorbell::new().unwrap());
     let descriptor = ReadFile::new(bell.as_fd().try_clone_to_owned().unwrap());
     let mut ring: Ring<()> = Ring::new(8, mechanism, Owner::OneAtATime).unwrap();
-    ring.watch(descriptor, 7).unwrap();
+    ring.watch(descriptor, 7, Repeat::Always).unwrap();
     let mut done = Vec::new();
     for _ in 0..100 {
         bell.ring();

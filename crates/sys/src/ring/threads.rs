@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::{Completion, Direction, ReadFile, Transfer};
+use super::{Completion, Direction, ReadFile, Repeat, Transfer};
 use crate::file::{read_full, write_full};
 use crate::wake::Doorbell;
 
@@ -41,6 +41,7 @@ enum Gate {
 struct Watcher {
     thread: Option<JoinHandle<()>>,
     key: u32,
+    repeat: Repeat,
     quit: Arc<Doorbell>,
     gate: Arc<(Mutex<Gate>, Condvar)>,
 }
@@ -71,14 +72,15 @@ impl<T: Send + 'static> ThreadReads<T> {
         }
     }
 
-    pub(super) fn watch(&mut self, descriptor: ReadFile, key: u32) -> io::Result<()> {
+    pub(super) fn watch(&mut self, descriptor: ReadFile, key: u32, repeat: Repeat) -> io::Result<()> {
         let quit = Arc::new(Doorbell::new()?);
-        let gate = Arc::new((Mutex::new(Gate::Open), Condvar::new()));
+        let first = if repeat == Repeat::Always { Gate::Open } else { Gate::Shut };
+        let gate = Arc::new((Mutex::new(first), Condvar::new()));
         let report = self.report.clone();
         let (bell, own_gate) = (Arc::clone(&quit), Arc::clone(&gate));
         let body = move || watch_until_quit(&descriptor, key, &bell, &own_gate, &report);
         let thread = Some(std::thread::Builder::new().name("memobj-watch".into()).spawn(body)?);
-        self.watchers.push(Watcher { thread, key, quit, gate });
+        self.watchers.push(Watcher { thread, key, repeat, quit, gate });
         Ok(())
     }
 
@@ -104,7 +106,11 @@ impl<T: Send + 'static> ThreadReads<T> {
 
     /// Reports taken before this call were dealt with: their watchers may look again.
     fn open_gates(&self) {
-        self.set_gates(Gate::Open, |_| true);
+        self.set_gates(Gate::Open, |watcher| watcher.repeat == Repeat::Always);
+    }
+
+    pub(super) fn look_again(&self, key: u32) {
+        self.set_gates(Gate::Open, |watcher| watcher.key == key);
     }
 
     fn shut_gate(&self, key: u32) {
@@ -142,6 +148,14 @@ fn watch_until_quit<T>(
     report: &Sender<Completion<T>>,
 ) {
     loop {
+        let mut state = gate.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while *state == Gate::Shut {
+            state = gate.1.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if *state == Gate::Closed {
+            return;
+        }
+        drop(state);
         let mut polled = [
             PollFd::from_borrowed_fd(descriptor.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(quit.as_fd(), PollFlags::IN),
@@ -160,9 +174,6 @@ fn watch_until_quit<T>(
         *state = Gate::Shut;
         if report.send(Completion::Ready(key)).is_err() {
             return;
-        }
-        while *state == Gate::Shut {
-            state = gate.1.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

@@ -6,15 +6,21 @@ use std::time::Duration;
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
-use super::{Completion, Direction, Owner, ReadFile, Transfer};
+use super::{Completion, Direction, Owner, ReadFile, Repeat, Transfer};
 
 const WATCH: u64 = 1 << 63;
 pub(super) struct UringReads<T> {
     ring: IoUring,
     flights: Vec<Option<Transfer<T>>>,
     free: Vec<usize>,
-    watched: Vec<(ReadFile, u32)>,
+    watched: Vec<Watch>,
     in_flight: usize,
+}
+
+struct Watch {
+    descriptor: ReadFile,
+    key: u32,
+    repeat: Repeat,
 }
 
 impl<T> std::fmt::Debug for UringReads<T> {
@@ -88,14 +94,26 @@ impl<T> UringReads<T> {
         }
     }
 
-    pub(super) fn watch(&mut self, descriptor: ReadFile, key: u32) -> io::Result<()> {
-        self.watched.push((descriptor, key));
-        self.arm(self.watched.len() - 1)
+    pub(super) fn watch(&mut self, descriptor: ReadFile, key: u32, repeat: Repeat) -> io::Result<()> {
+        self.watched.push(Watch { descriptor, key, repeat });
+        match repeat {
+            Repeat::Always => self.arm(self.watched.len() - 1),
+            Repeat::WhenAsked => Ok(()),
+        }
+    }
+
+    pub(super) fn look_again(&mut self, key: u32) -> io::Result<()> {
+        match self.watched.iter().position(|watch| watch.key == key) {
+            Some(index) => self.arm(index),
+            None => Ok(()),
+        }
     }
 
     fn arm(&mut self, index: usize) -> io::Result<()> {
-        let descriptor = Fd(self.watched[index].0.raw());
-        let entry = opcode::PollAdd::new(descriptor, libc::POLLIN as u32).multi(true).build();
+        let watch = &self.watched[index];
+        let always = watch.repeat == Repeat::Always;
+        let entry =
+            opcode::PollAdd::new(Fd(watch.descriptor.raw()), libc::POLLIN as u32).multi(always).build();
         self.push(&entry.user_data(WATCH | index as u64))
     }
 
@@ -132,10 +150,10 @@ impl<T> UringReads<T> {
         while let Some(entry) = self.next_completion() {
             if entry.user_data() & WATCH != 0 {
                 let index = (entry.user_data() & !WATCH) as usize;
-                if !cqueue::more(entry.flags()) {
+                if !cqueue::more(entry.flags()) && self.watched[index].repeat == Repeat::Always {
                     self.arm(index)?;
                 }
-                into.push(Completion::Ready(self.watched[index].1));
+                into.push(Completion::Ready(self.watched[index].key));
                 continue;
             }
             let index = entry.user_data() as usize;

@@ -17,6 +17,7 @@ pub const FEATURE_PAGEFAULT_FLAG_WP: u64 = 1;
 #[cfg(test)]
 pub const FEATURE_EVENT_REMOVE: u64 = 1 << 3;
 pub const FEATURE_SIGBUS: u64 = 1 << 7;
+pub const FEATURE_THREAD_ID: u64 = 1 << 8;
 pub const FEATURE_MINOR_SHMEM: u64 = 1 << 10;
 pub const FEATURE_WP_HUGETLBFS_SHMEM: u64 = 1 << 12;
 pub const FEATURE_POISON: u64 = 1 << 14;
@@ -113,7 +114,8 @@ pub struct Message {
     pub reserved: [u8; 7],
     pub flags: u64,
     pub address: u64,
-    pub thread: u64,
+    pub thread: u32,
+    pub padding: u32,
 }
 
 #[cfg(test)]

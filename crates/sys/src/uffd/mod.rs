@@ -52,6 +52,8 @@ pub struct Features {
     pub write_protect: bool,
     /// Ranges that map memory files can be registered for write protection.
     pub write_protect_files: bool,
+    /// Events name the faulting thread.
+    pub thread_ids: bool,
 }
 
 impl Features {
@@ -63,6 +65,7 @@ impl Features {
             minor_faults: bits & abi::FEATURE_MINOR_SHMEM != 0,
             write_protect: bits & abi::FEATURE_PAGEFAULT_FLAG_WP != 0,
             write_protect_files: bits & abi::FEATURE_WP_HUGETLBFS_SHMEM != 0,
+            thread_ids: bits & abi::FEATURE_THREAD_ID != 0,
         }
     }
 
@@ -74,6 +77,7 @@ impl Features {
             | ask(self.minor_faults, abi::FEATURE_MINOR_SHMEM)
             | ask(self.write_protect, abi::FEATURE_PAGEFAULT_FLAG_WP)
             | ask(self.write_protect_files, abi::FEATURE_WP_HUGETLBFS_SHMEM)
+            | ask(self.thread_ids, abi::FEATURE_THREAD_ID)
     }
 }
 
@@ -114,6 +118,8 @@ pub struct FaultEvent {
     pub kind: FaultKind,
     /// Whether it was a store.
     pub is_write: bool,
+    /// The number of the thread that sleeps on it, in its process; 0 if the kernel does not say.
+    pub thread: u32,
 }
 
 /// Room for many events of one read.
@@ -321,6 +327,7 @@ impl EventBuffer {
                 address: message.address as usize & !0xfff,
                 kind: FaultKind::new(message.flags),
                 is_write: message.flags & abi::FAULT_WRITE != 0,
+                thread: message.thread,
             }
         })
     }

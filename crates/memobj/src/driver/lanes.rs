@@ -1,0 +1,285 @@
+//! Lanes: one thread for each processor that resolves the faults raised there.
+//!
+//! ```text
+//!   processor 0                       processor 1
+//!   your thread   lane 0              your thread   lane 1
+//!   load -------> event: both lanes are woken; the one that runs first, mostly the one of this processor, has it
+//!      sleeps       memory, zeros, 4 KiB: in place at once
+//!                   a file, 4 KiB, no stream: read through a ring of its own; in place
+//!   go on <-------- all else: to the driver or the workers
+//! ```
+//!
+//! The waking of a halted processor costs tens of microseconds, ten times the work on a fault; and a thread that
+//! sleeps between faults stays on the processor where it was first put. With one reader, every fault of the other
+//! processors pays for two such wakings.
+//! The price is that an event wakes all lanes on [duty](super::duty), so this is for machines with few processors; on
+//! others the driver reads the events.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+
+use memobj_core::address::PageIndex;
+use memobj_sys::area::FillClaim;
+use memobj_sys::processor;
+use memobj_sys::region::{ChunkPool, SMALL};
+use memobj_sys::ring::{Completion, Direction, Owner, ReadFile, Repeat, Ring, Target, Transfer};
+use memobj_sys::uffd::EventBuffer;
+
+use super::duty::{Duty, Found};
+use super::resolve::Resolver;
+use super::unit::is_current;
+use super::{Request, TRY_AGAIN};
+use crate::cache::CacheShared;
+use crate::pagers::{File, Source};
+use crate::reclaim::Patience;
+use crate::store::FrameStore;
+use crate::workers::Asked;
+
+/// With more processors than this the driver reads the events.
+const MOST_LANES: usize = 4;
+/// Reads of one lane in flight at once; more go through the driver.
+const DEPTH: u32 = 32;
+/// How often events are read before other work has its turn.
+const ROUNDS: u32 = 32;
+const KEY_FAULTS: u32 = 1;
+const KEY_BELL: u32 = 2;
+
+/// The lanes of a cache, once something is mapped that needs them.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes {
+    /// Where lanes will run; none, and the driver reads the events.
+    processors: OnceLock<Vec<usize>>,
+    crew: Mutex<Option<Crew>>,
+}
+
+#[derive(Debug)]
+struct Crew {
+    duty: Arc<Duty>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Lanes {
+    /// Decides whether lanes read the events, before anything is mapped.
+    pub(super) fn choose(&self, has_uring: bool) -> bool {
+        let allowed = processor::allowed();
+        let wanted = has_uring && (2..=MOST_LANES).contains(&allowed.len());
+        let processors = self.processors.get_or_init(|| if wanted { allowed } else { Vec::new() });
+        !processors.is_empty()
+    }
+
+    /// Starts the lanes if they are wanted and not there yet. On error there are none.
+    pub(crate) fn start(&self, shared: &Arc<CacheShared>) -> io::Result<()> {
+        let mut crew = self.crew.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(processors) = self.processors.get().filter(|some| !some.is_empty() && crew.is_none()) else {
+            return Ok(());
+        };
+        let duty = Arc::new(Duty::new(processors)?);
+        let mut new = Crew { duty, threads: Vec::new() };
+        for lane in 0..processors.len() {
+            match start(shared, &new.duty, lane) {
+                Ok(thread) => new.threads.push(thread),
+                Err(error) => {
+                    new.stop();
+                    return Err(error);
+                }
+            }
+        }
+        *crew = Some(new);
+        Ok(())
+    }
+
+    /// Ends the lanes; the cache is closing.
+    pub(crate) fn stop(&self) {
+        if let Some(crew) = self.crew.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            crew.stop();
+        }
+    }
+}
+
+impl Crew {
+    fn stop(self) {
+        self.duty.stop();
+        for thread in self.threads {
+            // A lane can hold the last handle of an object whose pager owns this cache.
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+fn start(shared: &Arc<CacheShared>, duty: &Arc<Duty>, lane: usize) -> io::Result<JoinHandle<()>> {
+    let (shared, duty) = (Arc::clone(shared), Arc::clone(duty));
+    let (report, started) = std::sync::mpsc::sync_channel(1);
+    // The ring belongs to the thread that makes it.
+    let body = move || match Lane::new(shared, duty, lane) {
+        Ok(lane) => {
+            let _ = report.send(Ok(()));
+            lane.run();
+        }
+        Err(error) => {
+            let _ = report.send(Err(error));
+        }
+    };
+    let thread = std::thread::Builder::new().name(format!("memobj-lane-{lane}")).spawn(body)?;
+    started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
+    Ok(thread)
+}
+
+struct Lane {
+    shared: Arc<CacheShared>,
+    duty: Arc<Duty>,
+    index: usize,
+    ring: Ring<u64>,
+    /// Whether the next event will wake this lane.
+    is_watching: bool,
+    reads: HashMap<u64, (Arc<FrameStore>, FillClaim)>,
+    next_read: u64,
+    pages: Arc<ChunkPool>,
+    events: EventBuffer,
+}
+
+impl Lane {
+    fn new(shared: Arc<CacheShared>, duty: Arc<Duty>, index: usize) -> io::Result<Self> {
+        let mut ring = Ring::new(DEPTH, shared.mechanism(), Owner::CallingThread)?;
+        let (processor, bell) = duty.station(index);
+        ring.watch(ReadFile::new(bell.as_fd().try_clone_to_owned()?), KEY_BELL, Repeat::Always)?;
+        if let Ok(uffd) = &shared.queued {
+            let events = ReadFile::new(uffd.as_fd().try_clone_to_owned()?);
+            ring.watch(events, KEY_FAULTS, Repeat::WhenAsked)?;
+        }
+        // Elsewhere it is slower, not wrong.
+        let _ = processor::stay_on(processor);
+        let pages = ChunkPool::new(DEPTH as usize, SMALL)?;
+        Ok(Self {
+            shared,
+            duty,
+            index,
+            ring,
+            is_watching: false,
+            reads: HashMap::new(),
+            next_read: 0,
+            pages,
+            events: EventBuffer::default(),
+        })
+    }
+
+    fn run(mut self) {
+        let mut done = Vec::new();
+        while !self.duty.is_over() {
+            let on_duty = self.duty.includes(self.index);
+            if on_duty && !self.is_watching {
+                self.is_watching = self.ring.look_again(KEY_FAULTS).is_ok();
+            }
+            let is_deaf = on_duty && !self.is_watching;
+            if self.ring.wait(is_deaf.then_some(TRY_AGAIN), &mut done).is_err() {
+                // Only a broken ring does this; without reads, faults would hang for ever. Slow is better.
+                std::thread::sleep(TRY_AGAIN);
+            }
+            let mut checked = Vec::new();
+            for completion in done.drain(..) {
+                match completion {
+                    Completion::Ready(KEY_FAULTS) => self.read_faults(),
+                    Completion::Ready(_) => self.duty.station(self.index).1.hear(),
+                    Completion::Ended { target, token, result } => {
+                        self.read_ended(token, target, result, &mut checked);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Resolves the faults that wait. Whoever sleeps on this processor goes on before this thread does, and has often
+    /// faulted again by then: then there is no need to sleep in between.
+    fn read_faults(&mut self) {
+        self.is_watching = false;
+        for round in 0..ROUNDS {
+            let found = if round == 0 { Found::Asleep } else { Found::Awake };
+            let count = match &self.shared.queued {
+                Ok(uffd) => uffd.read_events(&mut self.events).unwrap_or(0),
+                Err(_) => 0,
+            };
+            let events = std::mem::take(&mut self.events);
+            for event in events.faults(count) {
+                self.duty.note(event.thread, found);
+                self.fault(event);
+            }
+            self.events = events;
+            // Reads are told to the kernel by the next wait.
+            if count == 0 || !self.reads.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Reads the claim's one page from `file`; gives the claim back if there is no buffer.
+    fn start_read(
+        &mut self,
+        store: &Arc<FrameStore>,
+        file: &File,
+        claim: FillClaim,
+    ) -> Result<(), FillClaim> {
+        let Some(chunk) = self.pages.take() else { return Err(claim) };
+        let token = self.next_read;
+        self.next_read += 1;
+        self.ring.start(Transfer {
+            direction: Direction::Read,
+            file: file.descriptor().clone(),
+            offset: claim.bytes().start,
+            target: Target::Chunk(chunk),
+            len: SMALL,
+            token,
+        });
+        self.reads.insert(token, (Arc::clone(store), claim));
+        Ok(())
+    }
+
+    fn read_ended(
+        &mut self,
+        token: u64,
+        target: Target,
+        result: io::Result<usize>,
+        checked: &mut Vec<(usize, bool)>,
+    ) {
+        let Some((store, claim)) = self.reads.remove(&token) else { return };
+        let arrived = result.is_ok_and(|count| count as u64 >= claim.bytes().len());
+        if store.is_closed() {
+            return;
+        }
+        if !(arrived && is_current(&store, checked)) {
+            return store.call_pager(claim, Asked::Demand);
+        }
+        if let Err(claim) = store.place_target(claim, target, Asked::Demand, Patience::Short) {
+            store.call_pager(claim, Asked::Demand);
+        }
+    }
+}
+
+impl Resolver for Lane {
+    fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim) {
+        let source = store.object.pager.source();
+        if matches!(source, Source::Memory(_) | Source::Zero) {
+            return store.fill_or_call(claim);
+        }
+        let sequential = store.is_sequential(claim.pages());
+        let back = match source {
+            Source::Call if !sequential => return store.call_pager(claim, Asked::Demand),
+            Source::File(file) if !sequential && !store.is_large() => self.start_read(store, file, claim),
+            _ => Err(claim),
+        };
+        if let Err(claim) = back {
+            self.shared.ask(Request::Supply { store: Arc::downgrade(store), claim, sequential });
+        }
+    }
+
+    fn wanted(&mut self, store: &Arc<FrameStore>, page: PageIndex) {
+        store.demand(page);
+    }
+
+    fn hold_up(&mut self, store: Arc<FrameStore>, page: PageIndex) {
+        self.shared.ask(Request::Store { store: Arc::downgrade(&store), page });
+    }
+}

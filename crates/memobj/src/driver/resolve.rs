@@ -1,0 +1,103 @@
+//! What is done about a fault event, whoever read it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use memobj_core::address::{PageIndex, PageRange};
+use memobj_core::page_word::State;
+use memobj_sys::area::{FillClaim, Placement};
+use memobj_sys::uffd::{Announce, FaultEvent};
+
+use crate::store::{ADDRESSES, FrameStore, STORES};
+use crate::write::Stored;
+
+/// How long a page that somebody evicts is waited for, before another look.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// A thread that reads fault events. The provided methods end each fault at once where that can be done; the others
+/// say what this thread does where it takes longer. None may block on a pager.
+pub(super) trait Resolver {
+    /// Fills a claim that is waited for, or hands it to whoever does.
+    fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim);
+    /// Somebody waits for `page`, which is kept ready.
+    fn wanted(&mut self, store: &Arc<FrameStore>, page: PageIndex);
+    /// A store to `page` cannot go on now: tries it again later.
+    fn hold_up(&mut self, store: Arc<FrameStore>, page: PageIndex);
+
+    fn fault(&mut self, event: FaultEvent) {
+        let slot = ADDRESSES.get(event.address);
+        let Some(store) = slot.and_then(|slot| STORES.with(slot, |store| store.this.upgrade())).flatten()
+        else {
+            return;
+        };
+        store.cache.counters.faults.add(1);
+        let Some((offset, _)) = store.place_of(event.address) else { return };
+        let page = PageIndex(offset >> store.area.page_size().shift());
+        if page.0 >= store.area.pages() {
+            // An object without bytes has addresses, but no page: a wild load traps, it does not sleep for ever.
+            return store.area.trap_outside(offset);
+        }
+        if event.is_write {
+            return self.resolve_store(store, page);
+        }
+        if store.area.word(page).is_resident() {
+            store.restore_if_gone(page, offset);
+        }
+        self.resolve(&store, page);
+    }
+
+    /// Opens `page` to a store that faulted, or sees to it that it becomes resident: then the store faults again.
+    fn resolve_store(&mut self, store: Arc<FrameStore>, page: PageIndex) {
+        let Some(writes) = &store.writes else {
+            // The memory is read only: no such fault is announced.
+            return store.area.wake(PageRange::one(page));
+        };
+        let word = store.area.word(page);
+        if word.state() == State::Filling {
+            // Its bytes may be in place already, protected, and its sleepers woken: a store that faulted since then
+            // is woken by nobody but us.
+            self.resolve(&store, page);
+            return self.hold_up(store, page);
+        }
+        if !(word.is_resident() || word.state() == State::Changing) {
+            return self.resolve(&store, page);
+        }
+        if store.store_to(writes, page) == Stored::NotNow {
+            if store.store_is_hopeless(writes) && store.trap_store(writes, page) {
+                return;
+            }
+            self.hold_up(store, page);
+        }
+    }
+
+    /// Makes sure that somebody who will wake the sleepers on `page` is at work, or wakes them.
+    fn resolve(&mut self, store: &Arc<FrameStore>, page: PageIndex) {
+        loop {
+            let word = store.area.word(page);
+            match word.state() {
+                State::Clean => {
+                    store.area.show(page, Announce::Queued);
+                    return store.area.wake(PageRange::one(page));
+                }
+                State::Dirty | State::WritingBack | State::Changing | State::Failed => {
+                    return store.area.wake(PageRange::one(page));
+                }
+                State::Filling => {
+                    if word.is_deferred() {
+                        self.wanted(store, page);
+                    }
+                    return;
+                }
+                // Short: between two system calls of whoever evicts.
+                State::Evicting => {
+                    store.area.wait(page, Some(LOOK_AGAIN));
+                }
+                State::Absent => {
+                    if let Ok(claim) = store.area.claim(page, Placement::AtOnce) {
+                        return self.supply(store, claim);
+                    }
+                }
+            }
+        }
+    }
+}
