@@ -13,6 +13,7 @@ use crate::pagers::{File, Source};
 use crate::reclaim::Patience;
 use crate::store::{FrameStore, Placed};
 use crate::workers::Asked;
+use crate::write::Access;
 
 const DEPTH: u32 = 64;
 /// 4 KiB pages that one read takes at most.
@@ -73,7 +74,7 @@ impl FrameStore {
         }
         for claim in self.claims(wanted) {
             let pages = claim.pages();
-            match self.fill_inline(claim, Patience::Endless) {
+            match self.fill_inline(claim, Asked::Demand, Patience::Endless) {
                 Ok(()) => placed(pages),
                 Err(claim) => {
                     self.cache.workers.wait_for_room();
@@ -196,8 +197,11 @@ impl FrameStore {
     }
 
     /// Fills a claim that is waited for at once if its source allows that, else leaves it to a worker.
-    pub(crate) fn fill_or_call(&self, claim: FillClaim) {
-        if let Err(claim) = self.fill_inline(claim, Patience::Short) {
+    pub(crate) fn fill_or_call(&self, claim: FillClaim, access: Access) {
+        let expected = self.expect(access);
+        let filled = self.fill_inline(claim, expected.asked(), Patience::Short);
+        drop(expected);
+        if let Err(claim) = filled {
             self.call_pager(claim, Asked::Demand);
         }
     }

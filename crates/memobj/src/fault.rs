@@ -17,7 +17,7 @@ use crate::pagers::{File, Source};
 use crate::reclaim::Patience;
 use crate::store::{ADDRESSES, FrameStore, Placed, STORES};
 use crate::workers::Asked;
-use crate::write::Stored;
+use crate::write::{Access, Stored};
 
 /// How long a sleeper on a page word sleeps before it looks whether the mapping still exists.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -26,6 +26,17 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 pub(crate) fn resolve(address: usize, is_write: bool) -> Verdict {
     let Some(slot) = ADDRESSES.get(address) else { return Verdict::Trap };
     STORES.with(slot, |store| store.resolve_in_thread(address, is_write)).unwrap_or(Verdict::Trap)
+}
+
+/// How far a page was brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reached {
+    /// It has failed, or its mapping is gone.
+    Trap,
+    /// It is there; a store may fault still.
+    Resident,
+    /// It is there and open to stores.
+    Open,
 }
 
 impl FrameStore {
@@ -44,12 +55,10 @@ impl FrameStore {
         if self.area.word(page).is_resident() {
             self.restore_if_gone(page, offset);
         }
-        let absent = self.area.word(page).state() == State::Absent;
-        let verdict = self.resolve_page(page);
-        if absent && verdict == Verdict::Resolved {
-            self.open_if_likely(page);
+        match self.resolve_page(page, Access::Load) {
+            Reached::Trap => Verdict::Trap,
+            Reached::Resident | Reached::Open => Verdict::Resolved,
         }
-        verdict
     }
 
     /// Makes `page` resident and opens it to the store that faulted.
@@ -68,8 +77,10 @@ impl FrameStore {
                 self.wait_to_store(writes, page);
                 continue;
             }
-            if self.resolve_page(page) == Verdict::Trap {
-                return Verdict::Trap;
+            match self.resolve_page(page, Access::Store) {
+                Reached::Trap => return Verdict::Trap,
+                Reached::Open => return Verdict::Resolved,
+                Reached::Resident => {}
             }
         }
     }
@@ -82,19 +93,21 @@ impl FrameStore {
         })
     }
 
-    fn resolve_page(&self, page: PageIndex) -> Verdict {
+    fn resolve_page(&self, page: PageIndex, access: Access) -> Reached {
         loop {
             let word = self.area.word(page);
             match word.state() {
-                State::Dirty | State::WritingBack | State::Changing => return Verdict::Resolved,
+                State::Dirty | State::WritingBack | State::Changing => return Reached::Resident,
                 State::Clean => {
                     self.area.show(page, Announce::Signalled);
-                    return Verdict::Resolved;
+                    return Reached::Resident;
                 }
-                State::Failed => return Verdict::Trap,
+                State::Failed => return Reached::Trap,
                 State::Absent => {
-                    if let Ok(claim) = self.area.claim(page, Placement::AtOnce) {
-                        self.fill_in_thread(claim, page);
+                    if let Ok(claim) = self.area.claim(page, Placement::AtOnce)
+                        && self.fill_in_thread(claim, page, access) == Asked::ToStore
+                    {
+                        return Reached::Open;
                     }
                 }
                 State::Filling | State::Evicting => {
@@ -105,7 +118,7 @@ impl FrameStore {
                 }
             }
             if self.is_closed() {
-                return Verdict::Trap;
+                return Reached::Trap;
             }
         }
     }
@@ -127,27 +140,24 @@ impl FrameStore {
         self.cache.ask(Request::Demand { store: self.this.clone(), page });
     }
 
-    fn fill_in_thread(&self, claim: FillClaim, page: PageIndex) {
+    /// Fills the claim, or has it filled. `ToStore` if the page is in place and open to stores.
+    fn fill_in_thread(&self, claim: FillClaim, page: PageIndex, access: Access) -> Asked {
         let sequential = self.is_sequential(PageRange::one(page));
-        let mut claim = claim;
-        if !sequential
-            && !self.is_large()
-            && let Source::File(file) = self.object.pager.source()
-        {
-            match self.read_in_thread(file, claim) {
-                Ok(()) => return,
-                Err(back) => claim = back,
+        let expected = self.expect(access);
+        let filled = match self.object.pager.source() {
+            Source::File(file) if !sequential && !self.is_large() => {
+                self.read_in_thread(file, claim, expected.asked())
             }
-        } else {
-            match self.fill_inline(claim, Patience::Endless) {
-                Ok(()) => return,
-                Err(back) => claim = back,
-            }
-        }
+            _ => self.fill_inline(claim, expected.asked(), Patience::Endless),
+        };
+        let Err(claim) = filled else { return expected.asked() };
+        // Whoever fills it may need the gate shut.
+        drop(expected);
         self.cache.ask(Request::Supply { store: self.this.clone(), claim, sequential });
+        Asked::Demand
     }
 
-    fn read_in_thread(&self, file: &File, claim: FillClaim) -> Result<(), FillClaim> {
+    fn read_in_thread(&self, file: &File, claim: FillClaim, asked: Asked) -> Result<(), FillClaim> {
         let Some(mut chunk) = self.cache.bounce.take() else { return Err(claim) };
         let range = claim.bytes();
         if !file.read_page(&mut chunk, range.start) {
@@ -155,7 +165,7 @@ impl FrameStore {
         }
         chunk[range.len() as usize..].fill(0);
         self.cache.counters.read_bytes.add(range.len());
-        match self.place_copy(claim, &chunk, Asked::Demand, Patience::Endless) {
+        match self.place_copy(claim, &chunk, asked, Patience::Endless) {
             Placed::Yes => Ok(()),
             Placed::No(claim) => Err(claim),
         }

@@ -149,6 +149,7 @@ impl FrameStore {
         let now = self.cache.clock.now();
         match asked {
             Asked::Demand => Origin::Asked(now),
+            Asked::ToStore => Origin::ToStore(now),
             Asked::Store => Origin::Stored(now),
             Asked::InAdvance => Origin::InAdvance(now),
         }
@@ -178,7 +179,12 @@ impl FrameStore {
 
     /// Fills a claim of small pages from a source that needs no waiting. Safe in a signal handler.
     /// Gives the claim back when that is not possible.
-    pub(crate) fn fill_inline(&self, claim: FillClaim, patience: Patience) -> Result<(), FillClaim> {
+    pub(crate) fn fill_inline(
+        &self,
+        claim: FillClaim,
+        asked: Asked,
+        patience: Patience,
+    ) -> Result<(), FillClaim> {
         if self.is_large() {
             return Err(claim);
         }
@@ -189,19 +195,17 @@ impl FrameStore {
             (range.end <= bytes.len() as u64).then_some(range.start as usize..range.end as usize)
         };
         let placed = match self.object.pager.source() {
-            Source::Zero if claim.pages().len() == 1 => {
-                self.place_copy(claim, &ZERO_PAGE.0, Asked::Demand, patience)
-            }
+            Source::Zero if claim.pages().len() == 1 => self.place_copy(claim, &ZERO_PAGE.0, asked, patience),
             Source::Memory(bytes) => match part(bytes) {
                 Some(part) if whole => {
                     self.cache.counters.read_bytes.add(range.len());
-                    self.place_copy(claim, &bytes[part], Asked::Demand, patience)
+                    self.place_copy(claim, &bytes[part], asked, patience)
                 }
                 Some(part) if claim.pages().len() == 1 => {
                     let mut page = AlignedPage([0; SMALL]);
                     page.0[..part.len()].copy_from_slice(&bytes[part]);
                     self.cache.counters.read_bytes.add(range.len());
-                    self.place_copy(claim, &page.0, Asked::Demand, patience)
+                    self.place_copy(claim, &page.0, asked, patience)
                 }
                 _ => return Err(claim),
             },

@@ -37,6 +37,7 @@ use crate::pagers::{File, Source};
 use crate::reclaim::Patience;
 use crate::store::FrameStore;
 use crate::workers::Asked;
+use crate::write::Access;
 
 /// With more processors than this the driver reads the events.
 const MOST_LANES: usize = 4;
@@ -129,6 +130,13 @@ fn start(shared: &Arc<CacheShared>, duty: &Arc<Duty>, lane: usize) -> io::Result
     Ok(thread)
 }
 
+/// A page on its way from a file.
+struct Read {
+    store: Arc<FrameStore>,
+    claim: FillClaim,
+    access: Access,
+}
+
 struct Lane {
     shared: Arc<CacheShared>,
     duty: Arc<Duty>,
@@ -136,7 +144,7 @@ struct Lane {
     ring: Ring<u64>,
     /// Whether the next event will wake this lane.
     is_watching: bool,
-    reads: HashMap<u64, (Arc<FrameStore>, FillClaim)>,
+    reads: HashMap<u64, Read>,
     next_read: u64,
     pages: Arc<ChunkPool>,
     events: EventBuffer,
@@ -221,6 +229,7 @@ impl Lane {
         store: &Arc<FrameStore>,
         file: &File,
         claim: FillClaim,
+        access: Access,
     ) -> Result<(), FillClaim> {
         let Some(chunk) = self.pages.take() else { return Err(claim) };
         let token = self.next_read;
@@ -233,7 +242,7 @@ impl Lane {
             len: SMALL,
             token,
         });
-        self.reads.insert(token, (Arc::clone(store), claim));
+        self.reads.insert(token, Read { store: Arc::clone(store), claim, access });
         Ok(())
     }
 
@@ -244,7 +253,7 @@ impl Lane {
         result: io::Result<usize>,
         checked: &mut Vec<(usize, bool)>,
     ) {
-        let Some((store, claim)) = self.reads.remove(&token) else { return };
+        let Some(Read { store, claim, access }) = self.reads.remove(&token) else { return };
         let arrived = result.is_ok_and(|count| count as u64 >= claim.bytes().len());
         if store.is_closed() {
             return;
@@ -252,22 +261,27 @@ impl Lane {
         if !(arrived && is_current(&store, checked)) {
             return store.call_pager(claim, Asked::Demand);
         }
-        if let Err(claim) = store.place_target(claim, target, Asked::Demand, Patience::Short) {
+        let expected = store.expect(access);
+        let placed = store.place_target(claim, target, expected.asked(), Patience::Short);
+        drop(expected);
+        if let Err(claim) = placed {
             store.call_pager(claim, Asked::Demand);
         }
     }
 }
 
 impl Resolver for Lane {
-    fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim) {
+    fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim, access: Access) {
         let source = store.object.pager.source();
         if matches!(source, Source::Memory(_) | Source::Zero) {
-            return store.fill_or_call(claim);
+            return store.fill_or_call(claim, access);
         }
         let sequential = store.is_sequential(claim.pages());
         let back = match source {
             Source::Call if !sequential => return store.call_pager(claim, Asked::Demand),
-            Source::File(file) if !sequential && !store.is_large() => self.start_read(store, file, claim),
+            Source::File(file) if !sequential && !store.is_large() => {
+                self.start_read(store, file, claim, access)
+            }
             _ => Err(claim),
         };
         if let Err(claim) = back {

@@ -35,6 +35,7 @@ use crate::cache::CacheShared;
 use crate::pagers::Source;
 use crate::store::FrameStore;
 use crate::workers::Asked;
+use crate::write::Access;
 use resolve::Resolver;
 use stream::Stream;
 use unit::{Purpose, Unit};
@@ -188,7 +189,7 @@ impl Driver {
         match store.object.pager.source() {
             Source::File(_) => self.start(store, claim, Purpose::Demand),
             Source::Call => store.call_pager(claim, Asked::Demand),
-            Source::Memory(_) | Source::Zero => return store.fill_or_call(claim),
+            Source::Memory(_) | Source::Zero => return store.fill_or_call(claim, Access::Load),
         }
         self.advance(store, page, sequential);
     }
@@ -232,7 +233,10 @@ impl Driver {
 }
 
 impl Resolver for Driver {
-    fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim) {
+    fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim, access: Access) {
+        if matches!(store.object.pager.source(), Source::Memory(_) | Source::Zero) {
+            return store.fill_or_call(claim, access);
+        }
         let sequential = store.is_sequential(claim.pages());
         self.supply_and_advance(store, claim, sequential);
     }

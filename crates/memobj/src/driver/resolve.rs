@@ -9,7 +9,7 @@ use memobj_sys::area::{FillClaim, Placement};
 use memobj_sys::uffd::{Announce, FaultEvent};
 
 use crate::store::{ADDRESSES, FrameStore, STORES};
-use crate::write::Stored;
+use crate::write::{Access, Stored};
 
 /// How long a page that somebody evicts is waited for, before another look.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -18,7 +18,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// say what this thread does where it takes longer. None may block on a pager.
 pub(super) trait Resolver {
     /// Fills a claim that is waited for, or hands it to whoever does.
-    fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim);
+    fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim, access: Access);
     /// Somebody waits for `page`, which is kept ready.
     fn wanted(&mut self, store: &Arc<FrameStore>, page: PageIndex);
     /// A store to `page` cannot go on now: tries it again later.
@@ -43,7 +43,7 @@ pub(super) trait Resolver {
         if store.area.word(page).is_resident() {
             store.restore_if_gone(page, offset);
         }
-        self.resolve(&store, page);
+        self.resolve(&store, page, Access::Load);
     }
 
     /// Opens `page` to a store that faulted, or sees to it that it becomes resident: then the store faults again.
@@ -52,15 +52,16 @@ pub(super) trait Resolver {
             // The memory is read only: no such fault is announced.
             return store.area.wake(PageRange::one(page));
         };
+        store.note_store(writes, page);
         let word = store.area.word(page);
         if word.state() == State::Filling {
             // Its bytes may be in place already, protected, and its sleepers woken: a store that faulted since then
             // is woken by nobody but us.
-            self.resolve(&store, page);
+            self.resolve(&store, page, Access::Store);
             return self.hold_up(store, page);
         }
         if !(word.is_resident() || word.state() == State::Changing) {
-            return self.resolve(&store, page);
+            return self.resolve(&store, page, Access::Store);
         }
         if store.store_to(writes, page) == Stored::NotNow {
             if store.store_is_hopeless(writes) && store.trap_store(writes, page) {
@@ -71,7 +72,7 @@ pub(super) trait Resolver {
     }
 
     /// Makes sure that somebody who will wake the sleepers on `page` is at work, or wakes them.
-    fn resolve(&mut self, store: &Arc<FrameStore>, page: PageIndex) {
+    fn resolve(&mut self, store: &Arc<FrameStore>, page: PageIndex, access: Access) {
         loop {
             let word = store.area.word(page);
             match word.state() {
@@ -94,7 +95,7 @@ pub(super) trait Resolver {
                 }
                 State::Absent => {
                     if let Ok(claim) = store.area.claim(page, Placement::AtOnce) {
-                        return self.supply(store, claim);
+                        return self.supply(store, claim, access);
                     }
                 }
             }

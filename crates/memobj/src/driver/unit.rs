@@ -268,7 +268,7 @@ impl Driver {
             }
             let Some(claim) = store.area.claim_run(run, Placement::AtOnce) else { continue };
             let end = claim.pages().end;
-            let claim = match store.fill_inline(claim, Patience::Short) {
+            let claim = match store.fill_inline(claim, Asked::InAdvance, Patience::Short) {
                 Ok(()) => {
                     next = end;
                     continue;

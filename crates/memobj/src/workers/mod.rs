@@ -22,6 +22,8 @@ use job::Job;
 pub(crate) enum Asked {
     /// Somebody does.
     Demand,
+    /// Somebody does, and stores to them next.
+    ToStore,
     /// The bytes are somebody's own: they are Dirty from the start.
     Store,
     /// Nobody yet: a failure is forgotten.

@@ -8,6 +8,7 @@ use memobj_sys::area::{MutPinSet, PinError, Placement};
 use memobj_sys::region::SMALL;
 
 use super::WriteState;
+use super::gate::Inside;
 use crate::batch::RUN_PAGES;
 use crate::error::AccessError;
 use crate::options::Writing;
@@ -29,6 +30,23 @@ pub(crate) enum Stored {
     Yes,
     /// Not now: too much is Dirty, a commit copies pages, somebody pins the page, or it is not resident any more.
     NotNow,
+}
+
+/// What a fault was for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Access {
+    Load,
+    Store,
+}
+
+/// Whether a page is to be opened to stores when it comes; with the right to do so.
+#[derive(Debug)]
+pub(crate) struct Expected<'a>(Option<Inside<'a>>);
+
+impl Expected<'_> {
+    pub(crate) fn asked(&self) -> Asked {
+        if self.0.is_some() { Asked::ToStore } else { Asked::Demand }
+    }
 }
 
 impl FrameStore {
@@ -56,25 +74,18 @@ impl FrameStore {
         Stored::Yes
     }
 
-    /// A page was obtained for a load: opens it to the store that is likely to follow, if one is. Safe in a signal
-    /// handler.
-    pub(crate) fn open_if_likely(&self, page: PageIndex) {
-        let Some(writes) = &self.writes else { return };
-        if self.object.options.writing != Writing::InPlace
-            || !writes.guess.loaded()
-            || self.has_too_much_dirty()
-        {
-            return;
-        }
-        if let Some(_inside) = writes.gate.enter()
-            && self.area.word(page).state() == State::Clean
-        {
-            // Whatever forbids it: then the store faults.
-            let _ = self.area.open_to_store(page);
-        }
+    /// What an absent page is to be obtained for after an access faulted: one that is stored to, or likely to be, is
+    /// opened to stores at once. Hold the answer until the page is in place. Safe in a signal handler.
+    pub(crate) fn expect(&self, access: Access) -> Expected<'_> {
+        let Some(writes) = &self.writes else { return Expected(None) };
+        let stores = match access {
+            Access::Store => true,
+            Access::Load => self.object.options.writing == Writing::InPlace && writes.guess.loaded(),
+        };
         if self.cache.has_enough_dirty() {
             self.cache.cleaner.wake();
         }
+        Expected(if stores && !self.has_too_much_dirty() { writes.gate.enter() } else { None })
     }
 
     /// A store found a page that was not obtained for it.

@@ -10,7 +10,7 @@ use memobj_core::reclaim::{heat_on_read_ahead, heat_on_supply};
 use super::Area;
 use crate::pool::Frame;
 use crate::region::SMALL;
-use crate::uffd::Announce;
+use crate::uffd::{Announce, Wake};
 
 /// When a claim's pages are put in place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +26,9 @@ pub enum Placement {
 pub enum Origin {
     /// Somebody asked for them, at this tick of the cache's clock.
     Asked(u8),
+    /// Somebody asked for them to store to them, at this tick of the cache's clock: they are opened to stores before
+    /// the sleepers are woken. For areas that can be written.
+    ToStore(u8),
     /// They were guessed, or asked for in advance, at this tick of the cache's clock.
     InAdvance(u8),
     /// They are new bytes, which the pager does not have, at this tick of the cache's clock: they are Dirty from the
@@ -36,7 +39,9 @@ pub enum Origin {
 impl Origin {
     fn stamp_and_heat(self, before: Word) -> (u8, u8) {
         match self {
-            Origin::Asked(now) | Origin::Stored(now) => (now, heat_on_supply(before, now)),
+            Origin::Asked(now) | Origin::ToStore(now) | Origin::Stored(now) => {
+                (now, heat_on_supply(before, now))
+            }
             Origin::InAdvance(now) => (now, heat_on_read_ahead()),
         }
     }
@@ -110,12 +115,17 @@ impl FillClaim {
             };
         }
         let start = self.area.offset_in_view(self.pages.start);
-        let copied = self.area.copy_in(start, &source[..len]);
+        let wake = if matches!(origin, Origin::ToStore(_)) { Wake::Later } else { Wake::AtOnce };
+        let copied = self.area.copy_in(start, &source[..len], wake);
         let (done, error) = match copied {
             Ok(()) => (self.pages.len(), None),
             Err((bytes, error)) => ((bytes / SMALL) as u64, Some(error)),
         };
+        let placed = PageRange { start: self.pages.start, end: self.pages.start + done };
         self.supplied(done, origin);
+        if wake == Wake::Later {
+            self.area.open_placed(placed);
+        }
         match error {
             None => Ok(()),
             Some(error) => Err((self, error)),

@@ -11,12 +11,13 @@ use memobj_core::page_word::{State, Transition, Word};
 use super::{Area, PinError, Writes};
 use crate::region::SMALL;
 use crate::signal;
+use crate::uffd::Wake;
 
 impl Area {
     /// Puts bytes in place at `start` of the first view, protected if they can be written; on error says how many
     /// are there. They can be touched a moment before their word says so: if they could be stored to in that moment,
     /// a sync by whoever stored would not find them.
-    pub(super) fn copy_in(&self, start: usize, source: &[u8]) -> Result<(), (usize, io::Error)> {
+    pub(super) fn copy_in(&self, start: usize, source: &[u8], wake: Wake) -> Result<(), (usize, io::Error)> {
         let view = &self.views[0];
         let at = view.region.start() + start;
         let Some(uffd) = &view.uffd else {
@@ -31,7 +32,7 @@ impl Area {
         unsafe {
             match self.writes {
                 Writes::No => uffd.copy(at, source.as_ptr(), source.len()),
-                Writes::Yes => uffd.copy_protected(at, source.as_ptr(), source.len()),
+                Writes::Yes => uffd.copy_protected(at, source.as_ptr(), source.len(), wake),
             }
         }
     }
@@ -92,6 +93,16 @@ impl Area {
         let _ = self.unprotect(PageRange::one(page));
         self.settle(page, Transition::Stored);
         Ok(())
+    }
+
+    /// Opens pages that were put in place a moment ago, and wakes those who sleep on them: where that is forbidden
+    /// meanwhile, they fault again.
+    pub(super) fn open_placed(&self, pages: PageRange) {
+        for page in pages.iter() {
+            if self.open_to_store(page).is_err() {
+                self.wake(PageRange::one(page));
+            }
+        }
     }
 
     /// Opens the Clean pages from the start of `pages` on, up to the first that is not, with one system call;

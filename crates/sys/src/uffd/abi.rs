@@ -28,6 +28,8 @@ pub const FAULT_WRITE: u64 = 1;
 pub const FAULT_WP: u64 = 1 << 1;
 pub const FAULT_MINOR: u64 = 1 << 2;
 
+/// Of COPY: sleepers are not woken.
+pub const COPY_DONTWAKE: u64 = 1;
 /// Of COPY: the page is put in place write-protected.
 pub const COPY_WP: u64 = 1 << 1;
 /// Of WRITEPROTECT: protects; without it, lifts the protection.

@@ -122,6 +122,15 @@ pub struct FaultEvent {
     pub thread: u32,
 }
 
+/// When those who sleep on a page that is put in place are woken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wake {
+    /// By the same call.
+    AtOnce,
+    /// By a call of whoever put it there.
+    Later,
+}
+
 /// Room for many events of one read.
 #[derive(Default)]
 pub struct EventBuffer {
@@ -236,7 +245,8 @@ impl Userfaultfd {
     }
 
     /// As `copy`, but the pages are in place write-protected: there is no moment at which they could
-    /// be written unnoticed. The range is registered for [`Modes::WRITE_PROTECT`] too.
+    /// be written unnoticed. The range is registered for [`Modes::WRITE_PROTECT`] too. Sleepers are woken as `wake`
+    /// says.
     ///
     /// # Safety
     ///
@@ -247,8 +257,13 @@ impl Userfaultfd {
         dst: usize,
         src: *const u8,
         len: usize,
+        wake: Wake,
     ) -> Result<(), (usize, io::Error)> {
-        self.transfer(abi::UFFDIO_COPY, dst, src as usize, len, abi::COPY_WP)
+        let mode = match wake {
+            Wake::AtOnce => abi::COPY_WP,
+            Wake::Later => abi::COPY_WP | abi::COPY_DONTWAKE,
+        };
+        self.transfer(abi::UFFDIO_COPY, dst, src as usize, len, mode)
     }
 
     /// Moves the frames of `src` to `dst` and wakes sleepers. On error, says how many bytes have moved.

@@ -215,7 +215,7 @@ fn a_page_can_arrive_protected() {
         let Some(range) = Range::new(file, Modes::MISSING | Modes::WRITE_PROTECT, 0) else { continue };
         let bytes = [4; SMALL];
         // SAFETY: the range is registered; the source is a live array.
-        unsafe { range.uffd.copy_protected(range.at(0), bytes.as_ptr(), SMALL) }.unwrap();
+        unsafe { range.uffd.copy_protected(range.at(0), bytes.as_ptr(), SMALL, Wake::AtOnce) }.unwrap();
         assert_eq!(end(range.load(0)), 4);
         let writer = range.store(0, 5);
         assert_eq!(range.next_fault().kind, FaultKind::WriteProtect);
