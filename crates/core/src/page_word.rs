@@ -126,7 +126,7 @@ pub enum Transition {
         /// What reclaim is to know of the page, 0 to 3.
         heat: u8,
     },
-    /// Filling to Dirty: the frame is in place and open to stores.
+    /// Filling to Dirty: the frame is in place, with bytes that the pager does not have. Stores still fault.
     SupplyDirty {
         /// The reclaim clock at this moment.
         stamp: u8,

@@ -38,15 +38,22 @@ impl SupplyError {
 
 impl From<io::Error> for SupplyError {
     fn from(error: io::Error) -> Self {
-        let kind = match error.kind() {
-            io::ErrorKind::PermissionDenied => ErrorKind::Denied,
-            io::ErrorKind::UnexpectedEof => ErrorKind::Truncated,
-            io::ErrorKind::TimedOut => ErrorKind::Timeout,
-            io::ErrorKind::StorageFull | io::ErrorKind::OutOfMemory => ErrorKind::NoSpace,
-            io::ErrorKind::InvalidData => ErrorKind::Integrity,
-            _ => ErrorKind::Io,
-        };
-        Self::because(kind, error)
+        Self::because(kind_of(&error), error)
+    }
+}
+
+/// The kind of failure that an error of the system is.
+pub(crate) fn kind_of(error: &io::Error) -> ErrorKind {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+        io::ErrorKind::UnexpectedEof => ErrorKind::Truncated,
+        io::ErrorKind::TimedOut => ErrorKind::Timeout,
+        io::ErrorKind::StorageFull
+        | io::ErrorKind::QuotaExceeded
+        | io::ErrorKind::FileTooLarge
+        | io::ErrorKind::OutOfMemory => ErrorKind::NoSpace,
+        io::ErrorKind::InvalidData => ErrorKind::Integrity,
+        _ => ErrorKind::Io,
     }
 }
 
@@ -232,7 +239,7 @@ impl fmt::Display for OpenError {
                 write!(f, "open {}: it is open for writing elsewhere", path.display())
             }
             Self::Log { path, source } => {
-                write!(f, "recover from commit log {}: {}", path.display(), describe(source))?;
+                write!(f, "commit log {}: {}", path.display(), describe(source))?;
                 match source.kind() {
                     io::ErrorKind::InvalidData => {
                         f.write_str(" (if the file was replaced on purpose, remove its log)")
@@ -449,5 +456,20 @@ impl From<WriteError> for AccessError {
 impl From<PageError> for AccessError {
     fn from(error: PageError) -> Self {
         Self::Page(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_full_disk_a_quota_and_a_size_limit_answer_is_no_space() {
+        const ENOSPC: i32 = 28;
+        const EFBIG: i32 = 27;
+        const EDQUOT: i32 = 122;
+        const EIO: i32 = 5;
+        let kinds = [ENOSPC, EFBIG, EDQUOT, EIO].map(|number| kind_of(&io::Error::from_raw_os_error(number)));
+        assert_eq!(kinds, [ErrorKind::NoSpace, ErrorKind::NoSpace, ErrorKind::NoSpace, ErrorKind::Io]);
     }
 }

@@ -1,7 +1,7 @@
 //! Where a log lies, who may have put it there, and who may not.
 
 use std::fs::Permissions;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -87,6 +87,19 @@ fn a_log_is_its_owners_alone_and_no_link_is_followed() {
     }
     assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
     assert!(!folder.path().join("nowhere").exists());
+}
+
+#[test]
+fn a_log_that_root_makes_belongs_to_whom_the_file_belongs() {
+    let (_folder, path) = file();
+    if std::os::unix::fs::chown(&path, Some(65534), Some(65534)).is_err() {
+        return println!("skipped: files cannot be given away");
+    }
+    let object = cache(MIB).open_file(&path, atomic()).unwrap();
+    store(&object, 0, 7);
+    object.commit().unwrap();
+    let log = beside(&path, ".memobj-log").symlink_metadata().unwrap();
+    assert_eq!((log.uid(), log.gid(), log.permissions().mode() & 0o777), (65534, 65534, 0o600));
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub mod process;
 pub mod random;
 pub mod rig;
 pub mod storage;
+pub mod watchdog;
 
 pub use counted::{Calls, Counted};
 pub use disk::Disk;

@@ -13,6 +13,7 @@ use memobj::{
     AccessError, Advice, Cache, CacheOptions, Delivery, ErrorKind, FailurePolicy, FrameSize, MapOptions,
     Mapping, ObjectOptions,
 };
+use memobj_sim::watchdog::watch;
 use memobj_sim::{Random, known_byte};
 
 const MIB: u64 = 1 << 20;
@@ -21,8 +22,6 @@ const LENGTH: u64 = 64 * MIB + 1234;
 const CUSTOM_LENGTH: u64 = 16 * MIB + 77;
 /// A quarter of all bytes.
 const BUDGET: u64 = (2 * LENGTH + CUSTOM_LENGTH) / 4;
-/// No progress for so long is a hang.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Object {
     mapping: Mapping,
@@ -211,24 +210,5 @@ impl Object {
         let fits = |kind: ErrorKind| kind == error.kind() || error.kind() == ErrorKind::Timeout;
         let planned = self.bad.iter().any(|(bad, kind)| *bad == range && fits(*kind));
         assert!(planned, "no such error was injected: {error}");
-    }
-}
-
-/// Ends the process when nothing happens for long: a hung thread cannot be ended otherwise.
-fn watch(cache: &Cache, steps: &AtomicU64, stop: &AtomicBool, seed: u64) {
-    let (mut seen, mut since) = (0, Instant::now());
-    while !stop.load(Ordering::Relaxed) {
-        let now = steps.load(Ordering::Relaxed);
-        if now != seen {
-            (seen, since) = (now, Instant::now());
-        }
-        let metrics = cache.metrics();
-        assert!(metrics.frame_bytes <= metrics.budget_bytes, "{metrics:?}");
-        if since.elapsed() > PATIENCE {
-            eprintln!("no progress for {PATIENCE:?} after {seen} steps, seed {seed}: {metrics:#?}");
-            std::process::abort();
-        }
-        // waits: looks a hundred times a second.
-        std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -14,6 +14,7 @@ use memobj::{
 };
 use memobj_sim::fixture::MIB;
 use memobj_sim::rig::{DELIVERIES, mapped, writable};
+use memobj_sim::watchdog::{PATIENCE, watch};
 use memobj_sim::{Disk, Random};
 
 const THREADS: u64 = 6;
@@ -22,8 +23,6 @@ const SLOT: u64 = 512;
 const SLOTS: u64 = 4096;
 const LENGTH: u64 = SLOT * SLOTS + 1000;
 const BUDGET: u64 = MIB;
-/// No progress for so long is a hang.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Object {
     object: MemoryObject,
@@ -234,24 +233,5 @@ impl Object {
                 "{delivery:?}: object {index}, slot {slot}: not {right}"
             );
         }
-    }
-}
-
-/// Ends the process when nothing happens for long: a hung thread cannot be ended otherwise.
-fn watch(cache: &Cache, steps: &AtomicU64, stop: &AtomicBool, seed: u64) {
-    let (mut seen, mut since) = (0, Instant::now());
-    while !stop.load(Ordering::Relaxed) {
-        let now = steps.load(Ordering::Relaxed);
-        if now != seen {
-            (seen, since) = (now, Instant::now());
-        }
-        let metrics = cache.metrics();
-        assert!(metrics.frame_bytes <= metrics.budget_bytes, "{metrics:?}");
-        if since.elapsed() > PATIENCE {
-            eprintln!("no progress for {PATIENCE:?} after {seen} steps, seed {seed}: {metrics:#?}");
-            std::process::abort();
-        }
-        // waits: looks a hundred times a second.
-        std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -50,11 +50,17 @@ impl FileVersion {
     }
 }
 
-/// Makes a file that only its owner may read, for reading and writing; with a second descriptor that goes around the
-/// page cache, where the file system has that. An error if the name is taken, by whatever.
-pub fn create_beside(path: &Path) -> io::Result<(File, Option<File>)> {
+/// Makes a file for reading and writing that belongs to whom `like` belongs to, where this user may give files away
+/// (root), and that only its owner may read; with a second descriptor that goes around the page cache, where the file
+/// system has that. An error if the name is taken, by whatever.
+pub fn create_beside(path: &Path, like: &impl AsFd) -> io::Result<(File, Option<File>)> {
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    let owner = rustix::fs::fstat(like)?;
+    if owner.st_uid != file.metadata()?.uid() {
+        // Kept by who made it, it serves him at least.
+        let _ = std::os::unix::fs::fchown(&file, Some(owner.st_uid), Some(owner.st_gid));
+    }
     let direct = open_direct_writable(path, &file);
     Ok((file, direct))
 }

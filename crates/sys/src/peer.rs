@@ -94,10 +94,8 @@ impl FileView {
     pub fn advise(&self, range: Range<u64>, advice: MapAdvice) -> io::Result<()> {
         assert!(range.start <= range.end && range.end <= self.len_bytes(), "advise outside the mapping");
         let len_bytes = (range.end - range.start) as usize;
-        // SAFETY:
-        // - the start lies inside the mapping, which `self` owns: asserted above;
-        // - every `MapAdvice` leaves the contents of a shared file mapping as they are, `Unmap` included, because the
-        //   page cache still has them: upheld by the enum having no other variants.
+        // SAFETY: the start lies inside the mapping (asserted), which `self` owns; every `MapAdvice` leaves the bytes
+        // of a shared file mapping as they are, `Unmap` included, because the page cache still has them.
         unsafe {
             let start = self.base.as_ptr().byte_add(range.start as usize);
             rustix::mm::madvise(start, len_bytes, advice.to_rustix())?;
@@ -206,11 +204,9 @@ impl WritableFileView {
         let offset = offset_bytes as usize;
         assert!(offset <= self.view.last_load, "access outside the mapping");
         assert!(offset.is_multiple_of(8), "access must be aligned");
-        // SAFETY:
-        // - the eight bytes lie inside the mapping and are aligned (asserted above; the base is page-aligned);
-        // - they stay mapped, readable and writable, as long as `view`, from which the reference borrows;
-        // - this process reaches them by atomics only: upheld by this type, which owns the mapping and has no other
-        //   access to them.
+        // SAFETY: the eight bytes lie inside the mapping and are aligned (asserted; the base is page-aligned); they
+        // stay mapped, readable and writable, as long as `view`, from which the reference borrows; and this type,
+        // which owns the mapping, reaches them by atomics only.
         unsafe { AtomicU64::from_ptr(self.view.base.as_ptr().byte_add(offset).cast()) }
     }
 }

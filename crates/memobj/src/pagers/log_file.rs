@@ -51,7 +51,7 @@ fn create_log(path: &Path, data: &Arc<FileStorage>, options: Options) -> io::Res
     let fresh = PathBuf::from(fresh);
     // Left by a process that ended here.
     let _ = std::fs::remove_file(&fresh);
-    let records = log_storage(file::create_beside(&fresh)?);
+    let records = log_storage(file::create_beside(&fresh, &**data)?);
     let log = CommitLog::create(Arc::clone(&records), Arc::clone(data), options);
     let made = log.map_err(|failure| failure.error).and_then(|log| {
         std::fs::rename(&fresh, path)?;

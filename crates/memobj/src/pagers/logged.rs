@@ -17,7 +17,7 @@ use memobj_sys::file;
 use super::log_file::{Log, log_path, open_log};
 use super::storage::FileStorage;
 use super::{File, Pager};
-use crate::error::{ErrorKind, OpenError, SupplyError};
+use crate::error::{ErrorKind, OpenError, SupplyError, kind_of};
 
 const PAGE: u64 = 4096;
 /// From so many bytes of records on they are copied in place.
@@ -363,10 +363,7 @@ impl Pager for Logged {
 }
 
 fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    )
+    kind_of(error) == ErrorKind::NoSpace
 }
 
 fn append_error(error: AppendError<io::Error>) -> SupplyError {
