@@ -21,6 +21,14 @@ enum Behind {
     File(u64, Prot),
 }
 
+/// Plans for a file as the inputs of the fuzzer describe it: three bytes of choice, eight of the file's length, its
+/// first bytes.
+pub fn check_input(data: &[u8]) {
+    let Some((choice, rest)) = data.split_first_chunk() else { return };
+    let Some((length, bytes)) = rest.split_first_chunk() else { return };
+    check_any(*choice, u64::from_le_bytes(*length), bytes);
+}
+
 /// Plans for a file that begins with `bytes` and has zeros behind them up to `length_bytes`, and checks the plan.
 /// The first three bytes of `choice` say with which options.
 pub fn check_any(choice: [u8; 3], length_bytes: u64, bytes: &[u8]) {
