@@ -1,0 +1,6 @@
+//! Files mapped as images into this process.
+
+mod build;
+mod errors;
+mod real;
+mod segments;
