@@ -42,6 +42,17 @@ pub enum MapImageError {
     },
 }
 
+impl MapImageError {
+    /// Why addresses that were asked for by name cannot be had.
+    pub(super) fn of_range(range: AddressRange, source: io::Error) -> Self {
+        match source.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+            Some(rustix::io::Errno::EXIST) => Self::InUse { range },
+            Some(rustix::io::Errno::NOMEM) => Self::NoRoom { length_bytes: range.length_bytes() },
+            _ => Self::Map { range, source },
+        }
+    }
+}
+
 impl From<ImageError> for MapImageError {
     fn from(error: ImageError) -> Self {
         Self::Plan(error)

@@ -82,9 +82,5 @@ fn range(addresses: AddressRange) -> Range<usize> {
 
 fn taken(taken: Taken) -> MapImageError {
     let range = AddressRange { start: taken.range.start as u64, end: taken.range.end as u64 };
-    match taken.source.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
-        Some(rustix::io::Errno::EXIST) => MapImageError::InUse { range },
-        Some(rustix::io::Errno::NOMEM) => MapImageError::NoRoom { length_bytes: range.length_bytes() },
-        _ => MapImageError::Map { range, source: taken.source },
-    }
+    MapImageError::of_range(range, taken.source)
 }

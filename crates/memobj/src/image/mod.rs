@@ -24,6 +24,7 @@ mod error;
 mod host;
 mod map;
 mod mapped;
+mod reservation;
 
 pub use error::MapImageError;
 pub use map::{ImageMapOptions, check_descriptor, map_image, plan_image};
@@ -34,3 +35,4 @@ pub use memobj_core::image::{
     Unsupported,
 };
 pub use memobj_core::prot::Prot;
+pub use reservation::Reservation;

@@ -3,4 +3,5 @@
 mod build;
 mod errors;
 mod real;
+mod reservations;
 mod segments;

@@ -3,12 +3,18 @@
 //! [`ImageMemory`] hands out no reference or pointer. Every call checks that what it changes is inside what was taken,
 //! so no mapping of anybody else is ever replaced; what was taken is given back on drop.
 
+mod reservation;
+
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 
 use memobj_core::prot::Prot;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
+
+use reservation::Loan;
+
+pub use reservation::Reservation;
 
 const PAGE: usize = 4096;
 
@@ -17,6 +23,8 @@ const PAGE: usize = 4096;
 pub struct ImageMemory {
     /// Disjoint, and ascending.
     owned: Vec<Range<usize>>,
+    /// What comes from reservations: disjoint, ascending, and none of it owned.
+    loans: Vec<Loan>,
 }
 
 /// Why memory at fixed addresses cannot be had.
@@ -44,32 +52,39 @@ impl ImageMemory {
         // SAFETY: without MAP_FIXED the kernel chooses unused addresses; nothing of anybody is replaced.
         let raw =
             unsafe { mmap_anonymous(std::ptr::null_mut(), padded, ProtFlags::empty(), flags()) }? as usize;
-        let mut memory = Self { owned: std::iter::once(raw..raw + padded).collect() };
+        let mut memory = Self { owned: std::iter::once(raw..raw + padded).collect(), loans: Vec::new() };
         let start = (raw + base).next_multiple_of(align) - base;
         memory.release(raw..start)?;
         memory.release(start + length..raw + padded)?;
         Ok((memory, start))
     }
 
-    /// Takes exactly `ranges`, whole pages, if nothing is mapped there. Nobody may access the memory yet.
+    /// Takes exactly `ranges`, whole pages. Each must be free, or wholly inside one [`Reservation`], free of other
+    /// images. Nobody may access the memory yet.
     pub fn fixed(ranges: &[Range<usize>]) -> Result<Self, Taken> {
-        let mut memory = Self { owned: Vec::new() };
+        let mut memory = Self { owned: Vec::new(), loans: Vec::new() };
         for range in ranges {
-            let flags = flags() | MapFlags::FIXED_NOREPLACE;
-            let none = ProtFlags::empty();
-            // SAFETY: MAP_FIXED_NOREPLACE maps unused addresses only.
-            let raw = unsafe { mmap_anonymous(range.start as *mut _, range.len(), none, flags) };
-            match raw {
-                Ok(raw) => memory.owned.push(raw as usize..raw as usize + range.len()),
-                Err(error) => return Err(Taken { range: range.clone(), source: error.into() }),
-            }
-            // Kernels before 4.17 take the address for a hint.
-            if memory.owned.last() != Some(range) {
-                return Err(Taken { range: range.clone(), source: rustix::io::Errno::EXIST.into() });
-            }
+            memory.take(range).map_err(|source| Taken { range: range.clone(), source })?;
         }
         memory.owned.sort_by_key(|range| range.start);
+        memory.loans.sort_by_key(|loan| loan.range().start);
         Ok(memory)
+    }
+
+    fn take(&mut self, range: &Range<usize>) -> io::Result<()> {
+        let flags = flags() | MapFlags::FIXED_NOREPLACE;
+        let none = ProtFlags::empty();
+        // SAFETY: MAP_FIXED_NOREPLACE maps unused addresses only.
+        match unsafe { mmap_anonymous(range.start as *mut _, range.len(), none, flags) } {
+            Ok(raw) => self.owned.push(raw as usize..raw as usize + range.len()),
+            Err(rustix::io::Errno::EXIST) => {
+                self.loans.push(Loan::take(range).ok_or(rustix::io::Errno::EXIST)?);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        // Kernels before 4.17 take the address for a hint.
+        if self.owned.last() == Some(range) { Ok(()) } else { Err(rustix::io::Errno::EXIST.into()) }
     }
 
     /// Maps `file` from `offset` on over `pages`, private.
@@ -153,12 +168,17 @@ impl ImageMemory {
         Ok(())
     }
 
-    /// Gives `pages` back.
+    /// Gives `pages` back; of a reservation only what was taken at once.
     pub fn release(&mut self, pages: Range<usize>) -> io::Result<()> {
         if pages.is_empty() {
             return Ok(());
         }
-        let at = self.check(&pages)?;
+        self.check(&pages)?;
+        if let Some(at) = self.loans.iter().position(|loan| *loan.range() == pages) {
+            self.loans.remove(at);
+            return Ok(());
+        }
+        let at = self.owned_at(&pages).ok_or(io::ErrorKind::InvalidInput)?;
         let whole = self.owned[at].clone();
         // SAFETY: the range is this image's (`check`), and nobody has references into it.
         unsafe { munmap(pages.start as *mut _, pages.len()) }?;
@@ -170,16 +190,28 @@ impl ImageMemory {
     /// Leaves everything mapped for the rest of the process's life.
     pub fn leak(mut self) {
         self.owned.clear();
+        self.loans.drain(..).for_each(std::mem::forget);
     }
 
-    /// Which of the owned ranges holds `pages`, whole pages, not empty.
-    fn check(&self, pages: &Range<usize>) -> io::Result<usize> {
+    /// Whether `pages`, whole pages, not empty, are inside one range that was taken.
+    fn check(&self, pages: &Range<usize>) -> io::Result<()> {
         let is_whole = pages.start.is_multiple_of(PAGE) && pages.end.is_multiple_of(PAGE);
-        let at = self.owned.partition_point(|owned| owned.end <= pages.start);
-        let holds = |owned: &Range<usize>| owned.start <= pages.start && pages.end <= owned.end;
-        let found = self.owned.get(at).is_some_and(holds) && is_whole && pages.start < pages.end;
-        if found { Ok(at) } else { Err(io::ErrorKind::InvalidInput.into()) }
+        let at = self.loans.partition_point(|loan| loan.range().end <= pages.start);
+        let is_lent = self.loans.get(at).is_some_and(|loan| holds(loan.range(), pages));
+        let is_ours = is_lent || self.owned_at(pages).is_some();
+        let is_right = is_whole && pages.start < pages.end && is_ours;
+        if is_right { Ok(()) } else { Err(io::ErrorKind::InvalidInput.into()) }
     }
+
+    /// Which of the owned ranges holds `pages`.
+    fn owned_at(&self, pages: &Range<usize>) -> Option<usize> {
+        let at = self.owned.partition_point(|owned| owned.end <= pages.start);
+        self.owned.get(at).filter(|owned| holds(owned, pages)).map(|_| at)
+    }
+}
+
+fn holds(outer: &Range<usize>, inner: &Range<usize>) -> bool {
+    outer.start <= inner.start && inner.end <= outer.end
 }
 
 impl Drop for ImageMemory {
