@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::image_args::{IMAGE_HELP, ImageArguments, SEGMENTS_HELP, SegmentsArguments};
 use crate::inject::{self, FaultPlan};
 use crate::options::{Access, Delivery, Frames, Settings};
 use crate::retry::{self, Retry};
@@ -39,6 +40,8 @@ Examples:
   memobj copy --budget 64M disk.img backup.img     a copy with the same holes, durable at the end
   memobj patch disk.img --at 1M <block             overwrite bytes in place
   memobj torture --rounds 20                       kill writers and check what they had synced
+  memobj image /bin/ls                             what of a program is mapped where
+  memobj segments --format umem --self             the segment table of a process
   memobj doctor                                    what this machine offers, and how to get more";
 
 const HASH_EXAMPLES: &str = "\
@@ -94,6 +97,12 @@ pub(crate) enum Command {
     /// The process that `torture` kills
     #[command(hide = true)]
     TortureWorker(WorkerArguments),
+    /// Map the segments of an ELF file and show them
+    #[command(after_help = IMAGE_HELP)]
+    Image(ImageArguments),
+    /// Print the segment table of a process
+    #[command(after_help = SEGMENTS_HELP)]
+    Segments(SegmentsArguments),
     /// Say what this machine offers, what is missing, what is used instead, and how to fix it
     Doctor(DoctorArguments),
 }

@@ -10,6 +10,8 @@ mod engine;
 mod extents;
 mod failure;
 mod hash;
+mod image;
+mod image_args;
 mod inject;
 mod interrupt;
 mod options;
@@ -17,6 +19,7 @@ mod patch;
 mod progress;
 mod read;
 mod retry;
+mod segments;
 mod size;
 mod stats;
 mod target;
@@ -52,6 +55,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Patch(arguments) => patch::run(&arguments, &Interrupt::install_patiently()?),
         Command::Torture(arguments) => torture::run(&arguments, &Interrupt::install()?),
         Command::TortureWorker(arguments) => torture::work(&arguments),
+        Command::Image(arguments) => image::run(&arguments),
+        Command::Segments(arguments) => segments::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     }
 }

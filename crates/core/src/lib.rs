@@ -11,10 +11,12 @@
 //!   Budget + reclaim    how many bytes of frames may exist, and which page gives its frame back
 //!
 //!   CommitLog           changes of an object become durable together or not at all
+//!
+//!   image               what of an ELF file is mapped where: a plan from its headers
 //! ```
 //!
 //! Everything here is data and transitions. Threads, memory, time and I/O belong to the hosts: the Linux
-//! engine (`memobj`), the simulator, or a kernel. The crate needs `alloc` and a checksum.
+//! engine (`memobj`), the simulator, or a kernel. The crate needs `alloc`, a checksum and a reader of ELF headers.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -24,6 +26,7 @@ pub mod address;
 pub mod budget;
 pub mod commit_log;
 pub mod error;
+pub mod image;
 pub mod page_word;
 pub mod prot;
 pub mod reclaim;

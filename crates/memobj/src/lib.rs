@@ -42,6 +42,7 @@
 //! | to say how you will read | [`Mapping::advise`], [`FrameSize`] |
 //! | system calls on mapped memory, the fastest fault, or no faults at all | [`Delivery`] |
 //! | to see what happened | [`Cache::metrics`] |
+//! | the segments of an ELF file, mapped by one call | [`image::map_image`] |
 //! | to see what the machine offers | [`doctor::report`] |
 //!
 //! Handles are cheap to clone and may be dropped in any order; the last one gives everything back. Before the last
@@ -56,6 +57,7 @@ mod driver;
 mod error;
 mod event;
 mod fault;
+pub mod image;
 mod mapping;
 mod metrics;
 mod object;
@@ -90,4 +92,6 @@ mod documents {
     struct Failures;
     #[doc = include_str!("../../../docs/writing.md")]
     struct Writing;
+    #[doc = include_str!("../../../docs/images.md")]
+    struct Images;
 }

@@ -10,6 +10,8 @@
 //!   ring     many reads at once             pool     recycled 2 MiB frames
 //!            (io_uring, else threads)       region   owned mappings; chunks for I/O
 //!                                           frame_file, huge_folder    files whose pages are frames
+//!
+//!   image    address ranges taken and filled piece by piece: what an ELF image becomes
 //! ```
 //!
 //! The engine (`memobj`) decides; this crate makes the decisions happen and keeps them memory-safe: a page is
@@ -27,6 +29,7 @@ pub mod fork;
 pub mod frame_file;
 pub mod futex;
 pub mod huge_folder;
+pub mod image;
 pub mod pagemap;
 #[cfg(feature = "peer")]
 pub mod peer;

@@ -12,8 +12,10 @@ pub(super) const AIM_FUNCTION_LINES: usize = 30;
 const LIMIT_FILE_LINES: usize = 800;
 const LIMIT_FUNCTION_LINES: usize = 70;
 
-/// The one crate that may use unsafe code.
+/// The one crate that may use unsafe code,
 const EDGE_CRATE: &str = "crates/sys/";
+/// and those that take pointers from other languages, for that only.
+const FOREIGN_CRATES: [&str; 1] = ["crates/capi/"];
 /// How far above an unsafe block its argument may end.
 const SAFETY_DISTANCE_LINES: usize = 3;
 /// Where the tree of one machine shows. Written in two parts, or this file would break its own rule.
@@ -63,7 +65,7 @@ impl Context<'_> {
     }
 
     fn in_edge_crate(&self) -> bool {
-        self.path.starts_with(EDGE_CRATE)
+        self.path.starts_with(EDGE_CRATE) || FOREIGN_CRATES.iter().any(|folder| self.path.starts_with(folder))
     }
 }
 

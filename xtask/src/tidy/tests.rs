@@ -78,10 +78,12 @@ fn aims_are_counted() {
 }
 
 #[test]
-fn unsafe_belongs_in_one_crate() {
+fn unsafe_belongs_at_the_edge() {
     let block = "// SAFETY: fine.\nunsafe { f() }";
     assert_eq!(broken(MODULE, block), [("unsafe-outside-sys", 2)]);
     assert_eq!(broken(EDGE, block), []);
+    assert_eq!(broken("crates/capi/src/module.rs", block), []);
+    assert_eq!(broken("crates/capi/src/module.rs", "unsafe { f() }"), [("safety-comment", 1)]);
     assert_eq!(broken(MODULE, "// unsafe\nlet x = \"unsafe\";"), []);
     assert_eq!(broken(MODULE, "#[unsafe(no_mangle)]\nfn f() {}"), [("unsafe-outside-sys", 1)]);
 }

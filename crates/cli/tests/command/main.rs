@@ -2,6 +2,7 @@
 
 mod copy;
 mod hash;
+mod image;
 mod interrupt;
 mod patch;
 mod read;

@@ -1,0 +1,152 @@
+//! `memobj image`: what of a file is mapped where.
+
+use std::fs::File;
+use std::io::{Write, stdout};
+
+use memobj::image::{
+    AddressRange, ImageMapOptions, ImagePlan, ImageRecord, Interpret, MapImageError, Model, Placement,
+    RecordKind, Step, map_image, plan_image,
+};
+use serde::Serialize;
+
+use crate::failure::{Failure, reason};
+use crate::image_args::ImageArguments;
+
+/// Everything, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct Report {
+    file: String,
+    placement: &'static str,
+    length_bytes: Option<u64>,
+    align_bytes: Option<u64>,
+    mapped: bool,
+    segments: Vec<Row>,
+    steps: Vec<StepRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    address: u64,
+    memory_bytes: u64,
+    file_bytes: u64,
+    offset: u64,
+    protection: String,
+    kind: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct StepRow {
+    step: &'static str,
+    start: u64,
+    end: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_offset: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protection: Option<String>,
+}
+
+/// Plans, maps unless told not to, and prints.
+pub(crate) fn run(arguments: &ImageArguments) -> Result<(), Failure> {
+    let name = arguments.file.display().to_string();
+    let file = File::open(&arguments.file).map_err(|error| Failure::io(&format!("open {name}"), &error))?;
+    let interpret = if arguments.flat { Interpret::Flat } else { Interpret::Elf(Model::Elf64) };
+    let options = ImageMapOptions { interpret, padding_bytes: arguments.padding, room_records: None };
+    let failed = |error| failure(&name, &error);
+    let plan = plan_image(&file, &options).map_err(failed)?;
+    let report = if arguments.plan {
+        report(&name, &plan, &plan.records, false)
+    } else {
+        let image = map_image(&file, &options).map_err(failed)?;
+        report(&name, &plan, image.records(), true)
+    };
+    let text = if arguments.json { json(&report) } else { table(&report) };
+    stdout().write_all(text.as_bytes()).map_err(|error| Failure::stdout(&error))
+}
+
+fn failure(name: &str, error: &MapImageError) -> Failure {
+    let why = match error {
+        MapImageError::Read(error) => format!("read the headers: {}", reason(error)),
+        MapImageError::Map { range, source } => format!("map {range}: {}", reason(source)),
+        other => other.to_string(),
+    };
+    let hint = match error {
+        MapImageError::InUse { .. } => "; --plan shows it without mapping it",
+        _ => "",
+    };
+    Failure::Message(format!("image {name}: {why}{hint}"))
+}
+
+fn report(name: &str, plan: &ImagePlan, records: &[ImageRecord], mapped: bool) -> Report {
+    let (placement, length_bytes, align_bytes) = match plan.placement {
+        Placement::Anywhere { length_bytes, align_bytes, .. } => {
+            ("anywhere", Some(length_bytes), Some(align_bytes))
+        }
+        Placement::Fixed => ("fixed", None, None),
+    };
+    let segments = records.iter().map(row).collect();
+    let steps = plan.steps.iter().map(step_row).collect();
+    Report { file: name.to_string(), placement, length_bytes, align_bytes, mapped, segments, steps }
+}
+
+fn row(record: &ImageRecord) -> Row {
+    let kind = match record.kind {
+        RecordKind::Plain => "plain",
+        RecordKind::Padding => "padding",
+        RecordKind::ElfHeader => "elf header",
+    };
+    Row {
+        address: record.address.0,
+        memory_bytes: record.memory_bytes,
+        file_bytes: record.file_bytes,
+        offset: record.offset,
+        protection: record.prot.to_string(),
+        kind,
+    }
+}
+
+fn step_row(step: &Step) -> StepRow {
+    let make = |step, range: AddressRange, file_offset, protection: Option<String>| StepRow {
+        step,
+        start: range.start,
+        end: range.end,
+        file_offset,
+        protection,
+    };
+    match *step {
+        Step::Reserve { pages } => make("reserve", pages, None, None),
+        Step::MapFile { pages, offset, prot } => {
+            make("map file", pages, Some(offset.0), Some(prot.to_string()))
+        }
+        Step::ZeroTail { bytes, .. } => make("zero tail", bytes, None, None),
+        Step::MapZero { pages, prot } => make("map zero", pages, None, Some(prot.to_string())),
+        Step::ReadFile { bytes, offset } => make("read file", bytes, Some(offset.0), None),
+        Step::Protect { pages, prot } => make("protect", pages, None, Some(prot.to_string())),
+        Step::Release { pages } => make("release", pages, None, None),
+    }
+}
+
+fn json(report: &Report) -> String {
+    // Texts, numbers and fixed names are JSON.
+    serde_json::to_string_pretty(report).unwrap_or_default() + "\n"
+}
+
+fn table(report: &Report) -> String {
+    let mut text = match (report.length_bytes, report.align_bytes) {
+        (Some(length), Some(align)) => {
+            format!("{}: anywhere, {length:#x} bytes aligned to {align:#x}", report.file)
+        }
+        _ => format!("{}: at fixed addresses", report.file),
+    };
+    text += if report.mapped { "\n" } else { "; not mapped\n" };
+    text += &format!(
+        "{:<18}  {:>12}  {:>12}  {:>6}  {:<10}  kind\n",
+        "address", "size", "file bytes", "offset", "protection"
+    );
+    for row in &report.segments {
+        let [size, file, offset] =
+            [row.memory_bytes, row.file_bytes, row.offset].map(|number| format!("{number:#x}"));
+        let (address, protection, kind) = (row.address, &row.protection, row.kind);
+        text += &format!("{address:#018x}  {size:>12}  {file:>12}  {offset:>6}  {protection:<10}  {kind}\n");
+    }
+    text
+}

@@ -1,0 +1,75 @@
+use super::{maps, plan9, umem};
+
+/// 25 areas of a program, as acid printed them.
+const SAMPLE: &str = include_str!("umem-sample.txt");
+
+/// The sample as Linux would have told it.
+fn sample_as_maps() -> String {
+    let line = |line: &str| {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let range = fields[1].replace("0x", "");
+        match fields[2].strip_prefix("0x").and_then(|place| place.split_once('@')) {
+            Some((offset, name)) => format!("{range} r-xp {offset} 08:01 42 {name}\n"),
+            None if fields[0] == "2" => format!("{range} rw-p 00000000 00:00 0 [stack]\n"),
+            None => format!("{range} rw-p 00000000 00:00 0 \n"),
+        }
+    };
+    SAMPLE.lines().map(line).collect()
+}
+
+fn rows(text: &str) -> Vec<maps::Row> {
+    text.lines().map(|line| maps::parse(line).expect("a row")).collect()
+}
+
+#[test]
+fn umem_prints_the_sample() {
+    assert_eq!(SAMPLE.lines().count(), 25);
+    assert_eq!(umem::format(&rows(&sample_as_maps())), SAMPLE);
+}
+
+#[test]
+fn addresses_of_64_bits_have_16_digits() {
+    let text = "7ffc0a1b2000-7ffc0a1d3000 rw-p 00000000 00:00 0 [stack]\n\
+                00400000-00401000 r-xp 123456789000 fe:00 7 /x\n";
+    assert_eq!(
+        umem::format(&rows(text)),
+        "2 0x00007ffc0a1b2000-0x00007ffc0a1d3000 *ANON*\n1 0x00400000-0x00401000 0x0000123456789000@/x\n"
+    );
+    assert_eq!(
+        plan9::format(&rows(text)),
+        "Stack     00007ffc0a1b2000 00007ffc0a1d3000    1\nText   R  0000000000400000 0000000000401000    1\n"
+    );
+}
+
+#[test]
+fn plan_9_has_the_stack_first_and_fixed_columns() {
+    let text = "00001000-00020000 r-xp 00000000 fe:00 7 /bin/x\n\
+                00020000-00029000 rw-p 0001f000 fe:00 7 /bin/x\n\
+                00029000-00054000 rw-s 00000000 00:01 9 /dev/zero (deleted)\n\
+                08048000-082c1000 rw-p 00000000 00:00 0 [heap]\n\
+                b0000000-b0001000 r-xp 00000000 00:00 0 [vdso]\n\
+                defff000-dffff000 rw-p 00000000 00:00 0 [stack]\n";
+    let expected = "Stack     defff000 dffff000    1\n\
+                    Text   R  00001000 00020000    1\n\
+                    Data      00020000 00029000    1\n\
+                    Shared    00029000 00054000    1\n\
+                    Bss       08048000 082c1000    1\n\
+                    Phys   R  b0000000 b0001000    1\n";
+    assert_eq!(plan9::format(&rows(text)), expected);
+}
+
+#[test]
+fn what_the_kernel_prints_comes_out_as_it_went_in() {
+    let text = std::fs::read_to_string("/proc/self/maps").expect("/proc is mounted");
+    assert_eq!(maps::format(&rows(&text)), text);
+    assert!(umem::format(&rows(&text)).lines().count() == text.lines().count());
+}
+
+#[test]
+fn other_lines_are_no_rows() {
+    for line in ["", "1000-2000", "2000-1000 r-xp 0 0:0 0", "x-y r-xp 0 0:0 0 ", "1000-2000 r-x 0 0:0 0 "] {
+        assert_eq!(maps::parse(line), None, "{line:?}");
+    }
+    let row = maps::parse("1000-2000 r--p 00000000 00:00 5    a name  with blanks ").expect("a row");
+    assert_eq!(row.name, "a name  with blanks ");
+}

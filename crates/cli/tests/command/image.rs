@@ -1,0 +1,171 @@
+//! `memobj image` and `memobj segments`.
+
+use std::process::Command;
+
+use crate::room::Room;
+
+/// Addresses and sizes of the phdrs that are loaded, as readelf tells them; `None` where there is none.
+fn readelf(path: &str) -> Option<Vec<(u64, u64)>> {
+    let ran = Command::new("readelf").args(["-lW", path]).output().ok()?;
+    let text = String::from_utf8(ran.stdout).ok()?;
+    let number = |field: &str| u64::from_str_radix(field.trim_start_matches("0x"), 16).ok();
+    let load = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        Some((number(fields.get(2)?)?, number(fields.get(5)?)?))
+    };
+    let lines = text.lines().filter(|line| line.trim_start().starts_with("LOAD"));
+    Some(lines.filter_map(load).collect())
+}
+
+#[test]
+fn a_program_is_planned_and_mapped_as_readelf_says() {
+    let room = Room::new();
+    let ran = room.run(&["image", "--json", "/bin/ls"]);
+    assert_eq!((ran.code(), ran.err()), (0, ""));
+    let report: serde_json::Value = serde_json::from_str(ran.out()).expect("JSON");
+    let segments = report["segments"].as_array().expect("a list");
+    assert_eq!(segments[0]["kind"], "elf header");
+    let base = segments[0]["address"].as_u64().expect("a number");
+    let ran = room.run(&["image", "/bin/ls"]);
+    assert_eq!((ran.code(), ran.out().lines().count()), (0, segments.len() + 2), "{}", ran.out());
+    assert!(ran.out().starts_with("/bin/ls: anywhere, 0x") && ran.out().contains("r-x"), "{}", ran.out());
+    let Some(loads) = readelf("/bin/ls") else {
+        println!("skipped: no readelf");
+        return;
+    };
+    assert_eq!(loads.len(), segments.len());
+    for (load, segment) in loads.iter().zip(segments) {
+        let number = |name: &str| segment[name].as_u64().expect("a number");
+        let begin = number("address") + number("offset");
+        assert_eq!((begin - base, number("memory_bytes") - number("offset")), *load, "{segment}");
+    }
+}
+
+#[test]
+fn padding_is_two_segments_more_and_a_plan_maps_nothing() {
+    let room = Room::new();
+    let plain = room.run(&["image", "--plan", "/bin/ls"]);
+    let padded = room.run(&["image", "--plan", "--padding", "1", "/bin/ls"]);
+    assert_eq!((plain.code(), padded.code()), (0, 0));
+    assert_eq!(padded.out().lines().count(), plain.out().lines().count() + 2);
+    assert!(
+        padded
+            .out()
+            .contains("0x0000000000000000        0x1000           0x0     0x0  ---         padding\n")
+    );
+    assert!(plain.out().contains("; not mapped\n"), "{}", plain.out());
+}
+
+#[test]
+fn a_program_of_fixed_addresses_is_mapped_there() {
+    let room = Room::new();
+    std::fs::write(room.path().join("p.c"), "int main(void) { return 0; }\n").expect("a source");
+    let built = Command::new("cc").args(["-no-pie", "-o", "p", "p.c"]).current_dir(room.path()).status();
+    if !built.is_ok_and(|status| status.success()) {
+        println!("skipped: no cc that builds programs of fixed addresses");
+        return;
+    }
+    let ran = room.run(&["image", "p"]);
+    assert_eq!((ran.code(), ran.err()), (0, ""));
+    assert!(ran.out().starts_with("p: at fixed addresses\n"), "{}", ran.out());
+    assert!(ran.out().contains("\n0x0000000000400000 "), "{}", ran.out());
+}
+
+#[test]
+fn files_that_are_no_images_are_told_why() {
+    let room = Room::new();
+    room.file("noise", 5000);
+    room.file("empty", 0);
+    std::fs::copy("/bin/ls", room.path().join("cut")).expect("a copy");
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(room.path().join("cut"))
+        .and_then(|file| file.set_len(100))
+        .expect("cut off");
+    let cases = [
+        ("noise", "memobj: image noise: not an ELF file\n"),
+        ("empty", "memobj: image empty: the file is empty\n"),
+        (".", "memobj: image .: not a regular file\n"),
+        ("missing", "memobj: open missing: no such file or directory\n"),
+    ];
+    for (name, message) in cases {
+        let ran = room.run(&["image", name]);
+        assert_eq!((ran.code(), ran.out(), ran.err()), (1, "", message));
+    }
+    let ran = room.run(&["image", "cut"]);
+    assert!(
+        ran.err().starts_with("memobj: image cut: the file ends before its program headers at ["),
+        "{}",
+        ran.err()
+    );
+    let ran = room.run(&["image", "--flat", "noise"]);
+    assert!(ran.code() == 0 && ran.out().contains("0x1388"), "{}", ran.out());
+    let ran = room.run(&["image", "--padding", "16777215T", "/bin/ls"]);
+    assert_eq!((ran.code(), ran.out()), (1, ""));
+    assert!(ran.err().contains("does not fit the address space"), "{}", ran.err());
+}
+
+/// A file system that is mounted noexec, in a name space of its own.
+#[test]
+fn what_may_not_be_executed_is_refused() {
+    let room = Room::new();
+    let program = env!("CARGO_BIN_EXE_memobj");
+    let script = format!(
+        "mount -t tmpfs -o noexec none . && cd \"$PWD\" && cp /bin/ls pie && cp pie fixed &&
+         printf '\\002' | dd of=fixed bs=1 seek=16 conv=notrunc status=none && echo mounted &&
+         for file in pie fixed; do {program} image $file; echo $?; done"
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c", &script]).current_dir(room.path());
+    let told = match command.output() {
+        Ok(ran) => (
+            String::from_utf8_lossy(&ran.stdout).into_owned(),
+            String::from_utf8_lossy(&ran.stderr).into_owned(),
+        ),
+        Err(error) => (String::new(), error.to_string()),
+    };
+    if !told.0.starts_with("mounted") {
+        println!("skipped: no file system can be mounted noexec: {}", told.1);
+        return;
+    }
+    assert_eq!(told.0, "mounted\n1\n1\n");
+    let expected = "memobj: image pie: the file may not be executed\n\
+                    memobj: image fixed: an executable of fixed addresses on a file system mounted noexec\n";
+    assert_eq!(told.1, expected);
+}
+
+#[test]
+fn segments_come_in_four_forms() {
+    let room = Room::new();
+    for (format, word) in
+        [("linux", "[stack]"), ("plan9", "Stack "), ("umem", "*ANON*"), ("json", "\"protection\"")]
+    {
+        let ran = room.run(&["segments", "--format", format, "--self"]);
+        assert_eq!((ran.code(), ran.err()), (0, ""), "{format}");
+        assert!(ran.out().contains(word), "{format}: {}", ran.out());
+    }
+    let own = std::process::id().to_string();
+    let ran = room.run(&["segments", "--format", "umem", &own]);
+    assert!(ran.code() == 0 && ran.out().contains("command-"), "{}{}", ran.out(), ran.err());
+    let ran = room.run(&["segments", "4294967295"]);
+    assert_eq!((ran.code(), ran.err()), (1, "memobj: segments of process 4294967295: no such process\n"));
+    for arguments in
+        [&["segments"][..], &["segments", "--self", "1"], &["segments", "--format", "x", "--self"]]
+    {
+        let ran = room.run(arguments);
+        assert_eq!((ran.code(), ran.out()), (2, ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_of_images_teaches() {
+    let room = Room::new();
+    for (command, word) in [("image", "readelf -lW"), ("segments", "/proc/n/segment")] {
+        let ran = room.run(&[command, "--help"]);
+        assert!(
+            ran.code() == 0 && ran.out().contains(word) && ran.out().contains("Examples:"),
+            "{}",
+            ran.out()
+        );
+    }
+}

@@ -1,0 +1,89 @@
+//! Why a file was not mapped as an image.
+
+use std::fmt;
+use std::io;
+
+use memobj_core::image::{AddressRange, ImageError};
+
+/// Why a file was not mapped as an image. Nothing of it is mapped then.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum MapImageError {
+    /// The descriptor only names the file (`O_PATH`), or is none. EBADF in C.
+    NotOpen,
+    /// The file is not open for reading. EACCES in C.
+    NotReadable,
+    /// Not a regular file. ENODEV in C.
+    NotMappable,
+    /// The planner refused the file.
+    Plan(ImageError),
+    /// Bytes of the file could not be read.
+    Read(io::Error),
+    /// Something is mapped where the image must be. EADDRINUSE in C.
+    InUse {
+        /// What was to be taken.
+        range: AddressRange,
+    },
+    /// No room for the image. ENOMEM in C.
+    NoRoom {
+        /// How long it is.
+        length_bytes: u64,
+    },
+    /// Another process has locked a part of the file (fcntl(2)). EAGAIN in C.
+    Locked,
+    /// The file may not be executed. EACCES in C.
+    NoExec,
+    /// A segment could not be mapped or filled.
+    Map {
+        /// Which part of it.
+        range: AddressRange,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl MapImageError {
+    /// Why addresses that were asked for by name cannot be had.
+    pub(super) fn of_range(range: AddressRange, source: io::Error) -> Self {
+        match source.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+            Some(rustix::io::Errno::EXIST) => Self::InUse { range },
+            Some(rustix::io::Errno::NOMEM) => Self::NoRoom { length_bytes: range.length_bytes() },
+            _ => Self::Map { range, source },
+        }
+    }
+}
+
+impl From<ImageError> for MapImageError {
+    fn from(error: ImageError) -> Self {
+        Self::Plan(error)
+    }
+}
+
+impl fmt::Display for MapImageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MapImageError::NotOpen => f.write_str("not an open file"),
+            MapImageError::NotReadable => f.write_str("not open for reading"),
+            MapImageError::NotMappable => f.write_str("not a regular file"),
+            MapImageError::Plan(error) => error.fmt(f),
+            MapImageError::Read(error) => write!(f, "read the headers: {error}"),
+            MapImageError::InUse { range } => write!(f, "something is mapped in {range} already"),
+            MapImageError::NoRoom { length_bytes } => {
+                write!(f, "no room for {length_bytes:#x} bytes of address space")
+            }
+            MapImageError::Locked => f.write_str("another process has locked the file"),
+            MapImageError::NoExec => f.write_str("the file may not be executed"),
+            MapImageError::Map { range, source } => write!(f, "map {range}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for MapImageError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            MapImageError::Plan(error) => Some(error),
+            MapImageError::Read(error) | MapImageError::Map { source: error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Files mapped as images into this process.
+
+mod build;
+mod errors;
+mod real;
+mod reservations;
+mod segments;
