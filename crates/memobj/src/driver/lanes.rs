@@ -94,7 +94,8 @@ impl Lanes {
 
     /// Ends the lanes; the cache is closing.
     pub(crate) fn stop(&self) {
-        if let Some(crew) = self.crew.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let crew = self.crew.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(crew) = crew {
             crew.stop();
         }
     }
