@@ -21,6 +21,7 @@ pub(crate) fn of(error: &MapImageError) -> c_int {
         MapImageError::InUse { .. } => libc::EADDRINUSE,
         MapImageError::NoRoom { .. } => libc::ENOMEM,
         MapImageError::Locked => libc::EAGAIN,
+        MapImageError::FileEnds { .. } => libc::EFAULT,
         MapImageError::Read(source) | MapImageError::Map { source, .. } => of_system(source),
         _ => libc::EIO,
     }

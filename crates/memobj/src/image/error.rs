@@ -33,6 +33,11 @@ pub enum MapImageError {
     Locked,
     /// The file may not be executed. EACCES in C.
     NoExec,
+    /// The file ends before the bytes of a segment do. EFAULT in C.
+    FileEnds {
+        /// Where the bytes were to go.
+        range: AddressRange,
+    },
     /// A segment could not be mapped or filled.
     Map {
         /// Which part of it.
@@ -73,6 +78,9 @@ impl fmt::Display for MapImageError {
             }
             MapImageError::Locked => f.write_str("another process has locked the file"),
             MapImageError::NoExec => f.write_str("the file may not be executed"),
+            MapImageError::FileEnds { range } => {
+                write!(f, "the file ends before its segment, of which {range} is a part, does")
+            }
             MapImageError::Map { range, source } => write!(f, "map {range}: {source}"),
         }
     }

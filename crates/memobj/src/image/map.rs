@@ -117,5 +117,9 @@ fn step_failed(step: &Step, source: io::Error) -> MapImageError {
         // mmap(2) says EPERM for a file on a file system that is mounted noexec, mmapobj(2) says EACCES.
         return MapImageError::NoExec;
     }
-    MapImageError::Map { range, source }
+    let is_filled = matches!(step, Step::ZeroTail { .. } | Step::ReadFile { .. });
+    match source.raw_os_error() == Some(rustix::io::Errno::FAULT.raw_os_error()) && is_filled {
+        true => MapImageError::FileEnds { range },
+        false => MapImageError::Map { range, source },
+    }
 }

@@ -50,7 +50,7 @@ fn reservations_are_replaced_and_put_back() {
 
     // What fails half-way is put back, too.
     let short = elf(ET_EXEC, 4096, &[(RW, 0x1_0000, AT, 0x1010, 0x3000)], 0x4000);
-    assert!(matches!(mapped(&short), Err(MapImageError::Map { .. })));
+    assert!(matches!(mapped(&short), Err(MapImageError::FileEnds { .. })));
     assert_eq!(protection(AT).as_deref(), Some("---p"));
 
     // The image outlives the reservation, and takes it along.
