@@ -55,8 +55,11 @@ pub(crate) struct CacheInner {
     events: Arc<Mutex<Receiver<Event>>>,
 }
 
-/// What the threads of a cache share. Lock order: an object's `mapped`, then `rings`, then the workers' queue,
-/// then an object's errors; none of them is taken in a signal handler.
+/// What the threads of a cache share.
+///
+/// Lock order: an object's `mapped`, its `kept`, its `resizing`, its `turn`, then the lanes' `crew`, `rings`, the
+/// workers' queue, and last, with nothing taken inside, an object's errors and `trouble`. A pager is called with
+/// `resizing` and `turn` held at most, and may have locks of its own behind them. None is taken in a signal handler.
 #[derive(Debug)]
 pub(crate) struct CacheShared {
     pub(crate) options: CacheOptions,
