@@ -396,8 +396,14 @@ fn new_area(
 }
 
 fn choose_frames(cache: &CacheInner, object: &ObjectCore, announce: Option<Announce>) -> Frames {
-    if object.is_writable() || announce.is_none() {
+    if announce.is_none() {
         return Frames::LocalSmall;
+    }
+    if object.is_writable() {
+        return match object.options.store {
+            Store::Local => Frames::LocalSmall,
+            Store::Shared => Frames::SharedSmall,
+        };
     }
     let wants_large = match object.options.frames {
         FrameSize::Small => false,

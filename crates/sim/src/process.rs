@@ -36,6 +36,21 @@ pub fn show(output: &Output) {
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Set in runs in which objects that are written have shared frames.
+pub const SHARED: &str = "MEMOBJ_TEST_SHARED";
+
+/// Runs all tests of this binary but `name`, and those that do so for other users, with [shared](SHARED) frames.
+pub fn rerun_shared(name: &str) {
+    if std::env::var_os(SHARED).is_some() {
+        return;
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let output =
+        command.args(["--skip", name, "--skip", "as_an_ordinary_user"]).env(SHARED, "1").output().unwrap();
+    show(&output);
+    assert!(output.status.success(), "with shared frames: {}", output.status);
+}
+
 /// Runs all tests of this binary but `name` as a user without any privilege.
 pub fn rerun_as_ordinary_user(name: &str) {
     if std::fs::metadata("/proc/self").map(|data| std::os::unix::fs::MetadataExt::uid(&data)).unwrap() != 0 {

@@ -27,6 +27,7 @@ pub mod fork;
 pub mod frame_file;
 pub mod futex;
 pub mod huge_folder;
+pub mod line;
 pub mod pagemap;
 #[cfg(feature = "peer")]
 pub mod peer;

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::page_word::State;
-use memobj_sys::area::{FillClaim, Placement};
+use memobj_sys::area::{FillClaim, Placement, Viewer};
 use memobj_sys::region::{ChunkPool, LARGE, SMALL};
 use memobj_sys::ring::{Completion, Owner, ReadFile, Ring};
 use memobj_sys::uffd::{Announce, EventBuffer};
@@ -46,6 +46,9 @@ const KEY_FAULTS: u32 = 1;
 const KEY_BELL: u32 = 2;
 /// How soon work that found no buffer is tried again, if nothing completes before.
 const TRY_AGAIN: Duration = Duration::from_millis(2);
+
+/// The view in this process whose faults are read here.
+const HERE: Viewer = Viewer::Here(Announce::Queued);
 
 /// What others ask of the driver. Made and queued in signal handlers: moving it must not allocate.
 #[derive(Debug)]
@@ -206,7 +209,7 @@ impl Driver {
         if !(word.is_resident() || word.state() == State::Changing) {
             return self.resolve(&store, page);
         }
-        if store.store_to(writes, page) == Stored::NotNow {
+        if store.store_to(writes, page, HERE) == Stored::NotNow {
             if store.store_is_hopeless(writes) && store.trap_store(writes, page) {
                 return;
             }
@@ -228,13 +231,11 @@ impl Driver {
         loop {
             let word = store.area.word(page);
             match word.state() {
-                State::Clean => {
-                    store.area.show(page, Announce::Queued);
+                State::Clean | State::Dirty | State::WritingBack | State::Changing => {
+                    store.area.show(page, HERE);
                     return store.area.wake(PageRange::one(page));
                 }
-                State::Dirty | State::WritingBack | State::Changing | State::Failed => {
-                    return store.area.wake(PageRange::one(page));
-                }
+                State::Failed => return store.area.wake(PageRange::one(page)),
                 State::Filling => {
                     if word.is_deferred() {
                         self.wanted(store, page);

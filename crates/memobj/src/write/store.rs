@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
-use memobj_sys::area::{MutPinSet, PinError, Placement};
+use memobj_sys::area::{MutPinSet, PinError, Placement, Viewer};
 use memobj_sys::region::SMALL;
+use memobj_sys::uffd::Announce;
 
 use super::WriteState;
 use crate::batch::RUN_PAGES;
@@ -32,14 +33,14 @@ pub(crate) enum Stored {
 }
 
 impl FrameStore {
-    /// Opens a resident page to a store that faulted. Never blocks, never allocates; safe in a signal handler.
-    pub(crate) fn store_to(&self, writes: &WriteState, page: PageIndex) -> Stored {
+    /// Opens a resident page to a store of `viewer` that faulted. Never blocks, never allocates; safe in a signal handler.
+    pub(crate) fn store_to(&self, writes: &WriteState, page: PageIndex, viewer: Viewer) -> Stored {
         if self.area.word(page).state() == State::Clean && self.has_too_much_dirty() {
             self.cache.cleaner.hurry();
             return Stored::NotNow;
         }
         let Some(_inside) = writes.gate.enter() else { return Stored::NotNow };
-        if self.area.open_to_store(page).is_err() {
+        if self.area.open_to_store(page, viewer).is_err() {
             return Stored::NotNow;
         }
         let next = page.0 + 1;
@@ -47,7 +48,7 @@ impl FrameStore {
         if steps >= 2 && self.object.options.writing == Writing::InPlace {
             let longest = (1 << steps.min(8)).min(LONGEST_RUN);
             let run = PageRange { start: next, end: (next + longest).min(self.area.pages()) };
-            let opened = self.area.open_run_to_store(run);
+            let opened = self.area.open_run_to_store(run, viewer);
             writes.streams.extend(next, next + opened);
         }
         if self.cache.has_enough_dirty() {
@@ -70,7 +71,7 @@ impl FrameStore {
             && self.area.word(page).state() == State::Clean
         {
             // Whatever forbids it: then the store faults.
-            let _ = self.area.open_to_store(page);
+            let _ = self.area.open_to_store(page, Viewer::Here(Announce::Signalled));
         }
         if self.cache.has_enough_dirty() {
             self.cache.cleaner.wake();

@@ -29,6 +29,8 @@ pub const FAULT_MINOR: u64 = 1 << 2;
 
 /// Of COPY: the page is put in place write-protected.
 pub const COPY_WP: u64 = 1 << 1;
+/// Of CONTINUE: the page is shown write-protected.
+pub const CONTINUE_WP: u64 = 1 << 1;
 /// Of WRITEPROTECT: protects; without it, lifts the protection.
 pub const WRITEPROTECT_WP: u64 = 1;
 

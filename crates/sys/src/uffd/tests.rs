@@ -35,7 +35,7 @@ impl Range {
         let region = Region::new(PAGES * SMALL, Purpose::Data)?;
         if let Some(file) = &file {
             // SAFETY: the region is new; nobody holds references into it.
-            unsafe { region.map_file(file)? };
+            unsafe { region.map_file(file, crate::area::Writes::No)? };
         }
         if modes.contains(Modes::WRITE_PROTECT) {
             let len = region.len();
