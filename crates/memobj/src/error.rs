@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 pub use memobj_core::error::ErrorKind;
 
+mod admit;
 mod write;
 
+pub use admit::AdmitError;
 pub use write::{WriteError, WriteStep};
 
 /// The cause that a pager gave.

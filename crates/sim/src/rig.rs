@@ -17,7 +17,12 @@ pub const DELIVERIES: [Delivery; 3] = [Delivery::InThread, Delivery::ReaderThrea
 
 /// Options of an object that is written in place.
 pub fn writable() -> ObjectOptions {
-    ObjectOptions { writing: Writing::InPlace, frames: FrameSize::Small, store: store(), ..Default::default() }
+    ObjectOptions {
+        writing: Writing::InPlace,
+        frames: FrameSize::Small,
+        store: store(),
+        ..Default::default()
+    }
 }
 
 /// Where frames are in tests of writing: local, but in runs that [`rerun_shared`](crate::process::rerun_shared) began.

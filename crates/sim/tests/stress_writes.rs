@@ -255,3 +255,8 @@ fn watch(cache: &Cache, steps: &AtomicU64, stop: &AtomicBool, seed: u64) {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+#[test]
+fn with_shared_frames() {
+    memobj_sim::process::rerun_shared("with_shared_frames");
+}

@@ -10,6 +10,7 @@
 //!   ring     many reads at once             pool     recycled 2 MiB frames
 //!            (io_uring, else threads)       region   owned mappings; chunks for I/O
 //!                                           frame_file, huge_folder    files whose pages are frames
+//!   line     owner <-> guest             remote   a guest's view of frames of another process
 //! ```
 //!
 //! The engine (`memobj`) decides; this crate makes the decisions happen and keeps them memory-safe: a page is
@@ -33,6 +34,7 @@ pub mod pagemap;
 pub mod peer;
 pub mod pool;
 pub mod region;
+pub mod remote;
 pub mod ring;
 pub mod signal;
 pub mod slots;

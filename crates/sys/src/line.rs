@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    Shutdown, recvmsg, sendmsg, shutdown,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, Shutdown, recvmsg, sendmsg, shutdown,
 };
 
 /// The first word of a message: "memobj" and the version of the messages.
@@ -100,7 +100,7 @@ fn remaining(deadline: Instant) -> io::Result<Timespec> {
 }
 
 impl Message {
-    fn new(kind: Kind, values: [u64; WORDS - 2]) -> [u64; WORDS] {
+    fn words(kind: Kind, values: [u64; WORDS - 2]) -> [u64; WORDS] {
         let [a, b, c, d] = values;
         [MAGIC, kind as u64, a, b, c, d]
     }
@@ -126,19 +126,16 @@ impl Line {
     }
 
     /// Makes an offer; waits for room until `deadline`.
-    pub fn offer(
-        &self,
-        offer: &Offer,
-        deadline: Instant,
-    ) -> io::Result<()> {
+    pub fn offer(&self, offer: &Offer, deadline: Instant) -> io::Result<()> {
         let values = [offer.length, offer.view_bytes, u64::from(offer.may_store), 0];
         let descriptors = [offer.frames.as_fd(), offer.process.as_fd()];
-        self.send(Message::new(Kind::Offer, values), &descriptors, deadline)
+        self.send(Message::words(Kind::Offer, values), &descriptors, deadline)
     }
 
     /// Waits for an offer.
     pub fn receive_offer(&self, deadline: Instant) -> io::Result<Offer> {
-        let ([length, view_bytes, may_store, _], descriptors) = self.receive(deadline)?.expect(Kind::Offer)?;
+        let ([length, view_bytes, may_store, _], descriptors) =
+            self.receive(deadline)?.expect(Kind::Offer)?;
         let (frames, process) = two(descriptors)?;
         Ok(Offer { frames, process, length, view_bytes, may_store: may_store == 1 })
     }
@@ -146,7 +143,7 @@ impl Line {
     /// Answers an offer.
     pub fn answer(&self, answer: &Answer, deadline: Instant) -> io::Result<()> {
         let descriptors = [answer.faults.as_fd(), answer.process.as_fd()];
-        self.send(Message::new(Kind::Answer, [answer.start, 0, 0, 0]), &descriptors, deadline)
+        self.send(Message::words(Kind::Answer, [answer.start, 0, 0, 0]), &descriptors, deadline)
     }
 
     /// Waits for an answer.
@@ -158,7 +155,7 @@ impl Line {
 
     /// Tells the guest that its view is one.
     pub fn finish(&self, deadline: Instant) -> io::Result<()> {
-        self.send(Message::new(Kind::Done, [0; 4]), &[], deadline)
+        self.send(Message::words(Kind::Done, [0; 4]), &[], deadline)
     }
 
     /// Waits until this side's view is one.
@@ -169,8 +166,8 @@ impl Line {
     /// Tells the guest something. Waits for room for some time; an error is the end of the line.
     pub fn tell(&self, note: Note) -> io::Result<()> {
         let words = match note {
-            Note::Lift { start, len } => Message::new(Kind::Lift, [start, len, 0, 0]),
-            Note::Length(length) => Message::new(Kind::Length, [length, 0, 0, 0]),
+            Note::Lift { start, len } => Message::words(Kind::Lift, [start, len, 0, 0]),
+            Note::Length(length) => Message::words(Kind::Length, [length, 0, 0, 0]),
         };
         self.send(words, &[], Instant::now() + PATIENCE)
     }

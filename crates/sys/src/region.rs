@@ -7,8 +7,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use memobj_core::page_word::PageWord;
 use crate::area::Writes;
+use memobj_core::page_word::PageWord;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munlock, munmap};
 
 /// Bytes of a 2 MiB frame.
@@ -126,6 +126,31 @@ impl Region {
             mprotect_all(self, protection)?;
         }
         Ok(())
+    }
+
+    /// Replaces this whole region by one of `nothing`, a file without a byte, in one step: every access traps.
+    ///
+    /// # Safety
+    ///
+    /// Nobody may hold references into the region.
+    pub(crate) unsafe fn map_nothing(&self, nothing: &impl std::os::fd::AsFd) -> io::Result<()> {
+        let flags = MapFlags::SHARED | MapFlags::FIXED | MapFlags::NORESERVE;
+        // SAFETY: MAP_FIXED replaces only this region's own pages, to which the caller knows no references.
+        unsafe {
+            mmap(self.start.as_ptr().cast(), self.len, rw(), flags, nothing, 0)?;
+            madvise(self.start.as_ptr().cast(), self.len, Advice::LinuxDontFork)?;
+        }
+        Ok(())
+    }
+
+    /// Forbids every access.
+    ///
+    /// # Safety
+    ///
+    /// Nobody may hold references into the region.
+    pub(crate) unsafe fn forbid(&self) -> io::Result<()> {
+        // SAFETY: the contract of this function.
+        unsafe { mprotect_all(self, ProtFlags::empty()) }
     }
 
     /// The first address.

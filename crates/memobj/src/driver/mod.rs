@@ -10,6 +10,7 @@
 //! One thread does all of it and never blocks on a pager, a lock that is held across I/O, or a frame that only
 //! itself could set free.
 
+mod guests;
 mod stream;
 mod unit;
 
@@ -30,11 +31,13 @@ use memobj_sys::uffd::{Announce, EventBuffer};
 
 use crate::batch::RUN_PAGES;
 use crate::cache::CacheShared;
+use crate::guest::GuestState;
 use crate::pagers::Source;
 use crate::reclaim::Patience;
 use crate::store::{ADDRESSES, FrameStore, STORES};
 use crate::workers::Asked;
 use crate::write::Stored;
+use guests::Guests;
 use stream::Stream;
 use unit::{Purpose, Unit};
 
@@ -44,6 +47,7 @@ const RUN_CHUNKS: usize = 24;
 const LARGE_CHUNKS: usize = 6;
 const KEY_FAULTS: u32 = 1;
 const KEY_BELL: u32 = 2;
+const KEY_GUESTS: u32 = 3;
 /// How soon work that found no buffer is tried again, if nothing completes before.
 const TRY_AGAIN: Duration = Duration::from_millis(2);
 
@@ -63,6 +67,10 @@ pub(crate) enum Request {
     Prefetch { store: Weak<FrameStore>, pages: PageRange },
     /// The frame store at this address in memory has lost its last mapping.
     Forget(usize),
+    /// Resolve the faults of this guest from now on.
+    Admit(Arc<GuestState>),
+    /// This guest has been dismissed.
+    Dismissed(Arc<GuestState>),
 }
 
 pub(super) struct Driver {
@@ -83,6 +91,7 @@ pub(super) struct Driver {
     /// For large pages that are not frames of the pool.
     large: Arc<ChunkPool>,
     events: EventBuffer,
+    guests: Guests,
 }
 
 /// Starts the driver of a cache.
@@ -125,13 +134,17 @@ impl Driver {
             runs: ChunkPool::new(RUN_CHUNKS, RUN_PAGES as usize * SMALL)?,
             large: ChunkPool::new(LARGE_CHUNKS, LARGE)?,
             events: EventBuffer::default(),
+            guests: Guests::default(),
         })
     }
 
     fn run(mut self) {
         let mut done = Vec::new();
         while !self.shared.closing.load(Ordering::Acquire) {
-            let idle = self.backlog.is_empty() && self.wishes.is_empty() && self.held_up.is_empty();
+            let idle = self.backlog.is_empty()
+                && self.wishes.is_empty()
+                && self.held_up.is_empty()
+                && self.guests.are_idle();
             let waited = self.ring.wait((!idle).then_some(TRY_AGAIN), &mut done);
             if waited.is_err() {
                 // Only a broken ring does this; without reads, faults would hang for ever. Slow is better.
@@ -141,6 +154,7 @@ impl Driver {
             for completion in done.drain(..) {
                 match completion {
                     Completion::Ready(KEY_FAULTS) => self.read_faults(),
+                    Completion::Ready(KEY_GUESTS) => self.guests.have_news(),
                     Completion::Ready(_) => self.shared.bell.hear(),
                     Completion::Ended { target, token, result } => {
                         self.read_ended(token, target, result, &mut checked);
@@ -149,6 +163,7 @@ impl Driver {
             }
             self.take_requests();
             self.try_held_up();
+            self.serve_guests();
             self.try_backlog();
         }
     }
@@ -292,6 +307,8 @@ impl Driver {
                 }
                 Request::Prefetch { store, pages } => self.wishes.push_back((store, pages)),
                 Request::Forget(key) => self.forget(key),
+                Request::Admit(guest) => self.admit(guest),
+                Request::Dismissed(guest) => self.guests.forget(&guest),
             }
         }
     }

@@ -132,15 +132,26 @@ impl Area {
         self.frame_file.as_ref()
     }
 
-    /// Adds a guest's view, all of whose range is registered by this call. `None`: there are too many guests.
+    /// Registers all of a guest's view, so that none of its accesses goes unnoticed.
     ///
     /// EINVAL, ENOMEM, EPERM: the guest has nothing mapped there that can be registered. ESRCH: it has ended.
-    /// Unsupported: only shared frames that can be written take guests.
-    pub fn admit(&self, view: Arc<GuestView>) -> io::Result<Option<GuestNumber>> {
-        let Some(guests) = &self.guests else { return Err(io::ErrorKind::Unsupported.into()) };
-        let modes = Modes::MISSING | Modes::MINOR | Modes::WRITE_PROTECT;
-        view.uffd.register(view.start, self.view_bytes(), modes)?;
-        Ok(guests.insert(view))
+    pub fn register_guest(&self, view: &GuestView) -> io::Result<()> {
+        view.uffd.register(
+            view.start,
+            self.view_bytes(),
+            Modes::MISSING | Modes::MINOR | Modes::WRITE_PROTECT,
+        )
+    }
+
+    /// Adds a guest's view that was registered, and tells the guest of the length. `None`: there are too many guests,
+    /// or the area takes none; then the guest's line is shut.
+    pub fn admit(&self, view: Arc<GuestView>) -> Option<GuestNumber> {
+        let line = Arc::clone(&view.line);
+        let number = self.guests.as_ref().and_then(|guests| guests.insert(view));
+        if number.is_none() || line.tell(Note::Length(self.length())).is_err() {
+            line.break_off();
+        }
+        number
     }
 
     /// Takes a guest's view out. Pages that are open in it are protected before, so that it cannot store unnoticed

@@ -29,11 +29,26 @@ impl Area {
             return Ok(());
         };
         // SAFETY: the pages are Filling and owned by the calling claim; the source is a slice.
-        unsafe {
+        let copied = unsafe {
             match self.writes {
                 Writes::No => uffd.copy(at, source.as_ptr(), source.len()),
                 Writes::Yes => uffd.copy_protected(at, source.as_ptr(), source.len()),
             }
+        };
+        match (copied, &self.frame_file) {
+            (Err((done, error)), Some(file))
+                if self.writes == Writes::Yes && error.raw_os_error() == Some(libc::EEXIST) =>
+            {
+                // The file has a page that nobody of us has put there: a guest that has unregistered its view makes
+                // such, of zeros. They are not to be seen.
+                file.punch((start + done) as u64, (source.len() - done) as u64)
+                    .map_err(|error| (done, error))?;
+                let (rest, at) = (&source[done..], at + done);
+                // SAFETY: as above.
+                let copied = unsafe { uffd.copy_protected(at, rest.as_ptr(), rest.len()) };
+                copied.map_err(|(more, error)| (done + more, error))
+            }
+            (copied, _) => copied,
         }
     }
 

@@ -78,7 +78,11 @@ impl Area {
     }
 
     /// Calls `act` with the userfaultfd and the start of `viewer`'s view, if there is one.
-    pub(super) fn with_view<R>(&self, viewer: Viewer, act: impl FnOnce(&Userfaultfd, usize) -> R) -> Option<R> {
+    pub(super) fn with_view<R>(
+        &self,
+        viewer: Viewer,
+        act: impl FnOnce(&Userfaultfd, usize) -> R,
+    ) -> Option<R> {
         match viewer {
             Viewer::Here(announce) => {
                 let view = self.views.iter().find(|view| view.is_announced(announce))?;
