@@ -26,7 +26,7 @@ use crate::error::{CacheError, OpenError};
 use crate::event::{Event, Events, channel};
 use crate::metrics::{Counters, Metrics};
 use crate::object::MemoryObject;
-use crate::options::{CacheOptions, ObjectOptions, Reads, Store, Writing};
+use crate::options::{CacheOptions, ObjectOptions, Reads, Writing};
 use crate::pagers::{self, Pager};
 use crate::store::FrameStore;
 use crate::workers::Workers;
@@ -118,10 +118,6 @@ impl Cache {
             Writing::InPlace => {
                 self.object(&name, pagers::open_in_place(path, options.lock_timeout)?, options)
             }
-            Writing::Atomic if options.store == Store::Shared => {
-                let why = "frames that all deliveries share cannot be written";
-                Err(OpenError::NotWritable { object: name.into(), why })
-            }
             Writing::Atomic => {
                 let log = Arc::new(pagers::Logged::open(path, options.lock_timeout)?);
                 let pager = Box::new(Arc::clone(&log));
@@ -143,9 +139,6 @@ impl Cache {
             _ if !pager.is_writable() => return refused("its pager takes no writes"),
             Writing::Atomic => return refused("only local files can be committed to"),
             Writing::InPlace => {}
-        }
-        if options.writing != Writing::ReadOnly && options.store == Store::Shared {
-            return refused("frames that all deliveries share cannot be written");
         }
         Ok(MemoryObject::new(Arc::clone(&self.inner), name, Box::new(pager), options, None))
     }

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 pub use memobj_core::error::ErrorKind;
 
+mod admit;
 mod write;
 
+pub use admit::AdmitError;
 pub use write::{WriteError, WriteStep};
 
 /// The cause that a pager gave.
@@ -326,8 +328,8 @@ impl fmt::Display for MapError {
             }
             Self::OtherDelivery { object } => write!(
                 f,
-                "map {object}: mapped with another fault delivery already; an object that is read only can be opened with \
-                 shared frames to mix them"
+                "map {object}: mapped with another fault delivery already; an object can be opened with shared frames to \
+                 mix them"
             ),
             Self::TooManyObjects { limit } => write!(f, "more than {limit} objects are mapped"),
             Self::NoUserfaultfd { source } => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::page_word::State;
-use memobj_sys::area::{FillClaim, Placement};
+use memobj_sys::area::{FillClaim, Placement, Viewer};
 use memobj_sys::signal::Verdict;
 use memobj_sys::uffd::Announce;
 
@@ -21,6 +21,8 @@ use crate::write::{Access, Stored};
 
 /// How long a sleeper on a page word sleeps before it looks whether the mapping still exists.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// The view in which these faults are.
+const IN_THREAD: Viewer = Viewer::Here(Announce::Signalled);
 
 /// The process's SIGBUS handler asks this first.
 pub(crate) fn resolve(address: usize, is_write: bool) -> Verdict {
@@ -68,7 +70,7 @@ impl FrameStore {
         loop {
             let word = self.area.word(page);
             if word.is_resident() || word.state() == State::Changing {
-                if self.store_to(writes, page) == Stored::Yes {
+                if self.store_to(writes, page, IN_THREAD) == Stored::Yes {
                     return Verdict::Resolved;
                 }
                 if self.store_is_hopeless(writes) || self.is_closed() {
@@ -97,9 +99,8 @@ impl FrameStore {
         loop {
             let word = self.area.word(page);
             match word.state() {
-                State::Dirty | State::WritingBack | State::Changing => return Reached::Resident,
-                State::Clean => {
-                    self.area.show(page, Announce::Signalled);
+                State::Clean | State::Dirty | State::WritingBack | State::Changing => {
+                    self.area.show(page, IN_THREAD);
                     return Reached::Resident;
                 }
                 State::Failed => return Reached::Trap,

@@ -33,6 +33,7 @@
 //! | all changes to be durable together, or none | [`Writing::Atomic`], [`MemoryObject::commit`], [`Mapping::discard`] |
 //! | stores that nobody else sees | [`Sharing::Private`] |
 //! | plain stores, or words that threads share | [`Mapping::as_mut_ptr`], [`Mapping::shared_words`] |
+//! | another process to map an object, and to store to it | [`MemoryObject::admit`], [`RemoteMapping`] |
 //! | another length | [`MemoryObject::set_len`], [`ObjectOptions::max_len`] |
 //! | to know what failed, and to go on | [`AccessError`], [`PageError`], [`ErrorKind`], [`Mapping::errors`], [`Mapping::retry`] |
 //! | to know what was not written | [`WriteError`], [`Event::WriteFailed`], [`Event::DroppedDirty`] |
@@ -57,6 +58,7 @@ mod driver;
 mod error;
 mod event;
 mod fault;
+mod guest;
 pub mod image;
 mod mapping;
 mod metrics;
@@ -64,6 +66,7 @@ mod object;
 mod options;
 pub mod pagers;
 mod reclaim;
+mod remote;
 mod store;
 mod streams;
 mod workers;
@@ -71,9 +74,11 @@ mod write;
 
 pub use cache::Cache;
 pub use error::{
-    AccessError, CacheError, ErrorKind, MapError, OpenError, PageError, SupplyError, WriteError, WriteStep,
+    AccessError, AdmitError, CacheError, ErrorKind, MapError, OpenError, PageError, SupplyError, WriteError,
+    WriteStep,
 };
 pub use event::{Event, Events};
+pub use guest::{AdmitOptions, Guest, GuestEnd, GuestProt};
 pub use mapping::{Mapping, Pinned, PinnedMut, SharedWords};
 pub use memobj_sys::volatile::VolatileWords;
 pub use metrics::Metrics;
@@ -82,6 +87,7 @@ pub use options::{
     Advice, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, ObjectOptions, Reads, Sharing,
     Store, Writing,
 };
+pub use remote::{RemoteError, RemoteMapping};
 
 /// The examples of the documents, compiled and run as tests.
 #[cfg(doctest)]

@@ -34,8 +34,8 @@ pub struct MemoryObject {
 /// What the user's handles of one object share; dropping the last ends the pager's calls.
 #[derive(Debug)]
 pub(crate) struct ObjectHandle {
-    core: Arc<ObjectCore>,
-    cache: Arc<CacheInner>,
+    pub(crate) core: Arc<ObjectCore>,
+    pub(crate) cache: Arc<CacheInner>,
     /// The frame store, while a mapping exists.
     mapped: Mutex<Weak<StoreHandle>>,
     /// The frame store of an object that can be written: its changes outlive the mappings.
@@ -143,24 +143,32 @@ impl MemoryObject {
             return Err(MapError::OutOfRange { range, length: self.len() });
         }
         let announce = self.announce(options.delivery);
-        let mut mapped = handle.mapped.lock().unwrap_or_else(PoisonError::into_inner);
-        let store = match mapped.upgrade() {
-            Some(store) => store,
-            None => {
-                let store = Arc::new(StoreHandle::new(&handle.cache, &handle.core, announce)?);
-                *mapped = Arc::downgrade(&store);
-                if handle.core.is_writable() {
-                    *handle.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&store));
-                }
-                store
-            }
-        };
-        drop(mapped);
+        let store = self.frames(announce)?;
         let fits = announce.is_none_or(|announce| store.store.area.use_view(announce));
         if !fits {
             return Err(MapError::OtherDelivery { object: Arc::clone(&handle.core.name) });
         }
         Ok(Mapping::new(store, Arc::clone(handle), range, announce))
+    }
+
+    /// The frame store, which is made if nothing of the object is mapped.
+    pub(crate) fn frames(&self, announce: Option<Announce>) -> Result<Arc<StoreHandle>, MapError> {
+        let handle = &self.handle;
+        let mut mapped = handle.mapped.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = mapped.upgrade() {
+            return Ok(store);
+        }
+        let store = Arc::new(StoreHandle::new(&handle.cache, &handle.core, announce)?);
+        *mapped = Arc::downgrade(&store);
+        if handle.core.is_writable() {
+            *handle.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&store));
+        }
+        Ok(store)
+    }
+
+    /// What is kept alive with a mapping or a guest.
+    pub(crate) fn handle(&self) -> &Arc<ObjectHandle> {
+        &self.handle
     }
 
     /// An object of its own for one private mapping: it begins as this one, and keeps its changes to itself.
@@ -401,8 +409,14 @@ fn new_area(
 }
 
 fn choose_frames(cache: &CacheInner, object: &ObjectCore, announce: Option<Announce>) -> Frames {
-    if object.is_writable() || announce.is_none() {
+    if announce.is_none() {
         return Frames::LocalSmall;
+    }
+    if object.is_writable() {
+        return match object.options.store {
+            Store::Local => Frames::LocalSmall,
+            Store::Shared => Frames::SharedSmall,
+        };
     }
     let wants_large = match object.options.frames {
         FrameSize::Small => false,

@@ -46,7 +46,7 @@ pub struct ObjectOptions {
     /// or being written, where `None` is 30 s and the policy does not matter.
     pub supply_timeout: Option<Duration>,
     /// Whether the object can be written, and what a crash leaves of what was written. An object that can be
-    /// written has 4 KiB pages and [`Store::Local`].
+    /// written has 4 KiB pages.
     pub writing: Writing,
     /// The most bytes that [`set_len`](crate::MemoryObject::set_len) may extend a mapped object to: so many
     /// addresses are set aside for it. By default twice its length when it is mapped, and at least 1 GiB.
@@ -92,7 +92,9 @@ pub enum Store {
     /// This process, through mappings with one way of fault delivery. Fastest.
     #[default]
     Local,
-    /// All mappings, whatever their fault delivery; frames are pages of a file in memory.
+    /// All mappings, whatever their fault delivery; frames are pages of a file in memory. Of an object that can be
+    /// written also other processes, which are [admitted](crate::MemoryObject::admit). A first store to a page costs
+    /// a system call more for each further view and guest.
     Shared,
 }
 

@@ -11,7 +11,7 @@ use memobj_sim::fixture::{MIB, cache, folder, sample_bytes, within};
 use memobj_sim::process::{child, part, show};
 
 fn atomic() -> ObjectOptions {
-    ObjectOptions { writing: Writing::Atomic, ..Default::default() }
+    ObjectOptions { writing: Writing::Atomic, store: memobj_sim::rig::store(), ..Default::default() }
 }
 
 fn in_place() -> ObjectOptions {

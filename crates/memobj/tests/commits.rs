@@ -4,7 +4,12 @@ use memobj::{Cache, Delivery, ErrorKind, FrameSize, MapOptions, MemoryObject, Ob
 use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes};
 
 fn atomic() -> ObjectOptions {
-    ObjectOptions { writing: Writing::Atomic, frames: FrameSize::Small, ..Default::default() }
+    ObjectOptions {
+        writing: Writing::Atomic,
+        frames: FrameSize::Small,
+        store: memobj_sim::rig::store(),
+        ..Default::default()
+    }
 }
 
 fn log_of(sample: &Sample) -> std::path::PathBuf {
@@ -158,8 +163,6 @@ fn a_file_that_was_removed_cannot_be_committed_to() {
 }
 
 #[test]
-fn shared_frames_cannot_be_committed_to() {
-    let sample = Sample::new(MIB);
-    let options = ObjectOptions { store: memobj::Store::Shared, ..atomic() };
-    assert!(cache(MIB).open_file(sample.path(), options).is_err());
+fn with_shared_frames() {
+    memobj_sim::process::rerun_shared("with_shared_frames");
 }

@@ -302,3 +302,8 @@ fn a_hanging_sync_ends_by_the_time_out_and_is_not_forgotten() {
 fn as_an_ordinary_user() {
     memobj_sim::process::rerun_as_ordinary_user("as_an_ordinary_user");
 }
+
+#[test]
+fn with_shared_frames() {
+    memobj_sim::process::rerun_shared("with_shared_frames");
+}

@@ -278,3 +278,8 @@ fn invariant_6_another_mapping_sees_stores_at_once_by_every_way() {
 fn as_an_ordinary_user() {
     memobj_sim::process::rerun_as_ordinary_user("as_an_ordinary_user");
 }
+
+#[test]
+fn with_shared_frames() {
+    memobj_sim::process::rerun_shared("with_shared_frames");
+}

@@ -257,3 +257,8 @@ fn lengths_change_while_others_use_the_rest() {
 fn as_an_ordinary_user() {
     memobj_sim::process::rerun_as_ordinary_user("as_an_ordinary_user");
 }
+
+#[test]
+fn with_shared_frames() {
+    memobj_sim::process::rerun_shared("with_shared_frames");
+}

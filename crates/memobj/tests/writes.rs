@@ -276,3 +276,8 @@ fn a_private_mapping_of_what_was_cut_off_meanwhile_is_truncated() {
     let error = own.pin(8192..8200).unwrap_err();
     assert_eq!(error.page_error().unwrap().kind(), ErrorKind::Truncated, "{error}");
 }
+
+#[test]
+fn with_shared_frames() {
+    memobj_sim::process::rerun_shared("with_shared_frames");
+}

@@ -2,7 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, ExitStatus, Output};
+use std::time::{Duration, Instant};
 
 const MARK: &str = "MEMOBJ_TEST_CHILD";
 
@@ -14,10 +15,52 @@ pub fn part(name: &str) -> Option<String> {
 
 /// Runs test `name` of this binary again, alone in a process, in which [`part`] answers `part`.
 pub fn child(name: &str, part: &str) -> Output {
+    command(name, part).output().unwrap()
+}
+
+/// As [`child`], but does not wait for its end. It is killed if this is dropped first.
+pub fn start(name: &str, part: &str) -> Started {
+    Started(command(name, part).spawn().unwrap())
+}
+
+/// A child that runs beside the test.
+#[derive(Debug)]
+pub struct Started(Child);
+
+impl Started {
+    /// Kills it, by SIGKILL, and waits for its end.
+    pub fn kill(&mut self) -> ExitStatus {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap()
+    }
+
+    /// Waits for its end; panics if that takes longer than `seconds`.
+    pub fn wait(&mut self, seconds: u64) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < Duration::from_secs(seconds), "the child still runs after {seconds} s");
+            // waits: polls for the child's end.
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn command(name: &str, part: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([name, "--exact", "--nocapture", "--test-threads=1"]);
     // One arena of the C library for all threads, or which of them grows would depend on chance.
-    command.env(MARK, format!("{name}/{part}")).env("MALLOC_ARENA_MAX", "1").output().unwrap()
+    command.env(MARK, format!("{name}/{part}")).env("MALLOC_ARENA_MAX", "1");
+    command
 }
 
 /// Runs `body` alone in a process, so that what it counts is its own.
@@ -34,6 +77,21 @@ pub fn alone(name: &str, body: impl FnOnce()) {
 pub fn show(output: &Output) {
     print!("{}", String::from_utf8_lossy(&output.stdout));
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Set in runs in which objects that are written have shared frames.
+pub const SHARED: &str = "MEMOBJ_TEST_SHARED";
+
+/// Runs all tests of this binary but `name`, and those that do so for other users, with [shared](SHARED) frames.
+pub fn rerun_shared(name: &str) {
+    if std::env::var_os(SHARED).is_some() {
+        return;
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let output =
+        command.args(["--skip", name, "--skip", "as_an_ordinary_user"]).env(SHARED, "1").output().unwrap();
+    show(&output);
+    assert!(output.status.success(), "with shared frames: {}", output.status);
 }
 
 /// Runs all tests of this binary but `name` as a user without any privilege.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memobj::pagers::{Faulty, Inject, Injection, Operation};
-use memobj::{Cache, Delivery, Event, FrameSize, MapOptions, Mapping, MemoryObject, ObjectOptions, Writing};
+use memobj::{
+    Cache, Delivery, Event, FrameSize, MapOptions, Mapping, MemoryObject, ObjectOptions, Store, Writing,
+};
 
 use crate::disk::Disk;
 use crate::fixture::{cache, sample_bytes};
@@ -15,7 +17,17 @@ pub const DELIVERIES: [Delivery; 3] = [Delivery::InThread, Delivery::ReaderThrea
 
 /// Options of an object that is written in place.
 pub fn writable() -> ObjectOptions {
-    ObjectOptions { writing: Writing::InPlace, frames: FrameSize::Small, ..Default::default() }
+    ObjectOptions {
+        writing: Writing::InPlace,
+        frames: FrameSize::Small,
+        store: store(),
+        ..Default::default()
+    }
+}
+
+/// Where frames are in tests of writing: local, but in runs that [`rerun_shared`](crate::process::rerun_shared) began.
+pub fn store() -> Store {
+    if std::env::var_os(crate::process::SHARED).is_some() { Store::Shared } else { Store::Local }
 }
 
 /// Options of a mapping with this delivery.

@@ -235,3 +235,8 @@ impl Object {
         }
     }
 }
+
+#[test]
+fn with_shared_frames() {
+    memobj_sim::process::rerun_shared("with_shared_frames");
+}

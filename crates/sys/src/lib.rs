@@ -10,6 +10,7 @@
 //!   ring     many reads at once             pool     recycled 2 MiB frames
 //!            (io_uring, else threads)       region   owned mappings; chunks for I/O
 //!                                           frame_file, huge_folder    files whose pages are frames
+//!   line     owner <-> guest             remote   a guest's view of frames of another process
 //!
 //!   image    address ranges taken and filled piece by piece: what an ELF image becomes
 //! ```
@@ -30,12 +31,14 @@ pub mod frame_file;
 pub mod futex;
 pub mod huge_folder;
 pub mod image;
+pub mod line;
 pub mod pagemap;
 #[cfg(feature = "peer")]
 pub mod peer;
 pub mod pool;
 pub mod processor;
 pub mod region;
+pub mod remote;
 pub mod ring;
 pub mod signal;
 pub mod slots;

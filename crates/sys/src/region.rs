@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use crate::area::Writes;
 use memobj_core::page_word::PageWord;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munlock, munmap};
 
@@ -98,12 +99,16 @@ impl Region {
         }
     }
 
-    /// Maps `file` from its start over this whole region, shared.
+    /// Maps `file` from its start over this whole region, shared; writable, if its pages are to be written.
     ///
     /// # Safety
     ///
     /// Nobody may hold references into the region.
-    pub(crate) unsafe fn map_file(&self, file: &impl std::os::fd::AsFd) -> io::Result<()> {
+    pub(crate) unsafe fn map_file(&self, file: &impl std::os::fd::AsFd, writes: Writes) -> io::Result<()> {
+        let protection = match writes {
+            Writes::No => ProtFlags::READ,
+            Writes::Yes => rw(),
+        };
         // SAFETY: MAP_FIXED replaces only this region's own pages, to which the caller knows no references.
         unsafe {
             mmap(
@@ -118,9 +123,34 @@ impl Region {
             // khugepaged would drop the entries of 2 MiB frames, and with them what a view was told to show.
             let _ = madvise(self.start.as_ptr().cast(), self.len, Advice::LinuxNoHugepage);
             madvise(self.start.as_ptr().cast(), self.len, Advice::LinuxDontFork)?;
-            mprotect_all(self, ProtFlags::READ)?;
+            mprotect_all(self, protection)?;
         }
         Ok(())
+    }
+
+    /// Replaces this whole region by one of `nothing`, a file without a byte, in one step: every access traps.
+    ///
+    /// # Safety
+    ///
+    /// Nobody may hold references into the region.
+    pub(crate) unsafe fn map_nothing(&self, nothing: &impl std::os::fd::AsFd) -> io::Result<()> {
+        let flags = MapFlags::SHARED | MapFlags::FIXED | MapFlags::NORESERVE;
+        // SAFETY: MAP_FIXED replaces only this region's own pages, to which the caller knows no references.
+        unsafe {
+            mmap(self.start.as_ptr().cast(), self.len, rw(), flags, nothing, 0)?;
+            madvise(self.start.as_ptr().cast(), self.len, Advice::LinuxDontFork)?;
+        }
+        Ok(())
+    }
+
+    /// Forbids every access.
+    ///
+    /// # Safety
+    ///
+    /// Nobody may hold references into the region.
+    pub(crate) unsafe fn forbid(&self) -> io::Result<()> {
+        // SAFETY: the contract of this function.
+        unsafe { mprotect_all(self, ProtFlags::empty()) }
     }
 
     /// The first address.

@@ -181,3 +181,18 @@ pub(crate) unsafe fn copy_into_mapped(destination: *mut u8, source: &[u8]) {
     // SAFETY: the caller's contract; the source is a slice of ordinary memory. The copy cannot end early.
     unsafe { trapping_copy(destination, source.as_ptr(), source.len()) };
 }
+
+/// Copies into mapped memory by plain stores, which fault like anybody's; a trap ends the copy instead of the process.
+///
+/// Returns how many bytes were copied. Needs [`install`] to have been called.
+///
+/// # Safety
+///
+/// `destination..destination + source.len()` must be a mapped, writable range, of which any page may trap, and into
+/// which nobody holds references.
+pub(crate) unsafe fn store_trapping(destination: *mut u8, source: &[u8]) -> usize {
+    // SAFETY: the source is a slice of ordinary memory; stores happen at the one instruction at which the handler ends
+    // the copy; the rest is the caller's contract.
+    let left = unsafe { trapping_copy(destination, source.as_ptr(), source.len()) };
+    source.len() - left
+}

@@ -11,6 +11,7 @@
 //! itself could set free.
 
 mod duty;
+mod guests;
 mod lanes;
 mod resolve;
 mod stream;
@@ -32,10 +33,12 @@ use memobj_sys::uffd::EventBuffer;
 
 use crate::batch::RUN_PAGES;
 use crate::cache::CacheShared;
+use crate::guest::GuestState;
 use crate::pagers::Source;
 use crate::store::FrameStore;
 use crate::workers::Asked;
 use crate::write::Access;
+use guests::Guests;
 use resolve::Resolver;
 use stream::Stream;
 use unit::{Purpose, Unit};
@@ -48,6 +51,7 @@ const RUN_CHUNKS: usize = 24;
 const LARGE_CHUNKS: usize = 6;
 const KEY_FAULTS: u32 = 1;
 const KEY_BELL: u32 = 2;
+const KEY_GUESTS: u32 = 3;
 /// How soon work that found no buffer is tried again, if nothing completes before.
 const TRY_AGAIN: Duration = Duration::from_millis(2);
 
@@ -66,6 +70,10 @@ pub(crate) enum Request {
     Store { store: Weak<FrameStore>, page: PageIndex },
     /// The frame store at this address in memory has lost its last mapping.
     Forget(usize),
+    /// Resolve the faults of this guest from now on.
+    Admit(Arc<GuestState>),
+    /// This guest has been dismissed.
+    Dismissed(Arc<GuestState>),
 }
 
 pub(super) struct Driver {
@@ -86,6 +94,7 @@ pub(super) struct Driver {
     /// For large pages that are not frames of the pool.
     large: Arc<ChunkPool>,
     events: EventBuffer,
+    guests: Guests,
 }
 
 /// Starts the driver of a cache.
@@ -130,13 +139,17 @@ impl Driver {
             runs: ChunkPool::new(RUN_CHUNKS, RUN_PAGES as usize * SMALL)?,
             large: ChunkPool::new(LARGE_CHUNKS, LARGE)?,
             events: EventBuffer::default(),
+            guests: Guests::default(),
         })
     }
 
     fn run(mut self) {
         let mut done = Vec::new();
         while !self.shared.closing.load(Ordering::Acquire) {
-            let idle = self.backlog.is_empty() && self.wishes.is_empty() && self.held_up.is_empty();
+            let idle = self.backlog.is_empty()
+                && self.wishes.is_empty()
+                && self.held_up.is_empty()
+                && self.guests.are_idle();
             let waited = self.ring.wait((!idle).then_some(TRY_AGAIN), &mut done);
             if waited.is_err() {
                 // Only a broken ring does this; without reads, faults would hang for ever. Slow is better.
@@ -146,6 +159,7 @@ impl Driver {
             for completion in done.drain(..) {
                 match completion {
                     Completion::Ready(KEY_FAULTS) => self.read_faults(),
+                    Completion::Ready(KEY_GUESTS) => self.guests.have_news(),
                     Completion::Ready(_) => self.shared.bell.hear(),
                     Completion::Ended { target, token, result } => {
                         self.read_ended(token, target, result, &mut checked);
@@ -154,6 +168,7 @@ impl Driver {
             }
             self.take_requests();
             self.try_held_up();
+            self.serve_guests();
             self.try_backlog();
         }
     }
@@ -219,6 +234,8 @@ impl Driver {
                     }
                 }
                 Request::Forget(key) => self.forget(key),
+                Request::Admit(guest) => self.admit(guest),
+                Request::Dismissed(guest) => self.guests.forget(&guest),
             }
         }
     }

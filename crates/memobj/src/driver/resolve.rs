@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::page_word::State;
-use memobj_sys::area::{FillClaim, Placement};
+use memobj_sys::area::{FillClaim, Placement, Viewer};
 use memobj_sys::uffd::{Announce, FaultEvent};
 
 use crate::store::{ADDRESSES, FrameStore, STORES};
@@ -13,6 +13,8 @@ use crate::write::{Access, Stored};
 
 /// How long a page that somebody evicts is waited for, before another look.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// Whose faults are read here.
+const HERE: Viewer = Viewer::Here(Announce::Queued);
 
 /// A thread that reads fault events. The provided methods end each fault at once where that can be done; the others
 /// say what this thread does where it takes longer. None may block on a pager.
@@ -63,7 +65,7 @@ pub(super) trait Resolver {
         if !(word.is_resident() || word.state() == State::Changing) {
             return self.resolve(&store, page, Access::Store);
         }
-        if store.store_to(writes, page) == Stored::NotNow {
+        if store.store_to(writes, page, HERE) == Stored::NotNow {
             if store.store_is_hopeless(writes) && store.trap_store(writes, page) {
                 return;
             }
@@ -76,13 +78,11 @@ pub(super) trait Resolver {
         loop {
             let word = store.area.word(page);
             match word.state() {
-                State::Clean => {
-                    store.area.show(page, Announce::Queued);
+                State::Clean | State::Dirty | State::WritingBack | State::Changing => {
+                    store.area.show(page, HERE);
                     return store.area.wake(PageRange::one(page));
                 }
-                State::Dirty | State::WritingBack | State::Changing | State::Failed => {
-                    return store.area.wake(PageRange::one(page));
-                }
+                State::Failed => return store.area.wake(PageRange::one(page)),
                 State::Filling => {
                     if word.is_deferred() {
                         self.wanted(store, page);

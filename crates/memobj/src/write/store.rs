@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
-use memobj_sys::area::{MutPinSet, PinError, Placement};
+use memobj_sys::area::{MutPinSet, PinError, Placement, Viewer};
 use memobj_sys::region::SMALL;
 
 use super::WriteState;
@@ -50,14 +50,14 @@ impl Expected<'_> {
 }
 
 impl FrameStore {
-    /// Opens a resident page to a store that faulted. Never blocks, never allocates; safe in a signal handler.
-    pub(crate) fn store_to(&self, writes: &WriteState, page: PageIndex) -> Stored {
+    /// Opens a resident page to a store of `viewer` that faulted. Never blocks, never allocates; safe in a signal handler.
+    pub(crate) fn store_to(&self, writes: &WriteState, page: PageIndex, viewer: Viewer) -> Stored {
         if self.area.word(page).state() == State::Clean && self.has_too_much_dirty() {
             self.cache.cleaner.hurry();
             return Stored::NotNow;
         }
         let Some(_inside) = writes.gate.enter() else { return Stored::NotNow };
-        if self.area.open_to_store(page).is_err() {
+        if self.area.open_to_store(page, viewer).is_err() {
             return Stored::NotNow;
         }
         let next = page.0 + 1;
@@ -65,7 +65,7 @@ impl FrameStore {
         if steps >= 2 && self.object.options.writing == Writing::InPlace {
             let longest = (1 << steps.min(8)).min(LONGEST_RUN);
             let run = PageRange { start: next, end: (next + longest).min(self.area.pages()) };
-            let opened = self.area.open_run_to_store(run);
+            let opened = self.area.open_run_to_store(run, viewer);
             writes.streams.extend(next, next + opened);
         }
         if self.cache.has_enough_dirty() {
@@ -77,7 +77,9 @@ impl FrameStore {
     /// What an absent page is to be obtained for after an access faulted: one that is stored to, or likely to be, is
     /// opened to stores at once. Hold the answer until the page is in place. Safe in a signal handler.
     pub(crate) fn expect(&self, access: Access) -> Expected<'_> {
-        let Some(writes) = &self.writes else { return Expected(None) };
+        let Some(writes) = self.writes.as_ref().filter(|_| self.area.is_local()) else {
+            return Expected(None);
+        };
         let stores = match access {
             Access::Store => true,
             Access::Load => self.object.options.writing == Writing::InPlace && writes.guess.loaded(),

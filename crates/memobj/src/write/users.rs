@@ -36,10 +36,15 @@ impl Users {
     pub(crate) fn end_pin_mut(&self) {
         self.leave(-1);
     }
+
+    /// As above, for users of words.
+    pub(crate) fn end_words(&self) {
+        self.leave(1);
+    }
 }
 
 impl User<'_> {
-    /// Leaves the place taken, for [`Users::end_pin_mut`] to give back.
+    /// Leaves the place taken, for [`Users::end_pin_mut`] or [`Users::end_words`] to give back.
     pub(crate) fn keep(self) {
         std::mem::forget(self);
     }

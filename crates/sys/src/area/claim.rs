@@ -105,7 +105,7 @@ impl FillClaim {
         assert!(self.area.pool.is_none(), "frames of the pool are moved, not copied");
         let len = self.mapped_len();
         assert!(source.len() >= len, "{} bytes for pages of {len}", source.len());
-        if self.area.shows_when_told() {
+        if self.area.has_large_file() {
             return match self.place_in_file(&source[..len]) {
                 Ok(()) => {
                     self.supplied(1, origin);
@@ -222,12 +222,17 @@ impl FillClaim {
 
     /// COPY and MOVE have woken the sleepers of the first view.
     fn wake_other_views(&self, pages: PageRange) {
+        if pages.is_empty() {
+            return;
+        }
+        let (start, end) = (self.area.offset_in_view(pages.start), self.area.offset_in_view(pages.end));
         for view in self.area.views.iter().skip(1) {
-            if view.is_announced(Announce::Queued) && !pages.is_empty() {
-                let start = self.area.offset_in_view(pages.start);
-                let end = self.area.offset_in_view(pages.end).min(view.region.len());
-                view.registered().wake(view.region.start() + start, end - start);
+            if view.is_announced(Announce::Queued) {
+                view.registered().wake(view.region.start() + start, end.min(view.region.len()) - start);
             }
+        }
+        if let Some(guests) = &self.area.guests {
+            guests.wake(start, end);
         }
     }
 
@@ -235,14 +240,7 @@ impl FillClaim {
     pub fn fail(mut self) {
         let pages = std::mem::take(&mut self.pages);
         for page in pages.iter() {
-            let (start, len) = (self.area.offset_in_view(page.0), self.area.mapped_bytes(page));
-            for view in &self.area.views {
-                // EEXIST: a poison of before is still there. Anything else leaves the page missing, and then
-                // every access announces a fault that finds it Failed.
-                if let Some(uffd) = &view.uffd {
-                    let _ = uffd.poison(view.region.start() + start, len);
-                }
-            }
+            self.area.poison(self.area.offset_in_view(page.0), self.area.mapped_bytes(page));
             let done = self.area.advance(page, Transition::Fail);
             debug_assert!(done.is_ok(), "page {page} left Filling under its owner: {done:?}");
         }

@@ -38,13 +38,10 @@ impl Area {
     pub fn extend(&self, length: u64) {
         let start = self.offset_in_view(self.pages());
         let end = self.offset_in_view(self.page_size.pages_for(length));
-        for view in self.views.iter() {
-            let end = end.min(view.region.len());
-            if start < end {
-                // SAFETY: the pages lie behind the end of the object, so none has a frame; and none can get one
-                // before the length is set.
-                let _ = unsafe { view.region.zap(start, end - start) };
-            }
+        if start < end {
+            // SAFETY: the pages lie behind the end of the object, so none has a frame; and none can get one before
+            // the length is set.
+            unsafe { self.lift_poison(start, end - start) };
         }
         self.set_length(length);
     }

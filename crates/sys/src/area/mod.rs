@@ -1,7 +1,8 @@
 //! One object's pages in this process: addresses, frames and page words.
 //!
 //! ```text
-//!   views     address range(s) of the whole object, each registered with one userfaultfd
+//!   views     address range(s) of the whole object, each registered with one userfaultfd; those of guests lie in
+//!             other processes
 //!   words     one PageWord for each page: who may do what
 //!   frames    local:  private memory of the one view (4 KiB copied in, or 2 MiB moved in and out)
 //!             shared: a frame file that all views map (4 KiB copied in through the first view, or 2 MiB
@@ -20,6 +21,7 @@
 
 mod claim;
 mod evict;
+mod guests;
 mod hold;
 mod pin;
 mod residency;
@@ -27,11 +29,12 @@ mod show;
 mod store;
 #[cfg(test)]
 mod tests;
+mod views;
 mod write_back;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use memobj_core::address::{PageIndex, PageRange, PageSize};
 use memobj_core::budget::Budget;
@@ -39,9 +42,11 @@ use memobj_core::page_word::{Advanced, PageWord, Transition, Word};
 
 pub use claim::{FillClaim, Origin, Placement};
 pub use evict::{Evicted, Victims};
+pub use guests::{GuestNumber, GuestView};
 pub use hold::HeldPage;
 pub use pin::{PinError, PinSet, PinnedBytes};
 pub use store::{MutPinSet, PinnedBytesMut};
+pub use views::Viewer;
 pub use write_back::{WriteClaim, WriteRun};
 
 use crate::frame_file::FrameFile;
@@ -52,7 +57,9 @@ use crate::region::{LARGE, Purpose, Region, SMALL, ZeroedTable};
 use crate::signal;
 use crate::uffd::{Announce, Modes, Userfaultfd};
 use crate::volatile::{SharedWords, VolatileWords};
+use guests::Guests;
 use residency::Residency;
+use views::View;
 
 /// Where the frames of an object live.
 #[derive(Clone, Debug)]
@@ -77,10 +84,14 @@ impl Frames {
         }
     }
 
-    fn modes(&self) -> Modes {
-        match self {
-            Frames::SharedLarge(_) => Modes::MISSING | Modes::MINOR,
-            _ => Modes::MISSING,
+    /// What views are registered for. Those of a file show its pages by themselves, unless they are registered for
+    /// minor faults: not before a large frame is whole, and not where a store could come unnoticed.
+    fn modes(&self, writes: Writes) -> Modes {
+        match (self, writes) {
+            (Frames::SharedLarge(_), _) => Modes::MISSING | Modes::MINOR,
+            (Frames::SharedSmall, Writes::Yes) => Modes::MISSING | Modes::MINOR | Modes::WRITE_PROTECT,
+            (_, Writes::Yes) => Modes::MISSING | Modes::WRITE_PROTECT,
+            (_, Writes::No) => Modes::MISSING,
         }
     }
 }
@@ -94,7 +105,7 @@ pub struct AreaOptions {
     pub length: u64,
     /// The most bytes that the object can grow to.
     pub capacity: u64,
-    /// Whether the pages can be written. Takes [`Frames::LocalSmall`].
+    /// Whether the pages can be written. Takes small frames.
     pub writes: Writes,
     /// Where frames live.
     pub frames: Frames,
@@ -118,33 +129,12 @@ pub enum Writes {
     Yes,
 }
 
-#[derive(Debug)]
-struct View {
-    region: Region,
-    /// `None`: nobody has addresses to touch.
-    uffd: Option<Arc<Userfaultfd>>,
-    /// Somebody has mapped it.
-    used: AtomicBool,
-}
-
-impl View {
-    /// The userfaultfd of an area whose memory can be touched.
-    fn registered(&self) -> &Userfaultfd {
-        match &self.uffd {
-            Some(uffd) => uffd,
-            None => unreachable!("only areas with a userfaultfd have large or shared frames"),
-        }
-    }
-
-    fn is_announced(&self, announce: Announce) -> bool {
-        self.uffd.as_ref().is_some_and(|uffd| uffd.announce() == announce)
-    }
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Area {
     views: Vec<View>,
+    /// Views in other processes, of an area that can have some.
+    guests: Option<Box<Guests>>,
     words: ZeroedTable<PageWord>,
     residency: Residency,
     /// Pages that are Dirty, Changing or WritingBack, by block.
@@ -180,30 +170,25 @@ impl Area {
             (_, Writes::No, false) => Purpose::Small,
             _ => Purpose::Writable,
         };
-        let modes = match options.writes {
-            Writes::No => options.frames.modes(),
-            Writes::Yes => options.frames.modes() | Modes::WRITE_PROTECT,
-        };
+        let modes = options.frames.modes(options.writes);
         let mut views = Vec::new();
         for uffd in options.views {
             let region = Region::new(bytes, purpose)?;
             if let Some(file) = &frame_file {
                 // SAFETY: the region is new; nobody holds references into it.
-                unsafe { region.map_file(file)? };
+                unsafe { region.map_file(file, options.writes)? };
             }
             uffd.register(region.start(), region.len(), modes)?;
-            views.push(View { region, uffd: Some(uffd), used: AtomicBool::new(false) });
+            views.push(View::new(region, Some(uffd)));
         }
         if views.is_empty() {
-            views.push(View {
-                region: Region::new(bytes, purpose)?,
-                uffd: None,
-                used: AtomicBool::new(false),
-            });
+            views.push(View::new(Region::new(bytes, purpose)?, None));
         }
         let blocks = pages.div_ceil(block_pages(page_size));
+        let guests = (frame_file.is_some() && options.writes == Writes::Yes).then(Box::default);
         Ok(Arc::new(Self {
             views,
+            guests,
             words,
             residency: Residency::new(blocks)?,
             unclean: Residency::new(if options.writes == Writes::Yes { blocks } else { 0 })?,
@@ -262,29 +247,6 @@ impl Area {
         self.words[page.0 as usize].load()
     }
 
-    /// Address and length of each view, with the way its faults are announced.
-    pub fn views(&self) -> impl Iterator<Item = (usize, usize, Announce)> + '_ {
-        let touchable = |view: &View| {
-            let announce = view.uffd.as_ref()?.announce();
-            Some((view.region.start(), view.region.len(), announce))
-        };
-        self.views.iter().filter_map(touchable)
-    }
-
-    /// The offset that `address` has in the view that it lies in.
-    pub fn offset_of(&self, address: usize) -> Option<u64> {
-        let inside =
-            |view: &View| address.checked_sub(view.region.start()).filter(|at| *at < view.region.len());
-        self.views.iter().find_map(inside).map(|offset| offset as u64)
-    }
-
-    /// The address of byte `offset` (at most the capacity) in the view whose faults are announced by `announce`.
-    pub fn address(&self, announce: Announce, offset: u64) -> Option<*const u8> {
-        assert!(offset <= self.capacity, "offset {offset} in room for {} bytes", self.capacity);
-        let view = self.views.iter().find(|view| view.is_announced(announce))?;
-        Some(view.region.pointer(offset as usize).cast_const())
-    }
-
     /// Bytes of `page` that belong to the object, as a length from its start, rounded up to 4 KiB.
     fn mapped_bytes(&self, page: PageIndex) -> usize {
         let start = page.0 << self.page_size.shift();
@@ -305,19 +267,6 @@ impl Area {
         Ok(advanced)
     }
 
-    /// Wakes those who sleep in the kernel on a fault in `pages`.
-    pub fn wake(&self, pages: PageRange) {
-        for view in &self.views {
-            if let Some(uffd) = &view.uffd
-                && uffd.announce() == Announce::Queued
-            {
-                let start = self.offset_in_view(pages.start);
-                let end = self.offset_in_view(pages.end).min(view.region.len());
-                uffd.wake(view.region.start() + start, end - start);
-            }
-        }
-    }
-
     /// Sleeps while somebody else owns `page`, at most `timeout`; returns the word then.
     /// Safe to call from a signal handler.
     pub fn wait(&self, page: PageIndex, timeout: Option<std::time::Duration>) -> Word {
@@ -328,30 +277,14 @@ impl Area {
         word.load()
     }
 
-    /// Makes the 4 KiB at `offset` trap, which lie in the views but in no page of the object.
-    pub fn trap_outside(&self, offset: u64) {
-        let at = (offset & !(SMALL as u64 - 1)) as usize;
-        if (at >> self.page_size.shift()) < self.pages() as usize {
-            return;
-        }
-        for view in self.views.iter().filter(|view| at < view.region.len()) {
-            let Some(uffd) = &view.uffd else { continue };
-            // Refused when it traps already.
-            let _ = uffd.poison(view.region.start() + at, SMALL);
-            uffd.wake(view.region.start() + at, SMALL);
-        }
-    }
-
     /// Makes a Failed page Absent, without its poison. Says whether it was Failed.
     pub fn retry(&self, page: PageIndex) -> bool {
         if self.advance(page, Transition::Retry).is_err() {
             return false;
         }
         let (start, len) = (self.offset_in_view(page.0), self.mapped_bytes(page));
-        for view in &self.views {
-            // SAFETY: the page is ours (Evicting), has no frame, and nobody can hold references to a failed page.
-            let _ = unsafe { view.region.zap(start, len) };
-        }
+        // SAFETY: the page is ours (Evicting), has no frame, and nobody can hold references to a failed page.
+        unsafe { self.lift_poison(start, len) };
         let _ = self.advance(page, Transition::Release);
         true
     }
@@ -425,6 +358,11 @@ impl Area {
         page / block_pages(self.page_size) as u64
     }
 
+    /// Whether the frames are private memory of this process, with one view at most.
+    pub fn is_local(&self) -> bool {
+        self.frame_file.is_none()
+    }
+
     /// Frames in use by resident pages.
     pub fn resident_pages(&self) -> u64 {
         self.residency.total()
@@ -446,8 +384,9 @@ fn check(options: &AreaOptions) -> io::Result<()> {
     if plain && options.views.len() > 1 {
         return refused("local frames have one view at most");
     }
-    if !plain && options.writes == Writes::Yes {
-        return refused("pages that can be written have small local frames");
+    let small = matches!(options.frames, Frames::LocalSmall | Frames::SharedSmall);
+    if !small && options.writes == Writes::Yes {
+        return refused("pages that can be written have small frames");
     }
     Ok(())
 }

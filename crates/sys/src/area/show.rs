@@ -1,9 +1,13 @@
-//! Pages of large frame files come into view by an explicit call, never by themselves.
+//! Where views are registered for minor faults, pages come into view by an explicit call, never by themselves.
 //!
-//! Any write to such a file makes a whole frame, whose rest reads as zeros. So its views are registered for minor
-//! faults: they show nothing of the file until they are told to, and are told so only by somebody who keeps the
-//! page from changing hands: the owner of its claim, once all bytes are in the file, or whoever holds a Clean
-//! page. A frame that is evicted and filled again meanwhile could else be shown half-written.
+//! *Large frame files.* Any write to such a file makes a whole frame, whose rest reads as zeros. So views are told to
+//! show a page only by somebody who keeps it from changing hands: the owner of its claim, once all bytes are in the
+//! file, or whoever holds a Clean page. A frame that is evicted and filled again meanwhile could else be shown
+//! half-written.
+//!
+//! *Pages that can be written.* They get into their file whole, so they may be shown at any time: what is there is right.
+//! But they are shown write-protected, always, so that no protection that is put on meanwhile is undone. They are
+//! shown open by nobody but who has locked them to open them, see `store`.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -11,7 +15,8 @@ use std::sync::atomic::Ordering;
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::page_word::{State, Transition};
 
-use super::{Area, FillClaim, View};
+use super::views::View;
+use super::{Area, FillClaim, Viewer, Writes};
 use crate::uffd::Announce;
 
 impl Area {
@@ -22,12 +27,17 @@ impl Area {
         view.inspect(|view| view.used.store(true, Ordering::Relaxed)).is_some()
     }
 
-    /// Makes the view whose faults are announced by `announce` show `page` if it is Clean, and wakes its sleepers.
-    /// Does nothing where views show their pages by themselves. Safe in a signal handler.
-    pub fn show(&self, page: PageIndex, announce: Announce) {
+    /// Makes `viewer`'s view show `page`, and wakes its sleepers: a page of a large frame file if it is Clean, one that
+    /// can be written if it is resident. Does nothing where views show their pages by themselves. Safe in a signal
+    /// handler.
+    pub fn show(&self, page: PageIndex, viewer: Viewer) {
         if !self.shows_when_told() {
             return;
         }
+        if self.writes == Writes::Yes {
+            return self.show_protected(page, viewer);
+        }
+        let Viewer::Here(announce) = viewer else { return };
         let Some(view) = self.views.iter().find(|view| view.is_announced(announce)) else { return };
         // A page with pins takes one more; one without is taken out of the hand's reach. Not by a pin: the first
         // would have to find room among the pins. With the most pins there can be, the fault comes again until one
@@ -52,7 +62,7 @@ impl Area {
             for view in self.views.iter().filter(|view| view.used.load(Ordering::Relaxed)) {
                 let present = crate::pagemap::present_pages(view.region.start() + start, len);
                 if !present.is_ok_and(|pages| pages == (len / crate::region::SMALL) as u64) {
-                    self.show(page, view.registered().announce());
+                    self.show(page, Viewer::Here(view.registered().announce()));
                 }
             }
         }
@@ -60,7 +70,31 @@ impl Area {
 
     /// Whether views show pages only when told to.
     pub(super) fn shows_when_told(&self) -> bool {
+        self.frame_file.is_some() && (self.writes == Writes::Yes || self.has_large_file())
+    }
+
+    /// Whether frames are those of a file with large ones.
+    pub(super) fn has_large_file(&self) -> bool {
         self.frame_file.is_some() && self.page_size != memobj_core::address::PageSize::SMALL
+    }
+
+    fn show_protected(&self, page: PageIndex, viewer: Viewer) {
+        let (start, len) = (self.offset_in_view(page.0), self.mapped_bytes(page));
+        // What fails is tried again by the next fault: sleepers are woken.
+        self.with_view(viewer, |uffd, at| {
+            // SAFETY: the page lies in a view that is registered. A small page gets into the file whole, and is
+            // changed afterwards by stores only, which are to be seen.
+            let _ = unsafe { uffd.show_protected(at + start, len) };
+        });
+    }
+
+    /// Makes `viewer`'s view show `pages`, which the caller has locked to open them, open to stores.
+    pub(super) fn show_open(&self, pages: PageRange, viewer: Viewer) {
+        let (start, end) = (self.offset_in_view(pages.start), self.offset_in_view(pages.end));
+        self.with_view(viewer, |uffd, at| {
+            // SAFETY: as in `show_protected`.
+            let _ = unsafe { uffd.show(at + start, end - start) };
+        });
     }
 
     /// The caller keeps `page` from changing hands. What fails is tried again by the next fault: sleepers are woken.

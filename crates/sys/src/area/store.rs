@@ -8,10 +8,10 @@ use std::sync::atomic::Ordering;
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::{State, Transition, Word};
 
-use super::{Area, PinError, Writes};
+use super::{Area, PinError, Viewer, Writes};
 use crate::region::SMALL;
 use crate::signal;
-use crate::uffd::Wake;
+use crate::uffd::{Announce, Wake};
 
 impl Area {
     /// Puts bytes in place at `start` of the first view, protected if they can be written; on error says how many
@@ -29,11 +29,26 @@ impl Area {
             return Ok(());
         };
         // SAFETY: the pages are Filling and owned by the calling claim; the source is a slice.
-        unsafe {
+        let copied = unsafe {
             match self.writes {
                 Writes::No => uffd.copy(at, source.as_ptr(), source.len()),
                 Writes::Yes => uffd.copy_protected(at, source.as_ptr(), source.len(), wake),
             }
+        };
+        match (copied, &self.frame_file) {
+            (Err((done, error)), Some(file))
+                if self.writes == Writes::Yes && error.raw_os_error() == Some(libc::EEXIST) =>
+            {
+                // The file has a page that nobody of us has put there: a guest that has unregistered its view makes
+                // such, of zeros. They are not to be seen.
+                file.punch((start + done) as u64, (source.len() - done) as u64)
+                    .map_err(|error| (done, error))?;
+                let (rest, at) = (&source[done..], at + done);
+                // SAFETY: as above.
+                let copied = unsafe { uffd.copy_protected(at, rest.as_ptr(), rest.len(), wake) };
+                copied.map_err(|(more, error)| (done + more, error))
+            }
+            (copied, _) => copied,
         }
     }
 
@@ -53,25 +68,41 @@ impl Area {
         self.unwritten.fetch_sub(self.page_size.bytes(), Ordering::Relaxed);
     }
 
-    /// Makes stores to `pages` trap from now on, in all views.
+    /// Makes stores to `pages` trap from now on, in all views. The caller has locked those of them that may be open.
     pub(super) fn protect(&self, pages: PageRange) -> io::Result<()> {
         let (start, end) = (self.offset_in_view(pages.start), self.offset_in_view(pages.end));
-        for view in &self.views {
+        for view in self.views_in_use() {
             if let Some(uffd) = &view.uffd {
                 uffd.write_protect(view.region.start() + start, end - start)?;
             }
         }
+        if let Some(guests) = &self.guests {
+            guests.protect(start, end);
+        }
         Ok(())
     }
 
-    fn unprotect(&self, pages: PageRange) -> io::Result<()> {
+    /// Opens `pages`, which the caller has locked, to stores in all views that show them, and shows them to `viewer`.
+    fn unprotect(&self, pages: PageRange, viewer: Viewer) -> io::Result<()> {
+        if self.shows_when_told() {
+            self.show_open(pages, viewer);
+        }
         let (start, end) = (self.offset_in_view(pages.start), self.offset_in_view(pages.end));
-        for view in &self.views {
+        for view in self.views_in_use() {
             if let Some(uffd) = &view.uffd {
                 uffd.unprotect(view.region.start() + start, end - start)?;
             }
         }
+        if let Some(guests) = &self.guests {
+            guests.unprotect(start, end);
+        }
         Ok(())
+    }
+
+    /// The view in which the engine itself loads and stores.
+    fn own_viewer(&self) -> Viewer {
+        let announce = self.views[0].uffd.as_ref().map_or(Announce::Queued, |uffd| uffd.announce());
+        Viewer::Here(announce)
     }
 
     /// Locks `page` by `transition`, and counts it if it was Clean. Whoever sees it Dirty later finds it counted.
@@ -83,23 +114,24 @@ impl Area {
         Ok(advanced.before)
     }
 
-    /// Opens a resident page to stores, which makes it Dirty; or returns the word that forbids it.
+    /// Opens a resident page to stores, `viewer`'s among them, which makes it Dirty; or returns the word that forbids
+    /// it.
     ///
     /// A page that is Dirty already may have been protected since: it is opened again. Never blocks, never
     /// allocates, so it may be called from a signal handler.
-    pub fn open_to_store(&self, page: PageIndex) -> Result<(), Word> {
+    pub fn open_to_store(&self, page: PageIndex, viewer: Viewer) -> Result<(), Word> {
         self.lock(page, Transition::LockToStore)?;
         // Refused only for a malformed range; the next store faults again then.
-        let _ = self.unprotect(PageRange::one(page));
+        let _ = self.unprotect(PageRange::one(page), viewer);
         self.settle(page, Transition::Stored);
         Ok(())
     }
 
     /// Opens pages that were put in place a moment ago, and wakes those who sleep on them: where that is forbidden
-    /// meanwhile, they fault again.
+    /// meanwhile, they fault again. For local frames, which have one view.
     pub(super) fn open_placed(&self, pages: PageRange) {
         for page in pages.iter() {
-            if self.open_to_store(page).is_err() {
+            if self.open_to_store(page, self.own_viewer()).is_err() {
                 self.wake(PageRange::one(page));
             }
         }
@@ -107,7 +139,7 @@ impl Area {
 
     /// Opens the Clean pages from the start of `pages` on, up to the first that is not, with one system call;
     /// returns how many. For writers that come page after page.
-    pub fn open_run_to_store(&self, pages: PageRange) -> u64 {
+    pub fn open_run_to_store(&self, pages: PageRange, viewer: Viewer) -> u64 {
         let mut end = pages.start;
         while end < pages.end
             && self.word(PageIndex(end)).state() == State::Clean
@@ -117,7 +149,7 @@ impl Area {
         }
         let run = PageRange { start: pages.start, end };
         if !run.is_empty() {
-            let _ = self.unprotect(run);
+            let _ = self.unprotect(run, viewer);
             run.iter().for_each(|page| self.settle(page, Transition::Stored));
         }
         run.len()
@@ -142,7 +174,7 @@ impl Area {
     pub(super) fn lock_alone(&self, page: PageIndex) -> Result<(), Word> {
         let before = self.lock(page, Transition::LockToPinMut)?;
         if before.state() != State::Dirty {
-            let _ = self.unprotect(PageRange::one(page));
+            let _ = self.unprotect(PageRange::one(page), self.own_viewer());
         }
         self.settle(page, Transition::PinnedMut);
         Ok(())
@@ -201,6 +233,7 @@ impl Area {
     pub fn set_length(&self, length: u64) {
         assert!(length <= self.capacity);
         self.length.store(length, Ordering::Release);
+        self.tell_length(length);
     }
 }
 
@@ -236,7 +269,7 @@ impl MutPinSet {
             self.area.pin_budget.release(bytes);
             return Err(PinError::NotClean(word));
         }
-        let _ = self.area.unprotect(PageRange::one(page));
+        let _ = self.area.unprotect(PageRange::one(page), self.area.own_viewer());
         self.area.settle(page, Transition::PinnedMut);
         self.next += 1;
         Ok(())

@@ -71,7 +71,7 @@ fn a_view_shows_a_page_only_while_it_is_clean() {
     let claim = area.claim(page, Placement::AtOnce).unwrap();
     // As if the write were under way, and somebody came who had seen the page Clean before.
     area.frame_file.as_ref().unwrap().fill_large(0, &[1; SMALL]).unwrap();
-    area.show(page, Announce::Queued);
+    area.show(page, super::Viewer::Here(Announce::Queued));
     assert_eq!((shown(0), area.word(page).state()), (0, State::Filling), "half a frame was shown");
     let mut buffer = [0xee; 16];
     let unwritten = area.address(Announce::Signalled, SMALL as u64).unwrap();
@@ -83,12 +83,12 @@ fn a_view_shows_a_page_only_while_it_is_clean() {
     let all = (LARGE / SMALL) as u64;
     assert_eq!((shown(0), shown(1)), (all, 0), "nobody uses the second view yet");
     // No room for pins, and yet the page is held while it is shown.
-    area.show(page, Announce::Signalled);
+    area.show(page, super::Viewer::Here(Announce::Signalled));
     assert_eq!((shown(1), area.word(page).state(), area.word(page).pins()), (all, State::Clean, 0));
-    area.show(page, Announce::Signalled);
+    area.show(page, super::Viewer::Here(Announce::Signalled));
     assert_eq!(area.evict_all(PageRange::one(page), 0).released, LARGE as u64);
     assert_eq!((shown(0), shown(1), area.budget.used()), (0, 0, 0));
-    area.show(page, Announce::Queued);
+    area.show(page, super::Viewer::Here(Announce::Queued));
     assert_eq!((shown(0), area.word(page).state()), (0, State::Absent));
 }
 

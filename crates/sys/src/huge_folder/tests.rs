@@ -43,7 +43,7 @@ fn check_huge(folder: &HugeFolder) {
     assert!(file.has_frame(LARGE as u64) && !file.has_frame(0) && !file.has_frame(2 * LARGE as u64));
     let region = Region::new(3 * LARGE, Purpose::Reserve).unwrap();
     // SAFETY: the region is new; nobody holds references into it.
-    unsafe { region.map_file(&file).unwrap() };
+    unsafe { region.map_file(&file, crate::area::Writes::No).unwrap() };
     // Views are advised against huge entries; this asks what the frame is, not what a view shows.
     // SAFETY: changes no byte of the region's own pages.
     unsafe { rustix::mm::madvise(region.pointer(0).cast(), region.len(), Advice::LinuxHugepage).unwrap() };

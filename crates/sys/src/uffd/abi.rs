@@ -24,6 +24,8 @@ pub const FEATURE_POISON: u64 = 1 << 14;
 pub const FEATURE_MOVE: u64 = 1 << 16;
 
 pub const EVENT_PAGEFAULT: u8 = 0x12;
+/// With a new userfaultfd, which belongs to whoever reads the event.
+pub const EVENT_FORK: u8 = 0x13;
 pub const FAULT_WRITE: u64 = 1;
 pub const FAULT_WP: u64 = 1 << 1;
 pub const FAULT_MINOR: u64 = 1 << 2;
@@ -32,6 +34,8 @@ pub const FAULT_MINOR: u64 = 1 << 2;
 pub const COPY_DONTWAKE: u64 = 1;
 /// Of COPY: the page is put in place write-protected.
 pub const COPY_WP: u64 = 1 << 1;
+/// Of CONTINUE: the page is shown write-protected.
+pub const CONTINUE_WP: u64 = 1 << 1;
 /// Of WRITEPROTECT: protects; without it, lifts the protection.
 pub const WRITEPROTECT_WP: u64 = 1;
 

@@ -18,12 +18,27 @@ impl Userfaultfd {
     /// * the range lies in a range that is registered here;
     /// * the caller keeps others from changing or replacing the file's bytes under it until this returns.
     pub unsafe fn show(&self, start: usize, len: usize) -> Result<(), (usize, io::Error)> {
+        self.continue_in(start, len, 0)
+    }
+
+    /// As `show`, but what is shown by this call is write-protected: there is no moment at which it could be written
+    /// unnoticed. What was shown before stays as it is. The range is registered for
+    /// [`Modes::WRITE_PROTECT`](super::Modes::WRITE_PROTECT) too.
+    ///
+    /// # Safety
+    ///
+    /// As for [`show`](Self::show).
+    pub unsafe fn show_protected(&self, start: usize, len: usize) -> Result<(), (usize, io::Error)> {
+        self.continue_in(start, len, abi::CONTINUE_WP)
+    }
+
+    fn continue_in(&self, start: usize, len: usize, mode: u64) -> Result<(), (usize, io::Error)> {
         let mut done = 0;
         let mut idle_rounds = 0;
         let mut some_were_shown = false;
         while done < len {
             let range = abi::Range { start: (start + done) as u64, len: (len - done) as u64 };
-            let mut argument = abi::Continue { range, mode: 0, mapped: 0 };
+            let mut argument = abi::Continue { range, mode, mapped: 0 };
             let answer = control(&self.descriptor, abi::UFFDIO_CONTINUE, &mut argument);
             let progress = usize::try_from(argument.mapped).unwrap_or(0);
             done += progress;

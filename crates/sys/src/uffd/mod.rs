@@ -14,6 +14,7 @@
 //! Sources: ioctl_userfaultfd(2), userfaultfd(2), and the header quoted in `abi`.
 
 mod abi;
+mod foreign;
 mod minor;
 mod modes;
 mod protect;
@@ -23,6 +24,7 @@ mod tests;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+pub use foreign::is_process;
 pub use modes::Modes;
 
 /// How often a call that the kernel asks to try again is tried again without any progress.

@@ -35,7 +35,7 @@ impl Range {
         let region = Region::new(PAGES * SMALL, Purpose::Data)?;
         if let Some(file) = &file {
             // SAFETY: the region is new; nobody holds references into it.
-            unsafe { region.map_file(file)? };
+            unsafe { region.map_file(file, crate::area::Writes::No)? };
         }
         if modes.contains(Modes::WRITE_PROTECT) {
             let len = region.len();
@@ -170,6 +170,35 @@ fn while_an_event_is_pending_the_kernel_asks_to_try_again() {
     end(shower);
     end(dropper).unwrap();
     assert_eq!(end(range.load(0)), 3);
+}
+
+#[test]
+fn of_another_process_only_faults_are_heard() {
+    let file = FrameFile::new("test", (PAGES * SMALL) as u64).unwrap();
+    let Some(range) = Range::new(Some(file), Modes::MISSING, abi::FEATURE_EVENT_REMOVE) else { return };
+    let duplicate = || range.uffd.as_fd().try_clone_to_owned().unwrap();
+    let foreign = Userfaultfd::adopt(duplicate()).unwrap();
+    let mut events = EventBuffer::default();
+    // Nothing to hear; and no waiting for it where the descriptor would block.
+    assert_eq!(foreign.read_events_of_another(&mut events).unwrap(), 0);
+    let loading = range.load(1);
+    range.wait_for_event();
+    let count = foreign.read_events_of_another(&mut events).unwrap();
+    assert_eq!(events.faults(count).map(|event| event.kind).collect::<Vec<_>>(), [FaultKind::Missing]);
+    range.fill_file(1, 5);
+    range.uffd.wake(range.at(1), SMALL);
+    assert_eq!(end(loading), 5);
+    let dropper = {
+        let range = Arc::clone(&range);
+        // SAFETY: nobody holds references into the region.
+        std::thread::spawn(move || unsafe { range.region.zap(3 * SMALL, SMALL) })
+    };
+    range.wait_for_event();
+    let refused = foreign.read_events_of_another(&mut events).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+    end(dropper).unwrap();
+    let other = std::fs::File::open("/proc/self/status").unwrap().into();
+    assert_eq!(Userfaultfd::adopt(other).unwrap_err().kind(), io::ErrorKind::InvalidData);
 }
 
 #[test]

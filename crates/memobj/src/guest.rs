@@ -1,0 +1,243 @@
+//! Guests: other processes that map an object of this one, the owner.
+//!
+//! ```text
+//!   owner: MemoryObject::admit                      guest: RemoteMapping::attach
+//!     offer: frames, own process, length   ----->     map the frames, make a userfaultfd, keep it open
+//!     check, register, note the view       <-----   answer: userfaultfd, own process, address
+//!     done                                 ----->   may touch
+//!     resolve the guest's faults (driver)
+//!     tell of lifted poison, new lengths   ----->   a thread listens; hears the end, and makes all of it trap
+//! ```
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use memobj_sys::area::{GuestNumber, GuestView, Viewer};
+use memobj_sys::line::{Answer, Line, Offer};
+use memobj_sys::region::SMALL;
+use memobj_sys::uffd::{Announce, Userfaultfd, is_process};
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
+
+use crate::driver::Request;
+use crate::error::AdmitError;
+use crate::object::{MemoryObject, ObjectHandle, StoreHandle};
+use crate::store::FrameStore;
+
+/// One past the highest address that a process has.
+const END_OF_ADDRESSES: u64 = 1 << 47;
+
+/// For [`MemoryObject::admit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdmitOptions {
+    /// What the guest may do.
+    pub prot: GuestProt,
+    /// How long the guest may take to attach.
+    pub timeout: Duration,
+}
+
+impl Default for AdmitOptions {
+    /// Loads and stores, 5 s.
+    fn default() -> Self {
+        Self { prot: GuestProt::ReadWrite, timeout: Duration::from_secs(5) }
+    }
+}
+
+/// What a guest may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum GuestProt {
+    /// Load.
+    ReadOnly,
+    /// Load and store. While it is attached nothing of the object can be pinned for writing.
+    #[default]
+    ReadWrite,
+}
+
+/// How it ended with a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GuestEnd {
+    /// It dropped its mapping, hung up, or its process ended.
+    Left,
+    /// It did something that guests do not do; it was dismissed.
+    Broken,
+    /// This process dismissed it, by dropping the [`Guest`].
+    Dismissed,
+}
+
+/// A guest, as the owner sees it. Dropping this dismisses the guest: all of its mapping traps from then on.
+///
+/// It is a handle of the object: frames stay while it lives.
+#[derive(Debug)]
+pub struct Guest {
+    state: Arc<GuestState>,
+    _frames: Arc<StoreHandle>,
+    // Dropped last.
+    object: Arc<ObjectHandle>,
+}
+
+/// What the owner's threads share about a guest.
+#[derive(Debug)]
+pub(crate) struct GuestState {
+    pub(crate) store: Arc<FrameStore>,
+    pub(crate) uffd: Arc<Userfaultfd>,
+    pub(crate) start: usize,
+    pub(crate) prot: GuestProt,
+    pub(crate) line: Arc<Line>,
+    pub(crate) process: OwnedFd,
+    number: GuestNumber,
+    is_ending: AtomicBool,
+    end: Mutex<Option<GuestEnd>>,
+    ended: Condvar,
+}
+
+impl GuestState {
+    /// The view in which this guest's faults are.
+    pub(crate) fn viewer(&self) -> Viewer {
+        Viewer::Guest(self.number)
+    }
+
+    /// Takes the guest's view out, once.
+    pub(crate) fn end(&self, end: GuestEnd) {
+        if self.is_ending.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.store.area.dismiss(self.number);
+        self.stop_using_words();
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+        self.ended.notify_all();
+    }
+
+    fn stop_using_words(&self) {
+        if let (GuestProt::ReadWrite, Some(writes)) = (self.prot, &self.store.writes) {
+            writes.users.end_words();
+        }
+    }
+}
+
+impl Guest {
+    /// How it ended; `None` while the guest is attached. What a guest stored is part of the object, however it ended.
+    pub fn end(&self) -> Option<GuestEnd> {
+        *self.state.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the guest has left, at most `limit`; then as [`end`](Self::end).
+    pub fn wait(&self, limit: Duration) -> Option<GuestEnd> {
+        let end = self.state.end.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.state.ended.wait_timeout_while(end, limit, |end| end.is_none());
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let shared = &self.object.cache.shared;
+        if shared.owner.is_this_process() {
+            self.state.end(GuestEnd::Dismissed);
+            shared.ask(Request::Dismissed(Arc::clone(&self.state)));
+        }
+    }
+}
+
+fn system(what: &'static str) -> impl Fn(io::Error) -> AdmitError {
+    move |source| AdmitError::System { what, source }
+}
+
+impl MemoryObject {
+    /// Lets the process at the other end of `stream`, which calls
+    /// [`RemoteMapping::attach`](crate::RemoteMapping::attach), map the object. Blocks until it has, at most as long as
+    /// the options say.
+    ///
+    /// The object can be written and has [`Store::Shared`](crate::Store::Shared). Its pages are this process's: they
+    /// stay within the budget of the cache, are evicted and written back as all others, and a store of the guest makes
+    /// a page Dirty as one of this process does. Each sees the stores of the other at once. `sync` and `commit` have
+    /// what the guest stored before.
+    ///
+    /// Both processes trust each other with the bytes of the object: the guest has a descriptor of the file of frames,
+    /// and could change them unseen if it wanted. What it sends otherwise is checked.
+    pub fn admit(&self, stream: UnixStream, options: AdmitOptions) -> Result<Guest, AdmitError> {
+        let object = Arc::clone(self.handle());
+        if !object.cache.shared.owner.is_this_process() {
+            return Err(AdmitError::Detached);
+        }
+        let deadline = Instant::now() + options.timeout;
+        let frames = self.frames(Some(Announce::Queued)).map_err(AdmitError::Map)?;
+        let store = Arc::clone(&frames.store);
+        let Some(writes) = &store.writes else { return Err(AdmitError::NotShared) };
+        let user = match options.prot {
+            GuestProt::ReadWrite => Some(writes.users.words().ok_or(AdmitError::InUse)?),
+            GuestProt::ReadOnly => None,
+        };
+        let line = Arc::new(Line::new(stream));
+        let attached = attach(&store, &line, options.prot, deadline);
+        if attached.is_err() {
+            // Whoever waits at the other end must not wait for ever.
+            line.break_off();
+        }
+        let (uffd, process, view) = attached?;
+        let start = view.start();
+        let number = store.area.admit(view).ok_or(AdmitError::TooManyGuests)?;
+        // Until the guest has left.
+        if let Some(user) = user {
+            user.keep();
+        }
+        let state = Arc::new(GuestState {
+            store: Arc::clone(&store),
+            uffd,
+            start,
+            prot: options.prot,
+            line,
+            process,
+            number,
+            is_ending: AtomicBool::new(false),
+            end: Mutex::new(None),
+            ended: Condvar::new(),
+        });
+        object.cache.shared.ask(Request::Admit(Arc::clone(&state)));
+        Ok(Guest { state, _frames: frames, object })
+    }
+}
+
+type Attached = (Arc<Userfaultfd>, OwnedFd, Arc<GuestView>);
+
+/// The owner's part of the conversation.
+fn attach(
+    store: &FrameStore,
+    line: &Arc<Line>,
+    prot: GuestProt,
+    deadline: Instant,
+) -> Result<Attached, AdmitError> {
+    let file = store.area.frame_file().ok_or(AdmitError::NotShared)?;
+    let offer = Offer {
+        frames: file.as_fd().try_clone_to_owned().map_err(system("duplicate the file of frames"))?,
+        process: own_process()?,
+        length: store.area.length(),
+        view_bytes: store.area.view_bytes() as u64,
+        may_store: prot == GuestProt::ReadWrite,
+    };
+    line.offer(&offer, deadline).map_err(AdmitError::of_line)?;
+    let Answer { faults, process, start } = line.receive_answer(deadline).map_err(AdmitError::of_line)?;
+    let uffd = Arc::new(Userfaultfd::adopt(faults).map_err(AdmitError::of_line)?);
+    if !is_process(&process).map_err(system("look at a descriptor"))? {
+        return Err(AdmitError::Peer { why: "a descriptor that is no process".into() });
+    }
+    let end = start.checked_add(offer.view_bytes).filter(|end| *end <= END_OF_ADDRESSES);
+    if end.is_none() || start == 0 || !start.is_multiple_of(SMALL as u64) {
+        return Err(AdmitError::Peer { why: "a range that no process has".into() });
+    }
+    let view = Arc::new(GuestView::new(Arc::clone(&uffd), start as usize, Arc::clone(line)));
+    store
+        .area
+        .register_guest(&view)
+        .map_err(|error| AdmitError::Peer { why: format!("a range that cannot be registered ({error})") })?;
+    line.finish(deadline).map_err(AdmitError::of_line)?;
+    Ok((uffd, process, view))
+}
+
+/// A descriptor of this process, by which the other hears of its end even if children keep the line open.
+pub(crate) fn own_process() -> Result<OwnedFd, AdmitError> {
+    pidfd_open(getpid(), PidfdFlags::empty()).map_err(|error| system("open this process")(error.into()))
+}
