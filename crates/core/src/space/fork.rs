@@ -1,0 +1,37 @@
+//! What a forked child and a new program have.
+
+use super::{AddressSpace, Attributes, Backing, Change, Guard, Lock, OnExec, OnFork, Segment};
+use alloc::vec::Vec;
+
+impl AddressSpace {
+    /// The address space of a forked child: without what is not inherited, and with nothing locked.
+    ///
+    /// Guards of segments that are wiped are not there in the child. The contents are the host's concern.
+    pub fn fork(&self) -> Self {
+        let mut child = Self::new(self.limits);
+        for segment in self.iter().filter(|segment| segment.attributes.on_fork.is_inherited()) {
+            let old = segment.attributes;
+            let wiped = old.on_fork == OnFork::Wipe && segment.backing == Backing::Anonymous;
+            let guard = if wiped { Guard::Open } else { old.guard };
+            child.put(Segment { attributes: Attributes { lock: Lock::Unlocked, guard, ..old }, ..segment });
+        }
+        child
+    }
+
+    /// Drops what another program does not get, which is all that was not mapped to be kept; nothing stays locked.
+    pub fn exec(&mut self, changes: &mut Vec<Change>) {
+        self.lock_later = Lock::Unlocked;
+        let kept = Self::new(self.limits);
+        let before = core::mem::replace(self, kept);
+        for segment in before.iter() {
+            if segment.attributes.on_exec == OnExec::Drop {
+                changes.push(Change::Unmapped(segment));
+                continue;
+            }
+            let attributes = Attributes { lock: Lock::Unlocked, ..segment.attributes };
+            let after = Segment { attributes, ..segment };
+            self.put(after);
+            changes.push(Change::Changed { before: segment, after });
+        }
+    }
+}
