@@ -24,6 +24,7 @@ pub mod address;
 pub mod budget;
 pub mod commit_log;
 pub mod error;
+pub mod fault;
 pub mod page_word;
 pub mod prot;
 pub mod reclaim;
