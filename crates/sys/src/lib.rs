@@ -27,6 +27,8 @@ pub mod fork;
 pub mod frame_file;
 pub mod futex;
 pub mod huge_folder;
+#[cfg(feature = "oracle")]
+pub mod oracle;
 pub mod pagemap;
 #[cfg(feature = "peer")]
 pub mod peer;

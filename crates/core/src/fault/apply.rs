@@ -1,9 +1,9 @@
 //! What changes of the space and notices of objects do to pages and translations.
 
-use super::paged::page_numbers;
+use super::paged::{Page, page_numbers};
 use super::{Frames, Host, Mmu, Notice, Objects, PagedSpace};
 use crate::address::{PageRange, PageSize, VirtAddr};
-use crate::space::{Backing, Change, ObjectId, Segment, Sharing};
+use crate::space::{Backing, Change, Guard, ObjectId, Segment, Sharing};
 use alloc::vec::Vec;
 
 impl<Frame: Copy + Eq> PagedSpace<Frame> {
@@ -20,13 +20,18 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
                     }
                 }
                 Change::Unmapped(segment) => {
-                    self.drop_pages(host, segment.start, segment.length);
+                    self.drop_pages(host, (segment.start, segment.length), Guard::Open);
                     if let Backing::Object { id, .. } = segment.backing {
                         host.objects.release(host.frames, id, segment.length);
                     }
                 }
                 Change::Changed { after, .. } => forget(host.mmu, after.start, after.length),
-                Change::Dropped(segment) => self.drop_pages(host, segment.start, segment.length),
+                Change::Dropped(segment) => {
+                    self.drop_pages(host, (segment.start, segment.length), Guard::Guarded);
+                }
+                Change::Guarded(segment, guard) => {
+                    self.guard_pages(host, (segment.start, segment.length), guard);
+                }
                 Change::Moved { from, to } => self.move_pages(host.mmu, &from, to),
                 // The host's concern: it has the objects.
                 Change::Punched(_) | Change::Synced(_) => {}
@@ -34,23 +39,46 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
         }
     }
 
+    /// Gives back what is in a range; guards stay if `guard` is [`Guard::Guarded`].
     fn drop_pages<F: Frames<Frame = Frame>>(
         &mut self,
         host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
-        start: VirtAddr,
-        length: u64,
+        (start, length): (VirtAddr, u64),
+        guard: Guard,
     ) {
         forget(host.mmu, start, length);
-        for (_, frame) in self.take_pages(start, length) {
-            host.frames.release(frame);
+        for (number, page) in self.take_pages(start, length) {
+            match page {
+                Page::Private(frame) => host.frames.release(frame),
+                Page::Guard if guard == Guard::Guarded => drop(self.pages.insert(number, page)),
+                Page::Guard => {}
+            }
         }
     }
 
-    fn take_pages(&mut self, start: VirtAddr, length: u64) -> Vec<(u64, Frame)> {
+    fn guard_pages<F: Frames<Frame = Frame>>(
+        &mut self,
+        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
+        (start, length): (VirtAddr, u64),
+        guard: Guard,
+    ) {
+        if guard == Guard::Guarded {
+            self.drop_pages(host, (start, length), guard);
+            self.pages.extend(page_numbers(start, length).map(|number| (number, Page::Guard)));
+            return;
+        }
+        for (number, page) in self.take_pages(start, length) {
+            if page != Page::Guard {
+                self.pages.insert(number, page);
+            }
+        }
+    }
+
+    fn take_pages(&mut self, start: VirtAddr, length: u64) -> Vec<(u64, Page<Frame>)> {
         let numbers = page_numbers(start, length);
-        let pages: Vec<(u64, Frame)> = self.pages.range(numbers).map(|(&page, &frame)| (page, frame)).collect();
-        for (page, _) in &pages {
-            self.pages.remove(page);
+        let pages: Vec<_> = self.pages.range(numbers).map(|(&number, &page)| (number, page)).collect();
+        for (number, _) in &pages {
+            self.pages.remove(number);
         }
         pages
     }
@@ -58,8 +86,8 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
     fn move_pages(&mut self, mmu: &mut impl Mmu<Frame>, from: &Segment, to: VirtAddr) {
         forget(mmu, from.start, from.length);
         let (first, target) = (page_numbers(from.start, 0).start, page_numbers(to, 0).start);
-        for (page, frame) in self.take_pages(from.start, from.length) {
-            self.pages.insert(page - first + target, frame);
+        for (number, page) in self.take_pages(from.start, from.length) {
+            self.pages.insert(number - first + target, page);
         }
     }
 
@@ -81,7 +109,7 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
         for (segment, start, length) in placed {
             let cut = matches!(notice, Notice::Cut(..)) && segment.attributes.sharing == Sharing::Private;
             if cut {
-                self.drop_pages(host, start, length);
+                self.drop_pages(host, (start, length), Guard::Guarded);
             } else {
                 forget(host.mmu, start, length);
             }

@@ -71,13 +71,8 @@ pub enum ObjectPage<Frame> {
 /// The objects behind segments.
 pub trait Objects<F: Frames> {
     /// Page `page` of `object`. If it is wanted for a store, it may be stored to from then on, until the next notice.
-    fn page(
-        &mut self,
-        frames: &mut F,
-        object: ObjectId,
-        page: PageIndex,
-        want: Want,
-    ) -> ObjectPage<F::Frame>;
+    fn page(&mut self, frames: &mut F, object: ObjectId, page: PageIndex, want: Want)
+    -> ObjectPage<F::Frame>;
 
     /// An object that has the bytes of `object` as they are now, whatever becomes of it; `None` if that cannot be
     /// promised. It lives until the last of its bytes is released.

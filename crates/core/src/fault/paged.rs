@@ -5,7 +5,8 @@ use crate::address::VirtAddr;
 use crate::prot::{Access, Prot};
 use crate::space::abi::linux::{Madvise, Populate};
 use crate::space::{
-    AddressSpace, Change, Limits, Lock, MapRequest, ProtectFrom, RemapTo, Segment, Sharing, Source, SpaceError,
+    AddressSpace, Change, Limits, Lock, MapRequest, OnFork, ProtectFrom, RemapTo, Segment, Sharing, Source,
+    SpaceError,
 };
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -16,8 +17,17 @@ use alloc::vec::Vec;
 #[derive(Clone, Debug)]
 pub struct PagedSpace<Frame> {
     pub(super) space: AddressSpace,
-    /// The private pages, by page number. They are what the space owns; all else belongs to objects.
-    pub(super) pages: BTreeMap<u64, Frame>,
+    /// What the space owns, by page number; all else belongs to objects.
+    pub(super) pages: BTreeMap<u64, Page<Frame>>,
+}
+
+/// What a space has in a place of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Page<Frame> {
+    /// A private page.
+    Private(Frame),
+    /// A guard.
+    Guard,
 }
 
 /// Why a verb was refused.
@@ -134,26 +144,26 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
     }
 
     /// Takes advice about a range, or makes it resident.
+    ///
+    /// Holes to be punched into objects are the host's to punch; `punched` has them, also when the verb is refused.
     pub fn advise<F: Frames<Frame = Frame>>(
         &mut self,
         host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
         start: VirtAddr,
         length: u64,
         advice: Result<Madvise, SpaceError>,
-    ) -> Result<Vec<Change>, VerbError> {
+        punched: &mut Vec<Change>,
+    ) -> Result<(), VerbError> {
         let advice = match advice {
-            Ok(Madvise::Populate(access)) => {
-                return self.populate(host, start, length, access).map(|()| Vec::new());
-            }
+            Ok(Madvise::Populate(access)) => return self.populate(host, start, length, access),
             Ok(Madvise::Advise(advice)) => Ok(advice),
             Err(error) => Err(error),
         };
         let mut changes = Vec::new();
         let done = self.space.advise(start, length, advice, &mut changes);
         self.apply(host, &changes);
-        changes.retain(|change| matches!(change, Change::Punched(_)));
-        done?;
-        Ok(changes)
+        punched.extend(changes.into_iter().filter(|change| matches!(change, Change::Punched(_))));
+        Ok(done?)
     }
 
     /// Locks or unlocks a range; what is locked is made resident.
@@ -178,12 +188,14 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
             if let crate::space::Backing::Object { id, .. } = segment.backing {
                 host.objects.retain(id, segment.length);
             }
-            if !segment.attributes.is_private() || segment.attributes.on_fork != Default::default() {
+            if segment.attributes.on_fork != OnFork::Inherit {
                 continue;
             }
-            for (&page, &frame) in self.pages.range(page_numbers(segment.start, segment.length)) {
-                host.frames.share(frame);
-                child.pages.insert(page, frame);
+            for (&number, &page) in self.pages.range(page_numbers(segment.start, segment.length)) {
+                if let Page::Private(frame) = page {
+                    host.frames.share(frame);
+                }
+                child.pages.insert(number, page);
             }
             host.mmu.unmap(segment.start, segment.length);
             host.mmu.flush(segment.start, segment.length);

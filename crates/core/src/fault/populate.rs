@@ -52,7 +52,8 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
     ) -> Result<(), VerbError> {
         // The lock was accepted, so the range does not wrap, or is empty.
         let first = start.0 - start.0 % PAGE;
-        let end = length.checked_add(start.0 - first).and_then(|bytes| first.checked_add(bytes)).unwrap_or(first);
+        let end =
+            length.checked_add(start.0 - first).and_then(|bytes| first.checked_add(bytes)).unwrap_or(first);
         for part in self.parts(first, end) {
             if part.attributes.lock == Lock::Locked {
                 self.populate_part(host, &part)?;

@@ -1,9 +1,10 @@
 //! One fault.
 
+use super::paged::Page;
 use super::{Frames, Host, Mmu, ObjectPage, Objects, PagedSpace, Stop, Trap, Want};
 use crate::address::{PageSize, VirtAddr};
 use crate::prot::{Access, Prot};
-use crate::space::{Backing, Guard, Segment};
+use crate::space::{Backing, Loads, Segment};
 
 const PAGE: PageSize = PageSize::SMALL;
 
@@ -25,7 +26,14 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
         if segment.backing == Backing::Reserved {
             return Err(Trap::Unmapped.into());
         }
-        if !self.space.limits().effective(segment.attributes.prot).allows(access) {
+        let limits = self.space.limits();
+        let effective = limits.effective(segment.attributes.prot);
+        if !effective.allows(access) {
+            // x86-64 looks at whether a page may be executed only once it is there.
+            let late = access == Access::Execute && limits.loads == Loads::Implied;
+            if late && effective != Prot::NONE {
+                self.make_present(host, &segment, address, Want::Load)?;
+            }
             return Err(Trap::Denied.into());
         }
         let want = if access == Access::Write { Want::Store } else { Want::Load };
@@ -49,14 +57,12 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
         address: VirtAddr,
         want: Want,
     ) -> Result<Frame, Stop> {
-        if segment.attributes.guard == Guard::Guarded {
-            return Err(Trap::Unmapped.into());
-        }
         let number = address.0 >> PAGE.shift();
-        let (frame, stores) = match (segment.attributes.is_private(), self.pages.get(&number)) {
-            (true, Some(&frame)) => self.own(host.frames, number, frame, want)?,
-            (true, None) => self.first_use(host, segment, address, want)?,
-            (false, _) => (object_page(host, segment, address, want)?, want == Want::Store),
+        let (frame, stores) = match self.pages.get(&number) {
+            Some(Page::Guard) => return Err(Trap::Unmapped.into()),
+            Some(&Page::Private(frame)) => self.own(host.frames, number, frame, want)?,
+            None if segment.attributes.is_private() => self.first_use(host, segment, address, want)?,
+            None => (object_page(host, segment, address, want)?, want == Want::Store),
         };
         let effective = self.space.limits().effective(segment.attributes.prot);
         let prot = if stores { effective } else { effective.without(Prot::WRITE) };
@@ -83,7 +89,7 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
             return Ok((frame, false));
         }
         let copy = frames.copy_of(frame).ok_or(Stop::NoFrame)?;
-        self.pages.insert(number, copy);
+        self.pages.insert(number, Page::Private(copy));
         frames.release(frame);
         Ok((copy, true))
     }
@@ -108,7 +114,7 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
             Backing::Anonymous | Backing::Reserved => host.frames.zeroed(),
         };
         let frame = new.ok_or(Stop::NoFrame)?;
-        self.pages.insert(address.0 >> PAGE.shift(), frame);
+        self.pages.insert(address.0 >> PAGE.shift(), Page::Private(frame));
         Ok((frame, true))
     }
 }

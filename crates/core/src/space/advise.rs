@@ -102,11 +102,8 @@ impl AddressSpace {
             Advice::KeepOnFork => Attributes { on_fork: old.on_fork.kept(), ..old },
             Advice::Dump(dump) => Attributes { dump, ..old },
             Advice::Guard(guard) => {
-                // What is guarded already holds nothing.
-                if guard == Guard::Guarded && old.guard == Guard::Open {
-                    changes.push(Change::Dropped(part));
-                }
-                Attributes { guard, ..old }
+                changes.push(Change::Guarded(part, guard));
+                old
             }
         };
         if attributes == old { Ok(()) } else { self.change(part, attributes, changes) }

@@ -126,13 +126,12 @@ pub enum Dump {
     Excluded,
 }
 
-/// Whether a guard lies over a segment.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+/// Whether guards lie over pages. They belong to pages, as contents do, and split no segment.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Guard {
-    /// None does.
-    #[default]
+    /// None do.
     Open,
-    /// One does: every access is a trap, as if nothing were mapped.
+    /// One lies over each: every access is a trap, as if nothing were mapped.
     Guarded,
 }
 
@@ -159,8 +158,6 @@ pub struct Attributes {
     pub pattern: Pattern,
     /// Whether a dump holds it.
     pub dump: Dump,
-    /// Whether a guard lies over it.
-    pub guard: Guard,
 }
 
 impl Attributes {
@@ -182,10 +179,6 @@ impl fmt::Display for Attributes {
             Sharing::Private => "p",
             Sharing::Copy => "c",
         };
-        write!(f, "{}{sharing}", self.prot)?;
-        match self.guard {
-            Guard::Open => Ok(()),
-            Guard::Guarded => f.write_str(" guarded"),
-        }
+        write!(f, "{}{sharing}", self.prot)
     }
 }

@@ -1,6 +1,6 @@
 //! What a verb did, for the host to do to its page tables.
 
-use super::Segment;
+use super::{Guard, Segment};
 use crate::address::VirtAddr;
 
 /// One thing that happened to an address space. Verbs report changes in the order in which hosts have to apply them,
@@ -18,15 +18,17 @@ pub enum Change {
         /// As it is.
         after: Segment,
     },
-    /// What was in the pages of this goes: private ones become what is behind the segment.
+    /// What was in the pages of this goes: private ones become what is behind the segment. Guards stay.
     Dropped(Segment),
-    /// What was in the private pages of `from` is now in those of `to`, as long.
+    /// What was in the private pages of `from` is now in those of `to`, as long, and so are their guards.
     Moved {
         /// Where it was.
         from: Segment,
         /// Where it is; nothing was there.
         to: VirtAddr,
     },
+    /// Guards are laid over the pages of this, whose contents go; or they are taken away.
+    Guarded(Segment, Guard),
     /// A hole is to be punched into the object behind this.
     Punched(Segment),
     /// What was stored into the object behind this is to be written back.

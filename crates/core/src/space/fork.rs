@@ -1,19 +1,17 @@
 //! What a forked child and a new program have.
 
-use super::{AddressSpace, Attributes, Backing, Change, Guard, Lock, OnExec, OnFork, Segment};
+use super::{AddressSpace, Attributes, Change, Lock, OnExec, Segment};
 use alloc::vec::Vec;
 
 impl AddressSpace {
     /// The address space of a forked child: without what is not inherited, and with nothing locked.
     ///
-    /// Guards of segments that are wiped are not there in the child. The contents are the host's concern.
+    /// The contents, and with them the guards, are the host's concern.
     pub fn fork(&self) -> Self {
         let mut child = Self::new(self.limits);
         for segment in self.iter().filter(|segment| segment.attributes.on_fork.is_inherited()) {
-            let old = segment.attributes;
-            let wiped = old.on_fork == OnFork::Wipe && segment.backing == Backing::Anonymous;
-            let guard = if wiped { Guard::Open } else { old.guard };
-            child.put(Segment { attributes: Attributes { lock: Lock::Unlocked, guard, ..old }, ..segment });
+            let attributes = Attributes { lock: Lock::Unlocked, ..segment.attributes };
+            child.put(Segment { attributes, ..segment });
         }
         child
     }

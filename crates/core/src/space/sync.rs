@@ -3,6 +3,7 @@
 use super::index::{check_aligned, round_up};
 use super::{AddressSpace, Change, Lock, Sharing, SpaceError};
 use crate::address::VirtAddr;
+use crate::prot::Prot;
 use alloc::vec::Vec;
 
 /// How stored bytes are to reach their objects.
@@ -50,7 +51,9 @@ impl AddressSpace {
             if invalidate == Invalidate::Yes && part.attributes.lock != Lock::Unlocked {
                 return Err(SpaceError::IsLocked { start: part.start });
             }
-            if mode == SyncMode::Now && part.attributes.sharing == Sharing::Shared {
+            // What nobody could store to through this segment needs no writing back.
+            let stores = part.attributes.max_prot.contains(Prot::WRITE);
+            if mode == SyncMode::Now && part.attributes.sharing == Sharing::Shared && stores {
                 changes.push(Change::Synced(part));
             }
             at = part.end().0;

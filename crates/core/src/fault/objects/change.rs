@@ -135,7 +135,8 @@ impl<F: Frames> ObjectTable<F> {
         for (frame, from, to) in pages {
             zero(frames, frame, from, to);
         }
-        let range = PageRange { start: start / PAGE.bytes(), end: PAGE.pages_for(end).max(start / PAGE.bytes()) };
+        let range =
+            PageRange { start: start / PAGE.bytes(), end: PAGE.pages_for(end).max(start / PAGE.bytes()) };
         self.notices.push(Notice::Replaced(object, range));
         Ok(())
     }

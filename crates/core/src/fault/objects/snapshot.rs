@@ -38,7 +38,8 @@ impl<F: Frames> ObjectTable<F> {
         let (snapshots, origin_entry) = (Vec::new(), self.objects.get_mut(&origin));
         origin_entry.into_iter().for_each(|entry| entry.snapshots.push(id));
         let origin = Some(origin);
-        self.objects.insert(id, Object { length, pages, supplied_below: 0, origin, snapshots, references: 0 });
+        self.objects
+            .insert(id, Object { length, pages, supplied_below: 0, origin, snapshots, references: 0 });
         id
     }
 
