@@ -165,35 +165,23 @@ fn anywhere(space: &mut AddressSpace, options: &SpaceOptions) -> Result<(u64, u6
 
 /// Anonymous pages of this process; every second one cannot be stored to, so that no two are one mapping.
 fn kernel(options: &SpaceOptions, numbers: &mut Numbers) -> Result<(u64, u64), String> {
-    enum Page {
-        Writable(memmap2::MmapMut),
-        ReadOnly(memmap2::Mmap),
-    }
-    let map = |index: u64| {
-        let page = MmapOptions::new().len(PAGE as usize).map_anon()?;
-        if index.is_multiple_of(2) {
-            Ok(Page::Writable(page))
-        } else {
-            page.make_read_only().map(Page::ReadOnly)
-        }
-    };
     let error = |error: std::io::Error| format!("kernel mappings: {error}");
-    let mut pages = Vec::new();
-    for index in 0..options.mappings {
-        pages.push(Some(map(index).map_err(error)?));
+    let map = || MmapOptions::new().len(PAGE as usize).map_anon();
+    let (mut writable, mut read_only) = (Vec::new(), Vec::new());
+    for _ in 0..options.mappings / 2 {
+        writable.push(Some(map().map_err(error)?));
+        read_only.push(map().and_then(memmap2::MmapMut::make_read_only).map_err(error)?);
     }
     let mut samples = Vec::new();
     for _ in 0..options.operations / 4 {
-        // A page that can be stored to, so that mapping it is one call.
-        let index = numbers.below(options.mappings / 2) * 2;
-        let slot = &mut pages[index as usize];
+        let slot = &mut writable[numbers.below(options.mappings / 2) as usize];
         let begin = Instant::now();
         drop(slot.take());
-        let page = map(index);
+        let page = map();
         samples.push(begin.elapsed().as_nanos() as u64);
         *slot = Some(page.map_err(error)?);
     }
-    drop(pages);
+    drop((writable, read_only));
     Ok(percentiles(samples))
 }
 

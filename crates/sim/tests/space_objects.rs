@@ -93,6 +93,9 @@ impl Rig {
     }
 }
 
+/// The bytes of a page that are always looked at.
+const LOOKED_AT: [u64; 4] = [0, 99, 2000, 4095];
+
 #[derive(Clone, Debug)]
 enum Step {
     Write { offset: u64, length: u64, byte: u8 },
@@ -108,16 +111,20 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = (0..18_u8, 0..5 * PAGE, 1..9000_u64, any::<u8>(), any::<bool>()).prop_map(
-        |(kind, offset, length, byte, space)| match kind {
-            0..4 => Step::Write { offset, length, byte },
-            4 | 5 => Step::Length(offset),
-            6 => Step::Punch { offset, length },
-            7..10 => Step::StoreShared { at: offset, byte },
-            10..12 => Step::StoreCopy { space, at: offset, byte },
-            12..15 => Step::Look,
-            15 => Step::WrittenBack,
-            16 => Step::Fork,
-            _ => Step::CopyAgain,
+        |(kind, offset, length, byte, space)| {
+            // Single bytes are stored where they are looked at.
+            let at = offset / PAGE * PAGE + LOOKED_AT[(offset % PAGE) as usize % LOOKED_AT.len()];
+            match kind {
+                0..4 => Step::Write { offset, length, byte },
+                4 | 5 => Step::Length(offset),
+                6 => Step::Punch { offset, length },
+                7..10 => Step::StoreShared { at, byte },
+                10..12 => Step::StoreCopy { space, at, byte },
+                12..15 => Step::Look,
+                15 => Step::WrittenBack,
+                16 => Step::Fork,
+                _ => Step::CopyAgain,
+            }
         },
     );
     prop::collection::vec(step, 1..40)
@@ -140,7 +147,7 @@ fn shown_now(rig: &mut Rig) -> Shown {
 fn check(rig: &mut Rig, space: usize, base: u64, shown: &Shown) -> Result<(), TestCaseError> {
     let mut random = Random::new(base ^ shown.len() as u64);
     for page in 0..6 {
-        for at in [0, 99, 4095, random.below(PAGE), random.below(PAGE)].map(|byte| page * PAGE + byte) {
+        for at in LOOKED_AT.into_iter().chain([random.below(PAGE)]).map(|byte| page * PAGE + byte) {
             let expected = shown[at as usize].ok_or(Stop::Trap(Trap::Beyond));
             prop_assert_eq!(rig.load(space, base + at), expected, "byte {} of a copy in {}", at, space);
         }

@@ -14,24 +14,27 @@ pub struct Difference {
     pub applies: fn(&[(Process, Order)], &Answer, &Answer) -> bool,
 }
 
+const EAGAIN: i64 = -11;
+const ENOMEM: i64 = -12;
 const EFAULT: i64 = -14;
 
 /// All of them.
 pub const DIFFERENCES: &[Difference] = &[
     Difference {
         name: "remap-across-kept-apart",
-        reason: "The kernel does not join neighbours whose anonymous pages were touched apart, and then refuses to make \
-             a range longer, or to move it, that spans both; here they are one segment.",
+        reason: "The kernel does not join neighbours whose anonymous pages were touched apart, nor a stack to what it \
+                 grows down to, and then refuses to make a range longer, or to move it, that spans both; here they \
+                 are one segment.",
         applies: |orders, ours, kernel| {
-            matches!(orders.last(), Some((_, Order::Mremap { .. })))
-                && ours.value >= 0
-                && kernel.value == EFAULT
+            // Errors that are looked for after the one that the kernel has.
+            let goes_on = ours.value >= 0 || [EAGAIN, ENOMEM].contains(&ours.value);
+            matches!(orders.last(), Some((_, Order::Mremap { .. }))) && goes_on && kernel.value == EFAULT
         },
     },
     Difference {
         name: "keep-unlocks-more",
-        reason: "When a part of a locked mapping is moved and kept (MREMAP_DONTUNMAP), the kernel unlocks the whole mapping \
-             that the part lies in, and goes on to count its pages as locked; here the part is unlocked.",
+        reason: "When a part of a locked mapping is moved and kept (MREMAP_DONTUNMAP), the kernel unlocks the whole \
+                 mapping that the part lies in, and goes on to count its pages as locked; here the part is unlocked.",
         applies: |_, _, _| false,
     },
 ];

@@ -11,7 +11,7 @@ const PAGE: u64 = 4096;
 /// The last page of all addresses.
 const LAST_PAGE: u64 = 0_u64.wrapping_sub(PAGE);
 /// Pages near the start of the window where most happens.
-const BUSY: u64 = 20;
+const BUSY: u64 = 12;
 
 /// Histories of at most `most` orders.
 pub fn histories(most: usize) -> impl Strategy<Value = History> {
@@ -110,7 +110,7 @@ fn remap(pages: u64) -> impl Strategy<Value = Order> {
 /// Verbs on a range.
 fn verb(pages: u64) -> impl Strategy<Value = Order> {
     let advice = prop_oneof![
-        6 => select(vec![4, 4, 22, 23, 23, 102, 102, 103, 9]),
+        6 => select(vec![4, 4, 22, 23, 23, 102, 102, 103, 9, 10, 18, 18]),
         4 => select(vec![10, 11, 18, 19, 0, 1, 2, 3, 8, 16, 17, 20, 21, 24]),
         1 => Just(99),
     ];
@@ -156,8 +156,8 @@ fn order(pages: u64) -> impl Strategy<Value = Order> {
         8 => map(pages),
         9 => verb(pages),
         3 => remap(pages),
-        5 => file_order(),
-        5 => (address(pages), any::<u8>()).prop_map(|(address, byte)| Order::Store { address, byte }),
+        7 => file_order(),
+        8 => (address(pages), any::<u8>()).prop_map(|(address, byte)| Order::Store { address, byte }),
         3 => address(pages).prop_map(|address| Order::Load { address }),
         1 => address(pages).prop_map(|address| Order::Execute { address }),
         1 => (range(pages), 1..3000_u64).prop_map(|((page, _), length)| Order::CopyOut { address: at(page) + 2000, length }),
@@ -167,6 +167,6 @@ fn order(pages: u64) -> impl Strategy<Value = Order> {
         1 => Just(Order::Digest),
         2 => Just(Order::Table { detail: Detail::Lines }),
         1 => Just(Order::Table { detail: Detail::Flags }),
-        1 => prop_oneof![2 => Just(Order::Fork), 1 => Just(Order::Exit)],
+        2 => prop_oneof![3 => Just(Order::Fork), 1 => Just(Order::Exit)],
     ]
 }

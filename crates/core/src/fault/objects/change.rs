@@ -73,7 +73,7 @@ impl<F: Frames> ObjectTable<F> {
     ) -> Result<(), Blocked<F::Frame>> {
         let old = self.length(object).ok_or(ObjectPage::Failed)?;
         if length > old {
-            self.zero_tail(frames, object, length)?;
+            self.zero_tail(frames, object, u64::MAX)?;
         } else {
             self.cut(frames, object, length)?;
         }
@@ -123,7 +123,13 @@ impl<F: Frames> ObjectTable<F> {
         object: ObjectId,
         (start, end): (u64, u64),
     ) -> Result<(), Blocked<F::Frame>> {
-        let end = end.min(PAGE.pages_for(self.length(object).unwrap_or(0)) * PAGE.bytes());
+        let length = self.length(object).unwrap_or(0);
+        // What begins past the end is no part of the object; what passes it takes the rest of the last page along.
+        let end = match end {
+            _ if start >= length => return Ok(()),
+            _ if end > length => PAGE.pages_for(length) * PAGE.bytes(),
+            end => end,
+        };
         let mut pages: Vec<(F::Frame, u64, u64)> = Vec::new();
         let mut at = start;
         while at < end {
