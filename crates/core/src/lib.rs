@@ -1,7 +1,7 @@
 //! The part of memobj that knows no operating system.
 //!
 //! ```text
-//!   AddressSpace        ordered set of segments: map, unmap, look up, find a gap
+//!   AddressSpace        ordered set of segments: what mapping is, with its errors; fault resolves what they show
 //!        | a segment places a range of
 //!   object pages        PageIndex; each page has one PageWord:
 //!        |

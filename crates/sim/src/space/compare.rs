@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 /// After how long the kernel's side is given up.
 const LIMIT_SECONDS: u32 = 60;
@@ -44,6 +45,28 @@ impl fmt::Display for Mismatch {
 }
 
 impl std::error::Error for Mismatch {}
+
+/// Why the kernel of this machine cannot be the oracle, if so.
+///
+/// What becomes of bytes past the end of a file is the file system's affair, and ours is ext4's; remaps across several
+/// mappings came with Linux 6.17.
+pub fn unfit() -> Option<String> {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|word| word.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version < (6, 17) {
+        return Some(format!("Linux {release} is older than 6.17"));
+    }
+    directory().is_none().then(|| "neither the temporary nor the current directory is on ext4".into())
+}
+
+/// A directory on ext4.
+fn directory() -> Option<PathBuf> {
+    const EXT4: i64 = 0xef53;
+    let candidates = [Some(std::env::temp_dir()), std::env::current_dir().ok()];
+    let fits = |path: &PathBuf| rustix::fs::statfs(path).is_ok_and(|found| found.f_type == EXT4);
+    candidates.into_iter().flatten().find(fits)
+}
 
 /// Runs `history` on the machine and on the kernel, each page and mapping being looked at in the end.
 pub fn compare(history: &History) -> Result<Outcome, Box<Mismatch>> {
@@ -141,7 +164,7 @@ fn harmless(order: Order, ours: &Answer) -> Order {
 
 /// A file without a name, on a disk: on a file system in memory, what is stored past the end of a file stays there.
 fn make_file(which: u64) -> io::Result<File> {
-    let mut file = tempfile::tempfile()?;
+    let mut file = tempfile::tempfile_in(directory().unwrap_or_else(std::env::temp_dir))?;
     file.write_all(&file_bytes(which))?;
     Ok(file)
 }

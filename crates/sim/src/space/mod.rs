@@ -20,7 +20,7 @@ mod mmu;
 mod script;
 mod table;
 
-pub use compare::{Mismatch, Outcome, compare};
+pub use compare::{Mismatch, Outcome, compare, unfit};
 pub use differences::{DIFFERENCES, Difference};
 pub use frames::SoftFrames;
 pub use generate::histories;
