@@ -25,6 +25,9 @@ pub enum Command {
     Read(ReadOptions),
     /// Measure writing: rmw, seqwrite, commit.
     Write(WriteOptions),
+    /// Measure address spaces: looking up, mapping and unmapping among many segments, and their memory.
+    #[cfg(feature = "ours")]
+    Space(SpaceOptions),
     /// One measurement, as a child of `read` or `write`.
     #[command(hide = true)]
     One {
@@ -114,6 +117,21 @@ impl ReadOptions {
         }
         Ok(())
     }
+}
+
+/// Options of `space`.
+#[cfg(feature = "ours")]
+#[derive(Args, Debug, Clone)]
+pub struct SpaceOptions {
+    /// Segments of our address space.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub segments: u64,
+    /// Mappings of the kernel's; below the limit of vm.max_map_count.
+    #[arg(long, default_value_t = 60_000)]
+    pub mappings: u64,
+    /// Operations of each kind.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub operations: u64,
 }
 
 /// A number of bytes, with one of the suffixes K, M and G if it has any.

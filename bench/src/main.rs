@@ -23,6 +23,8 @@ mod patterns;
 mod plan;
 mod report;
 mod run;
+#[cfg(feature = "ours")]
+mod space;
 mod trace;
 mod usage;
 mod write;
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Read(options) => run::read(&options),
         Command::Write(options) => write::run::write(&options),
+        #[cfg(feature = "ours")]
+        Command::Space(options) => space::space(&options),
         Command::One { task } => child::main(&task),
     };
     match outcome {

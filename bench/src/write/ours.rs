@@ -111,7 +111,7 @@ impl Storage for Ours {
     }
 
     fn write_at(&self, offset_bytes: u64, bytes: &[u8]) -> Result<(), Failure> {
-        if self.reach == Reach::Copy || bytes.len() as u64 % PAGE_BYTES != 0 {
+        if self.reach == Reach::Copy || !(bytes.len() as u64).is_multiple_of(PAGE_BYTES) {
             return self.mapping.write_at(offset_bytes, bytes).map_err(failed);
         }
         let words = self.mapping.shared_words().map_err(failed)?;

@@ -1,7 +1,7 @@
 //! The part of memobj that knows no operating system.
 //!
 //! ```text
-//!   AddressSpace        ordered set of segments: map, unmap, look up, find a gap
+//!   AddressSpace        ordered set of segments: what mapping is, with its errors; fault resolves what they show
 //!        | a segment places a range of
 //!   object pages        PageIndex; each page has one PageWord:
 //!        |
@@ -26,6 +26,7 @@ pub mod address;
 pub mod budget;
 pub mod commit_log;
 pub mod error;
+pub mod fault;
 pub mod image;
 pub mod page_word;
 pub mod prot;

@@ -34,6 +34,11 @@ impl Prot {
         Prot(self.0 | other.0)
     }
 
+    /// Everything that this allows and `other` does not.
+    pub const fn without(self, other: Prot) -> Prot {
+        Prot(self.0 & !other.0)
+    }
+
     /// Whether everything that `other` allows is allowed.
     pub const fn contains(self, other: Prot) -> bool {
         self.0 & other.0 == other.0

@@ -13,6 +13,7 @@ mod gate;
 pub mod process;
 pub mod random;
 pub mod rig;
+pub mod space;
 pub mod storage;
 pub mod watchdog;
 

@@ -32,6 +32,8 @@ pub mod futex;
 pub mod huge_folder;
 pub mod image;
 pub mod line;
+#[cfg(feature = "oracle")]
+pub mod oracle;
 pub mod pagemap;
 #[cfg(feature = "peer")]
 pub mod peer;

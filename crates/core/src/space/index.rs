@@ -1,41 +1,38 @@
-//! The two indices and the steps that keep them in agreement.
+//! The address space, and the steps of which its verbs are made.
 
-use super::{MapError, Segment, Unplaced};
+use super::tree::Tree;
+use super::{Limits, Segment, SpaceError, Usage};
 use crate::address::{PageSize, VirtAddr};
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-/// What an address space may hold.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// The lowest address; rounded up to a page.
-    pub low: VirtAddr,
-    /// One past the highest address; rounded down to a page.
-    pub high: VirtAddr,
-    /// The most segments.
-    pub segments: usize,
-}
+pub(super) const PAGE: u64 = PageSize::SMALL.bytes();
 
 /// An ordered set of segments that do not overlap.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct AddressSpace {
     pub(super) limits: Limits,
-    /// Segments by their first address.
-    pub(super) segments: BTreeMap<u64, Unplaced>,
-    /// Maximal free ranges as (length, start).
-    pub(super) gaps: BTreeSet<(u64, u64)>,
+    pub(super) usage: Usage,
+    pub(super) tree: Tree,
+    /// Whether segments that are mapped later are locked.
+    pub(super) lock_later: super::Lock,
 }
+
+impl PartialEq for AddressSpace {
+    fn eq(&self, other: &Self) -> bool {
+        (self.limits, self.usage, self.lock_later) == (other.limits, other.usage, other.lock_later)
+            && self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for AddressSpace {}
 
 impl AddressSpace {
     /// An empty address space. Limits that enclose no whole page leave room for nothing.
     pub fn new(limits: Limits) -> Self {
-        let page = PageSize::SMALL.bytes();
-        let high = limits.high.0 - limits.high.0 % page;
-        let low = limits.low.0.checked_next_multiple_of(page).unwrap_or(high).min(high);
+        let high = limits.high.0 - limits.high.0 % PAGE;
+        let low = round_up(limits.low.0).unwrap_or(high).min(high);
         let limits = Limits { low: VirtAddr(low), high: VirtAddr(high), ..limits };
-        let mut space = Self { limits, segments: BTreeMap::new(), gaps: BTreeSet::new() };
-        space.add_gap(low, high);
-        space
+        Self { limits, usage: Usage::default(), tree: Tree::new(), lock_later: super::Lock::Unlocked }
     }
 
     /// The limits, rounded to pages.
@@ -43,131 +40,128 @@ impl AddressSpace {
         self.limits
     }
 
+    /// Sets other limits; what is there stays, if it passes them. The addresses stay as they are.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = Limits { low: self.limits.low, high: self.limits.high, ..limits };
+    }
+
+    /// What is used of the limits.
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
     /// How many segments there are.
     pub fn len(&self) -> usize {
-        self.segments.len()
+        self.tree.len()
     }
 
     /// Whether there is no segment.
     pub fn is_empty(&self) -> bool {
-        self.segments.is_empty()
-    }
-
-    /// Checks a range of addresses and returns its end.
-    pub(super) fn check(&self, start: VirtAddr, length: u64) -> Result<u64, MapError> {
-        check_length(length)?;
-        check_aligned(start.0)?;
-        match start.0.checked_add(length) {
-            Some(end) if start >= self.limits.low && end <= self.limits.high.0 => Ok(end),
-            _ => Err(MapError::OutOfRange { start, length }),
-        }
+        self.len() == 0
     }
 
     /// The last segment that starts below `address`.
     pub(super) fn before(&self, address: u64) -> Option<Segment> {
-        self.segments.range(..address).next_back().map(placed)
-    }
-
-    /// The first segment that starts at `address` or above.
-    pub(super) fn from(&self, address: u64) -> Option<Segment> {
-        self.segments.range(address..).next().map(placed)
-    }
-
-    /// The free range around `[start, end)`, which holds no segment.
-    fn gap_around(&self, start: u64, end: u64) -> (u64, u64) {
-        let low = self.before(start).map_or(self.limits.low, |segment| segment.end());
-        let high = self.from(end).map_or(self.limits.high, |segment| segment.start);
-        (low.0, high.0)
-    }
-
-    fn add_gap(&mut self, start: u64, end: u64) {
-        if start < end {
-            self.gaps.insert((end - start, start));
-        }
-    }
-
-    fn remove_gap(&mut self, start: u64, end: u64) {
-        if start < end {
-            let was_there = self.gaps.remove(&(end - start, start));
-            debug_assert!(was_there, "the gap [{start:#x}, {end:#x}) was not indexed");
-        }
-    }
-
-    /// Puts `segment` where nothing is, without joining it to its neighbours.
-    fn put(&mut self, segment: Segment) {
-        let (start, end) = (segment.start.0, segment.end().0);
-        let (low, high) = self.gap_around(start, end);
-        self.remove_gap(low, high);
-        self.add_gap(low, start);
-        self.add_gap(end, high);
-        self.segments.insert(start, segment.unplaced());
-    }
-
-    /// Takes `segment`, which is there, away as a whole.
-    fn take(&mut self, segment: Segment) {
-        let (start, end) = (segment.start.0, segment.end().0);
-        self.segments.remove(&start);
-        let (low, high) = self.gap_around(start, end);
-        self.remove_gap(low, start);
-        self.remove_gap(end, high);
-        self.add_gap(low, high);
+        self.tree.floor(address.checked_sub(1)?).copied()
     }
 
     /// Puts `segment` where nothing is and joins it to the neighbours that it continues.
-    pub(super) fn join(&mut self, mut segment: Segment) {
-        if let Some(left) = self.before(segment.start.0).filter(|left| left.joins(&segment)) {
-            self.take(left);
-            segment = Segment { length: left.length + segment.length, ..left };
+    pub(super) fn put(&mut self, segment: Segment) {
+        self.usage = self.usage.plus(Usage::of(&segment));
+        let left = self.before(segment.start.0).filter(|left| left.joins(&segment));
+        let end = segment.end().0;
+        let right = self.tree.floor(end).copied();
+        let right = right.filter(|right| right.start.0 == end && segment.joins(right));
+        if let Some(right) = right {
+            self.tree.remove(right.start.0);
         }
-        if let Some(right) = self.from(segment.end().0).filter(|right| segment.joins(right)) {
-            self.take(right);
-            segment.length += right.length;
+        let length = segment.length + right.map_or(0, |right| right.length);
+        match left {
+            Some(left) => {
+                let whole = Segment { length: left.length + length, ..left };
+                self.tree.replace(left.start.0, whole);
+            }
+            None => self.tree.insert(Segment { length, ..segment }),
         }
-        self.put(segment);
     }
 
-    /// Makes `[start, end)` free, splitting segments at both ends, and returns the pieces that were there.
-    pub(super) fn cut(&mut self, start: u64, end: u64) -> Vec<Segment> {
-        let touched: Vec<Segment> = self.overlapping(start, end).collect();
-        for &segment in &touched {
-            self.take(segment);
-            let outside = [segment.part(0, start), segment.part(end, u64::MAX)];
-            for part in outside.into_iter().flatten() {
-                self.put(part);
+    /// Takes `part`, a part of a segment that is there, away.
+    pub(super) fn take(&mut self, part: Segment) {
+        let Some(whole) = self.lookup(part.start) else { return };
+        self.usage = self.usage.minus(Usage::of(&part));
+        let left = whole.part(VirtAddr(0), part.start);
+        let right = whole.part(part.end(), VirtAddr(u64::MAX));
+        match (left, right) {
+            (None, None) => drop(self.tree.remove(whole.start.0)),
+            (Some(rest), None) | (None, Some(rest)) => self.tree.replace(whole.start.0, rest),
+            (Some(left), Some(right)) => {
+                self.tree.replace(whole.start.0, left);
+                self.tree.insert(right);
             }
         }
-        touched.iter().filter_map(|segment| segment.part(start, end)).collect()
     }
 
-    /// Accepts what a verb did to `[start, end)`, or puts `removed` back if that makes too many segments.
+    /// The parts of segments in `[start, end)`, lowest first.
+    pub(super) fn parts(&self, start: u64, end: u64) -> impl Iterator<Item = Segment> {
+        self.iter_range(VirtAddr(start), end.saturating_sub(start))
+            .filter_map(move |segment| segment.part(VirtAddr(start), VirtAddr(end)))
+    }
+
+    /// The parts in `[start, end)`, to change the space while going over them.
+    pub(super) fn collect(&self, start: u64, end: u64) -> Vec<Segment> {
+        self.parts(start, end).collect()
+    }
+
+    /// Gives `part`, a part of a segment that is there, other attributes.
     ///
-    /// Putting the pieces back joins them to what is left of them, so the space is as it was.
-    pub(super) fn settle(
-        &mut self,
-        start: u64,
-        end: u64,
-        removed: Vec<Segment>,
-    ) -> Result<Vec<Segment>, MapError> {
-        if self.segments.len() <= self.limits.segments {
-            return Ok(removed);
+    /// Refused, with nothing changed, if the pieces that this makes are too many. A piece that joins a neighbour at
+    /// an edge needs no piece more there.
+    pub(super) fn alter(&mut self, part: Segment, after: Segment) -> Result<(), SpaceError> {
+        if part == after {
+            return Ok(());
         }
-        self.cut(start, end);
-        for piece in removed {
-            self.join(piece);
+        let Some(whole) = self.lookup(part.start) else { return Ok(()) };
+        let joins_left = self.before(part.start.0).is_some_and(|left| left.joins(&after));
+        let right = self.tree.floor(part.end().0).copied();
+        let joins_right = right.is_some_and(|right| after.joins(&right));
+        let more = usize::from(whole.start < part.start && !joins_left)
+            + usize::from(part.end() < whole.end() && !joins_right);
+        if more > 0 {
+            self.check_count(more)?;
         }
-        Err(MapError::TooManySegments { limit: self.limits.segments })
+        self.take(part);
+        self.put(after);
+        Ok(())
+    }
+
+    /// Whether `more` segments can be added.
+    pub(super) fn check_count(&self, more: usize) -> Result<(), SpaceError> {
+        let limit = self.limits.segments;
+        match self.len().checked_add(more) {
+            Some(count) if count <= limit => Ok(()),
+            _ => Err(SpaceError::TooManySegments { limit }),
+        }
+    }
+
+    /// Whether `more` fits the limits once `less` is gone.
+    pub(super) fn check_usage(&self, more: Usage, less: Usage) -> Result<(), SpaceError> {
+        let checked = self.limits.check(self.usage.minus(less), more);
+        checked.map_err(|(what, limit)| SpaceError::LimitReached { what, limit })
+    }
+
+    /// Whether `more` bytes can be locked.
+    pub(super) fn check_locked(&self, more: u64) -> Result<(), SpaceError> {
+        let limit = self.limits.locked_bytes;
+        let locked = self.usage.locked_bytes.saturating_add(more);
+        if limit == u64::MAX || locked <= limit { Ok(()) } else { Err(SpaceError::LockLimit { limit }) }
     }
 }
 
-/// The segment that an entry of the first index stands for.
-pub(super) fn placed((&start, unplaced): (&u64, &Unplaced)) -> Segment {
-    unplaced.at(VirtAddr(start))
+/// `length` rounded up to pages; `None` if that does not fit.
+pub(super) fn round_up(length: u64) -> Option<u64> {
+    length.checked_next_multiple_of(PAGE)
 }
 
-pub(super) fn check_aligned(value: u64) -> Result<(), MapError> {
-    if value.is_multiple_of(PageSize::SMALL.bytes()) { Ok(()) } else { Err(MapError::Misaligned { value }) }
-}
-
-pub(super) fn check_length(length: u64) -> Result<(), MapError> {
-    if length == 0 { Err(MapError::Empty) } else { check_aligned(length) }
+pub(super) fn check_aligned(value: u64) -> Result<(), SpaceError> {
+    if value.is_multiple_of(PAGE) { Ok(()) } else { Err(SpaceError::Misaligned { value }) }
 }

@@ -1,7 +1,7 @@
 //! What an address space consists of.
 
+use super::Attributes;
 use crate::address::{ObjectOffset, VirtAddr};
-use crate::prot::Prot;
 use core::fmt;
 
 /// The name of a memory object in one host; the host gives it out and knows what it means.
@@ -9,62 +9,49 @@ use core::fmt;
 #[repr(transparent)]
 pub struct ObjectId(pub u64);
 
-/// Who sees the stores into a segment.
+/// What is behind a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Sharing {
-    /// Everybody who has the object.
-    Shared,
-    /// Only this segment, from the first store into a page on.
-    Private,
+pub enum Backing {
+    /// Zeros that belong to this address space.
+    Anonymous,
+    /// A range of an object.
+    Object {
+        /// The object.
+        id: ObjectId,
+        /// Its byte at the segment's first address; a multiple of 4 KiB.
+        offset: ObjectOffset,
+    },
+    /// Nothing: addresses that are kept free, to be mapped over. Every access is a trap.
+    Reserved,
 }
 
-/// A segment without its place: what [`map_anywhere`](super::AddressSpace::map_anywhere) finds a place for.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Unplaced {
-    /// Bytes; a multiple of 4 KiB, not zero.
-    pub length: u64,
-    /// The object behind the segment.
-    pub object: ObjectId,
-    /// The byte of the object at the segment's first address; a multiple of 4 KiB.
-    pub offset: ObjectOffset,
-    /// What the bytes may be used for.
-    pub prot: Prot,
-    /// Who sees the stores.
-    pub sharing: Sharing,
+impl Backing {
+    /// What is behind the address `bytes` further on; `None` past 64-bit offsets.
+    pub const fn advanced(self, bytes: u64) -> Option<Backing> {
+        match self {
+            Backing::Object { id, offset } => match offset.checked_add(bytes) {
+                Some(offset) => Some(Backing::Object { id, offset }),
+                None => None,
+            },
+            other => Some(other),
+        }
+    }
 }
 
-/// A range of an object that is placed at a range of addresses.
+/// A range of addresses, what is behind it, and what may be done with it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Segment {
     /// The first address; a multiple of 4 KiB.
     pub start: VirtAddr,
     /// Bytes; a multiple of 4 KiB, not zero.
     pub length: u64,
-    /// The object behind the segment.
-    pub object: ObjectId,
-    /// The byte of the object at `start`; a multiple of 4 KiB.
-    pub offset: ObjectOffset,
-    /// What the bytes may be used for.
-    pub prot: Prot,
-    /// Who sees the stores.
-    pub sharing: Sharing,
-}
-
-impl Unplaced {
-    /// This, placed at `start`.
-    pub const fn at(self, start: VirtAddr) -> Segment {
-        let Unplaced { length, object, offset, prot, sharing } = self;
-        Segment { start, length, object, offset, prot, sharing }
-    }
+    /// What is behind it.
+    pub backing: Backing,
+    /// What may be done with it, and what becomes of it.
+    pub attributes: Attributes,
 }
 
 impl Segment {
-    /// This without its place.
-    pub const fn unplaced(self) -> Unplaced {
-        let Segment { start: _, length, object, offset, prot, sharing } = self;
-        Unplaced { length, object, offset, prot, sharing }
-    }
-
     /// One past the last address. Segments of an address space end inside 64 bits; others saturate.
     pub const fn end(&self) -> VirtAddr {
         VirtAddr(self.start.0.saturating_add(self.length))
@@ -75,39 +62,44 @@ impl Segment {
         self.start.0 <= address.0 && address.0 - self.start.0 < self.length
     }
 
-    /// The byte of the object that is placed at `address`; `None` outside the segment.
-    pub const fn offset_of(&self, address: VirtAddr) -> Option<ObjectOffset> {
-        if self.contains(address) { self.offset.checked_add(address.0 - self.start.0) } else { None }
+    /// The object and its byte that is placed at `address`; `None` outside the segment and without an object.
+    pub const fn object_at(&self, address: VirtAddr) -> Option<(ObjectId, ObjectOffset)> {
+        if !self.contains(address) {
+            return None;
+        }
+        match self.backing.advanced(address.0 - self.start.0) {
+            Some(Backing::Object { id, offset }) => Some((id, offset)),
+            _ => None,
+        }
     }
 
     /// Whether `next` continues this segment, so that both are one.
     pub(super) fn joins(&self, next: &Segment) -> bool {
         self.end() == next.start
-            && self.object == next.object
-            && self.offset.checked_add(self.length) == Some(next.offset)
-            && self.prot == next.prot
-            && self.sharing == next.sharing
+            && self.attributes == next.attributes
+            && self.backing.advanced(self.length) == Some(next.backing)
     }
 
     /// The part of the segment inside `[start, end)`, or `None` if there is none.
-    pub(super) fn part(&self, start: u64, end: u64) -> Option<Segment> {
-        let first = self.start.0.max(start);
-        let end = self.end().0.min(end);
+    pub fn part(&self, start: VirtAddr, end: VirtAddr) -> Option<Segment> {
+        let first = self.start.0.max(start.0);
+        let end = self.end().0.min(end.0);
         if first >= end {
             return None;
         }
-        let offset = self.offset.checked_add(first - self.start.0)?;
-        Some(Segment { start: VirtAddr(first), length: end - first, offset, ..*self })
+        let backing = self.backing.advanced(first - self.start.0)?;
+        Some(Segment { start: VirtAddr(first), length: end - first, backing, ..*self })
     }
 }
 
 impl fmt::Display for Segment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sharing = match self.sharing {
-            Sharing::Shared => "s",
-            Sharing::Private => "p",
-        };
         let (start, end) = (self.start.0, self.end().0);
-        write!(f, "[{start:#x}, {end:#x}) {}{sharing} {}+{:#x}", self.prot, self.object.0, self.offset.0)
+        write!(f, "[{start:#x}, {end:#x}) {} ", self.attributes)?;
+        match self.backing {
+            Backing::Anonymous => f.write_str("anonymous"),
+            Backing::Reserved => f.write_str("reserved"),
+            Backing::Object { id, offset } => write!(f, "{}+{:#x}", id.0, offset.0),
+        }
     }
 }

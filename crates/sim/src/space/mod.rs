@@ -1,0 +1,29 @@
+//! Address spaces in software, and the kernel of this machine as their oracle.
+//!
+//! ```text
+//!   history of orders ---> Machine     core's address space and fault resolution over software frames and a
+//!           |                          software page table that caches translations until they are flushed
+//!           |
+//!           '------------> the kernel  in a forked process with nothing free but a window (memobj_sys::oracle)
+//!
+//!   every answer: value or error number, signal, bytes, marks of all pages, table of mappings
+//! ```
+//!
+//! [`compare`] runs a history on both and says where they differ; [`DIFFERENCES`] are those that are meant.
+
+mod compare;
+mod differences;
+mod frames;
+mod generate;
+mod machine;
+mod mmu;
+mod script;
+mod table;
+
+pub use compare::{Mismatch, Outcome, compare, unfit};
+pub use differences::{DIFFERENCES, Difference};
+pub use frames::SoftFrames;
+pub use generate::histories;
+pub use machine::{FILES, Machine, WINDOW_START, file_bytes};
+pub use mmu::SoftMmu;
+pub use script::{History, parse};
