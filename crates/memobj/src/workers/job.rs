@@ -166,6 +166,9 @@ impl Job {
 
     fn call_into(&self, buffer: &mut Buffer) -> Result<(), SupplyError> {
         let len = (self.bytes.len() as usize).next_multiple_of(SMALL);
+        if self.is_cut_off(len as u64) {
+            return Err(SupplyError::new(ErrorKind::Truncated));
+        }
         let chunk = buffer.of(len)?;
         self.call(self.bytes, chunk)?;
         chunk[self.bytes.len() as usize..len].fill(0);
@@ -174,6 +177,14 @@ impl Job {
             crate::store::Placed::Yes => Ok(()),
             crate::store::Placed::No(claim) => Err(claim),
         })
+    }
+
+    /// Whether the object ended before the last of the claimed pages when `len` bytes of it were to be asked for: it was
+    /// cut off between the wish and the claim.
+    fn is_cut_off(&self, len: u64) -> bool {
+        let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        claim.as_ref().is_some_and(|claim| claim.pages().len() << self.store.area.page_size().shift() > len)
+            && !self.store.is_large()
     }
 
     fn place(&self, put: impl FnOnce(FillClaim) -> Result<(), FillClaim>) -> Result<(), SupplyError> {
