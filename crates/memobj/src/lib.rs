@@ -33,6 +33,7 @@
 //! | all changes to be durable together, or none | [`Writing::Atomic`], [`MemoryObject::commit`], [`Mapping::discard`] |
 //! | stores that nobody else sees | [`Sharing::Private`] |
 //! | plain stores, or words that threads share | [`Mapping::as_mut_ptr`], [`Mapping::shared_words`] |
+//! | to go through an object piece by piece, or to append to one, without copies | [`stream::Stream`] |
 //! | another length | [`MemoryObject::set_len`], [`ObjectOptions::max_len`] |
 //! | to know what failed, and to go on | [`AccessError`], [`PageError`], [`ErrorKind`], [`Mapping::errors`], [`Mapping::retry`] |
 //! | to know what was not written | [`WriteError`], [`Event::WriteFailed`], [`Event::DroppedDirty`] |
@@ -65,6 +66,7 @@ mod options;
 pub mod pagers;
 mod reclaim;
 mod store;
+pub mod stream;
 mod streams;
 mod workers;
 mod write;
@@ -94,4 +96,6 @@ mod documents {
     struct Writing;
     #[doc = include_str!("../../../docs/images.md")]
     struct Images;
+    #[doc = include_str!("../../../docs/streams.md")]
+    struct Streams;
 }
