@@ -166,7 +166,10 @@ impl Job {
 
     fn call_into(&self, buffer: &mut Buffer) -> Result<(), SupplyError> {
         let len = (self.bytes.len() as usize).next_multiple_of(SMALL);
-        if self.is_cut_off(len as u64) {
+        let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_cut_off = claim.as_ref().is_some_and(|claim| self.store.is_cut_off(claim, len as u64));
+        drop(claim);
+        if is_cut_off {
             return Err(SupplyError::new(ErrorKind::Truncated));
         }
         let chunk = buffer.of(len)?;
@@ -177,14 +180,6 @@ impl Job {
             crate::store::Placed::Yes => Ok(()),
             crate::store::Placed::No(claim) => Err(claim),
         })
-    }
-
-    /// Whether the object ended before the last of the claimed pages when `len` bytes of it were to be asked for: it was
-    /// cut off between the wish and the claim.
-    fn is_cut_off(&self, len: u64) -> bool {
-        let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
-        claim.as_ref().is_some_and(|claim| claim.pages().len() << self.store.area.page_size().shift() > len)
-            && !self.store.is_large()
     }
 
     fn place(&self, put: impl FnOnce(FillClaim) -> Result<(), FillClaim>) -> Result<(), SupplyError> {
