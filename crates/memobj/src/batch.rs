@@ -184,6 +184,9 @@ impl FrameStore {
     ) -> Result<(), FillClaim> {
         let len = claim.bytes().len();
         let end = (len as usize).next_multiple_of(SMALL);
+        if self.is_cut_off(&claim, end as u64) {
+            return Err(claim);
+        }
         target.as_mut_slice()[len as usize..end].fill(0);
         self.cache.counters.read_bytes.add(len);
         let result = match target {
@@ -194,6 +197,12 @@ impl FrameStore {
             Placed::Yes => Ok(()),
             Placed::No(claim) => Err(claim),
         }
+    }
+
+    /// Whether `claim` has pages behind its `len` bytes of the object: it was cut off after somebody wished for them.
+    /// Objects with large pages keep their length.
+    pub(crate) fn is_cut_off(&self, claim: &FillClaim, len: u64) -> bool {
+        !self.is_large() && claim.pages().len() * SMALL as u64 > len
     }
 
     /// Fills a claim that is waited for at once if its source allows that, else leaves it to a worker.

@@ -34,6 +34,7 @@
 //! | stores that nobody else sees | [`Sharing::Private`] |
 //! | plain stores, or words that threads share | [`Mapping::as_mut_ptr`], [`Mapping::shared_words`] |
 //! | another process to map an object, and to store to it | [`MemoryObject::admit`], [`RemoteMapping`] |
+//! | to go through an object piece by piece, or to append to one, without copies | [`stream::Stream`] |
 //! | another length | [`MemoryObject::set_len`], [`ObjectOptions::max_len`] |
 //! | to know what failed, and to go on | [`AccessError`], [`PageError`], [`ErrorKind`], [`Mapping::errors`], [`Mapping::retry`] |
 //! | to know what was not written | [`WriteError`], [`Event::WriteFailed`], [`Event::DroppedDirty`] |
@@ -68,6 +69,7 @@ pub mod pagers;
 mod reclaim;
 mod remote;
 mod store;
+pub mod stream;
 mod streams;
 mod workers;
 mod write;
@@ -100,4 +102,6 @@ mod documents {
     struct Writing;
     #[doc = include_str!("../../../docs/images.md")]
     struct Images;
+    #[doc = include_str!("../../../docs/streams.md")]
+    struct Streams;
 }

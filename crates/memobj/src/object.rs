@@ -280,6 +280,17 @@ impl MemoryObject {
     /// Mappings stay as long as they are: what they have behind the end of the object is there again once the
     /// object has grown again. On error nothing has changed.
     pub fn set_len(&self, length: u64) -> Result<(), WriteError> {
+        self.change_len(length, 0..u64::MAX)
+    }
+
+    /// Extends the object to `length` bytes with zeros, unless it is that long: of several who do so at once none cuts
+    /// off what another has added.
+    pub(crate) fn grow_to(&self, length: u64) -> Result<(), WriteError> {
+        self.change_len(length, 0..length)
+    }
+
+    /// Changes the length if it is in `from`.
+    fn change_len(&self, length: u64, from: Range<u64>) -> Result<(), WriteError> {
         self.refuse_in_child(WriteStep::SetLength)?;
         let core = &self.handle.core;
         let refused =
@@ -289,6 +300,9 @@ impl MemoryObject {
         }
         // Nobody maps it meanwhile.
         let mapped = self.handle.mapped.lock().unwrap_or_else(PoisonError::into_inner);
+        if !from.contains(&core.length()) {
+            return Ok(());
+        }
         match self.kept() {
             Some(kept) => kept.store.set_len(length)?,
             None => {

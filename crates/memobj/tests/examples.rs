@@ -1,5 +1,7 @@
 //! The examples run, and what they claim holds.
 
+#[path = "../examples/alloc_stream.rs"]
+mod alloc_stream;
 #[path = "../examples/custom_pager.rs"]
 mod custom_pager;
 
@@ -8,6 +10,11 @@ use memobj::pagers::Pager;
 #[test]
 fn the_custom_pager_example_runs() {
     custom_pager::main().unwrap();
+}
+
+#[test]
+fn the_alloc_stream_example_runs() {
+    alloc_stream::main().unwrap();
 }
 
 #[test]

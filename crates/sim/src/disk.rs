@@ -21,6 +21,8 @@ pub struct Disk(Arc<Mutex<State>>);
 struct State {
     live: Vec<u8>,
     durable: Vec<u8>,
+    /// The shortest it has been since the last sync: what was cut off stays cut off when it grows again.
+    shortest: usize,
     pending: BTreeSet<usize>,
     failing_syncs: u32,
     failed_syncs: u32,
@@ -34,12 +36,13 @@ impl Disk {
     /// A disk that has `bytes`, durably.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         let live = bytes.into();
-        let durable = live.clone();
+        let (durable, shortest) = (live.clone(), live.len());
         let (pending, writes, running) = (BTreeSet::new(), Vec::new(), Vec::new());
         let (failing_syncs, failed_syncs, syncs, overlapped) = (0, 0, 0, false);
         Self(Arc::new(Mutex::new(State {
             live,
             durable,
+            shortest,
             pending,
             failing_syncs,
             failed_syncs,
@@ -138,7 +141,9 @@ impl Pager for Disk {
             return Err(SupplyError::new(ErrorKind::Io));
         }
         state.syncs += 1;
-        let State { live, durable, .. } = &mut *state;
+        let State { live, durable, shortest, .. } = &mut *state;
+        durable.truncate(*shortest);
+        *shortest = live.len();
         durable.resize(live.len(), 0);
         for page in pending {
             let range = page * PAGE..((page + 1) * PAGE).min(live.len());
@@ -150,7 +155,9 @@ impl Pager for Disk {
     }
 
     fn set_length(&self, length: u64) -> Result<(), SupplyError> {
-        self.state().live.resize(length as usize, 0);
+        let mut state = self.state();
+        state.live.resize(length as usize, 0);
+        state.shortest = state.shortest.min(length as usize);
         Ok(())
     }
 }

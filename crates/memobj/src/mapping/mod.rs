@@ -50,7 +50,7 @@ impl Mapping {
         Self { store, _object: object, range, announce }
     }
 
-    fn frames(&self) -> &FrameStore {
+    pub(crate) fn frames(&self) -> &FrameStore {
         &self.store.store
     }
 

@@ -166,6 +166,12 @@ impl Job {
 
     fn call_into(&self, buffer: &mut Buffer) -> Result<(), SupplyError> {
         let len = (self.bytes.len() as usize).next_multiple_of(SMALL);
+        let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_cut_off = claim.as_ref().is_some_and(|claim| self.store.is_cut_off(claim, len as u64));
+        drop(claim);
+        if is_cut_off {
+            return Err(SupplyError::new(ErrorKind::Truncated));
+        }
         let chunk = buffer.of(len)?;
         self.call(self.bytes, chunk)?;
         chunk[self.bytes.len() as usize..len].fill(0);

@@ -1,0 +1,73 @@
+//! Allocated bytes.
+
+use std::ops::{Deref, DerefMut};
+
+use super::held::Place;
+use crate::mapping::{Pinned, PinnedMut};
+
+/// Bytes of a stream to read, in place: they stay and do not change while this lives. Dropping it frees them.
+#[derive(Debug)]
+pub struct ReadBytes {
+    // Unpinned before its place is free: whoever gets the place next does not wait for this.
+    bytes: Option<Pinned>,
+    _place: Option<Place>,
+    offset: u64,
+}
+
+/// Bytes of a stream to read and write, in place. What is in them when this is dropped is part of the stream then.
+///
+/// They begin as they were, zeros where the stream was extended. While this lives nobody else can allocate, pin, copy
+/// or write back its pages.
+#[derive(Debug)]
+pub struct WriteBytes {
+    // As above.
+    bytes: Option<PinnedMut>,
+    _place: Option<Place>,
+    offset: u64,
+}
+
+impl ReadBytes {
+    pub(super) fn new(offset: u64, pinned: Option<(Pinned, Place)>) -> Self {
+        let (bytes, place) = pinned.unzip();
+        Self { bytes, _place: place, offset }
+    }
+
+    /// Where in the object the bytes are.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+}
+
+impl WriteBytes {
+    pub(super) fn new(offset: u64, pinned: Option<(PinnedMut, Place)>) -> Self {
+        let (bytes, place) = pinned.unzip();
+        Self { bytes, _place: place, offset }
+    }
+
+    /// Where in the object the bytes are.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+}
+
+impl Deref for ReadBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.as_deref().unwrap_or_default()
+    }
+}
+
+impl Deref for WriteBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.as_deref().unwrap_or_default()
+    }
+}
+
+impl DerefMut for WriteBytes {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.bytes.as_deref_mut().unwrap_or_default()
+    }
+}
