@@ -85,6 +85,7 @@ fn survey(tree: &[TreeFile]) -> Survey {
     let mut survey = Survey { files: tree.len(), ..Survey::default() };
     for file in tree {
         rules::machine_path(file, &mut survey.findings);
+        rules::merge_mark(file, &mut survey.findings);
         if file.path.ends_with(".rs") {
             survey_rust(file, &mut survey);
         }

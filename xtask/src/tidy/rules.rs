@@ -35,7 +35,7 @@ pub(super) struct Context<'a> {
 /// A rule looks at one file and adds what it finds.
 type Rule = fn(&Context<'_>, &mut Vec<Finding>);
 
-/// Every rule for Rust files. `machine_path` is for all files.
+/// Every rule for Rust files. `machine_path` and `merge_mark` are for all files.
 pub(super) const RUST_RULES: [Rule; 9] = [
     file_length,
     function_length,
@@ -227,6 +227,21 @@ pub(super) fn machine_path(file: &TreeFile, findings: &mut Vec<Finding>) {
                 message: format!("{path} is a path of one machine"),
             });
         }
+    }
+}
+
+/// No file has the marks of a merge that was not finished.
+pub(super) fn merge_mark(file: &TreeFile, findings: &mut Vec<Finding>) {
+    let is_mark =
+        |line: &str| ["<", ">"].iter().any(|sign| line.starts_with(&format!("{} ", sign.repeat(7))));
+    for (index, _) in file.text.lines().enumerate().filter(|(_, line)| is_mark(line)) {
+        findings.push(Finding {
+            rule: "merge-mark",
+            path: file.path.clone(),
+            line: index + 1,
+            item: String::new(),
+            message: "a merge was not finished here".into(),
+        });
     }
 }
 

@@ -151,6 +151,14 @@ fn machine_paths_are_refused_everywhere() {
 }
 
 #[test]
+fn unfinished_merges_are_refused_everywhere() {
+    let mark = |sign: &str| format!("text\n{} side\n", sign.repeat(7));
+    assert_eq!(broken("README.md", &mark("<")), [("merge-mark", 2)]);
+    assert_eq!(broken("docs/a.md", &mark(">")), [("merge-mark", 2)]);
+    assert_eq!(broken("README.md", &mark("=")), []);
+}
+
+#[test]
 fn exemptions_are_used_and_argued() {
     let exemption = |reason| Exemption { rule: "crate-doc", path: LIBRARY, item: "", reason };
     let found = || findings(LIBRARY, "#![forbid(unsafe_code)]");
