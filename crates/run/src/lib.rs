@@ -1,0 +1,4 @@
+//! Runs unmodified programs whose file mappings are segments of memory objects.
+#![forbid(unsafe_code)]
+
+pub mod history;
