@@ -90,6 +90,13 @@ impl FrameFile {
     }
 }
 
+#[cfg(all(test, target_arch = "x86_64"))]
+impl FrameFile {
+    pub(crate) fn pwrite_for_test(&self, offset: u64, bytes: &[u8]) {
+        assert_eq!(rustix::io::pwrite(&self.descriptor, bytes, offset).unwrap(), bytes.len());
+    }
+}
+
 impl AsFd for FrameFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()

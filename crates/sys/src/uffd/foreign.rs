@@ -71,3 +71,28 @@ impl Userfaultfd {
         }
     }
 }
+
+impl Userfaultfd {
+    /// Readies a userfaultfd that another process has just opened for the faults of private mappings of memory files.
+    pub(crate) fn of_another(descriptor: OwnedFd) -> io::Result<Self> {
+        let features = abi::FEATURE_THREAD_ID
+            | abi::FEATURE_EVENT_REMAP
+            | abi::FEATURE_MISSING_SHMEM
+            | abi::FEATURE_MINOR_SHMEM
+            | abi::FEATURE_POISON;
+        let mut api = abi::ApiArgument { api: abi::API, features, ioctls: 0 };
+        super::control(&descriptor, abi::UFFDIO_API, &mut api)?;
+        Ok(Self { descriptor, announce: Announce::Queued, features: Features::default() })
+    }
+}
+
+/// Whether `descriptor` is a userfaultfd of an address space that is still there. Async-signal-safe.
+pub(crate) fn address_space_lives(descriptor: std::os::fd::RawFd) -> bool {
+    // Nothing can be mapped there, so nothing is poisoned. An address space that is gone is told of before that.
+    let range = abi::Range { start: 0x1000, len: 0x1000 };
+    let mut argument = abi::Poison { range, mode: 0, updated: 0 };
+    // SAFETY: the kernel reads and writes the structure, which lives across the call; on other files the call is not
+    // known.
+    let answer = unsafe { libc::ioctl(descriptor, abi::UFFDIO_POISON, &raw mut argument) };
+    answer >= 0 || matches!(io::Error::last_os_error().raw_os_error(), Some(libc::ENOENT | libc::EAGAIN))
+}

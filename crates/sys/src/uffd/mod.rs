@@ -24,6 +24,8 @@ mod tests;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use foreign::address_space_lives;
 pub use foreign::is_process;
 pub use modes::Modes;
 
