@@ -13,6 +13,8 @@ const PATH_BYTES: usize = 64;
 const PAGE: u64 = 4096;
 /// Words of a call in a table.
 const WORDS: usize = 7;
+/// What r15 has until a file was opened.
+const NOT_OPENED: u64 = u64::MAX;
 
 /// Why no answer came.
 #[derive(Debug)]
@@ -90,7 +92,7 @@ impl CallSite {
         let used = image[..count].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         // Zeros at the end of the last section may be meant.
         let start = (used + 64).next_multiple_of(64);
-        if used < 4 || image[..4] != *b"\x7fELF" || start + code.len() + PATH_BYTES > count {
+        if used < 4 || image[..4] != *b"\x7fELF" || start + code.len() + 2 * PATH_BYTES > count {
             return Ok(None);
         }
         let site = Self { code: vdso + start as u64, tracer: std::process::id() };
@@ -105,16 +107,35 @@ impl CallSite {
         self.code + code::bytes().len() as u64
     }
 
+    /// The path of descriptor `of` of the tracer, with a zero at its end.
+    pub fn path_text(&self, of: RawFd) -> Vec<u8> {
+        format!("/proc/{}/fd/{of}\0", self.tracer).into_bytes()
+    }
+
     /// The address of a path that names descriptor `of` of the tracer, until the next call of this. The thread is
     /// stopped, and no other thread of its process makes calls from here.
     pub fn path_of(&self, thread: Thread, of: RawFd) -> io::Result<u64> {
-        let fixed = format!("/proc/{}/fd/", self.tracer).len();
-        let whole = format!("/proc/{}/fd/{of}\0", self.tracer);
-        let from = fixed / 8 * 8;
-        let mut tail = whole.as_bytes()[from..].to_vec();
+        let whole = self.path_text(of);
+        // The rest is there since the site was prepared.
+        let from = format!("/proc/{}/fd/", self.tracer).len() / 8 * 8;
+        let mut tail = whole[from..].to_vec();
         tail.resize(tail.len().next_multiple_of(8), 0);
         thread.poke(self.path() + from as u64, &tail)?;
         Ok(self.path())
+    }
+
+    /// As [`path_of`](Self::path_of), of any file whose path has at most 55 bytes.
+    pub fn any_path(&self, thread: Thread, path: &str) -> io::Result<u64> {
+        let mut bytes = path.as_bytes().to_vec();
+        bytes.push(0);
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        if bytes.len() > PATH_BYTES {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // Behind the path of descriptors, which stays.
+        let at = self.path() + PATH_BYTES as u64;
+        thread.poke(at, &bytes)?;
+        Ok(at)
     }
 
     /// Makes one call and returns its answer: a number, or a negative error number. The thread is left stopped before
@@ -122,11 +143,18 @@ impl CallSite {
     pub fn one(&self, thread: Thread, base: &Registers, call: Call) -> Result<i64, CallError> {
         let mut registers = self.at(base, Entry::One);
         put(&mut registers, call);
-        run(thread, &registers)
+        Ok(run(thread, &registers)?.0.rbx as i64)
     }
 
-    /// Opens descriptor `of` of the tracer, maps it, closes it. As [`one`](Self::one); the answer is mmap's.
-    pub fn map(&self, thread: Thread, base: &Registers, of: RawFd, map: MapCall) -> Result<i64, CallError> {
+    /// Opens descriptor `of` of the tracer, maps it, closes it. As [`one`](Self::one); the answer is mmap's, or
+    /// `None` if the thread cannot open descriptors of its tracer.
+    pub fn map(
+        &self,
+        thread: Thread,
+        base: &Registers,
+        of: RawFd,
+        map: MapCall,
+    ) -> Result<Option<i64>, CallError> {
         let path = self.path_of(thread, of)?;
         let mut registers = self.at(base, Entry::Map);
         put(&mut registers, open_call(path));
@@ -135,7 +163,9 @@ impl CallSite {
         registers.0.r14 = map.prot;
         registers.0.rbp = map.flags;
         registers.0.rbx = map.offset;
-        run(thread, &registers)
+        registers.0.r15 = NOT_OPENED;
+        let registers = run(thread, &registers)?;
+        Ok((registers.0.r15 != NOT_OPENED).then_some(registers.0.rbx as i64))
     }
 
     /// Makes `calls` one after the other and returns their answers; all are made, whatever they answer. The table is
@@ -196,6 +226,13 @@ impl Call {
         Self { number: libc::SYS_userfaultfd, arguments: [flags, 0, 0, 0, 0, 0] }
     }
 
+    /// Opens a userfaultfd by the file that was opened last, /dev/userfaultfd.
+    pub fn userfaultfd_of(device: RawFd) -> Self {
+        let flags = (libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
+        let number = crate::uffd::NEW_OF_DEVICE;
+        Self { number: libc::SYS_ioctl, arguments: [device as u64, number, flags, 0, 0, 0] }
+    }
+
     /// Makes `prot` of a range.
     pub fn protect(address: u64, length: u64, prot: u64) -> Self {
         Self { number: libc::SYS_mprotect, arguments: [address, length, prot, 0, 0, 0] }
@@ -212,8 +249,8 @@ fn put(registers: &mut Registers, call: Call) {
     call.arguments.iter().enumerate().for_each(|(index, value)| registers.set_argument(index, *value));
 }
 
-/// Runs the thread from `registers` to the mark, without signals, and returns what is in rbx then.
-fn run(thread: Thread, registers: &Registers) -> Result<i64, CallError> {
+/// Runs the thread from `registers` to the mark, without signals, and returns the registers that it has then.
+fn run(thread: Thread, registers: &Registers) -> Result<Registers, CallError> {
     let mask = thread.signal_mask()?;
     thread.set_signal_mask(u64::MAX)?;
     thread.set_registers(registers)?;
@@ -224,14 +261,14 @@ fn run(thread: Thread, registers: &Registers) -> Result<i64, CallError> {
     answer
 }
 
-fn run_to_mark(thread: Thread) -> Result<i64, CallError> {
+fn run_to_mark(thread: Thread) -> Result<Registers, CallError> {
     thread.resume(Resume::Run)?;
     loop {
         match wait_for(thread.0)? {
             Happened::Stopped(Stop::Call) => {
                 let registers = thread.registers()?;
                 if registers.call() == libc::SYS_close && registers.arguments()[1] == super::MARK.into() {
-                    return Ok(registers.0.rbx as i64);
+                    return Ok(registers);
                 }
                 // A call of the list that the filter stops: it is ours.
                 thread.resume(Resume::Run)?;

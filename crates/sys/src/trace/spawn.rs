@@ -55,10 +55,34 @@ fn c_string(text: &OsStr) -> io::Result<CString> {
     CString::new(text.as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
+/// How many descriptors a process may have.
+#[derive(Clone, Copy, Debug)]
+pub struct DescriptorLimit(libc::rlimit);
+
+impl DescriptorLimit {
+    /// Takes as many as this process may, and returns what it had.
+    pub fn raise() -> io::Result<Self> {
+        let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the kernel writes the structure.
+        if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut before) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let most = libc::rlimit { rlim_cur: before.rlim_max.min(1 << 20), ..before };
+        // SAFETY: the kernel reads the structure.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const most) };
+        Ok(Self(before))
+    }
+}
+
 /// Starts `program` with this process's environment and standard descriptors, traced by the calling thread and behind
-/// the filter. What is heard of it first is that it runs the program, or that it has exited with 126 because it
+/// the filter, and the given limit. What is heard of it first is that it runs the program, or that it has exited with 126 because it
 /// could not.
-pub fn spawn(program: &Program, tracing: Tracing, at_exit: Traced) -> io::Result<Pid> {
+pub fn spawn(
+    program: &Program,
+    tracing: Tracing,
+    at_exit: Traced,
+    limit: DescriptorLimit,
+) -> io::Result<Pid> {
     let file = c_string(program.file.as_os_str())?;
     let arguments = program.arguments.iter().map(|word| c_string(word)).collect::<io::Result<Vec<_>>>()?;
     let variables = std::env::vars_os().map(|(name, value)| {
@@ -76,6 +100,7 @@ pub fn spawn(program: &Program, tracing: Tracing, at_exit: Traced) -> io::Result
         arguments: &pointers(&arguments),
         variables: &pointers(&variables),
         filter: &filter::program(tracing),
+        limit,
     };
     let (ready, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     // SAFETY: the child only makes async-signal-safe calls, on memory that was prepared before.
@@ -104,6 +129,7 @@ struct Image<'a> {
     arguments: &'a [*const libc::c_char],
     variables: &'a [*const libc::c_char],
     filter: &'a [libc::sock_filter],
+    limit: DescriptorLimit,
 }
 
 fn become_program(image: &Image<'_>, ready: &OwnedFd, go: &OwnedFd) -> ! {
@@ -114,6 +140,7 @@ fn become_program(image: &Image<'_>, ready: &OwnedFd, go: &OwnedFd) -> ! {
         libc::close(go.as_raw_fd());
         // Rust ignores it from the start on; programs expect to die by it.
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const image.limit.0);
         let told = libc::read(ready.as_raw_fd(), (&raw mut letter).cast(), 1);
         if told == 1 && filter::install(image.filter).is_ok() {
             libc::execve(image.file.as_ptr(), image.arguments.as_ptr(), image.variables.as_ptr());

@@ -18,7 +18,8 @@ fn vdso(process: i32) -> u64 {
 
 /// Starts a program and brings it to where its execve(2) ends.
 fn started(words: &[&str]) -> (Thread, Registers) {
-    let pid = spawn(&program(words), Tracing::default(), Traced::No).unwrap();
+    let pid =
+        spawn(&program(words), Tracing::default(), Traced::No, DescriptorLimit::raise().unwrap()).unwrap();
     assert_eq!(wait_for(pid).unwrap(), Happened::Stopped(Stop::Program));
     let thread = Thread(pid);
     thread.resume(Resume::ToCallBorder).unwrap();
@@ -80,7 +81,7 @@ fn calls_are_made_in_its_name_and_leave_it_as_it_was() {
 
     // By registers alone.
     let at = site.map(thread, &registers, of, map(0)).unwrap();
-    assert!(at > 0);
+    let at = at.unwrap();
     assert_eq!(maps.at(at as u64).unwrap().unwrap().inode, mapped.inode);
 
     let mut back = registers;
@@ -104,7 +105,7 @@ fn faults_of_another_address_space_are_told_and_resolved() {
     let file = crate::frame_file::FrameFile::new("faults", 4096).unwrap();
     let of = file.as_fd().as_raw_fd();
     let map = MapCall { address: 0, length: 4096, prot: 1, flags: libc::MAP_PRIVATE as u64, offset: 0 };
-    let at = site.map(thread, &registers, of, map).unwrap() as u64;
+    let at = site.map(thread, &registers, of, map).unwrap().unwrap() as u64;
     faults.register(at, 4096, Shows::ByItself).unwrap();
     let reader = std::thread::spawn(move || {
         let mut bytes = [0; 4];

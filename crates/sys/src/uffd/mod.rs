@@ -29,6 +29,10 @@ pub(crate) use foreign::address_space_lives;
 pub use foreign::is_process;
 pub use modes::Modes;
 
+/// `USERFAULTFD_IOC_NEW`, the call on /dev/userfaultfd that opens one.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const NEW_OF_DEVICE: u64 = abi::NEW;
+
 /// How often a call that the kernel asks to try again is tried again without any progress.
 const MOST_IDLE_ROUNDS: u32 = 1000;
 
