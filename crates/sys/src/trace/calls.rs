@@ -220,6 +220,13 @@ impl Call {
         open_call(path)
     }
 
+    /// Opens the path at this address of the process for reading and writing.
+    pub fn open_to_write(path: u64) -> Self {
+        let mut call = open_call(path);
+        call.arguments[2] = (libc::O_RDWR | libc::O_CLOEXEC) as u64;
+        call
+    }
+
     /// Opens a userfaultfd that does not block.
     pub fn userfaultfd() -> Self {
         let flags = (libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
@@ -267,7 +274,7 @@ fn run_to_mark(thread: Thread) -> Result<Registers, CallError> {
         match wait_for(thread.0)? {
             Happened::Stopped(Stop::Call) => {
                 let registers = thread.registers()?;
-                if registers.call() == libc::SYS_close && registers.arguments()[1] == super::MARK.into() {
+                if registers.is_mark() {
                     return Ok(registers);
                 }
                 // A call of the list that the filter stops: it is ours.

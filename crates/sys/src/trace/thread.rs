@@ -47,6 +47,19 @@ impl Registers {
         self.0.rax = answer as u64;
     }
 
+    /// The call that the thread is about to make is made again from its beginning, and so is looked at again.
+    pub fn repeat_call(&mut self) {
+        self.0.rax = self.0.orig_rax;
+        self.0.orig_rax = u64::MAX;
+        // The length of the instruction.
+        self.0.rip -= 2;
+    }
+
+    /// Whether the thread is at the mark of injected calls.
+    pub fn is_mark(&self) -> bool {
+        self.call() == libc::SYS_close && self.arguments()[1] == super::MARK.into()
+    }
+
     /// Whether the thread runs 64-bit code.
     pub fn is_64_bit(&self) -> bool {
         self.0.cs == 0x33

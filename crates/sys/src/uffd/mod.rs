@@ -171,6 +171,14 @@ fn new_descriptor() -> io::Result<(OwnedFd, bool)> {
     Err(io::Error::last_os_error())
 }
 
+/// Whether userfaultfd(2) gives this process one that tells of faults inside system calls; if not, /dev/userfaultfd may.
+pub fn may_open_by_call() -> bool {
+    // SAFETY: takes one integer and touches no memory of ours.
+    let raw = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
+    // SAFETY: the kernel has just returned this descriptor, and nobody else knows it.
+    raw >= 0 && unsafe { OwnedFd::from_raw_fd(raw as i32) }.as_raw_fd() >= 0
+}
+
 /// Which features the kernel offers; a descriptor can be asked only once, so this uses one of its own.
 pub fn probe() -> io::Result<Features> {
     let (descriptor, kernel_faults) = new_descriptor()?;
