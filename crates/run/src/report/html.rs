@@ -34,13 +34,13 @@ pub fn html(history: &History) -> String {
     let mut page = String::new();
     page.push_str("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
     // Writing to a `String` does not fail.
-    let _ = write!(page, "<meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n");
+    let _ = writeln!(page, "<meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">");
     page.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
     page.push_str("<meta name=\"color-scheme\" content=\"light dark\">\n");
     let _ = write!(page, "<title>{} - memobj run</title>\n<style>\n{STYLE}</style>\n", escaped(&command));
     page.push_str("</head>\n<body>\n");
     let _ = write!(page, "<noscript><pre>{}</pre></noscript>\n{BODY}", escaped(&super::text(history)));
-    let _ = write!(page, "<script type=\"application/json\" id=\"data\">{}</script>\n", data(history));
+    let _ = writeln!(page, "<script type=\"application/json\" id=\"data\">{}</script>", data(history));
     page.push_str("<script>\n(() => {\n\"use strict\";\n");
     for script in SCRIPTS {
         page.push_str(script);

@@ -30,7 +30,8 @@ function element(name, className, text) {
 }
 
 const colour = (name) => getComputedStyle(root).getPropertyValue("--" + name).trim();
-const count = (n, what) => n.toLocaleString("en") + " " + what + (n === 1 ? "" : "s");
+const number = (n) => n.toLocaleString("en");
+const count = (n, what) => number(n) + " " + what + (n === 1 ? "" : "s");
 
 function time(us) {
   if (us < 1000) return Math.round(us) + " us";

@@ -123,8 +123,9 @@ function cardOf(index) {
   summary.appendChild(element("span", "name", file.name));
   const facts = summary.appendChild(element("span", "facts"));
   const share = file.pages ? Math.round((touched / file.pages) * 100) : 0;
-  facts.append(`${touched.toLocaleString("en")} of ${count(file.pages, "page")} touched (${share}%), `
-    + `${file.counts[0]} major, ${file.counts[1]} minor, ${copied} copied, mapped ${count(file.mappings, "time")}, `
+  facts.append(`${number(touched)} of ${count(file.pages, "page")} touched (${share}%), `
+    + `${number(file.counts[0])} major, ${number(file.counts[1])} minor, ${number(copied)} copied, `
+    + `mapped ${count(file.mappings, "time")}, `
     + bytes(file.length));
   if (file.failed.length) {
     facts.append(element("span", "bad", `, ${file.failed.reduce((sum, row) => sum + row[1], 0)} failed`));
@@ -152,6 +153,7 @@ const cards = files.map((_, index) => cardOf(index));
 function arrange() {
   const ways = {
     touched: (a, b) => b.touched - a.touched || a.index - b.index,
+    failed: (a, b) => files[b.index].failed.length - files[a.index].failed.length || ways.touched(a, b),
     mapped: (a, b) => a.index - b.index,
     name: (a, b) => (a.name < b.name ? -1 : 1),
   };
@@ -160,8 +162,10 @@ function arrange() {
 
 function startHeat() {
   arrange();
-  [...cards].sort((a, b) => b.touched - a.touched).slice(0, OPEN_AT_FIRST)
-    .filter((card) => card.touched || files[card.index].failed.length)
+  // What failed is what somebody will look for.
+  const urgency = (card) => (files[card.index].failed.length ? 1e12 : 0) + card.touched;
+  [...cards].sort((a, b) => urgency(b) - urgency(a)).slice(0, OPEN_AT_FIRST)
+    .filter((card) => urgency(card))
     .forEach((card) => { card.box.open = true; });
   cards.forEach(refresh);
   byId("sort").addEventListener("change", arrange);

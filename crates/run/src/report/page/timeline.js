@@ -185,7 +185,7 @@ function startTimeline() {
     box.addEventListener("change", () => { line.shown[kind] = box.checked; drawTimeline(); });
     const dot = label.appendChild(element("span", "dot"));
     dot.style.background = `var(--${kind === 2 ? "bad" : name})`;
-    label.append(`${name} ${sums[kind].toLocaleString("en")}`);
+    label.append(`${name} ${number(sums[kind])}`);
   });
   const span = () => line.to - line.from;
   byId("earlier").addEventListener("click", () => show(line.from - span() / 2, line.to - span() / 2));
