@@ -7,7 +7,12 @@ fn main() -> Result<(), memobj_run::RunError> {
     let mut supervisor = Supervisor::new(Options::default())?;
     let outcome = supervisor.run(&command, &mut |_| {})?;
     let history = supervisor.history();
-    eprintln!("{outcome:?}; {} files, {} faults, {:?}", history.files.len(), history.faults.len(), history.totals);
+    eprintln!(
+        "{outcome:?}; {} files, {} faults, {:?}",
+        history.files.len(),
+        history.faults.len(),
+        history.totals
+    );
     if let Outcome::Exited(status) = outcome {
         std::process::exit(status);
     }

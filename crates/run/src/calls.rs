@@ -6,7 +6,7 @@ use std::sync::Arc;
 use memobj_sys::trace::{Call, MapCall, Registers, Resume, Thread};
 
 use crate::files::{Executes, MappedObject, Wish};
-use crate::programs::{NotServed, continue_from};
+use crate::programs::NotServed;
 use crate::space::Space;
 use crate::supervisor::{Outcome, PassNext, Supervisor};
 
@@ -61,6 +61,7 @@ impl Supervisor {
                 }
             }
             numbers::EXECVE | numbers::EXECVEAT => self.look_at_segments(pid),
+            // A mark that nobody waits for: its close is of nothing.
             _ => self.names_file(pid, &registers),
         }
         Resume::Run
@@ -175,12 +176,5 @@ impl Supervisor {
             self.look_at_segments(pid);
         }
         Resume::Run
-    }
-
-    fn names_file(&mut self, pid: i32, registers: &Registers) {
-        // A call of the mark that nobody waits for: not made.
-        if registers.is_mark() {
-            let _ = continue_from(Thread(pid), registers);
-        }
     }
 }

@@ -19,14 +19,18 @@ mod calls;
 mod error;
 mod faults;
 mod files;
+mod front;
 mod gather;
 pub mod history;
+mod names;
 mod options;
 mod programs;
+pub mod report;
 mod segments;
 mod space;
 mod supervisor;
 
 pub use error::RunError;
+pub use front::{FrontEnds, run_in_front};
 pub use options::{Counting, FileInjections, Messages, NameMap, Options};
 pub use supervisor::{Outcome, Progress, Supervisor};
