@@ -155,8 +155,9 @@ impl Supervisor {
             names: if self.options.names.is_empty() { Traced::No } else { Traced::Yes },
             programs: self.at_ends(),
         };
-        let main = trace::spawn(&program, tracing, self.at_ends(), self.limit)
+        let started = trace::spawn(&program, tracing, self.at_ends(), self.limit)
             .map_err(|source| RunError::NotStarted { program: name(), source })?;
+        let main = started.process;
         progress(Progress::Started(main));
         let words = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let first = Traced1 {
@@ -202,6 +203,7 @@ impl Supervisor {
                 break;
             }
         }
+        drop(started);
         outcome.ok_or(RunError::System { what: "wait for processes", source: io::ErrorKind::NotFound.into() })
     }
 
