@@ -107,7 +107,7 @@ fn segment(index: u64, file: usize) -> SegmentRecord {
     SegmentRecord {
         start,
         end: start + 0x8000,
-        prot: if index % 2 == 0 { Prot::READ } else { Prot::READ | Prot::EXECUTE },
+        prot: if index.is_multiple_of(2) { Prot::READ } else { Prot::READ | Prot::EXECUTE },
         file: (file < 6).then_some((file, index * 4096)),
         name: if file < 6 { String::new() } else { "[heap]".to_string() },
         present_pages: 8,
@@ -130,7 +130,7 @@ pub fn big() -> History {
     let mut faults = Vec::new();
     for index in 0..100_000_u64 {
         let (process, chosen) = ((index / 100) as usize, (numbers.below(300 * 300) as f64).sqrt() as usize);
-        let chosen = if index % 4 == 0 { 0 } else { 299 - chosen.min(299) };
+        let chosen = if index.is_multiple_of(4) { 0 } else { 299 - chosen.min(299) };
         let pages = files[chosen].length_bytes.div_ceil(4096);
         let page = if chosen == 0 { (index / 8) % pages } else { numbers.below(pages) };
         let at = us(40 * index + numbers.below(40));
@@ -156,7 +156,7 @@ pub fn big() -> History {
         file.failed.sort();
         file.failed.dedup();
         let pages = file.length_bytes.div_ceil(4096);
-        file.copied = (0..pages).filter(|page| page % 37 == 5).collect();
+        file.copied = (0..pages).filter(|page| (page + 32).is_multiple_of(37)).collect();
     }
     History {
         command: vec!["make".into(), "-j2".into()],
@@ -185,7 +185,7 @@ fn processes() -> Vec<ProcessHistory> {
     ];
     let process = |index: u64| {
         let made = index as u32 / 2;
-        let replaced = index % 2 == 0 && index > 0;
+        let replaced = index.is_multiple_of(2) && index > 0;
         let (started, length) = (4000 * index, if index == 0 { 4_090_000 } else { 30_000 });
         let end = match (replaced, index % 50) {
             (true, _) => ProgramEnd::Replaced,
