@@ -138,7 +138,8 @@ impl Files {
         };
         let pager = pagers::File::follow(file)?;
         let text = name.to_string_lossy();
-        let injections = self.options.injections.iter().find(|injections| name.ends_with(&injections.path));
+        let is_meant = |path: &Path| path == Path::new("*") || name.ends_with(path);
+        let injections = self.options.injections.iter().find(|injections| is_meant(&injections.path));
         let object = match injections {
             None => self.cache.object(&text, pager, options),
             Some(these) => {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use memobj::{Cache, CacheOptions};
@@ -14,10 +15,11 @@ use memobj_sys::uffd::{Forks, forks_can_be_told};
 
 use crate::error::RunError;
 use crate::faults::Faults;
-use crate::files::Files;
+use crate::files::{Executes, Files, MappedObject, Wish};
 use crate::gather::Gather;
 use crate::history::{History, ProgramEnd, Totals};
 use crate::options::{Counting, Options};
+use crate::record::{FilePlan, Record, RecordedFile};
 use crate::space::Space;
 
 /// Runs programs whose file mappings are segments of memory objects of one cache.
@@ -205,6 +207,31 @@ impl Supervisor {
         }
         drop(started);
         outcome.ok_or(RunError::System { what: "wait for processes", source: io::ErrorKind::NotFound.into() })
+    }
+
+    /// Reads ahead what `record` tells of, in the background and in its order, as far as there is room in frames.
+    /// Returns the files that it leaves out.
+    pub fn replay(&self, record: &Record) -> Vec<FilePlan> {
+        let objects: HashMap<&Path, Arc<MappedObject>> = record
+            .files()
+            .iter()
+            .filter_map(|file| {
+                Some((file.path.as_path(), self.files.find(&file.path, Wish::Private, Executes::No)?))
+            })
+            .collect();
+        let known: Vec<RecordedFile> = record
+            .files()
+            .iter()
+            .filter(|file| objects.contains_key(file.path.as_path()))
+            .filter_map(|file| RecordedFile::now(&file.path).ok())
+            .collect();
+        let plan = record.plan(&known, self.options.budget_bytes);
+        for request in &plan.requests {
+            if let Some(object) = objects.get(request.path.as_path()) {
+                object.lent.prefetch(&request.ranges);
+            }
+        }
+        plan.left_out
     }
 
     fn at_ends(&self) -> Traced {
