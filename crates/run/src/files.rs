@@ -129,7 +129,8 @@ impl Files {
             return Ok(None);
         }
         let flags = rustix::fs::fstatvfs(&file)?.f_flag;
-        let name = std::fs::read_link(path).unwrap_or_else(|_| path.to_owned());
+        let name = std::fs::read_link(path).or_else(|_| std::fs::canonicalize(path));
+        let name = name.unwrap_or_else(|_| path.to_owned());
         let options = ObjectOptions {
             frames: FrameSize::Small,
             store: Store::Shared,

@@ -43,6 +43,7 @@ pub struct Supervisor {
     /// Why programs run unserved, as far as it was told.
     pub(crate) unserved: HashSet<String>,
     limit: DescriptorLimit,
+    guard_is_gone: bool,
     // Dropped last: it keeps descriptors open.
     guard: Guard,
 }
@@ -135,6 +136,7 @@ impl Supervisor {
             forks: forks_can_be_told(),
             unserved: HashSet::new(),
             limit,
+            guard_is_gone: false,
             guard,
         })
     }
@@ -175,11 +177,10 @@ impl Supervisor {
             trace::wait_any().map_err(|source| RunError::System { what: "wait for processes", source })?
         {
             if pid == self.guard.process() {
-                // Nothing is lost yet, but nobody would notice the end of this process any more.
-                return Err(RunError::System {
-                    what: "keep a guard",
-                    source: io::ErrorKind::BrokenPipe.into(),
-                });
+                // The descriptors must outlive the processes: those go first, and then this one.
+                self.guard_is_gone = true;
+                self.threads.values().for_each(|thread| kill(thread.process));
+                continue;
             }
             let ended = match happened {
                 Happened::Exited(status) => Some(Outcome::Exited(status)),
@@ -206,6 +207,10 @@ impl Supervisor {
             }
         }
         drop(started);
+        if self.guard_is_gone {
+            let source = io::Error::other("it was killed, and so were the programs");
+            return Err(RunError::System { what: "keep a guard", source });
+        }
         outcome.ok_or(RunError::System { what: "wait for processes", source: io::ErrorKind::NotFound.into() })
     }
 
