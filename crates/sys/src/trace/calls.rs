@@ -255,6 +255,12 @@ impl Call {
         Self { number: libc::SYS_mmap, arguments: [address, length, 0, flags, u64::MAX, 0] }
     }
 
+    /// Moves a range to `to`, in place of what is there.
+    pub fn move_to(address: u64, length: u64, to: u64) -> Self {
+        let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
+        Self { number: libc::SYS_mremap, arguments: [address, length, length, flags, to, 0] }
+    }
+
     /// Unmaps a range.
     pub fn unmap(address: u64, length: u64) -> Self {
         Self { number: libc::SYS_munmap, arguments: [address, length, 0, 0, 0, 0] }
