@@ -169,7 +169,10 @@ impl Desk {
         let now = self.gather.now();
         let Turn { backlog, events } = turn;
         match space.faults.read(events) {
-            Ok(faults) => backlog.extend(faults.map(|fault| (Arc::clone(space), fault, now))),
+            Ok((faults, children)) => {
+                space.has_children(children);
+                backlog.extend(faults.into_iter().map(|fault| (Arc::clone(space), fault, now)));
+            }
             // Its address space is gone.
             Err(_) => {
                 let _ = epoll::delete(&self.poll, &space.faults);

@@ -9,6 +9,8 @@ use memobj_sys::trace::{
     Stop, Thread, wait_for, write_memory,
 };
 
+use memobj_sys::uffd::Forks;
+
 use crate::files::{Executes, MappedObject, Wish};
 use crate::history::ProgramEnd;
 use crate::options::Counting;
@@ -99,7 +101,14 @@ impl Supervisor {
                 if let Some(thread) = self.threads.get_mut(&pid) {
                     thread.program = program;
                 }
-                self.tell(&format!("process {pid} ({}) runs without memobj: {why}", name_of(pid)));
+                let why = why.to_string();
+                if !self.unserved.contains(&why) {
+                    self.tell(&format!(
+                        "process {pid} ({}) runs without memobj: {why}; others like it are not told of",
+                        name_of(pid)
+                    ));
+                    self.unserved.insert(why);
+                }
             }
         }
         Resume::Run
@@ -234,7 +243,7 @@ impl Supervisor {
         program: usize,
     ) -> Result<Arc<Space>, NotServed> {
         let number = self.open_faults(thread, base, &site)?;
-        let faults = ForeignFaults::take(thread.0, number as i32)?;
+        let faults = ForeignFaults::take(thread.0, number as i32, self.forks)?;
         site.one(thread, base, Call::close(number as i32))?;
         self.next_space += 1;
         Ok(Arc::new(Space::new(self.next_space, thread.0, program, faults, maps, site)))
@@ -266,20 +275,56 @@ impl Supervisor {
         parent: &Arc<Space>,
         program: usize,
     ) -> Result<Arc<Space>, NotServed> {
-        let thread = Thread(pid);
-        let base = thread.registers()?;
         let maps = Maps::open(pid)?;
-        let space = self.make_space(thread, &base, parent.site, maps, program)?;
+        let space = match self.forks {
+            Forks::Told => {
+                let faults = child_of(parent, Thread(pid))?;
+                self.next_space += 1;
+                Arc::new(Space::new(self.next_space, pid, program, faults, maps, parent.site))
+            }
+            Forks::Untold => self.register_inherited(Thread(pid), parent, maps, program)?,
+        };
         space.inherit_from(parent);
+        self.faults.serve(&space)?;
+        Ok(space)
+    }
+
+    fn register_inherited(
+        &mut self,
+        thread: Thread,
+        parent: &Arc<Space>,
+        maps: Maps,
+        program: usize,
+    ) -> Result<Arc<Space>, NotServed> {
+        let base = thread.registers()?;
+        let space = self.make_space(thread, &base, parent.site, maps, program)?;
         for found in space.maps.files()? {
             if self.files.of_frames(found.inode).is_some() {
                 space.faults.register(found.start, found.end - found.start, self.shows())?;
             }
         }
         continue_from(thread, &base)?;
-        self.faults.serve(&space)?;
         Ok(space)
     }
+}
+
+/// The userfaultfd of a child that was forked from `parent`.
+fn child_of(parent: &Space, thread: Thread) -> Result<ForeignFaults, NotServed> {
+    let none = || NotServed::Refused("its fork was not told of".into());
+    if parent.has_one_thread() {
+        return parent.take_child(|_| true).ok_or_else(none);
+    }
+    // Several threads may have forked at once: the child's is the one that knows a page which only the child has.
+    let base = thread.registers()?;
+    let page = parent.site.one(thread, &base, Call::map_nothing(PAGE))?;
+    if page < 0 {
+        return Err(none());
+    }
+    let knows = |faults: &ForeignFaults| faults.register(page as u64, PAGE, Shows::ByItself).is_ok();
+    let found = parent.take_child(knows).ok_or_else(none)?;
+    parent.site.one(thread, &base, Call::unmap(page as u64, PAGE))?;
+    continue_from(thread, &base)?;
+    Ok(found)
 }
 
 /// Lets a thread that has made calls go on from `base`, as if it had not.

@@ -1,7 +1,8 @@
 //! The address spaces of the programs that run.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use memobj_sys::trace::{CallSite, ForeignFaults, Maps};
 
@@ -25,8 +26,14 @@ pub(crate) struct Space {
     is_left_alone: AtomicBool,
     locks_future: AtomicBool,
     /// What it maps or has mapped: kept as long as it lives.
-    objects: std::sync::Mutex<Vec<Arc<MappedObject>>>,
+    objects: Mutex<Vec<Arc<MappedObject>>>,
+    /// Userfaultfds of forked children that have not been looked at.
+    children: Mutex<Vec<ForeignFaults>>,
+    child_is_born: Condvar,
 }
+
+/// How long the event of a fork may take.
+const BIRTH_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Space {
     pub(crate) fn new(
@@ -47,7 +54,9 @@ impl Space {
             threads: AtomicUsize::new(1),
             is_left_alone: AtomicBool::new(false),
             locks_future: AtomicBool::new(false),
-            objects: std::sync::Mutex::default(),
+            objects: Mutex::default(),
+            children: Mutex::default(),
+            child_is_born: Condvar::new(),
         }
     }
 
@@ -57,16 +66,38 @@ impl Space {
 
     /// What another space that is a copy of this one takes over.
     pub(crate) fn inherit_from(&self, parent: &Self) {
-        let objects = parent.objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        *self.objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = objects;
+        let objects = parent.objects.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        *self.objects.lock().unwrap_or_else(PoisonError::into_inner) = objects;
         self.is_left_alone.store(parent.is_left_alone(), Ordering::Relaxed);
     }
 
     /// Keeps `object` as long as the space.
     pub(crate) fn keep(&self, object: &Arc<MappedObject>) {
-        let mut objects = self.objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         if !objects.iter().any(|kept| Arc::ptr_eq(kept, object)) {
             objects.push(Arc::clone(object));
+        }
+    }
+
+    /// Forks were told of.
+    pub(crate) fn has_children(&self, faults: Vec<ForeignFaults>) {
+        if !faults.is_empty() {
+            self.children.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
+            self.child_is_born.notify_all();
+        }
+    }
+
+    /// Waits for the userfaultfd of a forked child, the first that `is_it` says yes to.
+    pub(crate) fn take_child(&self, is_it: impl Fn(&ForeignFaults) -> bool) -> Option<ForeignFaults> {
+        let until = Instant::now() + BIRTH_TIMEOUT;
+        let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(at) = children.iter().position(&is_it) {
+                return Some(children.remove(at));
+            }
+            let left = until.checked_duration_since(Instant::now())?;
+            let waited = self.child_is_born.wait_timeout(children, left);
+            children = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -80,7 +111,11 @@ impl Space {
 
     /// Whether nobody else could touch what the stopped thread maps, and nothing touches it by itself.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.threads.load(Ordering::Relaxed) <= 1 && !self.locks_future.load(Ordering::Relaxed)
+        self.has_one_thread() && !self.locks_future.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn has_one_thread(&self) -> bool {
+        self.threads.load(Ordering::Relaxed) <= 1
     }
 
     /// Nothing more of it is served.

@@ -10,6 +10,8 @@ use memobj_sys::trace::{
     self, DescriptorLimit, Guard, Happened, Program, Registers, Resume, Stop, Thread, Traced, Tracing,
 };
 
+use memobj_sys::uffd::{Forks, forks_can_be_told};
+
 use crate::error::RunError;
 use crate::faults::Faults;
 use crate::files::Files;
@@ -35,6 +37,9 @@ pub struct Supervisor {
     /// New threads that were told of and have not stopped yet.
     expected: HashMap<i32, Birth>,
     pub(crate) way: FaultsBy,
+    pub(crate) forks: Forks,
+    /// Why programs run unserved, as far as it was told.
+    pub(crate) unserved: HashSet<String>,
     limit: DescriptorLimit,
     // Dropped last: it keeps descriptors open.
     guard: Guard,
@@ -125,6 +130,8 @@ impl Supervisor {
             unborn: HashSet::new(),
             expected: HashMap::new(),
             way,
+            forks: forks_can_be_told(),
+            unserved: HashSet::new(),
             limit,
             guard,
         })

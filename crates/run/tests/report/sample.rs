@@ -107,7 +107,7 @@ fn segment(index: u64, file: usize) -> SegmentRecord {
     SegmentRecord {
         start,
         end: start + 0x8000,
-        prot: if index % 2 == 0 { Prot::READ } else { Prot::READ | Prot::EXECUTE },
+        prot: if index.is_multiple_of(2) { Prot::READ } else { Prot::READ | Prot::EXECUTE },
         file: (file < 6).then_some((file, index * 4096)),
         name: if file < 6 { String::new() } else { "[heap]".to_string() },
         present_pages: 8,
@@ -185,7 +185,7 @@ fn processes() -> Vec<ProcessHistory> {
     ];
     let process = |index: u64| {
         let made = index as u32 / 2;
-        let replaced = index % 2 == 0 && index > 0;
+        let replaced = index.is_multiple_of(2) && index > 0;
         let (started, length) = (4000 * index, if index == 0 { 4_090_000 } else { 30_000 });
         let end = match (replaced, index % 50) {
             (true, _) => ProgramEnd::Replaced,

@@ -245,6 +245,16 @@ impl Call {
         Self { number: libc::SYS_mprotect, arguments: [address, length, prot, 0, 0, 0] }
     }
 
+    /// Maps `length` bytes that nobody may access, at a place where nobody else maps anything.
+    pub fn map_nothing(length: u64) -> Self {
+        let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE) as u64;
+        // Far below where the kernel looks for room first.
+        let mut bytes = [0; 4];
+        let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+        let address = 0x1000_0000_0000 + (u64::from(u32::from_ne_bytes(bytes)) << 12);
+        Self { number: libc::SYS_mmap, arguments: [address, length, 0, flags, u64::MAX, 0] }
+    }
+
     /// Unmaps a range.
     pub fn unmap(address: u64, length: u64) -> Self {
         Self { number: libc::SYS_munmap, arguments: [address, length, 0, 0, 0, 0] }

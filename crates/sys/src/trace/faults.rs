@@ -4,12 +4,12 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::wait::Pid;
-use crate::uffd::{EventBuffer, FaultEvent, Modes, Userfaultfd};
+use crate::uffd::{EventBuffer, FaultEvent, Forks, Modes, Userfaultfd, newborns};
 
 /// Tells of the faults of another address space, and resolves them.
 ///
-/// Ranges stay registered when they are moved (mremap(2) sleeps until its event is read), split or protected, not in
-/// a forked child. ESRCH: the address space is gone.
+/// Ranges stay registered when they are moved (mremap(2) sleeps until its event is read), split or protected; in a
+/// forked child if forks are told of (fork(2) sleeps as well). ESRCH: the address space is gone.
 #[derive(Debug)]
 pub struct ForeignFaults {
     uffd: Userfaultfd,
@@ -17,7 +17,7 @@ pub struct ForeignFaults {
 
 impl ForeignFaults {
     /// Takes a duplicate of the userfaultfd that `process` has just made as its descriptor `number`.
-    pub fn take(process: Pid, number: RawFd) -> io::Result<Self> {
+    pub fn take(process: Pid, number: RawFd, forks: Forks) -> io::Result<Self> {
         let process = pidfd(process)?;
         // SAFETY: takes numbers.
         let raw = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) };
@@ -26,7 +26,7 @@ impl ForeignFaults {
         }
         // SAFETY: the kernel has just returned this descriptor, and nobody else knows it.
         let descriptor = unsafe { OwnedFd::from_raw_fd(raw as RawFd) };
-        Ok(Self { uffd: Userfaultfd::of_another(descriptor)? })
+        Ok(Self { uffd: Userfaultfd::of_another(descriptor, forks)? })
     }
 
     /// Registers a range of a private mapping of lent frames: for missing pages, and for pages that are there but not
@@ -56,10 +56,12 @@ impl ForeignFaults {
         let _ = unsafe { self.uffd.show(start as usize, len as usize) };
     }
 
-    /// Reads events without blocking; returns the faults among them. Other events need no more than to be read.
-    pub fn read<'a>(&self, buffer: &'a mut EventBuffer) -> io::Result<impl Iterator<Item = FaultEvent> + 'a> {
+    /// Reads events without blocking: faults, and userfaultfds of forked children, in the order of the forks. Other
+    /// events need no more than to be read.
+    pub fn read(&self, buffer: &mut EventBuffer) -> io::Result<(Vec<FaultEvent>, Vec<ForeignFaults>)> {
         let count = self.uffd.read_events(buffer)?;
-        Ok(buffer.faults(count))
+        let children = newborns(buffer, count).into_iter().map(|uffd| Self { uffd });
+        Ok((buffer.faults(count).collect(), children.collect()))
     }
 }
 

@@ -100,7 +100,7 @@ fn faults_of_another_address_space_are_told_and_resolved() {
     let site = CallSite::prepare(thread, vdso(thread.0)).unwrap().unwrap();
     let number = site.one(thread, &registers, Call::userfaultfd()).unwrap();
     assert!(number >= 0, "{number}");
-    let faults = ForeignFaults::take(thread.0, number as i32).unwrap();
+    let faults = ForeignFaults::take(thread.0, number as i32, crate::uffd::Forks::Untold).unwrap();
     assert_eq!(site.one(thread, &registers, Call::close(number as i32)).unwrap(), 0);
     let file = crate::frame_file::FrameFile::new("faults", 4096).unwrap();
     let of = file.as_fd().as_raw_fd();
@@ -113,7 +113,7 @@ fn faults_of_another_address_space_are_told_and_resolved() {
     });
     let mut buffer = crate::uffd::EventBuffer::default();
     let event = loop {
-        let first = faults.read(&mut buffer).unwrap().next();
+        let first = faults.read(&mut buffer).unwrap().0.into_iter().next();
         match first {
             Some(event) => break event,
             None => std::thread::yield_now(),

@@ -24,9 +24,8 @@ mod tests;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-#[cfg(target_arch = "x86_64")]
-pub(crate) use foreign::address_space_lives;
-pub use foreign::is_process;
+pub use foreign::{Forks, forks_can_be_told, is_process};
+pub(crate) use foreign::{address_space_lives, newborns};
 pub use modes::Modes;
 
 /// `USERFAULTFD_IOC_NEW`, the call on /dev/userfaultfd that opens one.
