@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longer than any program of these tests takes.
-pub const LIMIT: Duration = Duration::from_secs(40);
+pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// How a program has ended, and what it said.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,9 +63,23 @@ impl Running {
         }
     }
 
+    /// Its number.
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
     /// What it has said until now, on standard output and standard error.
     pub fn said(&mut self) -> (String, String) {
         (whole(&mut self.out), whole(&mut self.err))
+    }
+
+    /// Waits until it has said `text` on standard output.
+    pub fn hear(&mut self, text: &str) {
+        while !self.said().0.contains(text) {
+            assert!(self.since.elapsed() < LIMIT, "does not say {text:?}: {:?}", self.said());
+            // waits: polls what it has said.
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Waits for its end; kills it and panics when that does not come.

@@ -4,5 +4,7 @@
 
 mod build;
 mod ends;
+mod jobs;
+mod processes;
 mod programs;
 mod room;
