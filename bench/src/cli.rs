@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::job::Pattern;
+use crate::programs::options::RunOptions;
 use crate::write::options::WriteOptions;
 
 const MIB: u64 = 1 << 20;
@@ -25,6 +26,8 @@ pub enum Command {
     Read(ReadOptions),
     /// Measure writing: rmw, seqwrite, commit.
     Write(WriteOptions),
+    /// Measure whole programs under `memobj run`: true, ls, echo, json, compile.
+    Run(RunOptions),
     /// Measure address spaces: looking up, mapping and unmapping among many segments, and their memory.
     #[cfg(feature = "ours")]
     Space(SpaceOptions),

@@ -3,7 +3,7 @@
 //! Every measurement is a process of its own: the parent (`run`) starts this program again with the hidden
 //! command `one`, so that memory cgroups, page tables and caches are never shared between contestants. Every
 //! byte that is loaded is compared with what the file must hold; a difference ends the run. What a contestant has
-//! written is read back by the parent when the contestant's process is gone.
+//! written is read back by the parent when the contestant's process is gone. What `run` measures are whole programs.
 
 #![forbid(unsafe_code)]
 
@@ -21,6 +21,7 @@ mod machine;
 mod ours;
 mod patterns;
 mod plan;
+mod programs;
 mod report;
 mod run;
 #[cfg(feature = "ours")]
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Read(options) => run::read(&options),
         Command::Write(options) => write::run::write(&options),
+        Command::Run(options) => programs::run::run(&options),
         #[cfg(feature = "ours")]
         Command::Space(options) => space::space(&options),
         Command::One { task } => child::main(&task),

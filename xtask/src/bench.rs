@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: builds the benchmark harness optimised and hands it the arguments.
 //!
-//! Its databases are built for `write` only, which compares with them: SQLite takes a minute to compile.
+//! Its databases are built for `write` only, which compares with them: SQLite takes a minute to compile. For `run` the
+//! command is built too, which it runs.
 
 use std::process::ExitCode;
 
@@ -8,12 +9,26 @@ use crate::cargo::{cargo, exit_code, root};
 
 /// Runs the harness; its exit status is ours.
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
+    if wants_command(arguments) {
+        let built = exit_code(&mut cargo(&["build", "--release", "--package", "memobj-cli"]));
+        if built != ExitCode::SUCCESS {
+            return built;
+        }
+    }
     let manifest = std::fs::read_to_string(root().join("bench/Cargo.toml")).unwrap_or_default();
     let mut command = cargo(&["run", "--release", "--package", "memobj-bench"]);
     for feature in wanted_features(arguments).iter().filter(|feature| has_feature(&manifest, feature)) {
         command.args(["--features", feature]);
     }
     exit_code(command.arg("--").args(arguments))
+}
+
+/// Whether the harness runs the command `memobj` of this workspace: for `run`, unless another one is named.
+fn wants_command(arguments: &[String]) -> bool {
+    let spares = |argument: &String| {
+        matches!(argument.as_str(), "--memobj" | "--help" | "-h") || argument.starts_with("--memobj=")
+    };
+    arguments.first().is_some_and(|command| command == "run") && !arguments.iter().any(spares)
 }
 
 /// The features of the harness that its command, the first argument, needs.
@@ -35,7 +50,16 @@ fn has_feature(manifest: &str, feature: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{has_feature, wanted_features};
+    use super::{has_feature, wanted_features, wants_command};
+
+    #[test]
+    fn the_command_is_built_for_run_only() {
+        let wants = |words: &str| wants_command(&words.split(' ').map(str::to_string).collect::<Vec<_>>());
+        assert!(wants("run") && wants("run --reps 3"));
+        for words in ["read", "run --help", "run --memobj x", "run --memobj=x", ""] {
+            assert!(!wants(words), "{words}");
+        }
+    }
 
     #[test]
     fn databases_are_built_for_write_only() {

@@ -24,8 +24,12 @@ Examples:
   memobj segments --self                   of this command
   memobj segments --format umem 4711       the rows of acid's umem: segment, range, where the bytes are
   memobj segments --format plan9 4711      the rows of Plan 9's /proc/n/segment, the stack first
+  memobj segments --format json --from maps.txt
+                                           of a table that was kept, of any length
 
-Of another user's process it takes the right to trace it (ptrace(2)).";
+A segment of a memory object that is named for a file, as those of `memobj run` are, is shown as that
+file; JSON says of each whether it is one. Of another user's process it takes the right to
+trace it (ptrace(2)).";
 
 /// `memobj image`.
 #[derive(Debug, Args)]
@@ -54,8 +58,11 @@ pub(crate) struct SegmentsArguments {
     #[arg(long, value_enum, default_value_t = SegmentsFormat::Linux)]
     pub(crate) format: SegmentsFormat,
     /// Those of this process
-    #[arg(long = "self", conflicts_with = "pid", required_unless_present = "pid")]
+    #[arg(long = "self", conflicts_with_all = ["pid", "from"], required_unless_present_any = ["pid", "from"])]
     pub(crate) own: bool,
+    /// Those in a file, in the form of /proc/PID/maps
+    #[arg(long, value_name = "FILE", conflicts_with = "pid")]
+    pub(crate) from: Option<PathBuf>,
     /// The number of a process
     #[arg(value_name = "PID")]
     pub(crate) pid: Option<u32>,

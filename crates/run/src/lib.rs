@@ -25,6 +25,7 @@ pub mod history;
 mod names;
 mod options;
 mod programs;
+pub mod record;
 pub mod report;
 mod segments;
 mod space;

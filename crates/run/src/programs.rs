@@ -120,6 +120,9 @@ impl Supervisor {
         const SET_USER: u32 = 0o4000;
         const SET_GROUP: u32 = 0o2010;
         let Ok(metadata) = std::fs::metadata(format!("/proc/{pid}/exe")) else { return };
+        if metadata.mode() & (SET_USER | SET_GROUP) == 0 {
+            return;
+        }
         let Ok(process) = std::fs::metadata(format!("/proc/{pid}")) else { return };
         let set_user = metadata.mode() & SET_USER != 0 && metadata.uid() != process.uid();
         let set_group = metadata.mode() & SET_GROUP == SET_GROUP && metadata.gid() != process.gid();

@@ -1,9 +1,15 @@
 //! Rows of `/proc/PID/maps`.
 
+use std::io::{self, Write};
+
 use serde::Serialize;
 
 /// Where the name begins, if what is before it is not longer: 25 columns and six for each byte of a pointer.
 const NAME_COLUMN: usize = 73;
+/// What the kernel calls the memory file that holds the frames of an object: this, the object's name,
+const OBJECT: &str = "/memfd:memobj:";
+/// and this, since such a file is in no folder.
+const DELETED: &str = " (deleted)";
 
 /// One segment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -18,8 +24,10 @@ pub(super) struct Row {
     pub(super) device: String,
     /// Zero if there is no file.
     pub(super) inode: u64,
-    /// The file, or a name in brackets, or empty.
+    /// The file, or a name in brackets, or empty. Of an object that was named for a file, that file.
     pub(super) name: String,
+    /// Whether a memory object is behind it, not the file itself.
+    pub(super) object: bool,
 }
 
 impl Row {
@@ -45,25 +53,31 @@ pub(super) fn parse(line: &str) -> Option<Row> {
     let offset = hex(fields.next()?)?;
     let device = fields.next()?.to_string();
     let inode = fields.next()?.parse().ok()?;
-    let name = fields.next().unwrap_or("").trim_start_matches(' ').to_string();
+    let name = fields.next().unwrap_or("").trim_start_matches(' ');
+    let of_object = object_of(name);
     let (start, end) = (hex(start)?, hex(end)?);
-    (start < end && protection.len() == 4).then_some(Row {
+    (start < end && protection.len() == 4).then(|| Row {
         start,
         end,
         protection,
         offset,
         device,
         inode,
-        name,
+        name: of_object.unwrap_or(name).to_string(),
+        object: of_object.is_some(),
     })
 }
 
-/// The text as the kernel prints it.
-pub(super) fn format(rows: &[Row]) -> String {
-    let line = |row: &Row| {
-        let Row { start, end, protection, offset, device, inode, name } = row;
-        let begin = format!("{start:08x}-{end:08x} {protection} {offset:08x} {device} {inode} ");
-        if name.is_empty() { format!("{begin}\n") } else { format!("{begin:NAME_COLUMN$}{name}\n") }
-    };
-    rows.iter().map(line).collect()
+/// The file that an object is named for, if `name` is that of its memory file. Page i of the object is page i of both.
+fn object_of(name: &str) -> Option<&str> {
+    let path = name.strip_prefix(OBJECT)?;
+    // Objects may have any names; those of files are paths from the root.
+    path.starts_with('/').then(|| path.strip_suffix(DELETED).unwrap_or(path))
+}
+
+/// Prints the row as the kernel does.
+pub(super) fn write(to: &mut impl Write, row: &Row) -> io::Result<()> {
+    let Row { start, end, protection, offset, device, inode, name, object: _ } = row;
+    let begin = format!("{start:08x}-{end:08x} {protection} {offset:08x} {device} {inode} ");
+    if name.is_empty() { writeln!(to, "{begin}") } else { writeln!(to, "{begin:NAME_COLUMN$}{name}") }
 }

@@ -1,43 +1,72 @@
 //! `memobj segments`: the segment table of a process, in the texts of several systems.
+//!
+//! Rows are read, printed and forgotten one by one, so that a table may have millions of them.
 
 mod maps;
 mod plan9;
+mod source;
 mod umem;
 
 #[cfg(test)]
 mod tests;
 
-use std::io::{Write, stdout};
+use std::io::{self, BufWriter, Write, stdout};
 
-use crate::failure::{Failure, reason};
+use serde::ser::{SerializeSeq, Serializer};
+
+use crate::failure::Failure;
 use crate::image_args::{SegmentsArguments, SegmentsFormat};
 use maps::Row;
+use source::Source;
 
 /// Prints the table.
 pub(crate) fn run(arguments: &SegmentsArguments) -> Result<(), Failure> {
-    let (path, name) = match arguments.pid {
-        Some(pid) => (format!("/proc/{pid}/maps"), format!("process {pid}")),
-        None => ("/proc/self/maps".to_string(), "this process".to_string()),
+    let mut source = match &arguments.from {
+        Some(path) => Source::file(path)?,
+        None => Source::process(arguments.pid)?,
     };
-    let failed = |why: String| Failure::Message(format!("segments of {name}: {why}"));
-    // File names may be anything but a newline.
-    let text = std::fs::read(&path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => failed("no such process".to_string()),
-        _ => failed(reason(&error)),
-    })?;
-    let text = String::from_utf8_lossy(&text);
-    let rows: Option<Vec<Row>> = text.lines().map(maps::parse).collect();
-    let rows = rows.ok_or_else(|| failed(format!("{path} has a line of another form")))?;
-    let text = match arguments.format {
-        SegmentsFormat::Linux => maps::format(&rows),
-        SegmentsFormat::Plan9 => plan9::format(&rows),
-        SegmentsFormat::Umem => umem::format(&rows),
-        SegmentsFormat::Json => json(&rows),
-    };
-    stdout().write_all(text.as_bytes()).map_err(|error| Failure::stdout(&error))
+    let mut out = BufWriter::with_capacity(64 << 10, stdout().lock());
+    print(&mut source, arguments.format, &mut out)?;
+    out.flush().map_err(|error| Failure::stdout(&error))
 }
 
-fn json(rows: &[Row]) -> String {
-    // Texts and numbers are JSON.
-    serde_json::to_string_pretty(rows).unwrap_or_default() + "\n"
+fn print(source: &mut Source, format: SegmentsFormat, out: &mut impl Write) -> Result<(), Failure> {
+    match format {
+        SegmentsFormat::Linux => source.each(|row| written(maps::write(out, row))),
+        SegmentsFormat::Plan9 => plan9(source, out),
+        SegmentsFormat::Umem => source.each(|row| written(umem::write(out, row))),
+        SegmentsFormat::Json => json(source, out),
+    }
+}
+
+/// Three times through: what the columns need, the stack, the others.
+fn plan9(source: &mut Source, out: &mut impl Write) -> Result<(), Failure> {
+    let mut survey = plan9::Survey::default();
+    source.each(|row| {
+        survey.see(row);
+        Ok(())
+    })?;
+    for is_stack in [true, false] {
+        let is_next = |row: &Row| row.is_stack() == is_stack;
+        source.each(|row| if is_next(row) { written(survey.write(out, row)) } else { Ok(()) })?;
+    }
+    Ok(())
+}
+
+/// One array, row by row.
+fn json(source: &mut Source, out: &mut impl Write) -> Result<(), Failure> {
+    let mut serializer = serde_json::Serializer::pretty(&mut *out);
+    let mut array = serializer.serialize_seq(None).map_err(unwritten)?;
+    source.each(|row| array.serialize_element(row).map_err(unwritten))?;
+    array.end().map_err(unwritten)?;
+    written(writeln!(out))
+}
+
+fn written(result: io::Result<()>) -> Result<(), Failure> {
+    result.map_err(|error| Failure::stdout(&error))
+}
+
+/// Rows are JSON, so it is the output that failed.
+fn unwritten(error: serde_json::Error) -> Failure {
+    Failure::stdout(&error.into())
 }

@@ -1,17 +1,28 @@
 //! Plan 9's `/proc/n/segment`: name, flags, base, top (exclusive), references; the stack first.
 
+use std::io::{self, Write};
+
 use super::maps::Row;
 
-/// The text. Addresses have 16 digits if one of them needs more than eight, as on that machine.
-pub(super) fn format(rows: &[Row]) -> String {
-    let digits = if rows.iter().any(|row| row.end > 1 << 32) { 16 } else { 8 };
-    let (stacks, others): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.is_stack());
-    let line = |row: &Row| {
+/// What decides about all rows: known when all were seen once.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Survey {
+    is_wide: bool,
+}
+
+impl Survey {
+    /// Addresses have 16 digits if one of them needs more than eight, as on that machine.
+    pub(super) fn see(&mut self, row: &Row) {
+        self.is_wide |= row.end > 1 << 32;
+    }
+
+    /// Prints the row.
+    pub(super) fn write(&self, to: &mut impl Write, row: &Row) -> io::Result<()> {
+        let digits = if self.is_wide { 16 } else { 8 };
         let read_only = if row.allows('w') { ' ' } else { 'R' };
         // No profiling, and Linux does not tell how many processes have a segment.
-        format!("{:<6} {read_only}  {:0digits$x} {:0digits$x} {:>4}\n", name(row), row.start, row.end, 1)
-    };
-    stacks.into_iter().chain(others).map(line).collect()
+        writeln!(to, "{:<6} {read_only}  {:0digits$x} {:0digits$x} {:>4}", name(row), row.start, row.end, 1)
+    }
 }
 
 /// What Plan 9 would call it.

@@ -1,4 +1,9 @@
-use super::{maps, plan9, umem};
+use super::source::Source;
+use super::{maps, print};
+use crate::image_args::SegmentsFormat;
+
+/// A run of two programs: files behind objects, a file of the kernel's, an object without a file.
+const OBJECTS: &str = include_str!("objects.maps");
 
 /// 25 areas of a program, as acid printed them.
 const SAMPLE: &str = include_str!("umem-sample.txt");
@@ -17,14 +22,20 @@ fn sample_as_maps() -> String {
     SAMPLE.lines().map(line).collect()
 }
 
-fn rows(text: &str) -> Vec<maps::Row> {
-    text.lines().map(|line| maps::parse(line).expect("a row")).collect()
+/// The text of a table in a file.
+fn printed(text: &str, format: SegmentsFormat) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("maps");
+    std::fs::write(&path, text).expect("a file");
+    let mut out = Vec::new();
+    print(&mut Source::file(&path).expect("a table"), format, &mut out).expect("rows");
+    String::from_utf8(out).expect("UTF-8")
 }
 
 #[test]
 fn umem_prints_the_sample() {
     assert_eq!(SAMPLE.lines().count(), 25);
-    assert_eq!(umem::format(&rows(&sample_as_maps())), SAMPLE);
+    assert_eq!(printed(&sample_as_maps(), SegmentsFormat::Umem), SAMPLE);
 }
 
 #[test]
@@ -32,11 +43,11 @@ fn addresses_of_64_bits_have_16_digits() {
     let text = "7ffc0a1b2000-7ffc0a1d3000 rw-p 00000000 00:00 0 [stack]\n\
                 00400000-00401000 r-xp 123456789000 fe:00 7 /x\n";
     assert_eq!(
-        umem::format(&rows(text)),
+        printed(text, SegmentsFormat::Umem),
         "2 0x00007ffc0a1b2000-0x00007ffc0a1d3000 *ANON*\n1 0x00400000-0x00401000 0x0000123456789000@/x\n"
     );
     assert_eq!(
-        plan9::format(&rows(text)),
+        printed(text, SegmentsFormat::Plan9),
         "Stack     00007ffc0a1b2000 00007ffc0a1d3000    1\nText   R  0000000000400000 0000000000401000    1\n"
     );
 }
@@ -55,14 +66,43 @@ fn plan_9_has_the_stack_first_and_fixed_columns() {
                     Shared    00029000 00054000    1\n\
                     Bss       08048000 082c1000    1\n\
                     Phys   R  b0000000 b0001000    1\n";
-    assert_eq!(plan9::format(&rows(text)), expected);
+    assert_eq!(printed(text, SegmentsFormat::Plan9), expected);
 }
 
 #[test]
 fn what_the_kernel_prints_comes_out_as_it_went_in() {
     let text = std::fs::read_to_string("/proc/self/maps").expect("/proc is mounted");
-    assert_eq!(maps::format(&rows(&text)), text);
-    assert!(umem::format(&rows(&text)).lines().count() == text.lines().count());
+    assert_eq!(printed(&text, SegmentsFormat::Linux), text);
+    assert_eq!(printed(&text, SegmentsFormat::Umem).lines().count(), text.lines().count());
+}
+
+#[test]
+fn objects_are_shown_as_their_files() {
+    let golden = [
+        (SegmentsFormat::Linux, include_str!("objects.linux")),
+        (SegmentsFormat::Plan9, include_str!("objects.plan9")),
+        (SegmentsFormat::Umem, include_str!("objects.umem")),
+        (SegmentsFormat::Json, include_str!("objects.json")),
+    ];
+    for (format, expected) in golden {
+        assert_eq!(printed(OBJECTS, format), expected, "{format:?}");
+    }
+}
+
+#[test]
+fn only_names_of_objects_are_taken_for_them() {
+    let of = |name: &str| {
+        let row = maps::parse(&format!("1000-2000 r--p 00000000 00:01 5    {name}")).expect("a row");
+        (row.object, row.name)
+    };
+    let shown = |is_object, name: &str| (is_object, name.to_string());
+    assert_eq!(of("/memfd:memobj:/a b (deleted) (deleted)"), shown(true, "/a b (deleted)"));
+    assert_eq!(of("/memfd:memobj:/a"), shown(true, "/a"));
+    for other in
+        ["/memfd:memobj:nothing (deleted)", "/memfd:x:/a (deleted)", "/tmp/memfd:memobj:/a", "/a (deleted)"]
+    {
+        assert_eq!(of(other), shown(false, other));
+    }
 }
 
 #[test]

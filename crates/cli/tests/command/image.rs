@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::room::Room;
+use crate::room::{Ran, Room};
 
 /// Addresses and sizes of the phdrs that are loaded, as readelf tells them; `None` where there is none.
 fn readelf(path: &str) -> Option<Vec<(u64, u64)>> {
@@ -155,6 +155,82 @@ fn segments_come_in_four_forms() {
         let ran = room.run(arguments);
         assert_eq!((ran.code(), ran.out()), (2, ""), "{arguments:?}");
     }
+}
+
+/// A table with more rows than the kernel allows.
+fn many_rows(count: u64) -> String {
+    let row = |index: u64| {
+        let start = 0x1_0000_0000 + index * 0x2000;
+        let name = if index.is_multiple_of(3) {
+            ""
+        } else {
+            "      /memfd:memobj:/usr/lib/some/library.so.1 (deleted)"
+        };
+        let inode = if index.is_multiple_of(3) { 0 } else { 7 };
+        format!("{start:x}-{:x} r--p {:08x} 00:01 {inode} {name}\n", start + 0x1000, index * 0x1000)
+    };
+    (0..count).map(row).collect()
+}
+
+/// The command under a limit of 24 MiB of addresses.
+fn within_24_mebibytes(room: &Room, format: &str, file: &str) -> Ran {
+    let script = "ulimit -v 24576 && exec timeout 60 \"$0\" segments --format \"$1\" --from \"$2\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_memobj"), format, file]).current_dir(room.path());
+    Ran(command.output().expect("a shell"))
+}
+
+#[test]
+fn a_long_table_takes_no_more_memory_than_a_short_one() {
+    let room = Room::new();
+    let rows = 400_000;
+    let text = many_rows(rows);
+    assert!(text.len() > 28 << 20, "the table alone is too long: {}", text.len());
+    std::fs::write(room.path().join("maps"), text).expect("a file");
+    for (format, lines) in [("linux", rows), ("plan9", rows), ("umem", rows), ("json", 10 * rows + 2)] {
+        let ran = within_24_mebibytes(&room, format, "maps");
+        assert_eq!((ran.code(), ran.err()), (0, ""), "{format}");
+        assert_eq!(ran.out().lines().count() as u64, lines, "{format}");
+    }
+    // Nor does a line that does not end: here all of a file with a hole only.
+    let hole = std::fs::File::create(room.path().join("hole")).expect("a file");
+    hole.set_len(64 << 20).expect("a hole");
+    let ran = within_24_mebibytes(&room, "linux", "hole");
+    let message = "memobj: segments of hole: line 1 is none of /proc/PID/maps\n";
+    assert_eq!((ran.code(), ran.err()), (1, message));
+}
+
+#[test]
+fn a_table_from_elsewhere_is_read_as_the_kernels() {
+    let room = Room::new();
+    std::fs::copy("/proc/self/maps", room.path().join("maps")).expect("a copy");
+    let text = std::fs::read_to_string(room.path().join("maps")).expect("text");
+    assert_eq!(room.run(&["segments", "--from", "maps"]).out(), text);
+    // A pipe cannot be read twice, and Plan 9's table has its stack first.
+    let piped = |format: &str| {
+        let script = "cat maps | timeout 60 \"$0\" segments --format \"$1\" --from /dev/stdin";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_memobj"), format]).current_dir(room.path());
+        Ran(command.output().expect("a shell"))
+    };
+    for format in ["linux", "plan9", "umem", "json"] {
+        assert_eq!(piped(format).out(), room.run(&["segments", "--format", format, "--from", "maps"]).out());
+    }
+    let fails = |text: &[u8], message: &str| {
+        std::fs::write(room.path().join("wrong"), text).expect("a file");
+        let ran = room.run(&["segments", "--from", "wrong"]);
+        assert_eq!((ran.code(), ran.err()), (1, message));
+    };
+    fails(
+        b"1000-2000 r--p 0 0:0 0 \nmore\n",
+        "memobj: segments of wrong: line 2 is none of /proc/PID/maps\n",
+    );
+    fails(&[b'a'; 100_000], "memobj: segments of wrong: line 1 is none of /proc/PID/maps\n");
+    let ran = room.run(&["segments", "--from", "nothing"]);
+    let message = "memobj: segments of nothing: no such file or directory\n";
+    assert_eq!((ran.code(), ran.err()), (1, message));
+    assert_eq!(room.run(&["segments", "--from", "maps", "--self"]).code(), 2);
+    assert_eq!(room.run(&["segments", "--from", "maps", "1"]).code(), 2);
 }
 
 #[test]

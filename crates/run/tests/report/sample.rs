@@ -130,7 +130,7 @@ pub fn big() -> History {
     let mut faults = Vec::new();
     for index in 0..100_000_u64 {
         let (process, chosen) = ((index / 100) as usize, (numbers.below(300 * 300) as f64).sqrt() as usize);
-        let chosen = if index % 4 == 0 { 0 } else { 299 - chosen.min(299) };
+        let chosen = if index.is_multiple_of(4) { 0 } else { 299 - chosen.min(299) };
         let pages = files[chosen].length_bytes.div_ceil(4096);
         let page = if chosen == 0 { (index / 8) % pages } else { numbers.below(pages) };
         let at = us(40 * index + numbers.below(40));
@@ -156,7 +156,7 @@ pub fn big() -> History {
         file.failed.sort();
         file.failed.dedup();
         let pages = file.length_bytes.div_ceil(4096);
-        file.copied = (0..pages).filter(|page| page % 37 == 5).collect();
+        file.copied = (0..pages).filter(|page| (page + 32).is_multiple_of(37)).collect();
     }
     History {
         command: vec!["make".into(), "-j2".into()],

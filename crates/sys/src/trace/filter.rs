@@ -1,7 +1,5 @@
 //! The filter behind which programs run: it stops them before the calls that their tracer must see.
 
-use std::io;
-
 /// The second argument of a close(2) by which injected calls say that they are done, and the upper half of the
 /// descriptor that an injected mmap(2) maps, which is not stopped.
 pub const MARK: u32 = 0x6d65_6d6f;
@@ -117,17 +115,14 @@ pub(super) fn program(tracing: Tracing) -> Vec<libc::sock_filter> {
     code
 }
 
-/// Puts the calling thread behind `program`, and so all that it starts. Async-signal-safe.
-pub(super) fn install(program: &[libc::sock_filter]) -> io::Result<()> {
+/// Puts the calling thread behind `program`, and so all that it starts, by system calls that `call` makes; says whether
+/// that went well.
+pub(super) fn install(
+    program: &[libc::sock_filter],
+    call: impl Fn(libc::c_long, [usize; 4]) -> isize,
+) -> bool {
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
-    // SAFETY: prctl takes numbers here.
-    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let (call, mode) = (libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER);
-    // SAFETY: the kernel copies the program, which `filter` describes and which lives across the call.
-    if unsafe { libc::syscall(call, mode, 0, &raw const filter) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
+    call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0]) == 0
+        && call(libc::SYS_seccomp, [libc::SECCOMP_SET_MODE_FILTER as usize, 0, &raw const filter as usize, 0])
+            == 0
 }

@@ -36,6 +36,6 @@ pub use guard::Guard;
 pub use maps::{MappedFile, Maps, Present};
 pub use memory::{read_memory, read_string, write_memory};
 pub use signals::{Forward, die_by, stop_self};
-pub use spawn::{DescriptorLimit, Program, spawn};
+pub use spawn::{DescriptorLimit, Program, Started, spawn};
 pub use thread::{Registers, Resume, Thread};
 pub use wait::{Happened, Stop, wait_any, wait_for};

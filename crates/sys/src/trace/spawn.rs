@@ -74,81 +74,176 @@ impl DescriptorLimit {
     }
 }
 
+/// A program that was started, and the memory that it needs until it runs. To be kept until then.
+#[derive(Debug)]
+pub struct Started {
+    /// Its number.
+    pub process: Pid,
+    _memory: Box<Launch>,
+}
+
+/// What the child reads while it shares our memory.
+#[derive(Debug)]
+struct Launch {
+    file: CString,
+    arguments: Vec<*const libc::c_char>,
+    variables: Vec<*const libc::c_char>,
+    filter: Vec<libc::sock_filter>,
+    limit: DescriptorLimit,
+    ready: OwnedFd,
+    mask: u64,
+    /// The strings that the lists point to.
+    _strings: Vec<CString>,
+    stack: Vec<u128>,
+}
+
+const STACK_BYTES: usize = 64 << 10;
+
 /// Starts `program` with this process's environment and standard descriptors, traced by the calling thread and behind
-/// the filter, and the given limit. What is heard of it first is that it runs the program, or that it has exited with 126 because it
-/// could not.
+/// the filter, and the given limit. What is heard of it first is that it runs the program, or that it has exited with
+/// 126 because it could not.
+///
+/// The child shares this process's memory until then, as that of vfork(2) does: a copy of it takes longer than all the
+/// rest.
 pub fn spawn(
     program: &Program,
     tracing: Tracing,
     at_exit: Traced,
     limit: DescriptorLimit,
-) -> io::Result<Pid> {
-    let file = c_string(program.file.as_os_str())?;
-    let arguments = program.arguments.iter().map(|word| c_string(word)).collect::<io::Result<Vec<_>>>()?;
-    let variables = std::env::vars_os().map(|(name, value)| {
-        let mut pair = name;
-        pair.push("=");
-        pair.push(value);
-        c_string(&pair)
-    });
-    let variables = variables.collect::<io::Result<Vec<_>>>()?;
-    let pointers = |strings: &[CString]| {
-        strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
-    };
-    let image = Image {
-        file: &file,
-        arguments: &pointers(&arguments),
-        variables: &pointers(&variables),
-        filter: &filter::program(tracing),
-        limit,
-    };
+) -> io::Result<Started> {
     let (ready, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    // SAFETY: the child only makes async-signal-safe calls, on memory that was prepared before.
-    let pid = unsafe { libc::fork() };
-    match pid {
-        0 => become_program(&image, &ready, &go),
-        pid if pid < 0 => Err(io::Error::last_os_error()),
-        pid => {
-            drop(ready);
-            let seized =
-                Thread(pid).seize(at_exit).and_then(|()| Ok(rustix::io::write(&go, b"g").map(drop)?));
-            if let Err(error) = seized {
-                // SAFETY: takes numbers; the child is ours and has not been waited for.
-                unsafe { libc::kill(pid, libc::SIGKILL) };
-                let _ = super::wait_for(pid);
-                return Err(error);
-            }
-            Ok(pid)
-        }
+    let mut launch = Launch::new(program, tracing, limit, ready)?;
+    let process = launch.clone_child()?;
+    let seized = Thread(process).seize(at_exit).and_then(|()| Ok(rustix::io::write(&go, b"g").map(drop)?));
+    if let Err(error) = seized {
+        // SAFETY: takes numbers; the child is ours and has not been waited for.
+        unsafe { libc::kill(process, libc::SIGKILL) };
+        let _ = super::wait_for(process);
+        return Err(error);
+    }
+    Ok(Started { process, _memory: launch })
+}
+
+impl Launch {
+    fn new(
+        program: &Program,
+        tracing: Tracing,
+        limit: DescriptorLimit,
+        ready: OwnedFd,
+    ) -> io::Result<Box<Self>> {
+        let arguments = program.arguments.iter().map(|word| c_string(word));
+        let arguments = arguments.collect::<io::Result<Vec<_>>>()?;
+        let variables = std::env::vars_os().map(|(name, value)| {
+            let mut pair = name;
+            pair.push("=");
+            pair.push(value);
+            c_string(&pair)
+        });
+        let variables = variables.collect::<io::Result<Vec<_>>>()?;
+        let pointers = |strings: &[CString]| {
+            strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
+        };
+        Ok(Box::new(Self {
+            file: c_string(program.file.as_os_str())?,
+            arguments: pointers(&arguments),
+            variables: pointers(&variables),
+            filter: filter::program(tracing),
+            limit,
+            ready,
+            mask: 0,
+            _strings: arguments.into_iter().chain(variables).collect(),
+            stack: vec![0; STACK_BYTES / size_of::<u128>()],
+        }))
+    }
+
+    /// Makes the child, with all signals blocked: their handlers are not to run in it.
+    fn clone_child(&mut self) -> io::Result<Pid> {
+        let all = u64::MAX;
+        let (set, size) = (libc::SYS_rt_sigprocmask, size_of::<u64>());
+        // SAFETY: the kernel reads one mask and writes the other.
+        unsafe { libc::syscall(set, libc::SIG_SETMASK, &raw const all, &raw mut self.mask, size) };
+        let top = self.stack.as_mut_ptr_range().end;
+        let flags = libc::CLONE_VM | libc::SIGCHLD;
+        // SAFETY: the stack is the child's own, and it and all else that the child uses lives as long as `Started`,
+        // which its caller keeps. The child makes system calls only, without a library, whose errno is ours.
+        let process = unsafe { libc::clone(child, top.cast(), flags, (&raw const *self).cast_mut().cast()) };
+        let error = io::Error::last_os_error();
+        // SAFETY: the kernel reads the mask.
+        unsafe { libc::syscall(set, libc::SIG_SETMASK, &raw const self.mask, 0, size) };
+        if process < 0 { Err(error) } else { Ok(process) }
     }
 }
 
-/// What the child needs, prepared so that it need not allocate.
-struct Image<'a> {
-    file: &'a CString,
-    arguments: &'a [*const libc::c_char],
-    variables: &'a [*const libc::c_char],
-    filter: &'a [libc::sock_filter],
-    limit: DescriptorLimit,
+/// A system call, of which arguments behind the fourth are zero, that changes nothing of this thread but by what it does.
+///
+/// # Safety
+///
+/// As for the call.
+unsafe fn raw(number: libc::c_long, arguments: [usize; 4]) -> isize {
+    let answer: isize;
+    // SAFETY: the registers are those of the kernel's interface; the rest is the caller's.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") number as isize => answer,
+            in("rdi") arguments[0],
+            in("rsi") arguments[1],
+            in("rdx") arguments[2],
+            in("r10") arguments[3],
+            in("r8") 0,
+            in("r9") 0,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    answer
 }
 
-fn become_program(image: &Image<'_>, ready: &OwnedFd, go: &OwnedFd) -> ! {
+extern "C" fn child(launch: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: it is the `Launch` that `clone_child` passed, which lives until this process runs a program.
+    let launch = unsafe { &*launch.cast::<Launch>() };
     let mut letter = 0_u8;
-    // SAFETY: async-signal-safe calls on numbers, a byte of this stack, and strings and pointers that live on; pointer
-    // lists end with null.
+    // SAFETY: calls on numbers, a byte of this stack, and strings and lists of `launch`, which end with null.
     unsafe {
-        libc::close(go.as_raw_fd());
-        // Rust ignores it from the start on; programs expect to die by it.
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const image.limit.0);
-        let told = libc::read(ready.as_raw_fd(), (&raw mut letter).cast(), 1);
-        if told == 1 && filter::install(image.filter).is_ok() {
-            libc::execve(image.file.as_ptr(), image.arguments.as_ptr(), image.variables.as_ptr());
-            if *libc::__errno_location() == libc::ENOEXEC {
-                run_by_shell(image);
+        reset_handlers();
+        let told = raw(libc::SYS_read, [launch.ready.as_raw_fd() as usize, &raw mut letter as usize, 1, 0]);
+        if told == 1 && filter::install(&launch.filter, |number, arguments| raw(number, arguments)) {
+            let limit = &raw const launch.limit.0;
+            raw(libc::SYS_prlimit64, [0, libc::RLIMIT_NOFILE as usize, limit as usize, 0]);
+            let mask = &raw const launch.mask;
+            raw(libc::SYS_rt_sigprocmask, [libc::SIG_SETMASK as usize, mask as usize, 0, 8]);
+            let (arguments, variables) = (launch.arguments.as_ptr(), launch.variables.as_ptr());
+            let file = launch.file.as_ptr();
+            let answer = raw(libc::SYS_execve, [file as usize, arguments as usize, variables as usize, 0]);
+            if answer == -(libc::ENOEXEC as isize) {
+                run_by_shell(launch);
             }
         }
-        libc::_exit(126)
+        raw(libc::SYS_exit_group, [126, 0, 0, 0]);
+    }
+    126
+}
+
+/// Signals that somebody here handles do what they do by themselves. Ignored ones stay so, but SIGPIPE, which Rust ignores
+/// from the start on, and by which programs expect to die.
+///
+/// # Safety
+///
+/// In the child, which has handlers of its own.
+unsafe fn reset_handlers() {
+    for signal in 1..=64_usize {
+        let mut action = [0_usize; 4];
+        // SAFETY: the kernel writes an action of four words, and reads one.
+        unsafe {
+            if raw(libc::SYS_rt_sigaction, [signal, 0, &raw mut action as usize, 8]) < 0 {
+                continue;
+            }
+            if action[0] > libc::SIG_IGN || signal == libc::SIGPIPE as usize {
+                let default = [0_usize; 4];
+                raw(libc::SYS_rt_sigaction, [signal, &raw const default as usize, 0, 8]);
+            }
+        }
     }
 }
 
@@ -156,16 +251,21 @@ fn become_program(image: &Image<'_>, ready: &OwnedFd, go: &OwnedFd) -> ! {
 ///
 /// # Safety
 ///
-/// In the child of fork: the pointers are as `become_program` says.
-unsafe fn run_by_shell(image: &Image<'_>) {
+/// In the child.
+unsafe fn run_by_shell(launch: &Launch) {
     const MOST: usize = 256;
     let mut arguments = [std::ptr::null(); MOST];
     arguments[0] = c"/bin/sh".as_ptr();
-    arguments[1] = image.file.as_ptr();
-    let rest = &image.arguments[1..];
+    arguments[1] = launch.file.as_ptr();
+    let rest = &launch.arguments[1..];
     if rest.len() <= MOST - 2 {
-        arguments[2..2 + rest.len()].copy_from_slice(rest);
-        // SAFETY: as the caller promises; the list ends with the null of `image.arguments`.
-        unsafe { libc::execve(c"/bin/sh".as_ptr(), arguments.as_ptr(), image.variables.as_ptr()) };
+        for (place, argument) in arguments[2..].iter_mut().zip(rest) {
+            *place = *argument;
+        }
+        let (file, variables) = (c"/bin/sh".as_ptr(), launch.variables.as_ptr());
+        // SAFETY: the list ends with the null of the arguments, whose strings live on.
+        unsafe {
+            raw(libc::SYS_execve, [file as usize, arguments.as_ptr() as usize, variables as usize, 0]);
+        }
     }
 }

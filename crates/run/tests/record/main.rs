@@ -1,0 +1,6 @@
+//! The record of a run: what is in it, what comes back from bytes, what bytes that are none do, what is prefetched.
+
+mod bytes;
+mod check;
+mod gather;
+mod plan;
