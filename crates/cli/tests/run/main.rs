@@ -3,8 +3,10 @@
 #![cfg(target_arch = "x86_64")]
 
 mod build;
+mod coherence;
 mod ends;
 mod jobs;
+mod memory;
 mod processes;
 mod programs;
 mod room;
