@@ -23,6 +23,8 @@ use crate::options::{Counting, Messages, Options};
 use crate::space::Space;
 
 const PAGE: u64 = 4096;
+/// How many windows fit into the budget at least, unless they are of one page.
+const LEAST_WINDOWS: u64 = 16;
 const MOST_THREADS: usize = 512;
 /// Of the epoll entry that says that it is over.
 const END: u64 = u64::MAX;
@@ -41,6 +43,7 @@ struct Desk {
     files: Arc<Files>,
     gather: Arc<Gather>,
     options: Options,
+    window_bytes: u64,
     poll: OwnedFd,
     bell: OwnedFd,
     spaces: RwLock<HashMap<u64, Arc<Space>>>,
@@ -71,6 +74,7 @@ impl Faults {
         let desk = Arc::new(Desk {
             files,
             gather,
+            window_bytes: window_bytes(&options),
             options,
             poll,
             bell,
@@ -108,6 +112,13 @@ impl Drop for Faults {
             let _ = thread.join();
         }
     }
+}
+
+/// How many bytes are read around a fault. Programs get nowhere when the window of one page, of code for example, takes
+/// the place of another that the same instruction needs: many windows fit into the budget.
+fn window_bytes(options: &Options) -> u64 {
+    let most = (options.budget_bytes / LEAST_WINDOWS).max(PAGE);
+    options.window_bytes.min(1 << most.ilog2())
 }
 
 impl Desk {
@@ -189,7 +200,7 @@ impl Desk {
             return space.faults.wake(address, PAGE);
         };
         let offset = found.offset + (address - found.start);
-        let window = self.options.window_bytes;
+        let window = self.window_bytes;
         let first = (offset & !(window - 1)).max(found.offset);
         let end = ((offset & !(window - 1)) + window).min(found.offset + (found.end - found.start));
         let was_resident = object.lent.is_resident(offset);

@@ -99,6 +99,7 @@ fn supervise(
         // A front that is gone needs no news.
         let _ = news.write_all(&message);
     };
+    let front = rustix::process::getppid();
     let forward = Forward::to(0);
     let mut supervisor = match Supervisor::new(options) {
         Ok(supervisor) => supervisor,
@@ -113,6 +114,7 @@ fn supervise(
             tell(STARTED, 0);
         }
         Progress::Stopped(signal) => tell(STOPPED, signal),
+        Progress::Continued => go_on(front),
         Progress::Ended(outcome) if ends == FrontEnds::WithProgram => {
             parent_may_end();
             tell_outcome(&mut tell, outcome);
@@ -132,6 +134,28 @@ fn supervise(
         }
     }
     0
+}
+
+/// Continues the front, which stops, or is about to, because the program was stopped.
+fn go_on(front: Option<rustix::process::Pid>) {
+    const LOOKS: u32 = 1000;
+    let Some(front) = front else { return };
+    let looks = move || {
+        for _ in 0..LOOKS {
+            // Gone, or continued by whoever has continued the program.
+            if rustix::process::getppid() != Some(front) {
+                return;
+            }
+            let state = std::fs::read_to_string(format!("/proc/{}/stat", front.as_raw_nonzero()));
+            if state.is_ok_and(|state| state.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))) {
+                let _ = rustix::process::kill_process(front, rustix::process::Signal::CONT);
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    // The tracer does not wait. Without a thread the front has to be continued by hand.
+    let _ = std::thread::Builder::new().name("memobj-front".into()).spawn(looks);
 }
 
 fn tell_outcome(tell: &mut dyn FnMut(u8, i32), outcome: Outcome) {

@@ -103,6 +103,8 @@ pub enum Progress {
     Started(i32),
     /// It was stopped by this signal.
     Stopped(i32),
+    /// It goes on.
+    Continued,
     /// It has ended; processes that it has left behind go on.
     Ended(Outcome),
 }
@@ -172,7 +174,7 @@ impl Supervisor {
             passes_next_map: PassNext::No,
         };
         self.threads.insert(main, first);
-        let mut outcome = None;
+        let (mut outcome, mut is_stopped) = (None, false);
         while let Some((pid, happened)) =
             trace::wait_any().map_err(|source| RunError::System { what: "wait for processes", source })?
         {
@@ -186,10 +188,13 @@ impl Supervisor {
                 Happened::Exited(status) => Some(Outcome::Exited(status)),
                 Happened::Killed(signal) => Some(Outcome::Killed(signal)),
                 Happened::Stopped(stop) => {
-                    if pid == main
-                        && let Stop::Group(signal) = stop
-                    {
-                        progress(Progress::Stopped(signal));
+                    if pid == main {
+                        match stop {
+                            Stop::Group(signal) if !is_stopped => progress(Progress::Stopped(signal)),
+                            Stop::Trap if is_stopped => progress(Progress::Continued),
+                            _ => {}
+                        }
+                        is_stopped = matches!(stop, Stop::Group(_));
                     }
                     self.stopped(pid, stop);
                     None
@@ -198,6 +203,9 @@ impl Supervisor {
             if let Some(ended) = ended {
                 self.gone(pid, ended);
                 if pid == main {
+                    if is_stopped {
+                        progress(Progress::Continued);
+                    }
                     outcome = Some(ended);
                     progress(Progress::Ended(ended));
                 }

@@ -8,7 +8,7 @@ use super::wait::Pid;
 /// The process that signals are passed on to; 0 for none.
 static TARGET: AtomicI32 = AtomicI32::new(0);
 
-const PASSED_ON: [i32; 12] = [
+const PASSED_ON: [i32; 13] = [
     libc::SIGHUP,
     libc::SIGINT,
     libc::SIGQUIT,
@@ -16,6 +16,7 @@ const PASSED_ON: [i32; 12] = [
     libc::SIGUSR1,
     libc::SIGUSR2,
     libc::SIGALRM,
+    libc::SIGCONT,
     libc::SIGTSTP,
     libc::SIGTTIN,
     libc::SIGTTOU,
@@ -77,7 +78,9 @@ impl Drop for Forward {
 extern "C" fn pass_on(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     let target = TARGET.load(Ordering::SeqCst);
     // SAFETY: the kernel passes a valid siginfo to a handler with SA_SIGINFO.
-    let by_somebody = unsafe { (*info).si_code } <= 0;
+    let (code, sender) = unsafe { ((*info).si_code, (*info).si_pid()) };
+    // The target continues this process when it goes on itself.
+    let by_somebody = code <= 0 && sender != target;
     if target > 0 && by_somebody && signal != libc::SIGPIPE {
         // SAFETY: errno is this thread's own; kill takes numbers.
         unsafe {

@@ -1,0 +1,12 @@
+//! `memobj run` from outside: what programs print, how they end, and what they see in memory, beside native runs of the
+//! same programs.
+#![cfg(target_arch = "x86_64")]
+
+mod build;
+mod coherence;
+mod ends;
+mod jobs;
+mod memory;
+mod processes;
+mod programs;
+mod room;
