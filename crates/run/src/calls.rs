@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use memobj_sys::trace::{Call, MapCall, Registers, Resume, Thread};
+use memobj_sys::trace::{Call, MapCall, Registers, Resume, Thread, far_away};
 
 use crate::files::{Executes, MappedObject, Wish};
 use crate::programs::NotServed;
 use crate::space::Space;
-use crate::supervisor::{Outcome, PassNext, Supervisor};
+use crate::supervisor::{Filters, Outcome, PassNext, Supervisor};
 
 const PAGE: u64 = 4096;
 const PROT_NONE: u64 = 0;
@@ -56,6 +56,12 @@ impl Asked {
     }
 }
 
+/// Whether it is really the object that is mapped at `start`. Another thread can have put another file in the place of the
+/// descriptor, and where /proc is that of other processes the path names something else.
+fn shows(space: &Space, start: u64, object: &MappedObject) -> bool {
+    space.maps.at(start).is_ok_and(|at| at.is_some_and(|at| at.inode == object.inode))
+}
+
 /// Makes the call in the thread's name; the answer is the kernel's.
 fn map_frames(
     thread: Thread,
@@ -78,6 +84,9 @@ impl Supervisor {
                 // Calls in its name might be the death of it from now on.
                 if let Some(space) = self.space_of(pid) {
                     space.leave_alone();
+                }
+                if let Some(thread) = self.threads.get_mut(&pid) {
+                    thread.filters = Filters::ItsOwn;
                 }
             }
             numbers::MLOCKALL => {
@@ -184,7 +193,7 @@ impl Supervisor {
         let answer = map_frames(thread, base, space, object, &asked.as_it_is())?;
         if answer >= 0 {
             let (start, length) = (answer as u64, asked.length.next_multiple_of(PAGE));
-            if space.faults.register(start, length, self.shows()).is_err() {
+            if !shows(space, start, object) || space.faults.register(start, length, self.shows()).is_err() {
                 space.site.one(thread, base, Call::unmap(start, length))?;
                 return Err(NotServed::Refused("its mapping cannot be registered".into()));
             }
@@ -205,7 +214,8 @@ impl Supervisor {
         let replaces = asked.flags & MAP_FIXED != 0;
         let mut closed = MapCall { prot: PROT_NONE, ..asked.as_it_is() };
         if replaces {
-            closed.address = 0;
+            // Not where it is to go: what overlaps cannot be moved.
+            closed.address = far_away();
             closed.flags &= !MAP_FIXED;
         }
         let answer = map_frames(thread, base, space, object, &closed)?;
@@ -213,9 +223,7 @@ impl Supervisor {
             return Ok(answer);
         }
         let (start, length) = (answer as u64, asked.length.next_multiple_of(PAGE));
-        // Another thread can have put another file in the place of the descriptor.
-        let is_it = space.maps.at(start).is_ok_and(|at| at.is_some_and(|at| at.inode == object.inode));
-        if !is_it || space.faults.register(start, length, self.shows()).is_err() {
+        if !shows(space, start, object) || space.faults.register(start, length, self.shows()).is_err() {
             space.site.one(thread, base, Call::unmap(start, length))?;
             return Err(NotServed::Refused("its mapping cannot be registered".into()));
         }
