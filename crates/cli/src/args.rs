@@ -9,6 +9,7 @@ use crate::image_args::{IMAGE_HELP, ImageArguments, SEGMENTS_HELP, SegmentsArgum
 use crate::inject::{self, FaultPlan};
 use crate::options::{Access, Delivery, Frames, Settings};
 use crate::retry::{self, Retry};
+use crate::run_args::{RUN_HELP, RunArguments};
 use crate::size;
 use crate::write_args::{
     COPY_HELP, CopyArguments, PATCH_HELP, PatchArguments, TORTURE_HELP, TortureArguments, WorkerArguments,
@@ -42,6 +43,7 @@ Examples:
   memobj torture --rounds 20                       kill writers and check what they had synced
   memobj image /bin/ls                             what of a program is mapped where
   memobj segments --format umem --self             the segment table of a process
+  memobj run -- ls -l                              a program over demand-paged files
   memobj doctor                                    what this machine offers, and how to get more";
 
 const HASH_EXAMPLES: &str = "\
@@ -103,6 +105,9 @@ pub(crate) enum Command {
     /// Print the segment table of a process
     #[command(after_help = SEGMENTS_HELP)]
     Segments(SegmentsArguments),
+    /// Run a program whose file mappings are pages of memobj
+    #[command(after_help = RUN_HELP)]
+    Run(RunArguments),
     /// Say what this machine offers, what is missing, what is used instead, and how to fix it
     Doctor(DoctorArguments),
 }

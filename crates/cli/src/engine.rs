@@ -12,7 +12,7 @@ use memobj::{
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::inject::Action;
+use crate::inject::{Action, FaultPlan, InjectedFault};
 use crate::options::{self, Access, Frames, Settings};
 use crate::retry::Retry;
 use crate::target::{Ending, Target};
@@ -67,6 +67,21 @@ pub(crate) fn failure(error: impl std::error::Error) -> Failure {
     Failure::Message(error.to_string())
 }
 
+/// The library's names for faults to inject.
+pub(crate) fn injections(plan: &FaultPlan) -> Vec<Injection> {
+    let injection = |fault: &InjectedFault| Injection {
+        range: fault.range.clone(),
+        action: match fault.action {
+            Action::Error => Inject::Error,
+            Action::Short => Inject::Short,
+            Action::Delay(time) => Inject::Delay(time),
+            Action::Hang => Inject::Hang,
+        },
+        times: fault.times,
+    };
+    plan.faults.iter().map(injection).collect()
+}
+
 /// The library's name for a way of fault delivery.
 pub(crate) fn delivery(delivery: options::Delivery) -> Delivery {
     match delivery {
@@ -92,7 +107,7 @@ impl Engine {
         let object = if faults.faults.is_empty() {
             self.cache.object(&name, file, options)
         } else {
-            self.cache.object(&name, Faulty::new(file, self.plan_of_faults(), faults.seed), options)
+            self.cache.object(&name, Faulty::new(file, injections(faults), faults.seed), options)
         };
         let object = object.map_err(failure)?;
         let delivery = delivery(self.settings.delivery);
@@ -124,20 +139,6 @@ impl Engine {
             Retry::Forever => FailurePolicy::WaitForEver,
         };
         ObjectOptions { frames, policy, ..ObjectOptions::default() }
-    }
-
-    fn plan_of_faults(&self) -> Vec<Injection> {
-        let injection = |fault: &crate::inject::InjectedFault| Injection {
-            range: fault.range.clone(),
-            action: match fault.action {
-                Action::Error => Inject::Error,
-                Action::Short => Inject::Short,
-                Action::Delay(time) => Inject::Delay(time),
-                Action::Hang => Inject::Hang,
-            },
-            times: fault.times,
-        };
-        self.settings.faults.faults.iter().map(injection).collect()
     }
 
     /// What was counted so far.

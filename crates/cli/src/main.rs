@@ -19,6 +19,8 @@ mod patch;
 mod progress;
 mod read;
 mod retry;
+mod run;
+mod run_args;
 mod segments;
 mod size;
 mod stats;
@@ -57,6 +59,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::TortureWorker(arguments) => torture::work(&arguments),
         Command::Image(arguments) => image::run(&arguments),
         Command::Segments(arguments) => segments::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     }
 }

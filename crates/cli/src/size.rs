@@ -1,7 +1,7 @@
 //! Sizes as people write them: `64M`, `4k`, `1.5G`, `4096`.
 
 /// Reads a number of bytes. Units are powers of 1024 however they are spelled: `k`, `K`, `kB` and `KiB`
-/// are all 1024. A fraction is allowed with a unit and rounded down to whole bytes.
+/// are all 1024. After `0x` come hexadecimal digits and no unit. A fraction is allowed with a unit and rounded down to whole bytes.
 pub(crate) fn parse(text: &str) -> Result<u64, String> {
     parse_exact(text).ok_or_else(|| format!("not a size: {text:?} (examples: 4096, 4k, 64M, 1.5G)"))
 }
@@ -15,6 +15,13 @@ pub(crate) fn parse_budget(text: &str) -> Result<u64, String> {
 }
 
 fn parse_exact(text: &str) -> Option<u64> {
+    if let Some(digits) = text.strip_prefix("0x") {
+        // A sign is no digit.
+        return digits
+            .chars()
+            .all(|c| c.is_ascii_hexdigit())
+            .then(|| u64::from_str_radix(digits, 16).ok())?;
+    }
     let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let unit_bytes = unit_bytes(unit)?;
@@ -66,6 +73,7 @@ mod tests {
         assert_eq!(parse("1.5G"), Ok(3 << 29));
         assert_eq!(parse("2T"), Ok(2 << 40));
         assert_eq!(parse("0"), Ok(0));
+        assert_eq!(parse("0x28000"), Ok(0x28000));
         assert_eq!(parse("18446744073709551615"), Ok(u64::MAX));
     }
 
@@ -80,6 +88,8 @@ mod tests {
         let bad = [
             "",
             "k",
+            "0x",
+            "0x+1",
             "4x",
             "4kk",
             "4kib ",

@@ -61,6 +61,7 @@ mod event;
 mod fault;
 mod guest;
 pub mod image;
+mod lend;
 mod mapping;
 mod metrics;
 mod object;
@@ -81,6 +82,7 @@ pub use error::{
 };
 pub use event::{Event, Events};
 pub use guest::{AdmitOptions, Guest, GuestEnd, GuestProt};
+pub use lend::LentFrames;
 pub use mapping::{Mapping, Pinned, PinnedMut, SharedWords};
 pub use memobj_sys::volatile::VolatileWords;
 pub use metrics::Metrics;

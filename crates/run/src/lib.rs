@@ -1,6 +1,37 @@
 //! Runs unmodified programs whose file mappings are segments of memory objects.
+//!
+//! ```text
+//!   Supervisor    traces the program and all that comes from it
+//!     exec          mappings that the kernel has made become private mappings of lent frames
+//!     mmap          of a file: the frames of its memory object are mapped instead
+//!     fork          what the child inherits is registered before it runs
+//!   Faults        threads that are told of missing pages, have the engine resolve them, and wake the sleeper
+//!   Files         one memory object for each version of a file, in one cache with one budget
+//!   History       what was touched, by whom, and when: for reports, and for records, which plan what to prefetch
+//! ```
+//!
+//! Stores are the kernel's business: a private page that is stored to becomes the process's own copy. Clean pages exist
+//! once, in the frames of the object, however many processes map them.
 #![forbid(unsafe_code)]
+#![cfg(target_arch = "x86_64")]
 
+mod calls;
+mod error;
+mod faults;
+mod files;
+mod front;
+mod gather;
 pub mod history;
+mod names;
+mod options;
+mod programs;
 pub mod record;
 pub mod report;
+mod segments;
+mod space;
+mod supervisor;
+
+pub use error::RunError;
+pub use front::{FrontEnds, run_in_front};
+pub use options::{Counting, FileInjections, Messages, NameMap, Options};
+pub use supervisor::{Outcome, Progress, Supervisor};

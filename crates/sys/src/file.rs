@@ -289,3 +289,18 @@ pub fn cached_pages(file: &File) -> Option<u64> {
     let result = unsafe { libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), &range, &mut answer, 0) };
     (result == 0).then_some(answer.cache)
 }
+
+/// Whether somebody has the file open for writing; `None` if this process may not know. `file` is open for reading
+/// only. Source: F_SETLEASE in fcntl(2): a lease to read is refused while there are writers.
+pub fn has_writers(file: &File) -> Option<bool> {
+    use std::os::fd::AsRawFd;
+    let descriptor = file.as_raw_fd();
+    // SAFETY: takes numbers.
+    let taken = unsafe { libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_RDLCK) };
+    if taken < 0 {
+        return (io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN)).then_some(true);
+    }
+    // SAFETY: takes numbers.
+    unsafe { libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_UNLCK) };
+    Some(false)
+}

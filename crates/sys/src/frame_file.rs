@@ -9,6 +9,17 @@ use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create}
 use crate::huge_folder::HugeFolder;
 use crate::region::LARGE;
 
+/// What the kernel takes as the name of a memory file is 249 bytes long at most.
+const MOST_NAME_BYTES: usize = 240;
+
+/// `name` without what a name cannot have, and cut off in front where it is too long: files are known by their ends.
+fn short(name: &str) -> String {
+    let clean: String = name.chars().filter(|c| *c != '\0').collect();
+    let start = clean.len().saturating_sub(MOST_NAME_BYTES);
+    let start = (start..=clean.len()).find(|at| clean.is_char_boundary(*at)).unwrap_or(0);
+    clean[start..].to_string()
+}
+
 /// A memory file with frames of 4 KiB or 2 MiB; page i of the object is page i of the file.
 #[derive(Debug)]
 pub struct FrameFile {
@@ -19,8 +30,8 @@ pub struct FrameFile {
 impl FrameFile {
     /// An empty (all holes) frame file of `len` bytes.
     pub fn new(name: &str, len: u64) -> io::Result<Self> {
-        let clean: String = name.chars().filter(|c| *c != '\0').take(100).collect();
-        let name = CString::new(format!("memobj:{clean}")).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let name =
+            CString::new(format!("memobj:{}", short(name))).map_err(|_| io::ErrorKind::InvalidInput)?;
         let descriptor = memfd_create(name.as_c_str(), MemfdFlags::CLOEXEC)?;
         ftruncate(&descriptor, len)?;
         Ok(Self { descriptor, len })
@@ -76,6 +87,13 @@ impl FrameFile {
     /// Gives the frames of `[offset, offset + len)` back; every mapping of them misses from then on.
     pub(crate) fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
         Ok(fallocate(&self.descriptor, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)?)
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+impl FrameFile {
+    pub(crate) fn pwrite_for_test(&self, offset: u64, bytes: &[u8]) {
+        assert_eq!(rustix::io::pwrite(&self.descriptor, bytes, offset).unwrap(), bytes.len());
     }
 }
 

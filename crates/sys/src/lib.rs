@@ -46,6 +46,8 @@ pub mod signal;
 pub mod slots;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(target_arch = "x86_64")]
+pub mod trace;
 pub mod uffd;
 pub mod volatile;
 pub mod wake;

@@ -31,6 +31,8 @@ struct FoundRange {
     categories: u64,
 }
 
+#[cfg(target_arch = "x86_64")]
+const PAGE_IS_FILE: u64 = 1 << 2;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
 const PAGEMAP_SCAN: std::ffi::c_ulong = (3 << 30)
@@ -69,4 +71,40 @@ pub fn present_pages(start: usize, len: usize) -> io::Result<u64> {
         next = argument.walk_end;
     }
     Ok(pages)
+}
+
+/// The runs of pages of `[start, end)` that are present, of the process whose pagemap `file` is.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn runs(file: &File, start: u64, end: u64) -> io::Result<Vec<crate::trace::Present>> {
+    let mut found = [FoundRange::default(); 128];
+    let mut runs = Vec::new();
+    let mut next = start;
+    while next < end {
+        let mut argument = ScanArgument {
+            size: size_of::<ScanArgument>() as u64,
+            start: next,
+            end,
+            vec: found.as_mut_ptr() as u64,
+            vec_len: found.len() as u64,
+            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+            return_mask: PAGE_IS_PRESENT | PAGE_IS_FILE,
+            ..Default::default()
+        };
+        // SAFETY: the kernel writes at most vec_len ranges into `found`, which lives across the call, and the
+        // argument structure itself.
+        let count = unsafe { libc::ioctl(file.as_raw_fd(), PAGEMAP_SCAN, &mut argument) };
+        if count < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        runs.extend(found[..count as usize].iter().map(|range| crate::trace::Present {
+            start: range.start,
+            end: range.end,
+            is_own: range.categories & PAGE_IS_FILE == 0,
+        }));
+        if argument.walk_end <= next {
+            break;
+        }
+        next = argument.walk_end;
+    }
+    Ok(runs)
 }

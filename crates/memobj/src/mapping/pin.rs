@@ -174,7 +174,7 @@ impl FrameStore {
         Err(self.error(start..start + 1, &SupplyError::new(ErrorKind::Detached), 0))
     }
 
-    pub(super) fn populate(&self, pages: PageRange) -> Result<(), PageError> {
+    pub(crate) fn populate(&self, pages: PageRange) -> Result<(), PageError> {
         self.fill_missing(&[pages], &mut |_| {});
         for page in pages.iter() {
             loop {

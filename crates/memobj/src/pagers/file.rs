@@ -32,6 +32,8 @@ pub enum CacheUse {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Access {
     Read,
+    /// Whoever changes the file changes what is supplied.
+    Follow,
     /// Its lock is ours: changes of its version are our own.
     ReadWrite,
 }
@@ -75,6 +77,25 @@ impl File {
     pub fn open_with(path: impl AsRef<Path>, cache_use: CacheUse) -> Result<Self, OpenError> {
         super::recover(path.as_ref())?;
         Self::open_as(path.as_ref(), cache_use, Access::Read)
+    }
+
+    /// Supplies what the open `file`, a regular one, has at the moment of each supply, as the kernel's own mappings do:
+    /// a changed file is not [`Stale`](ErrorKind::Stale), and pages that were supplied before and after a change can
+    /// have bytes of two versions. Reads go through the host's page cache.
+    pub fn follow(file: std::fs::File) -> std::io::Result<Self> {
+        let length = file.metadata()?.len();
+        Ok(Self {
+            version: FileVersion::of(&file)?,
+            probe: file.try_clone()?,
+            buffered: ReadFile::new(file),
+            direct: None,
+            length: AtomicU64::new(length),
+            access: Access::Follow,
+            cache_use: CacheUse::Buffered,
+            goes_direct: AtomicBool::new(false),
+            reads: AtomicU32::new(0),
+            stale: AtomicBool::new(false),
+        })
     }
 
     /// Opens `path` for reading and writing, and locks it (flock(2)): only one process, and one pager, can have a
@@ -213,7 +234,7 @@ impl File {
 
     /// Whether the file is still the version that was opened. Safe in a signal handler.
     pub(crate) fn is_current(&self) -> bool {
-        if self.access == Access::ReadWrite {
+        if self.access != Access::Read {
             return true;
         }
         if self.stale.load(Ordering::Relaxed) {
@@ -266,7 +287,7 @@ impl Pager for File {
     }
 
     fn write_back(&self, range: std::ops::Range<u64>, bytes: &[u8]) -> Result<(), SupplyError> {
-        if self.access == Access::Read {
+        if self.access != Access::ReadWrite {
             return Err(SupplyError::new(ErrorKind::Denied));
         }
         // Through the page cache: any length works.
@@ -284,7 +305,7 @@ impl Pager for File {
     }
 
     fn set_length(&self, length: u64) -> Result<(), SupplyError> {
-        if self.access == Access::Read {
+        if self.access != Access::ReadWrite {
             return Err(SupplyError::new(ErrorKind::Denied));
         }
         set_length(&self.probe, length)?;

@@ -16,6 +16,12 @@ pub const FEATURE_PAGEFAULT_FLAG_WP: u64 = 1;
 /// The call that drops pages sleeps until its event was read.
 #[cfg(test)]
 pub const FEATURE_EVENT_REMOVE: u64 = 1 << 3;
+/// A fork registers what the child inherits, with a userfaultfd of its own; it sleeps until its event was read.
+pub const FEATURE_EVENT_FORK: u64 = 1 << 1;
+/// Moved ranges stay registered; the call that moves them sleeps until its event was read.
+pub const FEATURE_EVENT_REMAP: u64 = 1 << 2;
+/// Ranges that map memory files can be registered for missing pages.
+pub const FEATURE_MISSING_SHMEM: u64 = 1 << 5;
 pub const FEATURE_SIGBUS: u64 = 1 << 7;
 pub const FEATURE_THREAD_ID: u64 = 1 << 8;
 pub const FEATURE_MINOR_SHMEM: u64 = 1 << 10;

@@ -71,3 +71,59 @@ impl Userfaultfd {
         }
     }
 }
+
+impl Userfaultfd {
+    /// Readies a userfaultfd that another process has just opened for the faults of private mappings of memory files,
+    /// and for forks if those are to be told of. EPERM: this process may not be told of forks.
+    pub(crate) fn of_another(descriptor: OwnedFd, forks: Forks) -> io::Result<Self> {
+        let fork = if forks == Forks::Told { abi::FEATURE_EVENT_FORK } else { 0 };
+        let features = fork
+            | abi::FEATURE_THREAD_ID
+            | abi::FEATURE_EVENT_REMAP
+            | abi::FEATURE_MISSING_SHMEM
+            | abi::FEATURE_MINOR_SHMEM
+            | abi::FEATURE_POISON;
+        let mut api = abi::ApiArgument { api: abi::API, features, ioctls: 0 };
+        super::control(&descriptor, abi::UFFDIO_API, &mut api)?;
+        Ok(Self { descriptor, announce: Announce::Queued, features: Features::default() })
+    }
+}
+
+/// Whether forks are told of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Forks {
+    /// With a userfaultfd of the child, which has registered what the child inherits.
+    Told,
+    /// Nothing is registered in the child.
+    Untold,
+}
+
+/// What can be had of userfaultfds of other processes.
+pub fn forks_can_be_told() -> Forks {
+    let opened = super::new_descriptor().and_then(|(mine, _)| Userfaultfd::of_another(mine, Forks::Told));
+    if opened.is_ok() { Forks::Told } else { Forks::Untold }
+}
+
+/// The userfaultfds that came with events of forks.
+pub(crate) fn newborns(buffer: &EventBuffer, count: usize) -> Vec<Userfaultfd> {
+    let forks = buffer.messages[..count].iter().filter(|message| message.event == abi::EVENT_FORK);
+    let owned = forks.map(|message| Userfaultfd {
+        // SAFETY: the kernel has just installed this descriptor, whose number is the low half of the first word
+        // behind the header of such a message, and nobody else knows it.
+        descriptor: unsafe { OwnedFd::from_raw_fd(message.flags as u32 as i32) },
+        announce: Announce::Queued,
+        features: Features::default(),
+    });
+    owned.collect()
+}
+
+/// Whether `descriptor` is a userfaultfd of an address space that is still there. Async-signal-safe.
+pub(crate) fn address_space_lives(descriptor: std::os::fd::RawFd) -> bool {
+    // Nothing can be mapped there, so nothing is poisoned. An address space that is gone is told of before that.
+    let range = abi::Range { start: 0x1000, len: 0x1000 };
+    let mut argument = abi::Poison { range, mode: 0, updated: 0 };
+    // SAFETY: the kernel reads and writes the structure, which lives across the call; on other files the call is not
+    // known.
+    let answer = unsafe { libc::ioctl(descriptor, abi::UFFDIO_POISON, &raw mut argument) };
+    answer >= 0 || matches!(io::Error::last_os_error().raw_os_error(), Some(libc::ENOENT | libc::EAGAIN))
+}

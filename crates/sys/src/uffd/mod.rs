@@ -24,8 +24,13 @@ mod tests;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-pub use foreign::is_process;
+pub use foreign::{Forks, forks_can_be_told, is_process};
+pub(crate) use foreign::{address_space_lives, newborns};
 pub use modes::Modes;
+
+/// `USERFAULTFD_IOC_NEW`, the call on /dev/userfaultfd that opens one.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const NEW_OF_DEVICE: u64 = abi::NEW;
 
 /// How often a call that the kernel asks to try again is tried again without any progress.
 const MOST_IDLE_ROUNDS: u32 = 1000;
@@ -163,6 +168,14 @@ fn new_descriptor() -> io::Result<(OwnedFd, bool)> {
         return Ok((own(raw), false));
     }
     Err(io::Error::last_os_error())
+}
+
+/// Whether userfaultfd(2) gives this process one that tells of faults inside system calls; if not, /dev/userfaultfd may.
+pub fn may_open_by_call() -> bool {
+    // SAFETY: takes one integer and touches no memory of ours.
+    let raw = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
+    // SAFETY: the kernel has just returned this descriptor, and nobody else knows it.
+    raw >= 0 && unsafe { OwnedFd::from_raw_fd(raw as i32) }.as_raw_fd() >= 0
 }
 
 /// Which features the kernel offers; a descriptor can be asked only once, so this uses one of its own.

@@ -1,0 +1,140 @@
+//! The arguments of `memobj run`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::inject::{self, FaultPlan};
+use crate::options::Frames;
+use crate::retry::{self, Retry};
+use crate::size;
+
+pub(crate) const RUN_HELP: &str = "\
+Examples:
+  memobj run -- ls -l                                       as ls -l, over demand-paged files
+  memobj run --report text -- python3 -c 'import json'      what was touched, and what it took
+  memobj run --report html --report-file run.html -- make   a page with heat maps and a timeline
+  memobj run --inject libc.so.6:error@0x28000+4096 -- ls    what ls does about a bad sector
+  memobj run --inject libz.so.1:error@0+64k:times=3 --retry 5s -- git log    and with patience
+  memobj run --map /etc/words=./words -- grep x /etc/words  another file under a name
+  memobj run --record start.rec -- node app.js              note the order of first touches
+  memobj run --replay start.rec -- node app.js              read ahead in that order
+
+The program's executable, its dynamic linker, its libraries and all other files that it maps privately
+or for reading are mapped as pages of memobj: supplied when they are touched, once for all processes,
+within the budget. A store makes a page the process's own, which the budget does not count. Files that
+are mapped shared for writing, files in memory, and files that somebody has open for writing while they
+are mapped shared, are left to the kernel. Reads by read(2) and what the kernel itself reads when it
+starts a program are not mappings: faults that are injected are not met there.
+
+A page that cannot be supplied kills the process that touches it, by SIGBUS, unless it catches that;
+a line names the file and the range. The exit status is the program's; who is killed by a signal, so
+is memobj. 127: there is no such program. 126: it cannot be run. Programs with a set-user-ID bit run
+without the rights it would give, as under a debugger.
+
+--report and --record wait for all processes that came from the program. They have each first touch of
+a page announced, which makes the program slower.";
+
+/// `memobj run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// Most memory to hold pages of files in, a hard bound; at least 64k
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size::parse_budget)]
+    pub(crate) budget: u64,
+    /// Size of a frame; programs map files in pages of 4k, so there is nothing else to choose
+    #[arg(long, value_enum, default_value_t = Frames::Auto)]
+    pub(crate) frames: Frames,
+    /// Try a failed page again for this long: a time such as 500ms, 10s or 2m, never, or forever
+    #[arg(long, value_name = "DURATION", default_value = "never", value_parser = retry::parse)]
+    pub(crate) retry: Retry,
+    /// Inject faults into files whose path ends with PATH: as in `memobj hash`, PATH and a colon in front.
+    /// May be given several times
+    #[arg(long, value_name = "PATH:SPEC", value_parser = parse_inject)]
+    pub(crate) inject: Vec<(PathBuf, FaultPlan)>,
+    /// Programs that name GUEST, a file or a folder, get OBJECT. May be given several times
+    #[arg(long, value_name = "GUEST=OBJECT", value_parser = parse_map)]
+    pub(crate) map: Vec<(PathBuf, PathBuf)>,
+    /// What to tell at the end
+    #[arg(long, value_enum, default_value_t = ReportKind::None)]
+    pub(crate) report: ReportKind,
+    /// Where to write the report; standard error if not given
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report_file: Option<PathBuf>,
+    /// Write the order of first touches to FILE
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    pub(crate) record: Option<PathBuf>,
+    /// Read ahead in the order that was recorded in FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) replay: Option<PathBuf>,
+    /// The program and its arguments
+    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// The kind of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportKind {
+    /// A screen of text
+    Text,
+    /// One JSON object
+    Json,
+    /// A page with the heat map of each file and the timeline of faults
+    Html,
+    /// Nothing
+    None,
+}
+
+fn parse_inject(text: &str) -> Result<(PathBuf, FaultPlan), String> {
+    // The rest of the list may have colons, too: the path ends where a list begins.
+    let ends = text.match_indices(':').map(|(at, _)| at);
+    let mut problem = format!("{text:?}: no PATH: in front");
+    for at in ends {
+        match inject::parse(&text[at + 1..]) {
+            Ok(plan) if at > 0 => return Ok((text[..at].into(), plan)),
+            Ok(_) => {}
+            Err(error) => problem = error,
+        }
+    }
+    Err(problem)
+}
+
+fn parse_map(text: &str) -> Result<(PathBuf, PathBuf), String> {
+    let (guest, object) = text.split_once('=').ok_or_else(|| format!("{text:?}: no GUEST=OBJECT"))?;
+    let (guest, object) = (PathBuf::from(guest), PathBuf::from(object));
+    if !guest.is_absolute() {
+        return Err(format!("{text:?}: GUEST is not an absolute path"));
+    }
+    let object = std::path::absolute(&object).map_err(|error| format!("{text:?}: {error}"))?;
+    match object.exists() {
+        true => Ok((guest, object)),
+        false => Err(format!("{text:?}: there is no {}", object.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{parse_inject, parse_map};
+
+    #[test]
+    fn a_path_stands_in_front_of_the_faults() {
+        let (path, plan) =
+            parse_inject("lib:odd/libc.so.6:error@0x28000+4096:times=2,seed=3").expect("is right");
+        assert_eq!(path.to_str(), Some("lib:odd/libc.so.6"));
+        assert_eq!(
+            (plan.faults[0].range.clone(), plan.faults[0].times, plan.seed),
+            (0x28000..0x29000, Some(2), 3)
+        );
+        for wrong in ["error@0+1", ":error@0+1", "libc.so.6", "libc.so.6:", "libc.so.6:explode@0+1"] {
+            assert!(parse_inject(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_are_absolute_and_stand_for_something() {
+        assert!(parse_map("/etc/x=/").is_ok());
+        for wrong in ["/etc/x", "etc/x=/", "/etc/x=/no/such/file"] {
+            assert!(parse_map(wrong).is_err(), "{wrong}");
+        }
+    }
+}

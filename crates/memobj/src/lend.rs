@@ -1,0 +1,155 @@
+//! Frames lent to address spaces that place segments by themselves: of other processes, for example.
+//!
+//! ```text
+//!   lent file      page i of the object is page i of the file while it is resident, and a hole otherwise
+//!   borrower       maps it privately, registered with a userfaultfd for missing pages; for each fault it calls
+//!                  `resolve`, and wakes the sleeper. Then the page is there, or the sleeper faults again
+//!   eviction       punches a hole: the page vanishes from all who map it, but for copies they have made
+//! ```
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use memobj_core::address::{ByteRange, PageIndex, PageRange};
+use memobj_core::page_word::State;
+
+use crate::driver::Request;
+use crate::error::{MapError, PageError};
+use crate::object::{MemoryObject, ObjectHandle, StoreHandle};
+use crate::options::{FrameSize, Store, Writing};
+use crate::store::FrameStore;
+
+/// The frames of an object, for whoever maps them without the help of this library.
+///
+/// A handle of the object: frames stay while it lives. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LentFrames {
+    frames: Arc<StoreHandle>,
+    file: Arc<OwnedFd>,
+    // Dropped last.
+    object: Arc<ObjectHandle>,
+}
+
+impl MemoryObject {
+    /// Lends the frames of the object, which is read only and was made with [`Store::Shared`] and
+    /// [`FrameSize::Small`].
+    ///
+    /// The borrower has to keep three rules, or reads zeros where bytes should be, and so do all others who map the
+    /// object. It maps the file privately. Nothing may touch a mapping before it is registered with a userfaultfd for
+    /// missing pages, and nothing after it is not any more: after a fork without the event, for example. And the
+    /// userfaultfd stays open as long as the mapping exists.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` for other objects, and what mapping it would say.
+    pub fn lend_frames(&self) -> Result<LentFrames, MapError> {
+        let object = Arc::clone(self.handle());
+        if !object.cache.shared.owner.is_this_process() {
+            return Err(MapError::Detached);
+        }
+        let options = &object.core.options;
+        if (options.store, options.frames, options.writing)
+            != (Store::Shared, FrameSize::Small, Writing::ReadOnly)
+        {
+            let why = "only objects that are read only, with shared, small frames, can lend them";
+            return Err(MapError::Unsupported { why });
+        }
+        let frames = self.frames(Some(memobj_sys::uffd::Announce::Queued))?;
+        let Some(file) = frames.store.area.frame_file() else {
+            return Err(MapError::Unsupported { why: "the object is mapped without a file of frames" });
+        };
+        let file = reopen(file.as_fd())
+            .map_err(|source| MapError::System { what: "open the file of frames for reading", source })?;
+        Ok(LentFrames { frames, file: Arc::new(file), object })
+    }
+}
+
+/// The same file through a description that cannot be written.
+fn reopen(file: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?)
+}
+
+impl LentFrames {
+    fn store(&self) -> &FrameStore {
+        &self.frames.store
+    }
+
+    /// The file of frames, opened for reading.
+    pub fn file(&self) -> BorrowedFd<'_> {
+        (*self.file).as_fd()
+    }
+
+    /// Bytes of the object.
+    pub fn len(&self) -> u64 {
+        self.store().area.length()
+    }
+
+    /// Whether the object has no byte.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the page at `offset` has its bytes in a frame now. It may lose it at any time.
+    pub fn is_resident(&self, offset: u64) -> bool {
+        let area = &self.store().area;
+        let page = self.page_of(offset);
+        page.0 < area.pages() && area.word(page).is_resident()
+    }
+
+    /// Obtains the page at `offset`, which lies in the object, and blocks until it is resident, or has failed as the
+    /// policy of the object says. On the way absent pages of `around` are obtained, too, in the same large reads;
+    /// what fails of them is told to whoever comes to them.
+    ///
+    /// With `Ok` the page was resident at some moment during the call.
+    ///
+    /// # Errors
+    ///
+    /// What [`Mapping::populate`](crate::Mapping::populate) says.
+    pub fn resolve(&self, offset: u64, around: Range<u64>) -> Result<(), PageError> {
+        let store = self.store();
+        let size = store.area.page_size();
+        let page = self.page_of(offset);
+        let end = around.end.min(self.len());
+        let around = size.pages_of(ByteRange { start: around.start.min(end), end });
+        if store.area.word(page).state() == State::Absent && around.len() > 1 {
+            store.fill_missing(&[around], &mut |_| {});
+        }
+        store.populate(PageRange::one(page))
+    }
+
+    /// Asks for the pages of `ranges` in the background, in this order, as
+    /// [`Mapping::prefetch`](crate::Mapping::prefetch) does.
+    pub fn prefetch(&self, ranges: &[Range<u64>]) {
+        let store = self.store();
+        for range in ranges {
+            let end = range.end.min(self.len());
+            let pages = store.area.page_size().pages_of(ByteRange { start: range.start.min(end), end });
+            if !pages.is_empty() {
+                self.object.cache.shared.ask(Request::Prefetch { store: store.this.clone(), pages });
+            }
+        }
+    }
+
+    /// Lets the Failed pages of `range` be tried again; how many there were. Their poison in other address spaces is
+    /// the borrower's to lift.
+    pub fn retry(&self, range: Range<u64>) -> u64 {
+        let store = self.store();
+        let end = range.end.min(self.len());
+        store.retry(store.area.page_size().pages_of(ByteRange { start: range.start.min(end), end }))
+    }
+
+    /// Frames in use, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let area = &self.store().area;
+        area.resident_pages() << area.page_size().shift()
+    }
+
+    fn page_of(&self, offset: u64) -> PageIndex {
+        PageIndex(offset >> self.store().area.page_size().shift())
+    }
+}

@@ -1,0 +1,180 @@
+//! System calls at which programs are stopped.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use memobj_sys::trace::{Call, MapCall, Registers, Resume, Thread};
+
+use crate::files::{Executes, MappedObject, Wish};
+use crate::programs::NotServed;
+use crate::space::Space;
+use crate::supervisor::{Outcome, PassNext, Supervisor};
+
+const PAGE: u64 = 4096;
+const PROT_NONE: u64 = 0;
+const PROT_WRITE: u64 = 2;
+const PROT_EXECUTE: u64 = 4;
+const MAP_SHARED: u64 = 1;
+const MAP_PRIVATE: u64 = 2;
+const MAP_KIND: u64 = 0xf;
+const MAP_POPULATE: u64 = 0x8000;
+/// What makes a mapping more than pages of a file: growing down, locked, of huge pages, synchronous.
+const MAP_SPECIAL: u64 = 0x0100 | 0x2000 | 0x4_0000 | 0x8_0000;
+const ENOMEM: i64 = 12;
+
+/// The numbers of x86-64.
+mod numbers {
+    pub(super) const MMAP: i64 = 9;
+    pub(super) const EXECVE: i64 = 59;
+    pub(super) const MLOCKALL: i64 = 151;
+    pub(super) const PRCTL: i64 = 157;
+    pub(super) const SECCOMP: i64 = 317;
+    pub(super) const EXECVEAT: i64 = 322;
+}
+
+/// What mmap(2) was asked for.
+#[derive(Clone, Copy)]
+struct Asked {
+    address: u64,
+    length: u64,
+    prot: u64,
+    flags: u64,
+    descriptor: i32,
+    offset: u64,
+}
+
+impl Supervisor {
+    /// A thread is about to make a call.
+    pub(crate) fn call(&mut self, pid: i32) -> Resume {
+        let Ok(registers) = Thread(pid).registers() else { return Resume::Run };
+        match registers.call() {
+            numbers::MMAP => self.maps_file(pid, &registers),
+            numbers::PRCTL | numbers::SECCOMP => {
+                // Calls in its name might be the death of it from now on.
+                if let Some(space) = self.space_of(pid) {
+                    space.leave_alone();
+                }
+            }
+            numbers::MLOCKALL => {
+                if let Some(space) = self.space_of(pid) {
+                    space.lock_future();
+                }
+            }
+            numbers::EXECVE | numbers::EXECVEAT => self.look_at_segments(pid),
+            // A mark that nobody waits for: its close is of nothing.
+            _ => self.names_file(pid, &registers),
+        }
+        Resume::Run
+    }
+
+    pub(crate) fn space_of(&self, pid: i32) -> Option<Arc<Space>> {
+        self.threads.get(&pid)?.space.clone()
+    }
+
+    fn maps_file(&mut self, pid: i32, registers: &Registers) {
+        let Some(thread) = self.threads.get_mut(&pid) else { return };
+        let passes = std::mem::take(&mut thread.passes_next_map) == PassNext::Yes;
+        let Some(space) = thread.space.clone() else { return };
+        let [address, length, prot, flags, descriptor, offset] = registers.arguments();
+        let asked = Asked { address, length, prot, flags, descriptor: descriptor as i32, offset };
+        let object = if passes || space.is_left_alone() { None } else { self.object_for(pid, &asked) };
+        let Some(object) = object else { return self.gather.passed_through() };
+        match self.map_object(Thread(pid), registers, &space, &object, &asked) {
+            Ok(()) => self.gather.mapping(object.file),
+            Err(NotServed::Ended(ended)) => self.ended_in_call(pid, ended),
+            Err(NotServed::Refused(_)) => {
+                // The kernel maps it: the call is made once more, and not looked at.
+                if let Some(thread) = self.threads.get_mut(&pid) {
+                    thread.passes_next_map = PassNext::Yes;
+                }
+                let mut again = *registers;
+                again.repeat_call();
+                let _ = Thread(pid).set_registers(&again);
+            }
+        }
+    }
+
+    pub(crate) fn ended_in_call(&mut self, pid: i32, ended: memobj_sys::trace::Happened) {
+        use memobj_sys::trace::Happened;
+        match ended {
+            Happened::Exited(status) => self.gone(pid, Outcome::Exited(status)),
+            Happened::Killed(signal) => self.gone(pid, Outcome::Killed(signal)),
+            Happened::Stopped(_) => {}
+        }
+    }
+
+    /// The object that is to be mapped; `None`: the kernel maps the file.
+    fn object_for(&self, pid: i32, asked: &Asked) -> Option<Arc<MappedObject>> {
+        let wish = match asked.flags & MAP_KIND {
+            MAP_PRIVATE => Wish::Private,
+            MAP_SHARED if asked.prot & PROT_WRITE == 0 => Wish::Shared,
+            _ => return None,
+        };
+        let is_plain =
+            asked.flags & MAP_SPECIAL == 0 && asked.length > 0 && asked.offset.is_multiple_of(PAGE);
+        let path = PathBuf::from(format!("/proc/{pid}/fd/{}", asked.descriptor));
+        let link = std::fs::symlink_metadata(&path).ok().filter(|_| is_plain)?;
+        use std::os::unix::fs::PermissionsExt;
+        let mode = link.permissions().mode();
+        // What can be read and written through the descriptor is what may be done to the mapping.
+        if mode & 0o400 == 0 || (wish == Wish::Shared && mode & 0o200 != 0) {
+            return None;
+        }
+        let executes = if asked.prot & PROT_EXECUTE != 0 { Executes::Yes } else { Executes::No };
+        self.files.find(&path, wish, executes)
+    }
+
+    /// Maps the frames of `object` in place of the file, registered before anybody can touch them.
+    fn map_object(
+        &self,
+        thread: Thread,
+        base: &Registers,
+        space: &Arc<Space>,
+        object: &Arc<MappedObject>,
+        asked: &Asked,
+    ) -> Result<(), NotServed> {
+        let quiet = space.is_quiet();
+        let map = MapCall {
+            address: asked.address,
+            length: asked.length,
+            prot: if quiet { asked.prot } else { PROT_NONE },
+            flags: asked.flags & !(MAP_KIND | MAP_POPULATE) | MAP_PRIVATE,
+            offset: asked.offset,
+        };
+        let answer = space
+            .site
+            .map(thread, base, object.frames(), map)?
+            .ok_or_else(|| NotServed::Refused("it cannot open descriptors of its tracer".into()))?;
+        if answer >= 0 {
+            space.keep(object);
+            let (start, length) = (answer as u64, asked.length.next_multiple_of(PAGE));
+            let is_it = || space.maps.at(start).is_ok_and(|at| at.is_some_and(|at| at.inode == object.inode));
+            let registered = (quiet || is_it()) && space.faults.register(start, length, self.shows()).is_ok();
+            if !registered {
+                space.site.one(thread, base, Call::unmap(start, length))?;
+                return Err(NotServed::Refused("its mapping cannot be registered".into()));
+            }
+            if !quiet {
+                space.site.one(thread, base, Call::protect(start, length, asked.prot))?;
+            }
+            if asked.flags & MAP_POPULATE != 0 {
+                let range = asked.offset..asked.offset.saturating_add(asked.length);
+                object.lent.prefetch(&[range]);
+            }
+        } else if answer == -ENOMEM && asked.flags & MAP_POPULATE != 0 {
+            return Err(NotServed::Refused("there is no room".into()));
+        }
+        let mut after = *base;
+        after.skip_call(answer);
+        Ok(thread.set_registers(&after)?)
+    }
+
+    /// A thread is about to end.
+    pub(crate) fn about_to_exit(&mut self, pid: i32) -> Resume {
+        let is_first = self.threads.get(&pid).is_some_and(|thread| thread.process == pid);
+        if is_first {
+            self.look_at_segments(pid);
+        }
+        Resume::Run
+    }
+}

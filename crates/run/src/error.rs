@@ -1,0 +1,72 @@
+//! What can keep a program from being run.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+
+/// Why a program was not run, or not to its end.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RunError {
+    /// This process cannot be told of the faults of others inside system calls.
+    NoFaults {
+        /// What the system said; `None` if it tells of faults in user code only.
+        source: Option<io::Error>,
+    },
+    /// There is no such program, or it may not be run.
+    NotFound {
+        /// What was asked for.
+        program: OsString,
+        /// Why.
+        source: io::Error,
+    },
+    /// It could not be started.
+    NotStarted {
+        /// What was asked for.
+        program: OsString,
+        /// Why.
+        source: io::Error,
+    },
+    /// The cache was refused.
+    Cache(memobj::CacheError),
+    /// The system refused something.
+    System {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoFaults { source } => {
+                f.write_str("programs can be run only where page faults inside system calls are told of")?;
+                if let Some(source) = source {
+                    write!(f, " ({source})")?;
+                }
+                f.write_str(
+                    "; enable it by `sysctl vm.unprivileged_userfaultfd=1`, or by permission to read and write /dev/userfaultfd",
+                )
+            }
+            Self::NotFound { program, source } | Self::NotStarted { program, source } => {
+                write!(f, "{}: {source}", program.to_string_lossy())
+            }
+            Self::Cache(error) => write!(f, "{error}"),
+            Self::System { what, source } => write!(f, "{what}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NoFaults { source } => source.as_ref().map(|source| source as _),
+            Self::NotFound { source, .. } | Self::NotStarted { source, .. } | Self::System { source, .. } => {
+                Some(source)
+            }
+            Self::Cache(error) => Some(error),
+        }
+    }
+}

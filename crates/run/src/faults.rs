@@ -1,0 +1,232 @@
+//! The threads that resolve the faults of programs.
+//!
+//! ```text
+//!   one thread waits for events; when it has one, the next takes its place before the first calls a pager
+//!   no thread left to wait: another is started. So a page that does not come holds up nobody else
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use memobj_sys::uffd::{EventBuffer, FaultEvent};
+use rustix::event::{EventfdFlags, epoll, eventfd};
+
+use crate::files::Files;
+use crate::gather::Gather;
+use crate::history::{FaultRecord, Resolution};
+use crate::options::{Counting, Messages, Options};
+use crate::space::Space;
+
+const PAGE: u64 = 4096;
+const MOST_THREADS: usize = 512;
+/// Of the epoll entry that says that it is over.
+const END: u64 = u64::MAX;
+
+/// A fault that nobody has looked at yet.
+type Job = (Arc<Space>, FaultEvent, Duration);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Faults {
+    desk: Arc<Desk>,
+}
+
+#[derive(Debug)]
+struct Desk {
+    files: Arc<Files>,
+    gather: Arc<Gather>,
+    options: Options,
+    poll: OwnedFd,
+    bell: OwnedFd,
+    spaces: RwLock<HashMap<u64, Arc<Space>>>,
+    /// Held by the thread that waits for events.
+    turn: Mutex<Turn>,
+    waiting: AtomicUsize,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    is_over: AtomicBool,
+}
+
+#[derive(Default)]
+struct Turn {
+    backlog: VecDeque<Job>,
+    events: EventBuffer,
+}
+
+impl std::fmt::Debug for Turn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Turn").field("backlog", &self.backlog.len()).finish_non_exhaustive()
+    }
+}
+
+impl Faults {
+    pub(crate) fn start(files: Arc<Files>, gather: Arc<Gather>, options: Options) -> io::Result<Self> {
+        let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let bell = eventfd(0, EventfdFlags::CLOEXEC)?;
+        epoll::add(&poll, &bell, epoll::EventData::new_u64(END), epoll::EventFlags::IN)?;
+        let desk = Arc::new(Desk {
+            files,
+            gather,
+            options,
+            poll,
+            bell,
+            spaces: RwLock::default(),
+            turn: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            threads: Mutex::default(),
+            is_over: AtomicBool::new(false),
+        });
+        desk.add_thread()?;
+        desk.add_thread()?;
+        Ok(Self { desk })
+    }
+
+    /// Resolves the faults of `space` from now on.
+    pub(crate) fn serve(&self, space: &Arc<Space>) -> io::Result<()> {
+        self.desk.spaces().insert(space.number, Arc::clone(space));
+        let data = epoll::EventData::new_u64(space.number);
+        Ok(epoll::add(&self.desk.poll, &space.faults, data, epoll::EventFlags::IN)?)
+    }
+
+    /// The space is gone.
+    pub(crate) fn forget(&self, space: &Space) {
+        let _ = epoll::delete(&self.desk.poll, &space.faults);
+        self.desk.spaces().remove(&space.number);
+    }
+}
+
+impl Drop for Faults {
+    fn drop(&mut self) {
+        self.desk.is_over.store(true, Ordering::Release);
+        let _ = rustix::io::write(&self.desk.bell, &1_u64.to_ne_bytes());
+        let threads = std::mem::take(&mut *self.desk.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Desk {
+    fn spaces(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<u64, Arc<Space>>> {
+        self.spaces.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add_thread(self: &Arc<Self>) -> io::Result<()> {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if threads.len() >= MOST_THREADS || self.is_over.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let desk = Arc::clone(self);
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        let thread = std::thread::Builder::new().name("memobj-faults".into()).spawn(move || desk.work());
+        match thread {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                self.waiting.fetch_sub(1, Ordering::AcqRel);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn work(self: Arc<Self>) {
+        loop {
+            let Some(job) = self.next_job() else { return };
+            if self.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
+                // Without one more, somebody waits longer: no reason to end.
+                let _ = self.add_thread();
+            }
+            self.resolve(&job);
+            self.waiting.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Waits for a fault. `None`: it is over.
+    fn next_job(&self) -> Option<Job> {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        while turn.backlog.is_empty() {
+            if self.is_over.load(Ordering::Acquire) {
+                return None;
+            }
+            let mut ready = Vec::with_capacity(16);
+            if epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut ready), None).is_err() {
+                continue;
+            }
+            for event in ready {
+                let space = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
+                let Some(space) = space.get(&event.data.u64()).cloned() else { continue };
+                self.read(&mut turn, &space);
+            }
+        }
+        turn.backlog.pop_front()
+    }
+
+    fn read(&self, turn: &mut Turn, space: &Arc<Space>) {
+        let now = self.gather.now();
+        let Turn { backlog, events } = turn;
+        match space.faults.read(events) {
+            Ok((faults, children)) => {
+                space.has_children(children);
+                backlog.extend(faults.into_iter().map(|fault| (Arc::clone(space), fault, now)));
+            }
+            // Its address space is gone.
+            Err(_) => {
+                let _ = epoll::delete(&self.poll, &space.faults);
+            }
+        }
+    }
+
+    fn resolve(&self, (space, event, read_at): &Job) {
+        let address = event.address as u64;
+        let found = space.maps.at(address).ok().flatten();
+        let place = found.and_then(|found| Some((found, self.files.of_frames(found.inode)?)));
+        let Some((found, object)) = place else {
+            // Unmapped meanwhile: whoever sleeps on it faults again, and finds that out.
+            return space.faults.wake(address, PAGE);
+        };
+        let offset = found.offset + (address - found.start);
+        let window = self.options.window_bytes;
+        let first = (offset & !(window - 1)).max(found.offset);
+        let end = ((offset & !(window - 1)) + window).min(found.offset + (found.end - found.start));
+        let was_resident = object.lent.is_resident(offset);
+        let answer = if was_resident { Ok(()) } else { object.lent.resolve(offset, first..end) };
+        let record = |resolution| FaultRecord {
+            at: *read_at,
+            took: self.gather.now().saturating_sub(*read_at),
+            process: space.program(),
+            file: object.file,
+            page: offset / PAGE,
+            resolution,
+        };
+        match answer {
+            Ok(()) => {
+                match self.options.counting {
+                    Counting::Totals => space.faults.wake(found.start + (first - found.offset), end - first),
+                    Counting::Touches => space.faults.show(address, PAGE),
+                }
+                let resolution = if was_resident { Resolution::Resident } else { Resolution::Supplied };
+                self.gather.fault(record(resolution));
+            }
+            Err(error) => {
+                if space.faults.poison(address, PAGE).is_err() {
+                    // The page is there after all, or the address space is not.
+                    space.faults.wake(address, PAGE);
+                }
+                self.gather.failed(record(Resolution::Failed), &error.to_string());
+                self.tell(space, &error);
+            }
+        }
+    }
+
+    fn tell(&self, space: &Space, error: &memobj::PageError) {
+        if self.options.messages == Messages::None {
+            return;
+        }
+        let name = std::fs::read_to_string(format!("/proc/{}/comm", space.process)).unwrap_or_default();
+        eprintln!("memobj: {error}; process {} ({}) is sent SIGBUS", space.process, name.trim_end());
+    }
+}

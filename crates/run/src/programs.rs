@@ -1,0 +1,393 @@
+//! A new program: its mappings of files become segments of memory objects before its first instruction.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memobj_sys::trace::{
+    Call, CallError, CallSite, ForeignFaults, Happened, MapCall, MappedFile, Maps, Registers, Resume, Shows,
+    Stop, Thread, wait_for, write_memory,
+};
+
+use memobj_sys::uffd::Forks;
+
+use crate::files::{Executes, MappedObject, Wish};
+use crate::history::ProgramEnd;
+use crate::options::Counting;
+use crate::space::Space;
+use crate::supervisor::{FaultsBy, Outcome, Supervisor, command_of, kill};
+
+const PAGE: u64 = 4096;
+const PROT_WRITE: u64 = 2;
+const PROT_EXECUTE: u64 = 4;
+const MAP_PRIVATE: u64 = 2;
+const MAP_FIXED: u64 = 0x10;
+/// How far below its first byte the stack of a new program is nobody's.
+const TABLE_BELOW: u64 = 32 << 10;
+const PATHS_BELOW: u64 = 48 << 10;
+const PATH_BYTES: u64 = 64;
+/// Files that are mapped when a program begins: its own, and its dynamic linker.
+const MOST_FILES: usize = 8;
+/// Of the auxiliary vector: the address of the vDSO.
+const AT_SYSINFO_EHDR: u64 = 33;
+
+/// Why a program is not served.
+#[derive(Debug)]
+pub(crate) enum NotServed {
+    /// The thread has ended.
+    Ended(Happened),
+    /// Something was refused.
+    Refused(String),
+}
+
+impl From<CallError> for NotServed {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Ended(happened) => Self::Ended(happened),
+            CallError::System(error) => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for NotServed {
+    fn from(error: io::Error) -> Self {
+        Self::Refused(error.to_string())
+    }
+}
+
+impl std::fmt::Display for NotServed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ended(_) => f.write_str("it has ended"),
+            Self::Refused(why) => f.write_str(why),
+        }
+    }
+}
+
+/// A range of a new program that becomes a segment.
+struct Placed {
+    object: Arc<MappedObject>,
+    map: MapCall,
+}
+
+impl Supervisor {
+    /// A thread runs a new program: it is the only one of its process now.
+    pub(crate) fn program_begins(&mut self, pid: i32) -> Resume {
+        let former = Thread(pid).event_message().map_or(pid, |former| former as i32);
+        if former != pid {
+            // Another thread than the first has called: it goes by the process's number from now on.
+            if let Some(thread) = self.threads.remove(&former) {
+                let first = self.threads.insert(pid, thread);
+                self.leaves(first.and_then(|first| first.space));
+            }
+        }
+        let Some(thread) = self.threads.get_mut(&pid) else { return Resume::Run };
+        let (parent, before) = (thread.parent, thread.program);
+        let old_space = thread.space.take();
+        self.leaves(old_space);
+        self.gather.ended(before, ProgramEnd::Replaced);
+        let program = self.gather.program(pid as u32, parent as u32, command_of(pid));
+        self.tell_of_lost_rights(pid);
+        match self.serve_program(pid, program) {
+            Ok(space) => {
+                if let Some(thread) = self.threads.get_mut(&pid) {
+                    thread.program = program;
+                    thread.space = space;
+                }
+            }
+            Err(NotServed::Ended(Happened::Exited(status))) => self.gone(pid, Outcome::Exited(status)),
+            Err(NotServed::Ended(Happened::Killed(signal))) => self.gone(pid, Outcome::Killed(signal)),
+            Err(why) => {
+                if let Some(thread) = self.threads.get_mut(&pid) {
+                    thread.program = program;
+                }
+                let why = why.to_string();
+                if !self.unserved.contains(&why) {
+                    self.tell(&format!(
+                        "process {pid} ({}) runs without memobj: {why}; others like it are not told of",
+                        name_of(pid)
+                    ));
+                    self.unserved.insert(why);
+                }
+            }
+        }
+        Resume::Run
+    }
+
+    /// A program that would have run with the rights of its owner runs without.
+    fn tell_of_lost_rights(&self, pid: i32) {
+        use std::os::unix::fs::MetadataExt;
+        const SET_USER: u32 = 0o4000;
+        const SET_GROUP: u32 = 0o2010;
+        let Ok(metadata) = std::fs::metadata(format!("/proc/{pid}/exe")) else { return };
+        if metadata.mode() & (SET_USER | SET_GROUP) == 0 {
+            return;
+        }
+        let Ok(process) = std::fs::metadata(format!("/proc/{pid}")) else { return };
+        let set_user = metadata.mode() & SET_USER != 0 && metadata.uid() != process.uid();
+        let set_group = metadata.mode() & SET_GROUP == SET_GROUP && metadata.gid() != process.gid();
+        if set_user || set_group {
+            self.tell(&format!(
+                "process {pid} ({}) runs without the rights of its file's owner",
+                name_of(pid)
+            ));
+        }
+    }
+
+    /// `Ok(None)`: it is a program that cannot be served, of 32 bits.
+    fn serve_program(&mut self, pid: i32, program: usize) -> Result<Option<Arc<Space>>, NotServed> {
+        let thread = Thread(pid);
+        thread.resume(Resume::ToCallBorder)?;
+        loop {
+            match wait_for(pid)? {
+                Happened::Stopped(Stop::CallBorder) => break,
+                Happened::Stopped(_) => thread.resume(Resume::ToCallBorder)?,
+                ended => return Err(NotServed::Ended(ended)),
+            }
+        }
+        let base = thread.registers()?;
+        if !base.is_64_bit() {
+            return Ok(None);
+        }
+        let vdso = vdso_of(pid).ok_or_else(|| NotServed::Refused("it has no vDSO".into()))?;
+        let site = CallSite::prepare(thread, vdso)?
+            .ok_or_else(|| NotServed::Refused("its vDSO has no room".into()))?;
+        let maps = Maps::open(pid)?;
+        let placed = self.placed(pid, &maps)?;
+        let served = self.make_space(thread, &base, site, maps, program);
+        let space = match served {
+            Ok(space) => space,
+            Err(why @ NotServed::Ended(_)) => return Err(why),
+            Err(why) => {
+                continue_from(thread, &base)?;
+                return Err(why);
+            }
+        };
+        if let Err(why) = place(thread, &base, &space, &placed, self.shows()) {
+            if !matches!(why, NotServed::Ended(_)) {
+                // What is mapped is not registered: it would read zeros.
+                kill(pid);
+            }
+            return Err(why);
+        }
+        placed.iter().for_each(|placed| self.gather.mapping(placed.object.file));
+        continue_from(thread, &base)?;
+        self.faults.serve(&space)?;
+        Ok(Some(space))
+    }
+
+    pub(crate) fn shows(&self) -> Shows {
+        match self.options.counting {
+            Counting::Totals => Shows::ByItself,
+            Counting::Touches => Shows::WhenTold,
+        }
+    }
+
+    /// What of the new program becomes a segment.
+    fn placed(&self, pid: i32, maps: &Maps) -> io::Result<Vec<Placed>> {
+        let mut placed = Vec::new();
+        let mut known: Vec<(MappedFile, Option<Arc<MappedObject>>)> = Vec::new();
+        for found in maps.files()? {
+            let is_same = |other: &MappedFile| (other.device, other.inode) == (found.device, found.inode);
+            let object = match known.iter().find(|(other, _)| is_same(other)) {
+                Some((_, object)) => object.clone(),
+                None => {
+                    let object = self.object_at(pid, maps, &found);
+                    known.push((found, object.clone()));
+                    object
+                }
+            };
+            let Some(object) = object.filter(|_| !found.is_shared && known.len() <= MOST_FILES) else {
+                continue;
+            };
+            // The kernel has cleared the last page of what can be written behind the end of its file's part: that page
+            // is the program's own by now, and stays.
+            let end = if found.prot & PROT_WRITE != 0 { found.end - PAGE } else { found.end };
+            if end > found.start {
+                let map = MapCall {
+                    address: found.start,
+                    length: end - found.start,
+                    prot: found.prot,
+                    flags: MAP_PRIVATE | MAP_FIXED,
+                    offset: found.offset,
+                };
+                placed.push(Placed { object, map });
+            }
+        }
+        Ok(placed)
+    }
+
+    fn object_at(&self, pid: i32, maps: &Maps, found: &MappedFile) -> Option<Arc<MappedObject>> {
+        let is_it = |path: &Path| {
+            use std::os::unix::fs::MetadataExt;
+            let device = |metadata: &std::fs::Metadata| {
+                (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()))
+            };
+            std::fs::metadata(path).is_ok_and(|it| it.ino() == found.inode && device(&it) == found.device)
+        };
+        let program = PathBuf::from(format!("/proc/{pid}/exe"));
+        let path = if is_it(&program) {
+            program
+        } else {
+            let name = maps.name_at(found.start).ok()??;
+            Some(PathBuf::from(format!("/proc/{pid}/root{name}"))).filter(|path| is_it(path))?
+        };
+        let executes = if found.prot & PROT_EXECUTE != 0 { Executes::Yes } else { Executes::No };
+        self.files.find(&path, Wish::Private, executes)
+    }
+
+    /// An address space for the stopped thread, nothing of which is registered.
+    pub(crate) fn make_space(
+        &mut self,
+        thread: Thread,
+        base: &Registers,
+        site: CallSite,
+        maps: Maps,
+        program: usize,
+    ) -> Result<Arc<Space>, NotServed> {
+        let number = self.open_faults(thread, base, &site)?;
+        let faults = ForeignFaults::take(thread.0, number as i32, self.forks)?;
+        site.one(thread, base, Call::close(number as i32))?;
+        self.next_space += 1;
+        Ok(Arc::new(Space::new(self.next_space, thread.0, program, faults, maps, site)))
+    }
+
+    fn open_faults(&self, thread: Thread, base: &Registers, site: &CallSite) -> Result<i64, NotServed> {
+        let refused = |answer: i64| {
+            let error = io::Error::from_raw_os_error(-answer as i32);
+            NotServed::Refused(format!("it may not make a userfaultfd ({error})"))
+        };
+        let checked = |answer: i64| if answer < 0 { Err(refused(answer)) } else { Ok(answer) };
+        match self.way {
+            FaultsBy::Call => checked(site.one(thread, base, Call::userfaultfd())?),
+            FaultsBy::Device => {
+                let path = site.any_path(thread, "/dev/userfaultfd")?;
+                let device = checked(site.one(thread, base, Call::open_to_write(path))?)? as i32;
+                let number = site.one(thread, base, Call::userfaultfd_of(device))?;
+                site.one(thread, base, Call::close(device))?;
+                checked(number)
+            }
+        }
+    }
+
+    /// An address space for the first thread of a process that was forked from one that runs in `parent`: what it has
+    /// inherited is registered before it touches it.
+    pub(crate) fn copy_space(
+        &mut self,
+        pid: i32,
+        parent: &Arc<Space>,
+        program: usize,
+    ) -> Result<Arc<Space>, NotServed> {
+        let maps = Maps::open(pid)?;
+        let space = match self.forks {
+            Forks::Told => {
+                let faults = child_of(parent, Thread(pid))?;
+                self.next_space += 1;
+                Arc::new(Space::new(self.next_space, pid, program, faults, maps, parent.site))
+            }
+            Forks::Untold => self.register_inherited(Thread(pid), parent, maps, program)?,
+        };
+        space.inherit_from(parent);
+        self.faults.serve(&space)?;
+        Ok(space)
+    }
+
+    fn register_inherited(
+        &mut self,
+        thread: Thread,
+        parent: &Arc<Space>,
+        maps: Maps,
+        program: usize,
+    ) -> Result<Arc<Space>, NotServed> {
+        let base = thread.registers()?;
+        let space = self.make_space(thread, &base, parent.site, maps, program)?;
+        for found in space.maps.files()? {
+            if self.files.of_frames(found.inode).is_some() {
+                space.faults.register(found.start, found.end - found.start, self.shows())?;
+            }
+        }
+        continue_from(thread, &base)?;
+        Ok(space)
+    }
+}
+
+/// The userfaultfd of a child that was forked from `parent`.
+fn child_of(parent: &Space, thread: Thread) -> Result<ForeignFaults, NotServed> {
+    let none = || NotServed::Refused("its fork was not told of".into());
+    if parent.has_one_thread() {
+        return parent.take_child(|_| true).ok_or_else(none);
+    }
+    // Several threads may have forked at once: the child's is the one that knows a page which only the child has.
+    let base = thread.registers()?;
+    let page = parent.site.one(thread, &base, Call::map_nothing(PAGE))?;
+    if page < 0 {
+        return Err(none());
+    }
+    let knows = |faults: &ForeignFaults| faults.register(page as u64, PAGE, Shows::ByItself).is_ok();
+    let found = parent.take_child(knows).ok_or_else(none)?;
+    parent.site.one(thread, &base, Call::unmap(page as u64, PAGE))?;
+    continue_from(thread, &base)?;
+    Ok(found)
+}
+
+/// Lets a thread that has made calls go on from `base`, as if it had not.
+pub(crate) fn continue_from(thread: Thread, base: &Registers) -> io::Result<()> {
+    let mut registers = *base;
+    registers.skip_call(base.answer());
+    thread.set_registers(&registers)
+}
+
+/// Maps the objects over what the kernel has mapped, and registers them.
+fn place(
+    thread: Thread,
+    base: &Registers,
+    space: &Arc<Space>,
+    placed: &[Placed],
+    shows: Shows,
+) -> Result<(), NotServed> {
+    let mut calls = Vec::new();
+    let mut paths: Vec<u8> = Vec::new();
+    let path_at = (base.stack() - PATHS_BELOW) & !15;
+    let mut objects: Vec<&Arc<MappedObject>> = Vec::new();
+    for Placed { object, .. } in placed {
+        if objects.iter().any(|known| Arc::ptr_eq(known, object)) {
+            continue;
+        }
+        calls.push(Call::open(path_at + objects.len() as u64 * PATH_BYTES));
+        objects.push(object);
+        let mut text = space.site.path_text(object.frames());
+        text.resize(PATH_BYTES as usize, 0);
+        paths.extend(text);
+        let same = placed.iter().filter(|other| Arc::ptr_eq(&other.object, object));
+        calls.extend(same.map(|placed| Call::map_that_file(placed.map)));
+        calls.push(Call::close_that_file());
+    }
+    if calls.is_empty() {
+        return Ok(());
+    }
+    write_memory(thread.0, path_at, &paths)?;
+    let answers = space.site.list(thread, base, &calls, (base.stack() - TABLE_BELOW) & !15)?;
+    write_memory(thread.0, path_at, &vec![0; paths.len()])?;
+    if let Some(answer) = answers.iter().find(|answer| (-4095..0).contains(*answer)) {
+        let error = io::Error::from_raw_os_error(-answer as i32);
+        return Err(NotServed::Refused(format!("its files cannot be mapped ({error})")));
+    }
+    for Placed { object, map } in placed {
+        space.keep(object);
+        space.faults.register(map.address, map.length, shows)?;
+    }
+    Ok(())
+}
+
+fn vdso_of(pid: i32) -> Option<u64> {
+    let vector = std::fs::read(format!("/proc/{pid}/auxv")).ok()?;
+    let mut pairs = vector.chunks_exact(16).map(|pair| {
+        let word = |at: usize| u64::from_ne_bytes(pair[at..at + 8].try_into().unwrap_or_default());
+        (word(0), word(8))
+    });
+    pairs.find(|(kind, _)| *kind == AT_SYSINFO_EHDR).map(|(_, value)| value)
+}
+
+pub(crate) fn name_of(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_string()
+}

@@ -1,0 +1,56 @@
+//! What a program has mapped at its end.
+
+use memobj_sys::trace::Present;
+
+use crate::history::SegmentRecord;
+use crate::supervisor::Supervisor;
+
+const PAGE: u64 = 4096;
+
+impl Supervisor {
+    /// Notes the segment table of the stopped thread's process, and which pages it has.
+    pub(crate) fn look_at_segments(&self, pid: i32) {
+        let Some(thread) = self.threads.get(&pid) else { return };
+        let Ok(text) = std::fs::read(format!("/proc/{pid}/maps")) else { return };
+        let mut copied = Vec::new();
+        let lines = String::from_utf8_lossy(&text).into_owned();
+        let segments = lines.lines().filter_map(|line| self.segment(pid, line, &mut copied)).collect();
+        self.gather.segments(thread.program, segments, &copied);
+    }
+
+    fn segment(&self, pid: i32, line: &str, copied: &mut Vec<(usize, u64)>) -> Option<SegmentRecord> {
+        let mut fields = line.splitn(6, ' ');
+        let (start, end) = fields.next()?.split_once('-')?;
+        let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+        let (start, end) = (hex(start)?, hex(end)?);
+        let letters = fields.next()?;
+        let offset = hex(fields.next()?)?;
+        let inode = fields.nth(1)?.trim().parse().ok()?;
+        let name = fields.next().unwrap_or("").trim().to_string();
+        let object = self.files.of_frames(inode);
+        let present = object.as_ref().and_then(|_| Present::of(pid, start, end).ok()).unwrap_or_default();
+        let pages =
+            |runs: &mut dyn Iterator<Item = &Present>| runs.map(|run| (run.end - run.start) / PAGE).sum();
+        if let Some(object) = &object {
+            for run in present.iter().filter(|run| run.is_own) {
+                let first = (offset + (run.start - start)) / PAGE;
+                copied.extend((first..first + (run.end - run.start) / PAGE).map(|page| (object.file, page)));
+            }
+        }
+        Some(SegmentRecord {
+            start,
+            end,
+            prot: prot_of(letters),
+            name: if object.is_some() { String::new() } else { name },
+            file: object.map(|object| (object.file, offset)),
+            present_pages: pages(&mut present.iter()),
+            copied_pages: pages(&mut present.iter().filter(|run| run.is_own)),
+        })
+    }
+}
+
+fn prot_of(letters: &str) -> memobj_core::prot::Prot {
+    use memobj_core::prot::Prot;
+    let allowed = |letter: char, prot: Prot| if letters.contains(letter) { prot } else { Prot::NONE };
+    allowed('r', Prot::READ) | allowed('w', Prot::WRITE) | allowed('x', Prot::EXECUTE)
+}

@@ -1,0 +1,134 @@
+//! The address spaces of the programs that run.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use memobj_sys::trace::{CallSite, ForeignFaults, Maps};
+
+use crate::files::MappedObject;
+
+/// The address space of one program, and of its threads and vfork children.
+#[derive(Debug)]
+pub(crate) struct Space {
+    /// By which its faults are known.
+    pub(crate) number: u64,
+    /// Whose it is.
+    pub(crate) process: i32,
+    pub(crate) faults: ForeignFaults,
+    pub(crate) maps: Maps,
+    pub(crate) site: CallSite,
+    /// The index of the program in the history. A forked child has its own.
+    program: AtomicUsize,
+    /// Threads that run in it.
+    threads: AtomicUsize,
+    /// It has made a filter of its own, or locks all that it maps in future.
+    is_left_alone: AtomicBool,
+    locks_future: AtomicBool,
+    /// What it maps or has mapped: kept as long as it lives.
+    objects: Mutex<Vec<Arc<MappedObject>>>,
+    /// Userfaultfds of forked children that have not been looked at.
+    children: Mutex<Vec<ForeignFaults>>,
+    child_is_born: Condvar,
+}
+
+/// How long the event of a fork may take.
+const BIRTH_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Space {
+    pub(crate) fn new(
+        number: u64,
+        process: i32,
+        program: usize,
+        faults: ForeignFaults,
+        maps: Maps,
+        site: CallSite,
+    ) -> Self {
+        Self {
+            number,
+            process,
+            faults,
+            maps,
+            site,
+            program: AtomicUsize::new(program),
+            threads: AtomicUsize::new(1),
+            is_left_alone: AtomicBool::new(false),
+            locks_future: AtomicBool::new(false),
+            objects: Mutex::default(),
+            children: Mutex::default(),
+            child_is_born: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn program(&self) -> usize {
+        self.program.load(Ordering::Relaxed)
+    }
+
+    /// What another space that is a copy of this one takes over.
+    pub(crate) fn inherit_from(&self, parent: &Self) {
+        let objects = parent.objects.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        *self.objects.lock().unwrap_or_else(PoisonError::into_inner) = objects;
+        self.is_left_alone.store(parent.is_left_alone(), Ordering::Relaxed);
+    }
+
+    /// Keeps `object` as long as the space.
+    pub(crate) fn keep(&self, object: &Arc<MappedObject>) {
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        if !objects.iter().any(|kept| Arc::ptr_eq(kept, object)) {
+            objects.push(Arc::clone(object));
+        }
+    }
+
+    /// Forks were told of.
+    pub(crate) fn has_children(&self, faults: Vec<ForeignFaults>) {
+        if !faults.is_empty() {
+            self.children.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
+            self.child_is_born.notify_all();
+        }
+    }
+
+    /// Waits for the userfaultfd of a forked child, the first that `is_it` says yes to.
+    pub(crate) fn take_child(&self, is_it: impl Fn(&ForeignFaults) -> bool) -> Option<ForeignFaults> {
+        let until = Instant::now() + BIRTH_TIMEOUT;
+        let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(at) = children.iter().position(&is_it) {
+                return Some(children.remove(at));
+            }
+            let left = until.checked_duration_since(Instant::now())?;
+            let waited = self.child_is_born.wait_timeout(children, left);
+            children = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    pub(crate) fn thread_begins(&self) {
+        self.threads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn thread_ends(&self) {
+        self.threads.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether nobody else could touch what the stopped thread maps, and nothing touches it by itself.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.has_one_thread() && !self.locks_future.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn has_one_thread(&self) -> bool {
+        self.threads.load(Ordering::Relaxed) <= 1
+    }
+
+    /// Nothing more of it is served.
+    pub(crate) fn leave_alone(&self) {
+        self.is_left_alone.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_left_alone(&self) -> bool {
+        self.is_left_alone.load(Ordering::Relaxed)
+    }
+
+    /// What it maps from now on is touched by the kernel at once.
+    pub(crate) fn lock_future(&self) {
+        self.locks_future.store(true, Ordering::Relaxed);
+    }
+}

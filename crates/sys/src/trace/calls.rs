@@ -1,0 +1,307 @@
+//! System calls in the name of a stopped thread.
+
+use std::io;
+use std::os::fd::RawFd;
+
+use super::code::{self, Entry, THAT_FILE};
+use super::memory::{read_memory, write_memory};
+use super::thread::{Registers, Resume, Thread};
+use super::wait::{Happened, Pid, Stop, wait_for};
+
+/// Bytes behind the instructions for the path of a descriptor of the tracer.
+const PATH_BYTES: usize = 64;
+const PAGE: u64 = 4096;
+/// Words of a call in a table.
+const WORDS: usize = 7;
+/// What r15 has until a file was opened.
+const NOT_OPENED: u64 = u64::MAX;
+
+/// Why no answer came.
+#[derive(Debug)]
+pub enum CallError {
+    /// The thread has ended instead; this is what was last heard of it.
+    Ended(Happened),
+    /// The tracer was refused something.
+    System(io::Error),
+}
+
+impl From<io::Error> for CallError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+/// One call of a list.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// Its number.
+    pub number: i64,
+    /// Its arguments.
+    pub arguments: [u64; 6],
+}
+
+impl Call {
+    /// An mmap(2) of the file that was opened last.
+    pub fn map_that_file(map: MapCall) -> Self {
+        let MapCall { address, length, prot, flags, offset } = map;
+        Self { number: libc::SYS_mmap, arguments: [address, length, prot, flags, THAT_FILE, offset] }
+    }
+
+    /// Closes the file that was opened last.
+    pub fn close_that_file() -> Self {
+        Self { number: libc::SYS_close, arguments: [THAT_FILE, 0, 0, 0, 0, 0] }
+    }
+
+    /// Closes a descriptor.
+    pub fn close(descriptor: RawFd) -> Self {
+        Self { number: libc::SYS_close, arguments: [descriptor as u64, 0, 0, 0, 0, 0] }
+    }
+}
+
+/// The arguments of an mmap(2), but for its file.
+#[derive(Clone, Copy, Debug)]
+pub struct MapCall {
+    /// Where.
+    pub address: u64,
+    /// How many bytes.
+    pub length: u64,
+    /// What is allowed.
+    pub prot: u64,
+    /// How.
+    pub flags: u64,
+    /// From which byte of the file on.
+    pub offset: u64,
+}
+
+/// Where in the address space of a program the instructions are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CallSite {
+    code: u64,
+    /// The process whose descriptors the path names.
+    tracer: u32,
+}
+
+impl CallSite {
+    /// Puts the instructions into a program that has just been started, behind the end of its vDSO, which is at
+    /// `vdso`. `Ok(None)`: there is no room.
+    pub fn prepare(thread: Thread, vdso: u64) -> io::Result<Option<Self>> {
+        let code = code::bytes();
+        let mut image = [0; 2 * PAGE as usize];
+        let count = read_memory(thread.0, vdso, &mut image)
+            .or_else(|_| read_memory(thread.0, vdso, &mut image[..PAGE as usize]))?;
+        let used = image[..count].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        // Zeros at the end of the last section may be meant.
+        let start = (used + 64).next_multiple_of(64);
+        if used < 4 || image[..4] != *b"\x7fELF" || start + code.len() + 2 * PATH_BYTES > count {
+            return Ok(None);
+        }
+        let site = Self { code: vdso + start as u64, tracer: std::process::id() };
+        thread.poke(site.code, code)?;
+        let mut path = format!("/proc/{}/fd/", site.tracer).into_bytes();
+        path.resize(path.len().next_multiple_of(8), 0);
+        thread.poke(site.path(), &path)?;
+        Ok(Some(site))
+    }
+
+    fn path(&self) -> u64 {
+        self.code + code::bytes().len() as u64
+    }
+
+    /// The path of descriptor `of` of the tracer, with a zero at its end.
+    pub fn path_text(&self, of: RawFd) -> Vec<u8> {
+        format!("/proc/{}/fd/{of}\0", self.tracer).into_bytes()
+    }
+
+    /// The address of a path that names descriptor `of` of the tracer, until the next call of this. The thread is
+    /// stopped, and no other thread of its process makes calls from here.
+    pub fn path_of(&self, thread: Thread, of: RawFd) -> io::Result<u64> {
+        let whole = self.path_text(of);
+        // The rest is there since the site was prepared.
+        let from = format!("/proc/{}/fd/", self.tracer).len() / 8 * 8;
+        let mut tail = whole[from..].to_vec();
+        tail.resize(tail.len().next_multiple_of(8), 0);
+        thread.poke(self.path() + from as u64, &tail)?;
+        Ok(self.path())
+    }
+
+    /// As [`path_of`](Self::path_of), of any file whose path has at most 55 bytes.
+    pub fn any_path(&self, thread: Thread, path: &str) -> io::Result<u64> {
+        let mut bytes = path.as_bytes().to_vec();
+        bytes.push(0);
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        if bytes.len() > PATH_BYTES {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // Behind the path of descriptors, which stays.
+        let at = self.path() + PATH_BYTES as u64;
+        thread.poke(at, &bytes)?;
+        Ok(at)
+    }
+
+    /// Makes one call and returns its answer: a number, or a negative error number. The thread is left stopped before
+    /// a call that must not be made: its registers are to be set before it goes on.
+    pub fn one(&self, thread: Thread, base: &Registers, call: Call) -> Result<i64, CallError> {
+        let mut registers = self.at(base, Entry::One);
+        put(&mut registers, call);
+        Ok(run(thread, &registers)?.0.rbx as i64)
+    }
+
+    /// Opens descriptor `of` of the tracer, maps it, closes it. As [`one`](Self::one); the answer is mmap's, or
+    /// `None` if the thread cannot open descriptors of its tracer.
+    pub fn map(
+        &self,
+        thread: Thread,
+        base: &Registers,
+        of: RawFd,
+        map: MapCall,
+    ) -> Result<Option<i64>, CallError> {
+        let path = self.path_of(thread, of)?;
+        let mut registers = self.at(base, Entry::Map);
+        put(&mut registers, open_call(path));
+        registers.0.r12 = map.address;
+        registers.0.r13 = map.length;
+        registers.0.r14 = map.prot;
+        registers.0.rbp = map.flags;
+        registers.0.rbx = map.offset;
+        registers.0.r15 = NOT_OPENED;
+        let registers = run(thread, &registers)?;
+        Ok((registers.0.r15 != NOT_OPENED).then_some(registers.0.rbx as i64))
+    }
+
+    /// Makes `calls` one after the other and returns their answers; all are made, whatever they answer. The table is
+    /// at `table`, in memory that nobody needs. As [`one`](Self::one).
+    pub fn list(
+        &self,
+        thread: Thread,
+        base: &Registers,
+        calls: &[Call],
+        table: u64,
+    ) -> Result<Vec<i64>, CallError> {
+        let mut bytes: Vec<u8> = Vec::with_capacity(calls.len() * WORDS * 8);
+        for call in calls {
+            bytes.extend(call.number.to_ne_bytes());
+            call.arguments.iter().for_each(|argument| bytes.extend(argument.to_ne_bytes()));
+        }
+        write_memory(thread.0, table, &bytes)?;
+        let mut registers = self.at(base, Entry::List);
+        registers.0.r12 = table;
+        registers.0.r13 = calls.len() as u64;
+        run(thread, &registers)?;
+        if read_memory(thread.0, table, &mut bytes)? != bytes.len() {
+            return Err(CallError::System(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let answers = bytes.chunks_exact(WORDS * 8);
+        let answers = answers.map(|call| i64::from_ne_bytes(call[..8].try_into().unwrap_or_default()));
+        let answers = answers.collect();
+        // The program finds its stack as the kernel has made it.
+        write_memory(thread.0, table, &vec![0; bytes.len()])?;
+        Ok(answers)
+    }
+
+    fn at(&self, base: &Registers, entry: Entry) -> Registers {
+        let mut registers = *base;
+        registers.0.rip = self.code + entry.offset();
+        registers.0.orig_rax = u64::MAX;
+        // No direction, no trap flag.
+        registers.0.eflags &= !0x500;
+        registers
+    }
+}
+
+/// Opens a path for reading.
+pub(super) fn open_call(path: u64) -> Call {
+    let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as u64;
+    Call { number: libc::SYS_openat, arguments: [libc::AT_FDCWD as i64 as u64, path, flags, 0, 0, 0] }
+}
+
+impl Call {
+    /// Opens the path at this address of the process for reading.
+    pub fn open(path: u64) -> Self {
+        open_call(path)
+    }
+
+    /// Opens the path at this address of the process for reading and writing.
+    pub fn open_to_write(path: u64) -> Self {
+        let mut call = open_call(path);
+        call.arguments[2] = (libc::O_RDWR | libc::O_CLOEXEC) as u64;
+        call
+    }
+
+    /// Opens a userfaultfd that does not block.
+    pub fn userfaultfd() -> Self {
+        let flags = (libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
+        Self { number: libc::SYS_userfaultfd, arguments: [flags, 0, 0, 0, 0, 0] }
+    }
+
+    /// Opens a userfaultfd by the file that was opened last, /dev/userfaultfd.
+    pub fn userfaultfd_of(device: RawFd) -> Self {
+        let flags = (libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
+        let number = crate::uffd::NEW_OF_DEVICE;
+        Self { number: libc::SYS_ioctl, arguments: [device as u64, number, flags, 0, 0, 0] }
+    }
+
+    /// Makes `prot` of a range.
+    pub fn protect(address: u64, length: u64, prot: u64) -> Self {
+        Self { number: libc::SYS_mprotect, arguments: [address, length, prot, 0, 0, 0] }
+    }
+
+    /// Maps `length` bytes that nobody may access, at a place where nobody else maps anything.
+    pub fn map_nothing(length: u64) -> Self {
+        let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE) as u64;
+        // Far below where the kernel looks for room first.
+        let mut bytes = [0; 4];
+        let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+        let address = 0x1000_0000_0000 + (u64::from(u32::from_ne_bytes(bytes)) << 12);
+        Self { number: libc::SYS_mmap, arguments: [address, length, 0, flags, u64::MAX, 0] }
+    }
+
+    /// Unmaps a range.
+    pub fn unmap(address: u64, length: u64) -> Self {
+        Self { number: libc::SYS_munmap, arguments: [address, length, 0, 0, 0, 0] }
+    }
+}
+
+fn put(registers: &mut Registers, call: Call) {
+    registers.0.rax = call.number as u64;
+    call.arguments.iter().enumerate().for_each(|(index, value)| registers.set_argument(index, *value));
+}
+
+/// Runs the thread from `registers` to the mark, without signals, and returns the registers that it has then.
+fn run(thread: Thread, registers: &Registers) -> Result<Registers, CallError> {
+    let mask = thread.signal_mask()?;
+    thread.set_signal_mask(u64::MAX)?;
+    thread.set_registers(registers)?;
+    let answer = run_to_mark(thread);
+    if !matches!(answer, Err(CallError::Ended(_))) {
+        thread.set_signal_mask(mask)?;
+    }
+    answer
+}
+
+fn run_to_mark(thread: Thread) -> Result<Registers, CallError> {
+    thread.resume(Resume::Run)?;
+    loop {
+        match wait_for(thread.0)? {
+            Happened::Stopped(Stop::Call) => {
+                let registers = thread.registers()?;
+                if registers.is_mark() {
+                    return Ok(registers);
+                }
+                // A call of the list that the filter stops: it is ours.
+                thread.resume(Resume::Run)?;
+            }
+            // SIGSTOP cannot be blocked: it comes again, to the whole process, when this is over.
+            Happened::Stopped(Stop::Signal(signal)) => {
+                again(thread.0, signal);
+                thread.resume(Resume::Run)?;
+            }
+            Happened::Stopped(_) => thread.resume(Resume::Run)?,
+            ended => return Err(CallError::Ended(ended)),
+        }
+    }
+}
+
+fn again(thread: Pid, signal: i32) {
+    // SAFETY: takes numbers. It fails for a thread that has ended, which needs no signal.
+    unsafe { libc::kill(thread, signal) };
+}

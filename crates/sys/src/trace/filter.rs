@@ -1,0 +1,128 @@
+//! The filter behind which programs run: it stops them before the calls that their tracer must see.
+
+/// The second argument of a close(2) by which injected calls say that they are done, and the upper half of the
+/// descriptor that an injected mmap(2) maps, which is not stopped.
+pub const MARK: u32 = 0x6d65_6d6f;
+
+/// Calls that stop the caller, beside those that map files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tracing {
+    /// Calls that name a file by a path, to open it or to ask what it is.
+    pub names: Traced,
+    /// Calls that begin another program.
+    pub programs: Traced,
+}
+
+/// Whether a kind of calls stops the caller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Traced {
+    /// It does not.
+    #[default]
+    No,
+    /// It does.
+    Yes,
+}
+
+const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+const STOP: u32 = libc::SECCOMP_RET_TRACE;
+const X86_64: u32 = 0xc000_003e;
+
+/// Where in `struct seccomp_data` the fields are.
+const NUMBER: u32 = 0;
+const MACHINE: u32 = 4;
+const fn low_half_of_argument(index: u32) -> u32 {
+    16 + index * 8
+}
+
+const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const HAS_BITS: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+
+fn load(offset: u32) -> libc::sock_filter {
+    libc::sock_filter { code: LOAD, jt: 0, jf: 0, k: offset }
+}
+
+fn test(code: u16, value: u32, if_true: u8, if_false: u8) -> libc::sock_filter {
+    libc::sock_filter { code, jt: if_true, jf: if_false, k: value }
+}
+
+fn answer(action: u32) -> libc::sock_filter {
+    libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: action }
+}
+
+/// Stops at call `number` if its argument passes the test.
+fn stop_if(number: libc::c_long, argument: u32, code: u16, value: u32) -> [libc::sock_filter; 5] {
+    [
+        test(EQUAL, number as u32, 0, 4),
+        load(low_half_of_argument(argument)),
+        test(code, value, 0, 1),
+        answer(STOP),
+        answer(ALLOW),
+    ]
+}
+
+fn stop_at(number: libc::c_long) -> [libc::sock_filter; 2] {
+    [test(EQUAL, number as u32, 0, 1), answer(STOP)]
+}
+
+/// Calls that name a file.
+const NAMES: [libc::c_long; 14] = [
+    libc::SYS_open,
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_creat,
+    libc::SYS_stat,
+    libc::SYS_lstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_access,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_readlink,
+    libc::SYS_readlinkat,
+    libc::SYS_truncate,
+];
+
+/// Stops at an mmap of a file.
+fn stop_if_maps_file() -> [libc::sock_filter; 7] {
+    [
+        test(EQUAL, libc::SYS_mmap as u32, 0, 6),
+        load(low_half_of_argument(4) + 4),
+        test(EQUAL, MARK, 3, 0),
+        load(low_half_of_argument(3)),
+        test(HAS_BITS, libc::MAP_ANONYMOUS as u32, 1, 0),
+        answer(STOP),
+        answer(ALLOW),
+    ]
+}
+
+/// The filter's program.
+pub(super) fn program(tracing: Tracing) -> Vec<libc::sock_filter> {
+    let mut code = vec![load(MACHINE), test(EQUAL, X86_64, 1, 0), answer(ALLOW), load(NUMBER)];
+    code.extend(stop_if_maps_file());
+    code.extend(stop_if(libc::SYS_close, 1, EQUAL, MARK));
+    code.extend(stop_if(libc::SYS_prctl, 0, EQUAL, libc::PR_SET_SECCOMP as u32));
+    code.extend(stop_if(libc::SYS_mlockall, 0, HAS_BITS, libc::MCL_FUTURE as u32));
+    code.extend(stop_at(libc::SYS_seccomp));
+    if tracing.programs == Traced::Yes {
+        code.extend([libc::SYS_execve, libc::SYS_execveat].into_iter().flat_map(stop_at));
+    }
+    if tracing.names == Traced::Yes {
+        code.extend(NAMES.into_iter().flat_map(stop_at));
+    }
+    code.push(answer(ALLOW));
+    code
+}
+
+/// Puts the calling thread behind `program`, and so all that it starts, by system calls that `call` makes; says whether
+/// that went well.
+pub(super) fn install(
+    program: &[libc::sock_filter],
+    call: impl Fn(libc::c_long, [usize; 4]) -> isize,
+) -> bool {
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+    call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0]) == 0
+        && call(libc::SYS_seccomp, [libc::SECCOMP_SET_MODE_FILTER as usize, 0, &raw const filter as usize, 0])
+            == 0
+}

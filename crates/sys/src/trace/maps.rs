@@ -1,0 +1,177 @@
+//! What another process has mapped where, asked of the kernel address by address.
+//!
+//! Source: PROCMAP_QUERY in Documentation/filesystems/proc.rst (Linux 6.11); before that the text of /proc/PID/maps.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Seek};
+use std::os::fd::AsRawFd;
+
+use super::wait::Pid;
+
+/// A range that maps a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MappedFile {
+    /// The first address.
+    pub start: u64,
+    /// One past the last.
+    pub end: u64,
+    /// As `PROT_READ`, `PROT_WRITE`, `PROT_EXEC`.
+    pub prot: u64,
+    /// Whether stores are everybody's.
+    pub is_shared: bool,
+    /// The offset of `start` in the file, in bytes.
+    pub offset: u64,
+    /// The device of the file, major and minor.
+    pub device: (u32, u32),
+    /// Its number there.
+    pub inode: u64,
+}
+
+/// The mappings of a process as they are now, and stay when it runs as another user.
+#[derive(Debug)]
+pub struct Maps {
+    file: File,
+    process: Pid,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    size: u64,
+    flags: u64,
+    address: u64,
+    start: u64,
+    end: u64,
+    vma_flags: u64,
+    page_size: u64,
+    offset: u64,
+    inode: u64,
+    major: u32,
+    minor: u32,
+    name_size: u32,
+    build_id_size: u32,
+    name: u64,
+    build_id: u64,
+}
+
+const QUERY: std::ffi::c_ulong =
+    (3 << 30) | ((size_of::<Query>() as std::ffi::c_ulong) << 16) | ((b'f' as std::ffi::c_ulong) << 8) | 17;
+const SHARED: u64 = 8;
+const OR_NEXT: u64 = 0x10;
+const OF_A_FILE: u64 = 0x20;
+
+impl Maps {
+    /// Of this process, which is stopped or has stopped since it was started.
+    pub fn open(process: Pid) -> io::Result<Self> {
+        Ok(Self { file: File::open(format!("/proc/{process}/maps"))?, process })
+    }
+
+    /// The file that is mapped at `address`.
+    pub fn at(&self, address: u64) -> io::Result<Option<MappedFile>> {
+        self.query(address, OF_A_FILE)
+    }
+
+    /// The first mapped file that ends behind `address`.
+    pub fn from(&self, address: u64) -> io::Result<Option<MappedFile>> {
+        self.query(address, OF_A_FILE | OR_NEXT)
+    }
+
+    /// All mapped files, in order.
+    pub fn files(&self) -> io::Result<Vec<MappedFile>> {
+        let mut files = Vec::new();
+        let mut next = 0;
+        while let Some(file) = self.from(next)? {
+            next = file.end;
+            files.push(file);
+        }
+        Ok(files)
+    }
+
+    fn query(&self, address: u64, flags: u64) -> io::Result<Option<MappedFile>> {
+        let mut query = Query { size: size_of::<Query>() as u64, flags, address, ..Default::default() };
+        // SAFETY: the kernel reads and writes the structure, which lives across the call and asks for no name.
+        if unsafe { libc::ioctl(self.file.as_raw_fd(), QUERY, &raw mut query) } >= 0 {
+            return Ok(Some(MappedFile {
+                start: query.start,
+                end: query.end,
+                prot: query.vma_flags & 7,
+                is_shared: query.vma_flags & SHARED != 0,
+                offset: query.offset,
+                device: (query.major, query.minor),
+                inode: query.inode,
+            }));
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::ENOENT) => Ok(None),
+            Some(libc::ENOTTY) => self.search(address, flags),
+            _ => Err(error),
+        }
+    }
+
+    /// Before Linux 6.11.
+    fn search(&self, address: u64, flags: u64) -> io::Result<Option<MappedFile>> {
+        let mut file = &self.file;
+        file.rewind()?;
+        for line in BufReader::new(file).split(b'\n') {
+            let line = line?;
+            let found = parse(&String::from_utf8_lossy(&line))
+                .filter(|found| found.inode != 0 && address < found.end);
+            if let Some(found) = found {
+                let wanted = found.start <= address || flags & OR_NEXT != 0;
+                return Ok(wanted.then_some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the kernel calls the file at `address`: a path, followed by ` (deleted)` if it has none any more.
+    pub fn name_at(&self, address: u64) -> io::Result<Option<String>> {
+        let text = std::fs::read(format!("/proc/{}/maps", self.process))?;
+        let text = String::from_utf8_lossy(&text);
+        let line = text
+            .lines()
+            .find(|line| parse(line).is_some_and(|found| (found.start..found.end).contains(&address)));
+        Ok(line.and_then(|line| line.find('/').map(|at| line[at..].to_string())))
+    }
+}
+
+/// A line of /proc/PID/maps.
+fn parse(line: &str) -> Option<MappedFile> {
+    let mut fields = line.split_ascii_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    let letters = fields.next()?.as_bytes();
+    let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+    let offset = hex(fields.next()?)?;
+    let (major, minor) = fields.next()?.split_once(':')?;
+    let allowed =
+        |index: usize, letter: u8, bit: u64| if letters.get(index) == Some(&letter) { bit } else { 0 };
+    Some(MappedFile {
+        start: hex(start)?,
+        end: hex(end)?,
+        prot: allowed(0, b'r', 1) | allowed(1, b'w', 2) | allowed(2, b'x', 4),
+        is_shared: letters.get(3) == Some(&b's'),
+        offset,
+        device: (hex(major)? as u32, hex(minor)? as u32),
+        inode: fields.next()?.parse().ok()?,
+    })
+}
+
+/// Pages of a range that a process has in its page table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Present {
+    /// The first address.
+    pub start: u64,
+    /// One past the last.
+    pub end: u64,
+    /// Whether they are the process's own, and not the file's.
+    pub is_own: bool,
+}
+
+impl Present {
+    /// The runs of present pages in `[start, end)` of a process.
+    pub fn of(process: Pid, start: u64, end: u64) -> io::Result<Vec<Self>> {
+        let file = File::open(format!("/proc/{process}/pagemap"))?;
+        crate::pagemap::runs(&file, start, end)
+    }
+}

@@ -1,0 +1,41 @@
+//! Programs that run under a tracer: ptrace(2), seccomp(2), and system calls made in their name.
+//!
+//! ```text
+//!   spawn        the program starts traced, behind a filter that stops it before calls that map files
+//!   wait         what happened to any traced thread
+//!   Thread       one that is stopped: its registers, and what it is to do next
+//!   calls        a few instructions, put where the kernel leaves room in every program (the end of the vDSO page),
+//!                with which a stopped thread makes system calls that its tracer chose
+//!   maps         what is mapped where, asked of the kernel address by address
+//!   faults       the userfaultfd of another process
+//! ```
+//!
+//! One thread, the tracer, makes all calls on traced threads. Numbers and registers are those of x86-64.
+//! Sources: ptrace(2), seccomp(2), vdso(7), and for what a stop is, "Stopped states" in ptrace(2).
+
+mod calls;
+mod code;
+mod faults;
+mod filter;
+mod front;
+mod guard;
+mod maps;
+mod memory;
+mod signals;
+mod spawn;
+#[cfg(test)]
+mod tests;
+mod thread;
+mod wait;
+
+pub use calls::{Call, CallError, CallSite, MapCall};
+pub use faults::{ForeignFaults, Shows};
+pub use filter::{MARK, Traced, Tracing};
+pub use front::{Side, is_readable_within, parent_may_end, split};
+pub use guard::Guard;
+pub use maps::{MappedFile, Maps, Present};
+pub use memory::{read_memory, read_string, write_memory};
+pub use signals::{Forward, die_by, stop_self};
+pub use spawn::{DescriptorLimit, Program, Started, spawn};
+pub use thread::{Registers, Resume, Thread};
+pub use wait::{Happened, Stop, wait_any, wait_for};
