@@ -1,8 +1,10 @@
 //! `memobj run`.
 
 use std::io::Write;
+use std::path::Path;
 
 use memobj::FailurePolicy;
+use memobj_run::record::{LeftOut, Record};
 use memobj_run::{
     Counting, FileInjections, FrontEnds, Messages, NameMap, Options, Supervisor, report, run_in_front,
 };
@@ -29,7 +31,33 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
             1
         }
     };
-    run_in_front(options(arguments, waits), &arguments.command, ends, &|_| {}, &at_end)
+    let record = arguments.replay.as_deref().map(read_record).transpose()?;
+    let prepare = |supervisor: &mut Supervisor| {
+        for left_out in record.iter().flat_map(|record| supervisor.replay(record)) {
+            let why = match left_out.reason {
+                LeftOut::Missing => "is not there, or is left to the kernel",
+                _ => "has changed since it was recorded",
+            };
+            complain(&format!("replay: {} {why}", left_out.path.display()));
+        }
+    };
+    run_in_front(options(arguments, waits), &arguments.command, ends, &prepare, &at_end)
+}
+
+fn read_record(path: &Path) -> Result<Record, Failure> {
+    let refused =
+        |error: &dyn std::error::Error| Failure::Message(format!("replay {}: {error}", path.display()));
+    let file = std::fs::File::open(path).map_err(|error| refused(&error))?;
+    Record::read(std::io::BufReader::new(file)).map_err(|error| refused(&error))
+}
+
+fn write_record(path: &Path, record: &Record) -> Result<(), String> {
+    let written = std::fs::File::create(path).and_then(|file| {
+        let mut file = std::io::BufWriter::new(file);
+        record.write(&mut file)?;
+        file.flush()
+    });
+    written.map_err(|error| format!("record {}: {error}", path.display()))
 }
 
 fn options(arguments: &RunArguments, counts: bool) -> Options {
@@ -58,6 +86,9 @@ fn options(arguments: &RunArguments, counts: bool) -> Options {
 /// Writes what was asked for.
 fn tell(arguments: &RunArguments, supervisor: &Supervisor) -> Result<(), String> {
     let history = supervisor.history();
+    if let Some(path) = &arguments.record {
+        write_record(path, &Record::from_history(&history))?;
+    }
     let text = match arguments.report {
         ReportKind::Text => report::text(&history),
         ReportKind::Json => report::json(&history),

@@ -48,8 +48,8 @@ pub(crate) struct RunArguments {
     /// Try a failed page again for this long: a time such as 500ms, 10s or 2m, never, or forever
     #[arg(long, value_name = "DURATION", default_value = "never", value_parser = retry::parse)]
     pub(crate) retry: Retry,
-    /// Inject faults into files whose path ends with PATH: as in `memobj hash`, PATH and a colon in front.
-    /// May be given several times
+    /// Inject faults into files whose path ends with PATH: as in `memobj hash`, PATH and a colon in front;
+    /// `*` is every file. May be given several times
     #[arg(long, value_name = "PATH:SPEC", value_parser = parse_inject)]
     pub(crate) inject: Vec<(PathBuf, FaultPlan)>,
     /// Programs that name GUEST, a file or a folder, get OBJECT. May be given several times

@@ -129,7 +129,8 @@ impl Files {
             return Ok(None);
         }
         let flags = rustix::fs::fstatvfs(&file)?.f_flag;
-        let name = std::fs::read_link(path).unwrap_or_else(|_| path.to_owned());
+        let name = std::fs::read_link(path).or_else(|_| std::fs::canonicalize(path));
+        let name = name.unwrap_or_else(|_| path.to_owned());
         let options = ObjectOptions {
             frames: FrameSize::Small,
             store: Store::Shared,
@@ -138,7 +139,8 @@ impl Files {
         };
         let pager = pagers::File::follow(file)?;
         let text = name.to_string_lossy();
-        let injections = self.options.injections.iter().find(|injections| name.ends_with(&injections.path));
+        let is_meant = |path: &Path| path == Path::new("*") || name.ends_with(path);
+        let injections = self.options.injections.iter().find(|injections| is_meant(&injections.path));
         let object = match injections {
             None => self.cache.object(&text, pager, options),
             Some(these) => {

@@ -43,7 +43,7 @@ impl Default for Options {
 /// Faults to inject into files whose path ends with `path`.
 #[derive(Clone, Debug)]
 pub struct FileInjections {
-    /// Whole names at the end of a path: `libc.so.6`, `lib/libc.so.6`.
+    /// Whole names at the end of a path: `libc.so.6`, `lib/libc.so.6`. `*` is every file.
     pub path: PathBuf,
     /// The faults.
     pub faults: Vec<Injection>,

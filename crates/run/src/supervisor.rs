@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use memobj::{Cache, CacheOptions};
@@ -14,10 +15,11 @@ use memobj_sys::uffd::{Forks, forks_can_be_told};
 
 use crate::error::RunError;
 use crate::faults::Faults;
-use crate::files::Files;
+use crate::files::{Executes, Files, MappedObject, Wish};
 use crate::gather::Gather;
 use crate::history::{History, ProgramEnd, Totals};
 use crate::options::{Counting, Options};
+use crate::record::{FilePlan, Record, RecordedFile};
 use crate::space::Space;
 
 /// Runs programs whose file mappings are segments of memory objects of one cache.
@@ -41,6 +43,7 @@ pub struct Supervisor {
     /// Why programs run unserved, as far as it was told.
     pub(crate) unserved: HashSet<String>,
     limit: DescriptorLimit,
+    guard_is_gone: bool,
     // Dropped last: it keeps descriptors open.
     guard: Guard,
 }
@@ -133,6 +136,7 @@ impl Supervisor {
             forks: forks_can_be_told(),
             unserved: HashSet::new(),
             limit,
+            guard_is_gone: false,
             guard,
         })
     }
@@ -173,11 +177,10 @@ impl Supervisor {
             trace::wait_any().map_err(|source| RunError::System { what: "wait for processes", source })?
         {
             if pid == self.guard.process() {
-                // Nothing is lost yet, but nobody would notice the end of this process any more.
-                return Err(RunError::System {
-                    what: "keep a guard",
-                    source: io::ErrorKind::BrokenPipe.into(),
-                });
+                // The descriptors must outlive the processes: those go first, and then this one.
+                self.guard_is_gone = true;
+                self.threads.values().for_each(|thread| kill(thread.process));
+                continue;
             }
             let ended = match happened {
                 Happened::Exited(status) => Some(Outcome::Exited(status)),
@@ -204,7 +207,36 @@ impl Supervisor {
             }
         }
         drop(started);
+        if self.guard_is_gone {
+            let source = io::Error::other("it was killed, and so were the programs");
+            return Err(RunError::System { what: "keep a guard", source });
+        }
         outcome.ok_or(RunError::System { what: "wait for processes", source: io::ErrorKind::NotFound.into() })
+    }
+
+    /// Reads ahead what `record` tells of, in the background and in its order, as far as there is room in frames.
+    /// Returns the files that it leaves out.
+    pub fn replay(&self, record: &Record) -> Vec<FilePlan> {
+        let objects: HashMap<&Path, Arc<MappedObject>> = record
+            .files()
+            .iter()
+            .filter_map(|file| {
+                Some((file.path.as_path(), self.files.find(&file.path, Wish::Private, Executes::No)?))
+            })
+            .collect();
+        let known: Vec<RecordedFile> = record
+            .files()
+            .iter()
+            .filter(|file| objects.contains_key(file.path.as_path()))
+            .filter_map(|file| RecordedFile::now(&file.path).ok())
+            .collect();
+        let plan = record.plan(&known, self.options.budget_bytes);
+        for request in &plan.requests {
+            if let Some(object) = objects.get(request.path.as_path()) {
+                object.lent.prefetch(&request.ranges);
+            }
+        }
+        plan.left_out
     }
 
     fn at_ends(&self) -> Traced {

@@ -9,7 +9,8 @@ mod gather;
 mod plan;
 
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 pub use plan::{FilePlan, LeftOut, Plan, Prefetch};
 
@@ -34,6 +35,18 @@ pub struct RecordedFile {
     pub length_bytes: u64,
     /// Seconds and nanoseconds of the last change of its contents.
     pub modified: (i64, i64),
+}
+
+impl RecordedFile {
+    /// The file at `path` as it is now.
+    pub fn now(path: &Path) -> io::Result<Self> {
+        let metadata = std::fs::metadata(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            length_bytes: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        })
+    }
 }
 
 /// Pages of one file that were touched one after the other.

@@ -8,7 +8,8 @@ use std::io;
 
 use super::wait::Pid;
 
-/// The second process. It ends by itself some time after the calling thread has ended, or when this is dropped.
+/// The second process. It ends by itself when the calling thread and all whose faults are told of here have ended, or
+/// when this is dropped, and nothing is traced any more.
 #[derive(Debug)]
 pub struct Guard {
     process: Pid,
@@ -39,6 +40,10 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The tracer may end with programs that still run.
+            return;
+        }
         // SAFETY: calls on numbers; the process is our child and was not waited for, or the calls fail.
         unsafe {
             libc::kill(self.process, libc::SIGKILL);
