@@ -31,6 +31,10 @@ pub enum Command {
     /// Measure address spaces: looking up, mapping and unmapping among many segments, and their memory.
     #[cfg(feature = "ours")]
     Space(SpaceOptions),
+    /// Runs programs for `run`, as a child of it.
+    #[cfg(feature = "ours")]
+    #[command(hide = true)]
+    Supervise,
     /// One measurement, as a child of `read` or `write`.
     #[command(hide = true)]
     One {

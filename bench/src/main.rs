@@ -43,6 +43,8 @@ fn main() -> ExitCode {
         Command::Run(options) => programs::run::run(&options),
         #[cfg(feature = "ours")]
         Command::Space(options) => space::space(&options),
+        #[cfg(feature = "ours")]
+        Command::Supervise => programs::warm::supervise(),
         Command::One { task } => child::main(&task),
     };
     match outcome {

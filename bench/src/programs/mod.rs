@@ -3,6 +3,7 @@
 //! ```text
 //!   run        measures program after program, ways in turns
 //!   plan       the programs             runner    ways to run one: natively, under the command
+//!   warm       one more way: under a supervisor that has run programs before
 //!   report     table, bars, JSON        watchdog  ends what hangs
 //! ```
 
@@ -11,6 +12,8 @@ mod plan;
 mod report;
 pub mod run;
 mod runner;
+#[cfg(feature = "ours")]
+pub mod warm;
 mod watchdog;
 
 #[cfg(test)]

@@ -38,7 +38,21 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, String> {
 fn ways(options: &RunOptions, directory: &Path) -> Vec<Way> {
     let boxed = |under: Under| -> Box<dyn Runner> { Box::new(under) };
     let under = Under::memobj(options.memobj.as_deref(), directory);
-    vec![Ok(Box::new(Native::new())), under.map(boxed).map_err(|reason| ("memobj", reason))]
+    let mut ways: Vec<Way> =
+        vec![Ok(Box::new(Native::new())), under.map(boxed).map_err(|reason| ("memobj", reason))];
+    ways.extend(warm());
+    ways
+}
+
+#[cfg(feature = "ours")]
+fn warm() -> Option<Way> {
+    let boxed = |warm: super::warm::Warm| -> Box<dyn Runner> { Box::new(warm) };
+    Some(super::warm::Warm::start().map(boxed).map_err(|reason| ("memobj-warm", reason)))
+}
+
+#[cfg(not(feature = "ours"))]
+fn warm() -> Option<Way> {
+    None
 }
 
 /// A directory for what programs read and write, absolute since they run in it.

@@ -13,8 +13,8 @@ use super::watchdog::Watchdog;
 /// Longer than any of the programs may take, in any way.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Where what a program prints goes, in its directory: files, so that nobody has to read while the clock runs.
-const OUTPUT: &str = "output.txt";
-const ERRORS: &str = "errors.txt";
+pub(super) const OUTPUT: &str = "output.txt";
+pub(super) const ERRORS: &str = "errors.txt";
 
 /// What a run took and gave.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -34,6 +34,7 @@ pub fn report() -> Vec<Facility> {
     vec![
         faults(&found),
         kernel_faults(&found),
+        programs(&found),
         simple(
             "io_uring",
             found.io_uring,
@@ -136,6 +137,29 @@ fn kernel_faults(found: &Capabilities) -> Facility {
                 KERNEL_FAULTS_FIX,
             )
         },
+    }
+}
+
+fn programs(found: &Capabilities) -> Facility {
+    let name = "running programs";
+    let instead = "programs run without memobj";
+    match &found.userfaultfd {
+        _ if cfg!(not(target_arch = "x86_64")) => {
+            missing(name, "x86-64 only".into(), instead, "a machine with such processors")
+        }
+        Ok(features) if features.kernel_faults => Facility {
+            name,
+            status: Status::Available,
+            detail: "`memobj run` serves what any program maps".into(),
+            used_instead: None,
+            fix: None,
+        },
+        _ => missing(
+            name,
+            "takes faults in system calls".into(),
+            instead,
+            "sysctl vm.unprivileged_userfaultfd=1, or setfacl -m u:USER:rw /dev/userfaultfd",
+        ),
     }
 }
 

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use memobj_sys::trace::{Call, MapCall, Registers, Resume, Thread};
+use memobj_sys::trace::{Call, MapCall, Registers, Resume, Thread, far_away};
 
 use crate::files::{Executes, MappedObject, Wish};
 use crate::programs::NotServed;
 use crate::space::Space;
-use crate::supervisor::{Outcome, PassNext, Supervisor};
+use crate::supervisor::{Filters, Outcome, PassNext, Supervisor};
 
 const PAGE: u64 = 4096;
 const PROT_NONE: u64 = 0;
@@ -17,10 +17,10 @@ const PROT_EXECUTE: u64 = 4;
 const MAP_SHARED: u64 = 1;
 const MAP_PRIVATE: u64 = 2;
 const MAP_KIND: u64 = 0xf;
+const MAP_FIXED: u64 = 0x10;
 const MAP_POPULATE: u64 = 0x8000;
 /// What makes a mapping more than pages of a file: growing down, locked, of huge pages, synchronous.
 const MAP_SPECIAL: u64 = 0x0100 | 0x2000 | 0x4_0000 | 0x8_0000;
-const ENOMEM: i64 = 12;
 
 /// The numbers of x86-64.
 mod numbers {
@@ -43,6 +43,37 @@ struct Asked {
     offset: u64,
 }
 
+impl Asked {
+    /// The same, of frames.
+    fn as_it_is(&self) -> MapCall {
+        MapCall {
+            address: self.address,
+            length: self.length,
+            prot: self.prot,
+            flags: self.flags & !(MAP_KIND | MAP_POPULATE) | MAP_PRIVATE,
+            offset: self.offset,
+        }
+    }
+}
+
+/// Whether it is really the object that is mapped at `start`. Another thread can have put another file in the place of the
+/// descriptor, and where /proc is that of other processes the path names something else.
+fn shows(space: &Space, start: u64, object: &MappedObject) -> bool {
+    space.maps.at(start).is_ok_and(|at| at.is_some_and(|at| at.inode == object.inode))
+}
+
+/// Makes the call in the thread's name; the answer is the kernel's.
+fn map_frames(
+    thread: Thread,
+    base: &Registers,
+    space: &Space,
+    object: &MappedObject,
+    map: &MapCall,
+) -> Result<i64, NotServed> {
+    let answer = space.site.map(thread, base, object.frames(), *map)?;
+    answer.ok_or_else(|| NotServed::Refused("it cannot open descriptors of its tracer".into()))
+}
+
 impl Supervisor {
     /// A thread is about to make a call.
     pub(crate) fn call(&mut self, pid: i32) -> Resume {
@@ -53,6 +84,9 @@ impl Supervisor {
                 // Calls in its name might be the death of it from now on.
                 if let Some(space) = self.space_of(pid) {
                     space.leave_alone();
+                }
+                if let Some(thread) = self.threads.get_mut(&pid) {
+                    thread.filters = Filters::ItsOwn;
                 }
             }
             numbers::MLOCKALL => {
@@ -133,40 +167,75 @@ impl Supervisor {
         object: &Arc<MappedObject>,
         asked: &Asked,
     ) -> Result<(), NotServed> {
-        let quiet = space.is_quiet();
-        let map = MapCall {
-            address: asked.address,
-            length: asked.length,
-            prot: if quiet { asked.prot } else { PROT_NONE },
-            flags: asked.flags & !(MAP_KIND | MAP_POPULATE) | MAP_PRIVATE,
-            offset: asked.offset,
+        space.keep(object);
+        let answer = match space.is_quiet() {
+            true => self.map_quietly(thread, base, space, object, asked)?,
+            false => self.map_among_others(thread, base, space, object, asked)?,
         };
-        let answer = space
-            .site
-            .map(thread, base, object.frames(), map)?
-            .ok_or_else(|| NotServed::Refused("it cannot open descriptors of its tracer".into()))?;
-        if answer >= 0 {
-            space.keep(object);
-            let (start, length) = (answer as u64, asked.length.next_multiple_of(PAGE));
-            let is_it = || space.maps.at(start).is_ok_and(|at| at.is_some_and(|at| at.inode == object.inode));
-            let registered = (quiet || is_it()) && space.faults.register(start, length, self.shows()).is_ok();
-            if !registered {
-                space.site.one(thread, base, Call::unmap(start, length))?;
-                return Err(NotServed::Refused("its mapping cannot be registered".into()));
-            }
-            if !quiet {
-                space.site.one(thread, base, Call::protect(start, length, asked.prot))?;
-            }
-            if asked.flags & MAP_POPULATE != 0 {
-                let range = asked.offset..asked.offset.saturating_add(asked.length);
-                object.lent.prefetch(&[range]);
-            }
-        } else if answer == -ENOMEM && asked.flags & MAP_POPULATE != 0 {
-            return Err(NotServed::Refused("there is no room".into()));
+        if answer >= 0 && asked.flags & MAP_POPULATE != 0 {
+            let range = asked.offset..asked.offset.saturating_add(asked.length);
+            object.lent.prefetch(std::slice::from_ref(&range));
         }
         let mut after = *base;
         after.skip_call(answer);
         Ok(thread.set_registers(&after)?)
+    }
+
+    /// Where nobody else runs until it is registered.
+    fn map_quietly(
+        &self,
+        thread: Thread,
+        base: &Registers,
+        space: &Space,
+        object: &MappedObject,
+        asked: &Asked,
+    ) -> Result<i64, NotServed> {
+        let answer = map_frames(thread, base, space, object, &asked.as_it_is())?;
+        if answer >= 0 {
+            let (start, length) = (answer as u64, asked.length.next_multiple_of(PAGE));
+            if !shows(space, start, object) || space.faults.register(start, length, self.shows()).is_err() {
+                space.site.one(thread, base, Call::unmap(start, length))?;
+                return Err(NotServed::Refused("its mapping cannot be registered".into()));
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Where others run: nobody may access it until it is registered. What is to take the place of something else does
+    /// so in one step, at the end.
+    fn map_among_others(
+        &self,
+        thread: Thread,
+        base: &Registers,
+        space: &Space,
+        object: &MappedObject,
+        asked: &Asked,
+    ) -> Result<i64, NotServed> {
+        let replaces = asked.flags & MAP_FIXED != 0;
+        let mut closed = MapCall { prot: PROT_NONE, ..asked.as_it_is() };
+        if replaces {
+            // Not where it is to go: what overlaps cannot be moved.
+            closed.address = far_away();
+            closed.flags &= !MAP_FIXED;
+        }
+        let answer = map_frames(thread, base, space, object, &closed)?;
+        if answer < 0 {
+            return Ok(answer);
+        }
+        let (start, length) = (answer as u64, asked.length.next_multiple_of(PAGE));
+        if !shows(space, start, object) || space.faults.register(start, length, self.shows()).is_err() {
+            space.site.one(thread, base, Call::unmap(start, length))?;
+            return Err(NotServed::Refused("its mapping cannot be registered".into()));
+        }
+        space.site.one(thread, base, Call::protect(start, length, asked.prot))?;
+        if !replaces {
+            return Ok(answer);
+        }
+        let moved = space.site.one(thread, base, Call::move_to(start, length, asked.address))?;
+        if moved < 0 {
+            space.site.one(thread, base, Call::unmap(start, length))?;
+        }
+        Ok(moved)
     }
 
     /// A thread is about to end.

@@ -14,7 +14,7 @@ use std::path::{Component, Path, PathBuf};
 use memobj_sys::trace::{Call, Registers, Thread, read_string};
 
 use crate::options::NameMap;
-use crate::programs::{NotServed, continue_from};
+use crate::programs::{NotServed, continue_from, sees_our_files};
 use crate::supervisor::Supervisor;
 
 const MOST_PATH_BYTES: usize = 4096;
@@ -76,7 +76,10 @@ impl Supervisor {
         else {
             return;
         };
-        let Some(space) = self.space_of(pid).filter(|space| !space.is_left_alone()) else { return };
+        let Some(space) = self.space_of(pid).filter(|space| !space.is_left_alone() && sees_our_files(pid))
+        else {
+            return;
+        };
         let thread = Thread(pid);
         let answer = match open_any(&object) {
             Err(error) => Ok(-i64::from(error.raw_os_error().unwrap_or(EIO))),

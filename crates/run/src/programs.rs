@@ -15,7 +15,7 @@ use crate::files::{Executes, MappedObject, Wish};
 use crate::history::ProgramEnd;
 use crate::options::Counting;
 use crate::space::Space;
-use crate::supervisor::{FaultsBy, Outcome, Supervisor, command_of, kill};
+use crate::supervisor::{FaultsBy, Filters, Outcome, Supervisor, command_of, kill};
 
 const PAGE: u64 = 4096;
 const PROT_WRITE: u64 = 2;
@@ -82,13 +82,18 @@ impl Supervisor {
             }
         }
         let Some(thread) = self.threads.get_mut(&pid) else { return Resume::Run };
-        let (parent, before) = (thread.parent, thread.program);
+        let (parent, before, filters) = (thread.parent, thread.program, thread.filters);
         let old_space = thread.space.take();
         self.leaves(old_space);
         self.gather.ended(before, ProgramEnd::Replaced);
         let program = self.gather.program(pid as u32, parent as u32, command_of(pid));
         self.tell_of_lost_rights(pid);
-        match self.serve_program(pid, program) {
+        let served = match filters {
+            Filters::Ours => self.serve_program(pid, program),
+            // Calls in its name might be the death of it.
+            Filters::ItsOwn => Ok(None),
+        };
+        match served {
             Ok(space) => {
                 if let Some(thread) = self.threads.get_mut(&pid) {
                     thread.program = program;
@@ -149,6 +154,9 @@ impl Supervisor {
         if !base.is_64_bit() {
             return Ok(None);
         }
+        if !sees_our_files(pid) {
+            return Err(NotServed::Refused("its file system is not the supervisor's".into()));
+        }
         let vdso = vdso_of(pid).ok_or_else(|| NotServed::Refused("it has no vDSO".into()))?;
         let site = CallSite::prepare(thread, vdso)?
             .ok_or_else(|| NotServed::Refused("its vDSO has no room".into()))?;
@@ -172,7 +180,11 @@ impl Supervisor {
         }
         placed.iter().for_each(|placed| self.gather.mapping(placed.object.file));
         continue_from(thread, &base)?;
-        self.faults.serve(&space)?;
+        if let Err(error) = self.faults.serve(&space) {
+            // Its first fault would sleep for ever.
+            kill(pid);
+            return Err(error.into());
+        }
         Ok(Some(space))
     }
 
@@ -374,9 +386,22 @@ fn place(
     }
     for Placed { object, map } in placed {
         space.keep(object);
+        let is_it = space.maps.at(map.address)?.is_some_and(|at| at.inode == object.inode);
+        if !is_it {
+            // Where /proc is that of other processes the path names something else.
+            return Err(NotServed::Refused("its /proc is not the supervisor's".into()));
+        }
         space.faults.register(map.address, map.length, shows)?;
     }
     Ok(())
+}
+
+/// Whether paths, those of /proc among them, mean to a process what they mean here.
+pub(crate) fn sees_our_files(pid: i32) -> bool {
+    static OURS: std::sync::OnceLock<[Option<PathBuf>; 2]> = std::sync::OnceLock::new();
+    let links =
+        |who: &str| ["ns/mnt", "root"].map(|what| std::fs::read_link(format!("/proc/{who}/{what}")).ok());
+    *OURS.get_or_init(|| links("self")) == links(&pid.to_string())
 }
 
 fn vdso_of(pid: i32) -> Option<u64> {

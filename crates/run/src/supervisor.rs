@@ -67,6 +67,8 @@ pub(crate) struct Traced1 {
     pub(crate) space: Option<Arc<Space>>,
     /// The index of its program in the history.
     pub(crate) program: usize,
+    /// Whether calls in its name might be forbidden.
+    pub(crate) filters: Filters,
     /// Its next mmap(2) is the kernel's.
     pub(crate) passes_next_map: PassNext,
 }
@@ -77,6 +79,15 @@ pub(crate) enum PassNext {
     #[default]
     No,
     Yes,
+}
+
+/// Whose seccomp filters a thread is behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Filters {
+    /// Ours.
+    Ours,
+    /// One that the program, or one before it, has made.
+    ItsOwn,
 }
 
 /// A new thread, as its maker knows it.
@@ -171,6 +182,7 @@ impl Supervisor {
             parent: std::process::id() as i32,
             space: None,
             program: self.gather.program(main as u32, std::process::id(), words),
+            filters: Filters::Ours,
             passes_next_map: PassNext::No,
         };
         self.threads.insert(main, first);
@@ -210,7 +222,7 @@ impl Supervisor {
                     progress(Progress::Ended(ended));
                 }
             }
-            if self.threads.is_empty() && self.expected.is_empty() {
+            if self.threads.is_empty() && self.expected.is_empty() && self.unborn.is_empty() {
                 break;
             }
         }
@@ -361,6 +373,18 @@ impl Supervisor {
             self.gather.ended(thread.program, end);
         }
         self.leaves(thread.space);
+        self.end_orphans();
+    }
+
+    /// Ends new processes whose makers have ended before they could tell of them: nobody knows what they have inherited.
+    fn end_orphans(&mut self) {
+        let orphans = self.unborn.iter().copied().filter(|pid| {
+            maker_of(*pid).is_none_or(|maker| !self.threads.values().any(|thread| thread.process == maker))
+        });
+        for orphan in orphans.collect::<Vec<_>>() {
+            self.tell(&format!("process {orphan} is ended: its maker was killed while it made it"));
+            kill(orphan);
+        }
     }
 
     /// A thread does not run in `space` any more.
@@ -416,6 +440,13 @@ fn clone_flags(pid: i32, registers: &Registers) -> u64 {
         }
         _ => 0,
     }
+}
+
+/// The parent of a process.
+fn maker_of(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may have anything in it.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// The program and its arguments, as the process has them.

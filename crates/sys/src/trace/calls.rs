@@ -208,6 +208,14 @@ impl CallSite {
     }
 }
 
+/// An address far below where the kernel looks for room first, another one each time.
+pub fn far_away() -> u64 {
+    let mut bytes = [0; 4];
+    // Without randomness it is the same one, which is taken more often.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    0x1000_0000_0000 + (u64::from(u32::from_ne_bytes(bytes)) << 12)
+}
+
 /// Opens a path for reading.
 pub(super) fn open_call(path: u64) -> Call {
     let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as u64;
@@ -248,11 +256,13 @@ impl Call {
     /// Maps `length` bytes that nobody may access, at a place where nobody else maps anything.
     pub fn map_nothing(length: u64) -> Self {
         let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE) as u64;
-        // Far below where the kernel looks for room first.
-        let mut bytes = [0; 4];
-        let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-        let address = 0x1000_0000_0000 + (u64::from(u32::from_ne_bytes(bytes)) << 12);
-        Self { number: libc::SYS_mmap, arguments: [address, length, 0, flags, u64::MAX, 0] }
+        Self { number: libc::SYS_mmap, arguments: [far_away(), length, 0, flags, u64::MAX, 0] }
+    }
+
+    /// Moves a range to `to`, in place of what is there.
+    pub fn move_to(address: u64, length: u64, to: u64) -> Self {
+        let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
+        Self { number: libc::SYS_mremap, arguments: [address, length, length, flags, to, 0] }
     }
 
     /// Unmaps a range.

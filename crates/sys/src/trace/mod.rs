@@ -28,7 +28,7 @@ mod tests;
 mod thread;
 mod wait;
 
-pub use calls::{Call, CallError, CallSite, MapCall};
+pub use calls::{Call, CallError, CallSite, MapCall, far_away};
 pub use faults::{ForeignFaults, Shows};
 pub use filter::{MARK, Traced, Tracing};
 pub use front::{Side, is_readable_within, parent_may_end, split};
