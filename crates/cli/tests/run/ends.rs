@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -49,12 +49,12 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts it, with nothing to read.
+    /// Starts it, with nothing to read, in a process group of its own.
     pub fn start(mut command: Command) -> Self {
         let file = || tempfile::tempfile().expect("a temporary file");
         let (out, err) = (file(), file());
         let share = |file: &File| Stdio::from(file.try_clone().expect("a descriptor"));
-        let child = command.stdin(Stdio::null()).stdout(share(&out)).stderr(share(&err)).spawn();
+        let child = command.process_group(0).stdin(Stdio::null()).stdout(share(&out)).stderr(share(&err)).spawn();
         Self {
             child: child.unwrap_or_else(|error| panic!("{command:?}: {error}")),
             out,
@@ -84,10 +84,16 @@ impl Running {
 
     /// Waits for its end; kills it and panics when that does not come.
     pub fn end(mut self) -> End {
+        let status = self.wait();
+        let (out, err) = self.said();
+        End { status, out, err }
+    }
+
+    /// As [`end`](Self::end), and lets what it has left behind go on until this is dropped.
+    pub fn wait(&mut self) -> ExitStatus {
         loop {
             if let Some(status) = self.child.try_wait().expect("a child to wait for") {
-                let (out, err) = self.said();
-                return End { status, out, err };
+                return status;
             }
             if self.since.elapsed() > LIMIT {
                 panic!("still runs after {LIMIT:?}: {:?}", self.said());
@@ -100,6 +106,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // What it has left behind as well, or a test that fails would leave processes that nobody ends.
+        if let Some(group) = rustix::process::Pid::from_raw(self.pid()) {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,6 +1,5 @@
 //! Job control: the process that a shell knows behaves as the program does.
 
-use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, kill_process_group, waitpid};
@@ -27,9 +26,7 @@ fn next(pid: Pid) -> WaitStatus {
 
 /// A program that tells of signals, under `memobj run` in a process group of its own: the front, and itself.
 fn start(room: &Room) -> (Running, Pid, Pid) {
-    let mut command = room.memobj(&[], &["bash", "-c", TELLS]);
-    command.process_group(0);
-    let mut running = Running::start(command);
+    let mut running = Running::start(room.memobj(&[], &["bash", "-c", TELLS]));
     running.hear("ready");
     let program = running.said().0.split(' ').next().and_then(|number| number.parse().ok());
     let program = program.and_then(Pid::from_raw).expect("its number");
@@ -108,8 +105,9 @@ fn signals_sent_to_the_front_reach_the_program() {
 fn what_the_program_leaves_behind_goes_on_without_the_front() {
     let Some(room) = Room::new() else { return };
     let script = "(until [ -e go ]; do sleep 0.01; done; ls / | sort | tail -1 > late; mv late done) & echo now; exit 3";
-    let end = Running::start(room.memobj(&[], &["bash", "-c", script])).end();
-    assert_eq!((end.code(), end.out.as_str()), (3, "now\n"));
+    let mut running = Running::start(room.memobj(&[], &["bash", "-c", script]));
+    assert_eq!(running.wait().code(), Some(3));
+    assert_eq!(running.said().0, "now\n");
     assert!(!room.path("done").exists());
     room.file("go", "");
     let since = Instant::now();
