@@ -170,8 +170,8 @@ impl SpaceMemory {
         // SAFETY: changes neither bytes nor protection of the window's own range.
         let _ = unsafe { munlock(pages.start as *mut _, pages.len()) };
         // What is filled by huge pages would be filled with zeros.
-        // SAFETY: as above. Refused by kernels without huge pages.
-        let _ = unsafe { madvise(pages.start as *mut _, pages.len(), Advice::LinuxNoHugepage) };
+        // Refused by kernels without huge pages.
+        let _ = self.advise(pages, Advice::LinuxNoHugepage);
         self.uffd.register(pages.start, pages.len(), Modes::MISSING)?;
         self.set_prot(pages, prot)
     }
@@ -200,18 +200,24 @@ impl SpaceMemory {
     pub fn move_pages(&self, from: Range<usize>, to: usize, prot: Prot, shows: Shows) -> io::Result<()> {
         let target = to..to.saturating_add(from.len());
         let _open = self.check(&target)?;
-        // The kernel drops the registration on the way.
         if !self.is_inside(&from) {
             return Err(Errno::INVAL.into());
         }
         self.set_prot(&from, Prot::NONE)?;
-        self.move_pieces(from, to)?;
-        let done = match shows {
-            Shows::Anonymous => self.set_prot(&target, prot),
-            Shows::Frames => self.open_frames(&target, prot),
-        };
+        // On the way the kernel drops the registration of all that the moved mapping was joined to. Being kept out of
+        // dumps, it is joined to nothing.
+        self.advise(&from, Advice::LinuxDontDump)?;
+        let moved = self.move_pieces(from.clone(), to);
+        let done = moved.and_then(|()| {
+            match shows {
+                Shows::Anonymous => self.set_prot(&target, prot)?,
+                Shows::Frames => self.open_frames(&target, prot)?,
+            }
+            self.advise(&target, Advice::LinuxDoDump)
+        });
+        let restored = self.advise(&from, Advice::LinuxDoDump);
         self.uffd.wake(target.start, target.len());
-        done
+        done.and(restored)
     }
 
     /// The kernel can keep apart what is one range to us, and moves no two mappings at once.
@@ -324,14 +330,17 @@ impl SpaceMemory {
     /// Children of fork get nothing of a reservation, and dumps do not hold it.
     fn set_apart(&self, pages: &Range<usize>) -> io::Result<()> {
         self.keep_from_children(pages)?;
-        // SAFETY: changes neither bytes nor protection of the window's own range.
-        unsafe { madvise(pages.start as *mut _, pages.len(), Advice::LinuxDontDump) }?;
-        Ok(())
+        self.advise(pages, Advice::LinuxDontDump)
     }
 
     fn keep_from_children(&self, pages: &Range<usize>) -> io::Result<()> {
-        // SAFETY: changes neither bytes nor protection of the window's own range.
-        Ok(unsafe { madvise(pages.start as *mut _, pages.len(), Advice::LinuxDontFork) }?)
+        self.advise(pages, Advice::LinuxDontFork)
+    }
+
+    /// Gives advice that changes neither bytes nor protection.
+    fn advise(&self, pages: &Range<usize>, advice: Advice) -> io::Result<()> {
+        // SAFETY: the range is in the window (checked by the callers); the callers' advice changes no byte of it.
+        Ok(unsafe { madvise(pages.start as *mut _, pages.len(), advice) }?)
     }
 }
 

@@ -14,7 +14,8 @@ const MOST_ROUNDS: u32 = 1000;
 const PAGE: u64 = 4096;
 
 impl Space {
-    /// Copies what is at `address` to `buffer`, as plain loads would. Blocks until the pages are there.
+    /// Copies what is at `address` to `buffer`. Blocks until the pages are there. The segments have to allow loads by
+    /// name, where plain loads are content with any other right.
     pub fn read_at(&self, address: VirtAddr, buffer: &mut [u8]) -> Result<(), TouchError> {
         let length = buffer.len();
         self.transfer(address, length, Access::Read, |at, done| {
@@ -59,8 +60,7 @@ impl Space {
         let state = self.inner.lock();
         let trap = |trap| Err(TouchError::Trap { address, trap });
         let Some(segment) = state.space.lookup(address) else { return trap(Trap::Unmapped) };
-        let allowed = state.space.limits().effective(segment.attributes.prot);
-        if segment.backing == Backing::Reserved || !allowed.allows(access) {
+        if segment.backing == Backing::Reserved || !segment.attributes.prot.allows(access) {
             return trap(Trap::Denied);
         }
         if let Some(error) = state.failures.at(address) {

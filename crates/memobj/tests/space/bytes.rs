@@ -202,3 +202,19 @@ fn a_remap_takes_private_pages_along() {
     assert_eq!((load(moved.0), load(moved.0 + PAGE)), (Ok(0), Ok(9)));
     check_mapped(&space);
 }
+
+/// The kernel joins a mapping that it moves to what continues it, and forgets the registration of both: here, to the page
+/// by which the segment becomes longer.
+#[test]
+fn a_remap_beside_what_continues_it_leaves_that_registered() {
+    let cache = cache(MIB);
+    let object = object(&cache, pagers::Bytes::new(sample_bytes(MIB)));
+    let space = space();
+    let none = SegmentRequest { prot: Prot::NONE, ..request(&object, 0, 6 * PAGE, Sharing::Private) };
+    let start = space.map(&none).unwrap().start;
+    let moved = space.remap(start, PAGE, 2 * PAGE, RemapTo::Anywhere).unwrap();
+    check_mapped(&space);
+    space.protect(moved, 2 * PAGE, Prot::READ).unwrap();
+    evict(&object);
+    assert_eq!((load(moved.0), load(moved.0 + PAGE)), (Ok(sample_byte(0)), Ok(sample_byte(PAGE))));
+}

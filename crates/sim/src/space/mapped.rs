@@ -14,9 +14,19 @@ struct Row {
 /// Panics if the kernel has anything else in the window of `space` than its table says, if a mapping of an object is
 /// not registered for missing pages, or if a child of fork would get one.
 pub fn check_mapped(space: &Space) {
+    if let Err(difference) = compare_mapped(space) {
+        panic!("{difference}");
+    }
+}
+
+/// What [`check_mapped`] panics about.
+pub(super) fn compare_mapped(space: &Space) -> Result<(), String> {
     let ours = named(space.table().into_iter().filter_map(of_segment).collect());
-    let kernel = named(of_kernel(space));
-    assert_eq!(kernel, ours, "the kernel has mapped (left) what the table (right) does not say");
+    let kernel = named(of_kernel(space)?);
+    match kernel == ours {
+        true => Ok(()),
+        false => Err(format!("the kernel has mapped {kernel:x?}, and the table says {ours:x?}")),
+    }
 }
 
 fn of_segment(segment: Segment) -> Option<Row> {
@@ -51,7 +61,7 @@ fn named(rows: Vec<Row>) -> Vec<Row> {
     merged
 }
 
-fn of_kernel(space: &Space) -> Vec<Row> {
+fn of_kernel(space: &Space) -> Result<Vec<Row>, String> {
     let (window_start, window_end) = space.window();
     let text = std::fs::read_to_string("/proc/self/smaps").expect("/proc is mounted");
     let (mut rows, mut inside) = (Vec::new(), None);
@@ -59,17 +69,22 @@ fn of_kernel(space: &Space) -> Vec<Row> {
         if let Some(flags) = line.strip_prefix("VmFlags:") {
             let has = |flag| flags.split_whitespace().any(|word| word == flag);
             let Some(row): Option<Row> = inside.take() else { continue };
-            assert!(has("dc"), "children of fork would get {row:x?}");
-            // What is reserved is kept out of dumps, and nothing else.
-            if !has("dd") {
-                assert!(row.object.is_none() || has("um"), "not registered for missing pages: {row:x?}");
-                rows.push(row);
+            if !has("dc") {
+                return Err(format!("children of fork would get {row:x?}"));
             }
+            // What is reserved is kept out of dumps, and nothing else.
+            if has("dd") {
+                continue;
+            }
+            if row.object.is_some() && !has("um") {
+                return Err(format!("not registered for missing pages: {row:x?}"));
+            }
+            rows.push(row);
         } else if let Some(row) = parse(line) {
             inside = Some(row).filter(|row| window_start.0 <= row.range.0 && row.range.0 < window_end.0);
         }
     }
-    rows
+    Ok(rows)
 }
 
 fn parse(line: &str) -> Option<Row> {
