@@ -85,6 +85,8 @@ impl Space {
         if core.pager.is_immutable() && lends {
             return Ok(object.clone());
         }
+        // While an object is only pinned, nobody can borrow its frames.
+        let _lent = if lends { Some(object.lend_frames()?) } else { None };
         let file = match clone_of(core.pager.as_ref())? {
             Some(clone) => clone,
             None => self.bytes_of(object, offset, length)?,
