@@ -19,7 +19,8 @@ fn the_end_of_a_space_returns_everything() {
         wait_until("only the test's threads are left", || Usage::now().threads <= 2);
         let after = Usage::now();
         assert_eq!(after.descriptors, before.descriptors);
-        assert!(after.mappings <= before.mappings + 16, "{before:?} {after:?}");
+        // The C library keeps stacks of threads that have ended, and how many there were at once depends on chance.
+        assert!(after.mappings <= before.mappings + 64, "{before:?} {after:?}");
         assert!(after.virtual_bytes < before.virtual_bytes + 256 * MIB, "{before:?} {after:?}");
         assert!(after.resident_bytes < before.resident_bytes + 2 * MIB, "{before:?} {after:?}");
     });
