@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use memobj::{Cache, CacheOptions};
 use memobj_sys::trace::{
-    self, DescriptorLimit, ForeignFaults, Guard, Happened, Program, Registers, Resume, Stop, Thread, Traced,
-    Tracing,
+    self, DescriptorLimit, ForeignFaults, Guard, Happened, Program, Registers, Resume, Started, Stop, Thread,
+    Traced, Tracing,
 };
 
 use memobj_sys::uffd::{Forks, forks_can_be_told};
@@ -33,7 +33,7 @@ pub struct Supervisor {
     pub(crate) files: Arc<Files>,
     pub(crate) faults: Faults,
     pub(crate) gather: Arc<Gather>,
-    pub(crate) threads: HashMap<i32, Traced1>,
+    pub(crate) threads: HashMap<i32, Followed>,
     pub(crate) next_space: u64,
     /// New threads that have stopped before their makers told of them.
     unborn: HashSet<i32>,
@@ -60,7 +60,7 @@ pub(crate) enum FaultsBy {
 
 /// A traced thread.
 #[derive(Clone, Debug)]
-pub(crate) struct Traced1 {
+pub(crate) struct Followed {
     /// The process that it belongs to.
     pub(crate) process: i32,
     pub(crate) parent: i32,
@@ -94,7 +94,7 @@ pub(crate) enum Filters {
 /// A new thread, as its maker knows it.
 #[derive(Debug)]
 struct Birth {
-    maker: Traced1,
+    maker: Followed,
     shares_memory: bool,
     is_thread: bool,
     /// The userfaultfd that came with the fork, if it is certain whose it is.
@@ -168,27 +168,9 @@ impl Supervisor {
         command: &[OsString],
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Outcome, RunError> {
-        let name = || command.first().cloned().unwrap_or_default();
-        let program =
-            Program::find(command).map_err(|source| RunError::NotFound { program: name(), source })?;
-        let tracing = Tracing {
-            names: if self.options.names.is_empty() { Traced::No } else { Traced::Yes },
-            programs: self.at_ends(),
-        };
-        let started = trace::spawn(&program, tracing, self.at_ends(), self.limit)
-            .map_err(|source| RunError::NotStarted { program: name(), source })?;
+        let started = self.begin(command)?;
         let main = started.process;
         progress(Progress::Started(main));
-        self.gather.command(command);
-        let first = Traced1 {
-            process: main,
-            parent: std::process::id() as i32,
-            space: None,
-            program: NO_PROGRAM,
-            filters: Filters::Ours,
-            passes_next_map: PassNext::No,
-        };
-        self.threads.insert(main, first);
         let (mut outcome, mut is_stopped) = (None, false);
         while let Some((pid, happened)) =
             trace::wait_any().map_err(|source| RunError::System { what: "wait for processes", source })?
@@ -199,30 +181,23 @@ impl Supervisor {
                 self.threads.values().for_each(|thread| kill(thread.process));
                 continue;
             }
-            let ended = match happened {
-                Happened::Exited(status) => Some(Outcome::Exited(status)),
-                Happened::Killed(signal) => Some(Outcome::Killed(signal)),
+            match happened {
                 Happened::Stopped(stop) => {
                     if pid == main {
-                        match stop {
-                            Stop::Group(signal) if !is_stopped => progress(Progress::Stopped(signal)),
-                            Stop::Trap if is_stopped => progress(Progress::Continued),
-                            _ => {}
-                        }
-                        is_stopped = matches!(stop, Stop::Group(_));
+                        is_stopped = tell_of_stop(stop, is_stopped, progress);
                     }
                     self.stopped(pid, stop);
-                    None
                 }
-            };
-            if let Some(ended) = ended {
-                self.gone(pid, ended);
-                if pid == main {
-                    if is_stopped {
-                        progress(Progress::Continued);
+                Happened::Exited(_) | Happened::Killed(_) => {
+                    let ended = Outcome::of(happened);
+                    self.gone(pid, ended);
+                    if pid == main {
+                        if is_stopped {
+                            progress(Progress::Continued);
+                        }
+                        outcome = Some(ended);
+                        progress(Progress::Ended(ended));
                     }
-                    outcome = Some(ended);
-                    progress(Progress::Ended(ended));
                 }
             }
             if self.threads.is_empty() && self.expected.is_empty() && self.unborn.is_empty() {
@@ -235,6 +210,30 @@ impl Supervisor {
             return Err(RunError::System { what: "keep a guard", source });
         }
         outcome.ok_or(RunError::System { what: "wait for processes", source: io::ErrorKind::NotFound.into() })
+    }
+
+    /// Starts the program.
+    fn begin(&mut self, command: &[OsString]) -> Result<Started, RunError> {
+        let name = || command.first().cloned().unwrap_or_default();
+        let program =
+            Program::find(command).map_err(|source| RunError::NotFound { program: name(), source })?;
+        let tracing = Tracing {
+            names: if self.options.names.is_empty() { Traced::No } else { Traced::Yes },
+            programs: self.at_ends(),
+        };
+        let started = trace::spawn(&program, tracing, self.at_ends(), self.limit)
+            .map_err(|source| RunError::NotStarted { program: name(), source })?;
+        self.gather.command(command);
+        let first = Followed {
+            process: started.process,
+            parent: std::process::id() as i32,
+            space: None,
+            program: NO_PROGRAM,
+            filters: Filters::Ours,
+            passes_next_map: PassNext::No,
+        };
+        self.threads.insert(started.process, first);
+        Ok(started)
     }
 
     /// Reads ahead what `record` tells of, in the background and in its order, as far as there is room in frames.
@@ -339,7 +338,7 @@ impl Supervisor {
     fn begins(&mut self, pid: i32, birth: Birth) {
         let Birth { maker, shares_memory, is_thread, faults } = birth;
         let process = if is_thread { maker.process } else { pid };
-        let mut new = Traced1 {
+        let mut new = Followed {
             process,
             parent: if is_thread { maker.parent } else { maker.process },
             passes_next_map: PassNext::No,
@@ -413,6 +412,27 @@ impl Supervisor {
             eprintln!("memobj: {text}");
         }
     }
+}
+
+impl Outcome {
+    /// The end that was heard of.
+    fn of(happened: Happened) -> Self {
+        match happened {
+            Happened::Killed(signal) => Self::Killed(signal),
+            Happened::Exited(status) => Self::Exited(status),
+            Happened::Stopped(_) => Self::Exited(0),
+        }
+    }
+}
+
+/// Tells of the first program's stops and continuations; returns whether it is stopped now.
+fn tell_of_stop(stop: Stop, is_stopped: bool, progress: &mut dyn FnMut(Progress)) -> bool {
+    match stop {
+        Stop::Group(signal) if !is_stopped => progress(Progress::Stopped(signal)),
+        Stop::Trap if is_stopped => progress(Progress::Continued),
+        _ => {}
+    }
+    matches!(stop, Stop::Group(_))
 }
 
 /// Ends a process.

@@ -290,19 +290,21 @@ fn run(thread: Thread, registers: &Registers) -> Result<Registers, CallError> {
 
 fn run_to_mark(thread: Thread) -> Result<Registers, CallError> {
     thread.resume(Resume::Run)?;
+    // What cannot be blocked comes again when this is over.
+    let mut held = Vec::new();
     loop {
         match wait_for(thread.0)? {
             Happened::Stopped(Stop::Call) => {
                 let registers = thread.registers()?;
                 if registers.is_mark() {
+                    held.into_iter().for_each(|signal| again(thread.0, signal));
                     return Ok(registers);
                 }
                 // A call of the list that the filter stops: it is ours.
                 thread.resume(Resume::Run)?;
             }
-            // SIGSTOP cannot be blocked: it comes again, to the whole process, when this is over.
-            Happened::Stopped(Stop::Signal(signal)) => {
-                again(thread.0, signal);
+            Happened::Stopped(Stop::Signal(signal) | Stop::Group(signal)) => {
+                held.push(signal);
                 thread.resume(Resume::Run)?;
             }
             Happened::Stopped(_) => thread.resume(Resume::Run)?,
@@ -312,6 +314,6 @@ fn run_to_mark(thread: Thread) -> Result<Registers, CallError> {
 }
 
 fn again(thread: Pid, signal: i32) {
-    // SAFETY: takes numbers. It fails for a thread that has ended, which needs no signal.
+    // SAFETY: takes numbers; the number of a thread stands for its process. It fails for a thread that has ended, which needs no signal.
     unsafe { libc::kill(thread, signal) };
 }
