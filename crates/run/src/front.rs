@@ -10,7 +10,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use memobj_sys::trace::{Forward, Side, die_by, is_readable_within, parent_may_end, split, stop_self};
+use memobj_sys::trace::{Forward, Side, die_by, is_readable_within, parent_may_end, split};
+use rustix::process::{Pid, Signal};
 
 use crate::error::RunError;
 use crate::options::Options;
@@ -30,7 +31,6 @@ pub enum FrontEnds {
 
 /// What the front is told, in one byte and a number.
 const STARTED: u8 = b'r';
-const STOPPED: u8 = b's';
 const EXITED: u8 = b'e';
 const KILLED: u8 = b'k';
 
@@ -75,7 +75,6 @@ fn front(supervisor: i32, mut news: File) -> ! {
         let number = i32::from_le_bytes(message[1..].try_into().unwrap_or_default());
         match message[0] {
             STARTED => started = true,
-            STOPPED => stop_self(),
             KILLED => {
                 drop(forward);
                 die_by(number)
@@ -113,8 +112,8 @@ fn supervise(
             }
             tell(STARTED, 0);
         }
-        Progress::Stopped(signal) => tell(STOPPED, signal),
-        Progress::Continued => go_on(front),
+        Progress::Stopped(_) => like_the_program(front, Signal::STOP),
+        Progress::Continued => like_the_program(front, Signal::CONT),
         Progress::Ended(outcome) if ends == FrontEnds::WithProgram => {
             parent_may_end();
             tell_outcome(&mut tell, outcome);
@@ -136,26 +135,12 @@ fn supervise(
     0
 }
 
-/// Continues the front, which stops, or is about to, because the program was stopped.
-fn go_on(front: Option<rustix::process::Pid>) {
-    const LOOKS: u32 = 1000;
-    let Some(front) = front else { return };
-    let looks = move || {
-        for _ in 0..LOOKS {
-            // Gone, or continued by whoever has continued the program.
-            if rustix::process::getppid() != Some(front) {
-                return;
-            }
-            let state = std::fs::read_to_string(format!("/proc/{}/stat", front.as_raw_nonzero()));
-            if state.is_ok_and(|state| state.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))) {
-                let _ = rustix::process::kill_process(front, rustix::process::Signal::CONT);
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    };
-    // The tracer does not wait. Without a thread the front has to be continued by hand.
-    let _ = std::thread::Builder::new().name("memobj-front".into()).spawn(looks);
+/// Stops the front, or continues it, as the program was. One process sends both, so that they come in order.
+fn like_the_program(front: Option<Pid>, signal: Signal) {
+    if let Some(front) = front.filter(|front| rustix::process::getppid() == Some(*front)) {
+        // One that is gone needs neither.
+        let _ = rustix::process::kill_process(front, signal);
+    }
 }
 
 fn tell_outcome(tell: &mut dyn FnMut(u8, i32), outcome: Outcome) {

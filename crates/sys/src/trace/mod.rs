@@ -35,7 +35,7 @@ pub use front::{Side, is_readable_within, parent_may_end, split};
 pub use guard::Guard;
 pub use maps::{MappedFile, Maps, Present};
 pub use memory::{read_memory, read_string, write_memory};
-pub use signals::{Forward, die_by, stop_self};
+pub use signals::{Forward, die_by};
 pub use spawn::{DescriptorLimit, Program, Started, spawn};
 pub use thread::{Registers, Resume, Thread};
 pub use wait::{Happened, Stop, wait_any, wait_for};

@@ -105,9 +105,3 @@ pub fn die_by(signal: i32) -> ! {
         libc::_exit(128 + signal)
     }
 }
-
-/// Stops this process, as the program that it runs was stopped; returns when it is continued.
-pub fn stop_self() {
-    // SAFETY: takes numbers.
-    unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
-}
