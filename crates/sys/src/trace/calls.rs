@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use super::code::{self, Entry, THAT_FILE};
 use super::memory::{read_memory, write_memory};
 use super::thread::{Registers, Resume, Thread};
-use super::wait::{Happened, Pid, Stop, wait_for};
+use super::wait::{Happened, Stop, wait_for};
 
 /// Bytes behind the instructions for the path of a descriptor of the tracer.
 const PATH_BYTES: usize = 64;
@@ -290,30 +290,29 @@ fn run(thread: Thread, registers: &Registers) -> Result<Registers, CallError> {
 
 fn run_to_mark(thread: Thread) -> Result<Registers, CallError> {
     thread.resume(Resume::Run)?;
-    // What cannot be blocked comes again when this is over.
-    let mut held = Vec::new();
+    let mut is_stopped = false;
     loop {
         match wait_for(thread.0)? {
             Happened::Stopped(Stop::Call) => {
                 let registers = thread.registers()?;
                 if registers.is_mark() {
-                    held.into_iter().for_each(|signal| again(thread.0, signal));
+                    if is_stopped {
+                        // As soon as it goes on it tells whether its process is stopped still.
+                        thread.interrupt()?;
+                    }
                     return Ok(registers);
                 }
                 // A call of the list that the filter stops: it is ours.
                 thread.resume(Resume::Run)?;
             }
-            Happened::Stopped(Stop::Signal(signal) | Stop::Group(signal)) => {
-                held.push(signal);
+            // SIGSTOP, which cannot be blocked. It is delivered now, since a SIGCONT may be on its way; what its
+            // process has to do for us is done first all the same.
+            Happened::Stopped(Stop::Signal(signal)) => thread.resume(Resume::Signal(signal))?,
+            Happened::Stopped(stop) => {
+                is_stopped |= matches!(stop, Stop::Group(_));
                 thread.resume(Resume::Run)?;
             }
-            Happened::Stopped(_) => thread.resume(Resume::Run)?,
             ended => return Err(CallError::Ended(ended)),
         }
     }
-}
-
-fn again(thread: Pid, signal: i32) {
-    // SAFETY: takes numbers; the number of a thread stands for its process. It fails for a thread that has ended, which needs no signal.
-    unsafe { libc::kill(thread, signal) };
 }

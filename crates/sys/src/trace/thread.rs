@@ -167,6 +167,12 @@ impl Thread {
         Ok(())
     }
 
+    /// Has it stop again as soon as it has gone on: with its process, if that is stopped.
+    pub fn interrupt(self) -> io::Result<()> {
+        // SAFETY: takes numbers.
+        unsafe { self.request(libc::PTRACE_INTERRUPT, 0, 0) }.map(drop)
+    }
+
     /// Lets it go on.
     pub fn resume(self, how: Resume) -> io::Result<()> {
         let (request, signal) = match how {
