@@ -54,7 +54,8 @@ impl Running {
         let file = || tempfile::tempfile().expect("a temporary file");
         let (out, err) = (file(), file());
         let share = |file: &File| Stdio::from(file.try_clone().expect("a descriptor"));
-        let child = command.process_group(0).stdin(Stdio::null()).stdout(share(&out)).stderr(share(&err)).spawn();
+        let child =
+            command.process_group(0).stdin(Stdio::null()).stdout(share(&out)).stderr(share(&err)).spawn();
         Self {
             child: child.unwrap_or_else(|error| panic!("{command:?}: {error}")),
             out,
