@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use memmap2::MmapOptions;
+use memobj::space;
 use memobj_core::address::VirtAddr;
 use memobj_core::prot::Prot;
 use memobj_core::space::{
@@ -37,6 +38,7 @@ pub fn space(options: &SpaceOptions) -> Result<ExitCode, String> {
     let there = replaced(&mut space, options, &mut numbers)?;
     let anywhere = anywhere(&mut space, options)?;
     let kernel = kernel(options, &mut numbers)?;
+    let placed = placed(options, &mut numbers)?;
     let name = |what: &str| format!("{what}, {} segments", options.segments);
     println!("| what | median ns | p99 ns |\n|---|--:|--:|");
     println!("| {} | {} | {} |", name("lookup"), lookup.0, lookup.1);
@@ -45,6 +47,10 @@ pub fn space(options: &SpaceOptions) -> Result<ExitCode, String> {
     println!(
         "| kernel munmap + mmap of a random one, {} mappings | {} | {} |",
         options.mappings, kernel.0, kernel.1
+    );
+    println!(
+        "| unmap + map of a random one in a space of this process, {} segments | {} | {} |",
+        options.mappings, placed.0, placed.1
     );
     println!(
         "\nbytes per segment: {bytes:.1} mapped in random order, {bytes_in_order:.1} in ascending order\n"
@@ -182,6 +188,38 @@ fn kernel(options: &SpaceOptions, numbers: &mut Numbers) -> Result<(u64, u64), S
         *slot = Some(page.map_err(error)?);
     }
     drop((writable, read_only));
+    Ok(percentiles(samples))
+}
+
+/// The same pages as segments of one space, which tells the kernel.
+fn placed(options: &SpaceOptions, numbers: &mut Numbers) -> Result<(u64, u64), String> {
+    let pages = options.mappings;
+    let options_of_space = space::SpaceOptions {
+        window_bytes: pages * PAGE,
+        segments: usize::MAX,
+        ..space::SpaceOptions::default()
+    };
+    let space = space::Space::new(options_of_space).map_err(|error| error.to_string())?;
+    let start = space.window().0.0;
+    let request = |index: u64| space::SegmentRequest {
+        length: PAGE,
+        place: Place::Fixed(VirtAddr(start + index * PAGE)),
+        source: space::SegmentSource::Anonymous,
+        prot: if index.is_multiple_of(2) { Prot::READ | Prot::WRITE } else { Prot::READ },
+        sharing: Sharing::Private,
+    };
+    for index in 0..pages {
+        space.map(&request(index)).map_err(|error| error.to_string())?;
+    }
+    let mut samples = Vec::new();
+    for _ in 0..options.operations / 4 {
+        let index = numbers.below(pages / 2) * 2;
+        let begin = Instant::now();
+        let unmapped = space.unmap(VirtAddr(start + index * PAGE), PAGE);
+        let mapped = space.map(&request(index));
+        samples.push(begin.elapsed().as_nanos() as u64);
+        unmapped.and(mapped).map_err(|error| error.to_string())?;
+    }
     Ok(percentiles(samples))
 }
 

@@ -18,11 +18,11 @@ pub type Way = Result<Box<dyn Runner>, (&'static str, String)>;
 pub fn run(options: &RunOptions) -> Result<ExitCode, String> {
     let options = options.settled();
     options.check()?;
-    let directory = own_directory(options.dir.as_deref())?;
-    let machine = Machine::find(&directory);
+    let directory = OwnDirectory::new(options.dir.as_deref())?;
+    let machine = Machine::find(&directory.0);
     println!("{}\n", machine.line());
-    let ways = ways(&options, &directory);
-    let lines = all_programs(&options, &directory, &ways);
+    let ways = ways(&options, &directory.0);
+    let lines = all_programs(&options, &directory.0, &ways);
     println!("{}", report::table(&lines));
     let bars = report::bars(&lines);
     print!("{}", crate::bars::table(&bars));
@@ -55,14 +55,25 @@ fn warm() -> Option<Way> {
     None
 }
 
-/// A directory for what programs read and write, absolute since they run in it.
-fn own_directory(wanted: Option<&Path>) -> Result<PathBuf, String> {
-    let directory = children::test_directory(wanted)?.join("run");
-    let make = || {
-        std::fs::create_dir_all(&directory)?;
-        directory.canonicalize()
-    };
-    make().map_err(|error| format!("{}: {error}", directory.display()))
+/// A directory for what programs read and write, absolute since they run in it; removed on drop.
+struct OwnDirectory(PathBuf);
+
+impl OwnDirectory {
+    fn new(wanted: Option<&Path>) -> Result<Self, String> {
+        let directory = children::test_directory(wanted)?.join(format!("run-{}", std::process::id()));
+        let make = || {
+            std::fs::create_dir(&directory)?;
+            directory.canonicalize()
+        };
+        make().map(OwnDirectory).map_err(|error| format!("{}: {error}", directory.display()))
+    }
+}
+
+impl Drop for OwnDirectory {
+    fn drop(&mut self) {
+        // What is left then is seen and harmless.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// The lines of all programs that are wanted.

@@ -106,11 +106,11 @@ impl Runner for Under {
     }
 }
 
-/// The last line that the program said about its failure, or how it ended.
+/// The first line that the program said about its failure, and how it ended.
 pub fn said(ran: &Ran) -> String {
     let errors = String::from_utf8_lossy(&ran.errors);
-    let last = errors.lines().rev().find(|line| !line.trim().is_empty());
-    last.map_or_else(|| ran.status.to_string(), |line| format!("{line} ({})", ran.status))
+    let first = errors.lines().find(|line| !line.trim().is_empty());
+    first.map_or_else(|| ran.status.to_string(), |line| format!("{line} ({})", ran.status))
 }
 
 fn beside() -> Result<PathBuf, String> {

@@ -89,7 +89,7 @@ fn other_output_and_other_ends_are_failures() {
     assert!(prints.starts_with("failed: prints ") && prints.ends_with(" of native"), "{prints}");
     let ends = note("shift 4; \"$@\"; test \"$1\" = true || { echo no luck >&2; exit 3; }");
     assert_eq!(ends, "failed: ends otherwise than native: no luck (exit status: 3), not exit status: 0");
-    let none = note("echo \"error: unrecognized subcommand 'run'\" >&2; exit 2");
+    let none = note("echo >&2; echo \"error: unrecognized subcommand 'run'\" >&2; echo help >&2; exit 2");
     assert_eq!(none, "skipped: memobj run -- true: error: unrecognized subcommand 'run' (exit status: 2)");
 }
 

@@ -52,10 +52,14 @@ fn read_record(path: &Path) -> Result<Record, Failure> {
 }
 
 fn write_record(path: &Path, record: &Record) -> Result<(), String> {
-    let written = std::fs::File::create(path).and_then(|file| {
+    // Not over an older one before it is whole.
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let written = std::fs::File::create(&name).and_then(|file| {
         let mut file = std::io::BufWriter::new(file);
         record.write(&mut file)?;
-        file.flush()
+        file.flush()?;
+        std::fs::rename(&name, path)
     });
     written.map_err(|error| format!("record {}: {error}", path.display()))
 }

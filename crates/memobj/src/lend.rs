@@ -111,6 +111,16 @@ impl LentFrames {
     ///
     /// What [`Mapping::populate`](crate::Mapping::populate) says.
     pub fn resolve(&self, offset: u64, around: Range<u64>) -> Result<(), PageError> {
+        self.resolve_while(offset, around, &|| true)
+    }
+
+    /// As [`resolve`](Self::resolve), but gives up waiting for others, with `Ok`, once `goes_on` says no.
+    pub(crate) fn resolve_while(
+        &self,
+        offset: u64,
+        around: Range<u64>,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<(), PageError> {
         let store = self.store();
         let size = store.area.page_size();
         let page = self.page_of(offset);
@@ -119,7 +129,19 @@ impl LentFrames {
         if store.area.word(page).state() == State::Absent && around.len() > 1 {
             store.fill_missing(&[around], &mut |_| {});
         }
-        store.populate(PageRange::one(page))
+        store.populate_while(PageRange::one(page), goes_on)
+    }
+
+    /// Why the page at `offset`, which lies in the object, has failed; `None` if it has not, or not any more.
+    pub(crate) fn failure(&self, offset: u64) -> Option<PageError> {
+        let (store, page) = (self.store(), self.page_of(offset));
+        let has_failed = store.area.word(page).state() == State::Failed;
+        has_failed.then(|| store.error_of(page)).flatten()
+    }
+
+    /// Which object this is of: the same number for all who borrow from it while any of them does.
+    pub(crate) fn key(&self) -> usize {
+        self.object.key()
     }
 
     /// Asks for the pages of `ranges` in the background, in this order, as

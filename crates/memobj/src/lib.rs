@@ -45,6 +45,7 @@
 //! | system calls on mapped memory, the fastest fault, or no faults at all | [`Delivery`] |
 //! | to see what happened | [`Cache::metrics`] |
 //! | the segments of an ELF file, mapped by one call | [`image::map_image`] |
+//! | addresses of your own choice, segments that are protected, moved and copied on write | [`space::Space`] |
 //! | to see what the machine offers | [`doctor::report`] |
 //!
 //! Handles are cheap to clone and may be dropped in any order; the last one gives everything back. Before the last
@@ -69,6 +70,7 @@ mod options;
 pub mod pagers;
 mod reclaim;
 mod remote;
+pub mod space;
 mod store;
 pub mod stream;
 mod streams;

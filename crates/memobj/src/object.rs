@@ -472,6 +472,11 @@ impl Drop for StoreHandle {
 }
 
 impl ObjectHandle {
+    /// A number that no other object has while this one lives.
+    pub(crate) fn key(&self) -> usize {
+        Arc::as_ptr(&self.core) as *const () as usize
+    }
+
     pub(crate) fn length(&self) -> u64 {
         self.core.length()
     }

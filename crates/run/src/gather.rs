@@ -1,5 +1,6 @@
 //! Gathers the history of a run.
 
+use std::ffi::OsString;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,11 @@ impl Gather {
     /// Counts a mapping that is left to the kernel.
     pub(crate) fn passed_through(&self) {
         self.lock().history.totals.passed_through += 1;
+    }
+
+    /// Notes what is run.
+    pub(crate) fn command(&self, command: &[OsString]) {
+        self.lock().history.command = command.to_vec();
     }
 
     /// Adds a program that a process begins, and returns its index.

@@ -7,7 +7,7 @@
 //!     fork          what the child inherits is registered before it runs
 //!   Faults        threads that are told of missing pages, have the engine resolve them, and wake the sleeper
 //!   Files         one memory object for each version of a file, in one cache with one budget
-//!   History       what was touched, by whom, and when
+//!   History       what was touched, by whom, and when: for reports, and for records, which plan what to prefetch
 //! ```
 //!
 //! Stores are the kernel's business: a private page that is stored to becomes the process's own copy. Clean pages exist

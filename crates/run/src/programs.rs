@@ -289,11 +289,15 @@ impl Supervisor {
         pid: i32,
         parent: &Arc<Space>,
         program: usize,
+        faults: Option<ForeignFaults>,
     ) -> Result<Arc<Space>, NotServed> {
         let maps = Maps::open(pid)?;
         let space = match self.forks {
             Forks::Told => {
-                let faults = child_of(parent, Thread(pid))?;
+                let faults = match faults {
+                    Some(faults) => faults,
+                    None => child_of(parent, Thread(pid))?,
+                };
                 self.next_space += 1;
                 Arc::new(Space::new(self.next_space, pid, program, faults, maps, parent.site))
             }
@@ -326,10 +330,7 @@ impl Supervisor {
 /// The userfaultfd of a child that was forked from `parent`.
 fn child_of(parent: &Space, thread: Thread) -> Result<ForeignFaults, NotServed> {
     let none = || NotServed::Refused("its fork was not told of".into());
-    if parent.has_one_thread() {
-        return parent.take_child(|_| true).ok_or_else(none);
-    }
-    // Several threads may have forked at once: the child's is the one that knows a page which only the child has.
+    // Several threads can have forked at once: the child's is the one that knows a page which only the child has.
     let base = thread.registers()?;
     let page = parent.site.one(thread, &base, Call::map_nothing(PAGE))?;
     if page < 0 {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use memobj::{Cache, CacheOptions};
 use memobj_sys::trace::{
-    self, DescriptorLimit, Guard, Happened, Program, Registers, Resume, Stop, Thread, Traced, Tracing,
+    self, DescriptorLimit, ForeignFaults, Guard, Happened, Program, Registers, Resume, Stop, Thread, Traced,
+    Tracing,
 };
 
 use memobj_sys::uffd::{Forks, forks_can_be_told};
@@ -91,11 +92,13 @@ pub(crate) enum Filters {
 }
 
 /// A new thread, as its maker knows it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Birth {
     maker: Traced1,
     shares_memory: bool,
     is_thread: bool,
+    /// The userfaultfd that came with the fork, if it is certain whose it is.
+    faults: Option<ForeignFaults>,
 }
 
 /// How the program that was run has ended.
@@ -176,12 +179,12 @@ impl Supervisor {
             .map_err(|source| RunError::NotStarted { program: name(), source })?;
         let main = started.process;
         progress(Progress::Started(main));
-        let words = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        self.gather.command(command);
         let first = Traced1 {
             process: main,
             parent: std::process::id() as i32,
             space: None,
-            program: self.gather.program(main as u32, std::process::id(), words),
+            program: NO_PROGRAM,
             filters: Filters::Ours,
             passes_next_map: PassNext::No,
         };
@@ -313,11 +316,15 @@ impl Supervisor {
         };
         let Some(maker) = self.threads.get(&pid).cloned() else { return Resume::Run };
         let flags = clone_flags(pid, &registers);
-        let birth = Birth {
-            maker,
-            shares_memory: flags & libc_flags::VM != 0,
-            is_thread: flags & libc_flags::THREAD != 0,
-        };
+        let shares_memory = flags & libc_flags::VM != 0;
+        // Children stop in any order. A maker with one thread makes the next one when this is known of the last.
+        let certain = maker
+            .space
+            .as_ref()
+            .filter(|space| !shares_memory && self.forks == Forks::Told && space.has_one_thread());
+        let faults = certain.and_then(|space| space.take_child(|_| true));
+        let is_thread = flags & libc_flags::THREAD != 0;
+        let birth = Birth { maker, shares_memory, is_thread, faults };
         let child = child as i32;
         match self.unborn.remove(&child) {
             true => self.begins(child, birth),
@@ -330,7 +337,7 @@ impl Supervisor {
 
     /// A new thread has stopped for the first time.
     fn begins(&mut self, pid: i32, birth: Birth) {
-        let Birth { maker, shares_memory, is_thread } = birth;
+        let Birth { maker, shares_memory, is_thread, faults } = birth;
         let process = if is_thread { maker.process } else { pid };
         let mut new = Traced1 {
             process,
@@ -347,7 +354,7 @@ impl Supervisor {
                 space.thread_begins();
             }
         } else if let Some(parent) = new.space.take() {
-            match self.copy_space(pid, &parent, new.program) {
+            match self.copy_space(pid, &parent, new.program, faults) {
                 Ok(space) => new.space = Some(space),
                 Err(error) => {
                     // It would see zeros where pages of files should be.
@@ -421,6 +428,9 @@ mod libc_flags {
     pub(super) const VFORK: u64 = 0x4000;
     pub(super) const THREAD: u64 = 0x1_0000;
 }
+
+/// Of a process that has not run a program yet.
+const NO_PROGRAM: usize = usize::MAX;
 
 /// What a thread that has just made another asked for.
 fn clone_flags(pid: i32, registers: &Registers) -> u64 {

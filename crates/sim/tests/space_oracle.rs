@@ -60,3 +60,8 @@ fn a_script_is_played_again() {
         Err(mismatch) => panic!("{mismatch}"),
     }
 }
+
+#[test]
+fn as_an_ordinary_user() {
+    memobj_sim::process::rerun_as_ordinary_user("as_an_ordinary_user");
+}

@@ -65,6 +65,21 @@ pub fn create_beside(path: &Path, like: &impl AsFd) -> io::Result<(File, Option<
     Ok((file, direct))
 }
 
+/// A file without a name, beside `file`, that shares its blocks and has its bytes of one instant (a reflink, FICLONE).
+///
+/// # Errors
+///
+/// Where the file system has none, or this user may not make files there.
+pub fn clone_unnamed(file: &impl AsFd) -> io::Result<File> {
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))?;
+    let folder = path.parent().ok_or(io::ErrorKind::NotFound)?;
+    let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    let clone = rustix::fs::open(folder, flags, mode)?;
+    rustix::fs::ioctl_ficlone(&clone, file)?;
+    Ok(File::from(clone))
+}
+
 /// Opens the file that [`create_beside`] made, as it does. An error if it is anything but a regular file, or belongs to
 /// somebody who could not have written to `owned`: neither its owner, nor this user, nor root.
 pub fn open_beside(path: &Path, owned: &impl AsFd) -> io::Result<(File, Option<File>)> {

@@ -12,6 +12,7 @@
 //!                                           frame_file, huge_folder    files whose pages are frames
 //!   line     owner <-> guest             remote   a guest's view of frames of another process
 //!
+//!   space    a window in which segments of frames are placed
 //!   image    address ranges taken and filled piece by piece: what an ELF image becomes
 //! ```
 //!
@@ -44,6 +45,7 @@ pub mod remote;
 pub mod ring;
 pub mod signal;
 pub mod slots;
+pub mod space;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(target_arch = "x86_64")]

@@ -78,3 +78,14 @@ pub fn deny_userfaultfd() -> std::io::Result<()> {
 fn statement(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
     libc::sock_filter { code: code as u16, jt, jf, k }
 }
+
+/// A plain load of one byte, as any code does one: of an address that traps it ends the process. For addresses of mapped
+/// objects, which hold no Rust value.
+pub fn load(address: u64) -> u8 {
+    let byte: u8;
+    // SAFETY: one load by the processor, which changes nothing; no Rust value is there, and if nothing is, it traps.
+    unsafe {
+        std::arch::asm!("mov {0}, byte ptr [{1}]", out(reg_byte) byte, in(reg) address, options(nostack, readonly));
+    }
+    byte
+}

@@ -33,6 +33,7 @@ mod place;
 mod protect;
 mod remap;
 mod request;
+mod revert;
 mod segment;
 mod sync;
 mod tree;

@@ -5,6 +5,8 @@ use std::io;
 
 use memobj_core::image::{AddressRange, ImageError};
 
+use crate::error::MapError;
+
 /// Why a file was not mapped as an image. Nothing of it is mapped then.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -15,6 +17,8 @@ pub enum MapImageError {
     NotReadable,
     /// Not a regular file. ENODEV in C.
     NotMappable,
+    /// The object cannot be mapped in a space. Of files it is never told.
+    Object(MapError),
     /// The planner refused the file.
     Plan(ImageError),
     /// Bytes of the file could not be read.
@@ -70,6 +74,7 @@ impl fmt::Display for MapImageError {
             MapImageError::NotOpen => f.write_str("not an open file"),
             MapImageError::NotReadable => f.write_str("not open for reading"),
             MapImageError::NotMappable => f.write_str("not a regular file"),
+            MapImageError::Object(error) => error.fmt(f),
             MapImageError::Plan(error) => error.fmt(f),
             MapImageError::Read(error) => write!(f, "read the headers: {error}"),
             MapImageError::InUse { range } => write!(f, "something is mapped in {range} already"),
@@ -89,6 +94,7 @@ impl fmt::Display for MapImageError {
 impl std::error::Error for MapImageError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            MapImageError::Object(error) => Some(error),
             MapImageError::Plan(error) => Some(error),
             MapImageError::Read(error) | MapImageError::Map { source: error, .. } => Some(error),
             _ => None,

@@ -14,7 +14,7 @@ use crate::image::MapImageError;
 ///
 /// It is given each step in order, with the addresses that it has chosen. When it is dropped before
 /// [`finish`](Self::finish), nothing of the image is left.
-pub(super) trait ImageHost {
+pub(crate) trait ImageHost {
     /// What holds the image in the end, and gives its memory back on drop.
     type Memory;
 

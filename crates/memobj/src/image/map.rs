@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use memobj_core::address::PageSize;
+use memobj_core::address::{PageSize, VirtAddr};
 use memobj_core::image::{
     Execution, ImageError, ImageOptions, ImagePlan, Interpret, Model, PlanFailure, Source, Step, plan,
     plan_with,
@@ -59,15 +59,24 @@ pub fn plan_image(file: &impl AsFd, options: &ImageMapOptions) -> Result<ImagePl
 /// See [`MapImageError`]. They are checked in the order of mmapobj(2), and whatever the error, nothing is mapped.
 pub fn map_image(file: &impl AsFd, options: &ImageMapOptions) -> Result<MappedImage, MapImageError> {
     let plan = plan_image(file, options)?;
-    let (mut host, start) = KernelHost::reserve(file, &plan)?;
+    let (host, start) = KernelHost::reserve(file, &plan)?;
     if memobj_sys::image::is_locked(file).map_err(MapImageError::Read)? {
         return Err(MapImageError::Locked);
     }
-    let records = plan.records_at(start);
+    let memory = do_steps(host, &plan, start)?;
+    Ok(MappedImage::new(memory, plan.records_at(start)))
+}
+
+/// Has `host`, who has taken its memory with the first byte at `start`, do the steps of `plan`.
+pub(crate) fn do_steps<H: ImageHost>(
+    mut host: H,
+    plan: &ImagePlan,
+    start: VirtAddr,
+) -> Result<H::Memory, MapImageError> {
     for step in plan.steps.iter().map(|step| step.moved(start.0)) {
         host.apply(&step).map_err(|error| step_failed(&step, error))?;
     }
-    Ok(MappedImage::new(host.finish(), records))
+    Ok(host.finish())
 }
 
 /// The checks of mmapobj(2) that come before all others: whether `file` is open, and for reading.

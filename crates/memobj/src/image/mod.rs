@@ -6,8 +6,9 @@
 //! ```
 //!
 //! What is mapped where is decided by [`memobj_core::image`], which follows mmapobj(2) of Solaris. Here the plan is
-//! applied to this process, by private kernel mappings of the file. An `ImageHost` does the steps, so that
-//! segments can become windows of a [`MemoryObject`](crate::MemoryObject) without a change to the rest.
+//! applied to this process, by private kernel mappings of the file; [`Space::map_image`](crate::space::Space::map_image)
+//! applies it to an address space, by segments of a [`MemoryObject`](crate::MemoryObject). An `ImageHost` does the
+//! steps; the rest is one for both.
 //!
 //! ```
 //! use memobj::image::{ImageMapOptions, map_image};
@@ -27,6 +28,8 @@ mod mapped;
 mod reservation;
 
 pub use error::MapImageError;
+pub(crate) use host::ImageHost;
+pub(crate) use map::do_steps;
 pub use map::{ImageMapOptions, check_descriptor, map_image, plan_image};
 pub use mapped::MappedImage;
 pub use memobj_core::address::VirtAddr;

@@ -175,6 +175,15 @@ impl FrameStore {
     }
 
     pub(crate) fn populate(&self, pages: PageRange) -> Result<(), PageError> {
+        self.populate_while(pages, &|| true)
+    }
+
+    /// As `populate`, but gives up waiting for others, with `Ok`, once `goes_on` says no.
+    pub(crate) fn populate_while(
+        &self,
+        pages: PageRange,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<(), PageError> {
         self.fill_missing(&[pages], &mut |_| {});
         for page in pages.iter() {
             loop {
@@ -189,6 +198,9 @@ impl FrameStore {
                             self.demand(page);
                         }
                         self.wait_for(page)?;
+                        if !goes_on() {
+                            return Ok(());
+                        }
                     }
                     // Absent: it was there and had to make room, or its filler gave up; the latter is rare, and
                     // populate is a hint about residence, not a pin.

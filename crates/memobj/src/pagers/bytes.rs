@@ -26,6 +26,10 @@ impl Pager for Bytes {
         Ok(buffer.len())
     }
 
+    fn is_immutable(&self) -> bool {
+        true
+    }
+
     fn source(&self) -> Source<'_> {
         Source::Memory(&self.0)
     }

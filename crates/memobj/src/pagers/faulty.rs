@@ -153,6 +153,10 @@ impl<P: Pager> Pager for Faulty<P> {
         self.inner.length()
     }
 
+    fn is_immutable(&self) -> bool {
+        self.inner.is_immutable()
+    }
+
     fn supply(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<usize, SupplyError> {
         match self.next(Operation::Supply, Some(&range)) {
             None => self.inner.supply(range, buffer),

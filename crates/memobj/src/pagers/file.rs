@@ -128,6 +128,15 @@ impl File {
         Ok(pager)
     }
 
+    /// A file without a name, which nobody else has.
+    pub(crate) fn of_unnamed(file: &std::fs::File) -> std::io::Result<Self> {
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
+        Self::open_as(Path::new(&path), CacheUse::Auto, Access::Read).map_err(|error| match error {
+            OpenError::File { source, .. } => source,
+            other => std::io::Error::other(other),
+        })
+    }
+
     fn open_as(path: &Path, cache_use: CacheUse, access: Access) -> Result<Self, OpenError> {
         let refused = |source| OpenError::File { path: path.to_owned(), source };
         // Without O_NONBLOCK the opening of a FIFO waits for a writer.
@@ -334,6 +343,13 @@ impl Pager for File {
         if self.access == Access::ReadWrite {
             unlock(&self.probe);
         }
+    }
+}
+
+impl AsFd for File {
+    /// For system calls that do not depend on how it is read.
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.probe.as_fd()
     }
 }
 

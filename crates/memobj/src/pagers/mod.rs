@@ -75,6 +75,12 @@ pub trait Pager: Send + Sync {
         Err(SupplyError::new(crate::ErrorKind::Denied))
     }
 
+    /// Whether no byte of the object ever changes, whatever becomes of it elsewhere: then it is its own copy, see
+    /// [`Space`](crate::space::Space). What is said here is relied on.
+    fn is_immutable(&self) -> bool {
+        false
+    }
+
     /// A shorter way to the bytes than `supply`, if the pager knows one.
     ///
     /// Unlike `supply` this may be called in a signal handler: it must not block, lock or allocate.
@@ -121,6 +127,9 @@ macro_rules! forward {
             }
             fn set_length(&self, length: u64) -> Result<(), SupplyError> {
                 (**self).set_length(length)
+            }
+            fn is_immutable(&self) -> bool {
+                (**self).is_immutable()
             }
             fn source(&self) -> Source<'_> {
                 (**self).source()

@@ -28,6 +28,10 @@ impl Pager for Zero {
         Ok(buffer.len())
     }
 
+    fn is_immutable(&self) -> bool {
+        true
+    }
+
     fn source(&self) -> Source<'_> {
         Source::Zero
     }

@@ -5,3 +5,4 @@ mod errors;
 mod real;
 mod reservations;
 mod segments;
+mod space;

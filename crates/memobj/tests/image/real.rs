@@ -98,13 +98,29 @@ fn find(top: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-#[test]
-fn programs_and_libraries_of_the_machine_map_with_their_bytes() {
-    let _alone = alone();
+/// All ELF files of the machine.
+fn all_files() -> Vec<PathBuf> {
     let mut paths = Vec::new();
     ["/usr/bin", "/usr/lib"].iter().for_each(|top| find(top.as_ref(), &mut paths));
     paths.sort();
-    let all = std::env::var_os("MEMOBJ_IMAGE_ALL").is_some();
+    paths
+}
+
+fn wants_all() -> bool {
+    std::env::var_os("MEMOBJ_IMAGE_ALL").is_some()
+}
+
+/// About `count` of them, or all if that is asked for.
+pub fn some_files(count: usize) -> Vec<PathBuf> {
+    let paths = all_files();
+    let step = if wants_all() { 1 } else { (paths.len() / count).max(1) };
+    paths.into_iter().step_by(step).collect()
+}
+
+#[test]
+fn programs_and_libraries_of_the_machine_map_with_their_bytes() {
+    let _alone = alone();
+    let (paths, all) = (all_files(), wants_all());
     let (mut mapped_files, mut segments, mut not_64_bit, mut bytes) = (0, 0, 0, 0);
     for path in paths.iter().step_by(if all { 1 } else { SAMPLE }) {
         let file = File::open(path).expect("was opened before");

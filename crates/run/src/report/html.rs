@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::names::{command_line, printable};
 use super::runs::{failed_runs, runs};
-use super::summary::{Part, Summary, file_pages, places, tree};
+use super::summary::{Part, Summary, command, file_pages, places, tree};
 use super::text::{head_line, totals};
 use crate::history::{FaultRecord, FileHistory, History, ProcessHistory, ProgramEnd, Resolution};
 
@@ -30,14 +30,14 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 /// tables, and the totals. What it shows is in it as JSON; the script puts all names into the page as text. Without
 /// scripts the page shows the report that [`text`](super::text()) gives. Some 15 bytes for a fault.
 pub fn html(history: &History) -> String {
-    let command = command_line(&history.command);
+    let title = command_line(&command(history));
     let mut page = String::new();
     page.push_str("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
     // Writing to a `String` does not fail.
     let _ = writeln!(page, "<meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">");
     page.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
     page.push_str("<meta name=\"color-scheme\" content=\"light dark\">\n");
-    let _ = write!(page, "<title>{} - memobj run</title>\n<style>\n{STYLE}</style>\n", escaped(&command));
+    let _ = write!(page, "<title>{} - memobj run</title>\n<style>\n{STYLE}</style>\n", escaped(&title));
     page.push_str("</head>\n<body>\n");
     let _ = write!(page, "<noscript><pre>{}</pre></noscript>\n{BODY}", escaped(&super::text(history)));
     let _ = writeln!(page, "<script type=\"application/json\" id=\"data\">{}</script>", data(history));
@@ -159,7 +159,7 @@ impl File {
         let flat = |pages: &[u64]| {
             runs(pages.iter().copied()).into_iter().flat_map(|(first, count)| [first, count]).collect()
         };
-        let failed = failed_runs(&file.failed).into_iter();
+        let failed = failed_runs(file).into_iter();
         File {
             name: printable(file.path.as_os_str()),
             length: file.length_bytes,

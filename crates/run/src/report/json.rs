@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::runs::{failed_runs, runs};
-use super::summary::{Part, Summary, file_pages, outcome, places, process_count};
+use super::summary::{Part, Summary, command, file_pages, outcome, places, process_count};
 use crate::history::{History, ProcessHistory, ProgramEnd, Resolution, SegmentRecord};
 
 /// Raised when a member changes its meaning or goes. New members may come without.
@@ -134,7 +134,7 @@ impl<'a> Report<'a> {
         Report {
             format: "memobj-run-report",
             version: VERSION,
-            command: history.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+            command: command(history).iter().map(|word| word.to_string_lossy().into_owned()).collect(),
             end: outcome(history).map(End::of),
             duration_ns: ns(history.duration),
             totals: Totals::of(history, &summary.whole),
@@ -195,7 +195,7 @@ fn files<'a>(history: &'a History, summary: &Summary) -> Vec<File<'a>> {
         last_fault_ns: part.last.map(ns),
         first_touches: runs(file.first_touches.iter().copied()),
         copied: runs(file.copied.iter().copied()),
-        failed: failed_runs(&file.failed).into_iter().map(Failed::of).collect(),
+        failed: failed_runs(file).into_iter().map(Failed::of).collect(),
     };
     pairs.map(row).collect()
 }

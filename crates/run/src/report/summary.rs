@@ -1,6 +1,7 @@
 //! What all reports count.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::time::Duration;
 
 use crate::history::{FaultRecord, FileHistory, History, ProgramEnd, Resolution};
@@ -87,6 +88,14 @@ impl Summary {
 /// Pages of the file; its last one may be cut short.
 pub(super) fn file_pages(file: &FileHistory) -> u64 {
     file.length_bytes.div_ceil(PAGE_BYTES)
+}
+
+/// The program that was asked for and its arguments; if the history does not say, those of the first process.
+pub(super) fn command(history: &History) -> Vec<OsString> {
+    match history.processes.first() {
+        Some(first) if history.command.is_empty() => first.command.iter().map(OsString::from).collect(),
+        _ => history.command.clone(),
+    }
 }
 
 /// How the program that was asked for ended: the last one that the first process ran.

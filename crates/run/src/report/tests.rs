@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::runs::{failed_runs, runs};
-use super::summary::{Place, Summary, outcome, places, process_count, tree};
+use super::summary::{Place, Summary, command, outcome, places, process_count, tree};
 use crate::history::{FaultRecord, FileHistory, History, ProcessHistory, ProgramEnd, Resolution};
 
 fn program(pid: u32, parent: u32, end: ProgramEnd) -> ProcessHistory {
@@ -94,6 +94,32 @@ fn faults_count_for_file_and_process() {
 fn pages_become_runs_in_their_order() {
     assert_eq!(runs([4, 5, 6, 2, 3, 3, u64::MAX]), [(4, 3), (2, 2), (3, 1), (u64::MAX, 1)]);
     assert_eq!(runs([]), []);
-    let failed = [(1, "a".to_string()), (2, "a".to_string()), (3, "b".to_string()), (5, "b".to_string())];
-    assert_eq!(failed_runs(&failed), [(1, 2, "a"), (3, 1, "b"), (5, 1, "b")]);
+}
+
+#[test]
+fn neighbours_that_failed_alike_are_one_run() {
+    let failed = |pages: &[(u64, &str)]| {
+        let failed = pages.iter().map(|(page, reason)| (*page, reason.to_string())).collect();
+        FileHistory { path: "/lib: x/y".into(), failed, ..Default::default() }
+    };
+    let file = failed(&[(1, "a"), (2, "a"), (3, "b"), (5, "b")]);
+    assert_eq!(failed_runs(&file), [(1, 2, "a"), (3, 1, "b"), (5, 1, "b")]);
+    // As errors of pages are told: each with its own range.
+    let file = failed(&[
+        (1, "supply [4096, 8192) of /lib: x/y: input/output error"),
+        (2, "supply [8192, 12288) of /lib: x/y: input/output error"),
+        (3, "supply [12288, 16384) of /other: input/output error"),
+    ]);
+    let other = "supply [12288, 16384) of /other: input/output error";
+    assert_eq!(failed_runs(&file), [(1, 2, "input/output error"), (3, 1, other)]);
+}
+
+#[test]
+fn the_command_is_that_of_the_first_process_if_nothing_else_is_known() {
+    let mut history = shell();
+    assert_eq!(command(&history), [""; 0]);
+    history.processes[0].command = vec!["sh".to_string(), "-c".to_string()];
+    assert_eq!(command(&history), ["sh", "-c"]);
+    history.command = vec!["/bin/sh".into()];
+    assert_eq!(command(&history), ["/bin/sh"]);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::names::{command_line, cut_begin, cut_end, printable};
 use super::runs::failed_runs;
-use super::summary::{Counts, PAGE_BYTES, Summary, file_pages, outcome, process_count};
+use super::summary::{Counts, PAGE_BYTES, Summary, command, file_pages, outcome, process_count};
 use crate::history::{History, ProgramEnd};
 
 /// Columns of a screen. Lines about failures may be longer: they are not to be cut.
@@ -34,15 +34,15 @@ pub fn text(history: &History) -> String {
 fn head(history: &History, summary: &Summary) -> Vec<String> {
     let end = format!(" {} after {}", ending(history), time(history.duration));
     let room = COLUMNS.saturating_sub(1 + end.chars().count());
-    let command = cut_end(&command_line(&history.command), room);
-    let mut lines = vec![format!("{command}:{end}")];
+    let line = cut_end(&command_line(&command(history)), room);
+    let mut lines = vec![format!("{line}:{end}")];
     lines.extend(totals(history, summary).into_iter().map(|(name, value)| format!("{name:<10}{value}")));
     lines
 }
 
 /// The command and how it ended, in one line of any length.
 pub(super) fn head_line(history: &History) -> String {
-    format!("{}: {} after {}", command_line(&history.command), ending(history), time(history.duration))
+    format!("{}: {} after {}", command_line(&command(history)), ending(history), time(history.duration))
 }
 
 fn ending(history: &History) -> String {
@@ -107,7 +107,7 @@ fn files(history: &History, summary: &Summary) -> Vec<String> {
 
 fn failures(history: &History) -> Vec<String> {
     let ranges = history.files.iter().flat_map(|file| {
-        failed_runs(&file.failed).into_iter().map(move |(first, count, reason)| {
+        failed_runs(file).into_iter().map(move |(first, count, reason)| {
             let begin = first.saturating_mul(PAGE_BYTES);
             let end =
                 first.saturating_add(count).saturating_mul(PAGE_BYTES).min(file.length_bytes.max(begin));

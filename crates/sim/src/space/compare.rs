@@ -1,7 +1,7 @@
 //! One history, here and there.
 
 use super::machine::{FILES, LOCKED_BYTES, Machine, WINDOW_START, file_bytes};
-use super::{DIFFERENCES, Difference, History, table};
+use super::{DIFFERENCES, Difference, History, RealObjects, RealSpace, table};
 use memobj_sys::oracle::{self, Answer, Detail, Order, Process, Rights, Window};
 use rustix::fs::MemfdFlags;
 use std::fmt;
@@ -96,6 +96,34 @@ pub fn compare(history: &History) -> Result<Outcome, Box<Mismatch>> {
         let show = |answer: &Answer| text(so_far, answer);
         return Err(Box::new(Mismatch { ours: show(ours), kernel: show(theirs), history }));
     }
+    Ok(Outcome::Same)
+}
+
+/// Runs `history`, one of [`space_histories`](super::space_histories), on all three sides: the machine, the kernel, and a
+/// space of this process.
+pub fn compare_three(history: &History, objects: &RealObjects) -> Result<Outcome, Box<Mismatch>> {
+    let outcome = compare(history)?;
+    if outcome != Outcome::Same {
+        return Ok(outcome);
+    }
+    let looks = [Order::Digest, Order::Table { detail: Detail::Lines }];
+    let orders: Vec<Order> = history.orders.iter().map(|&(_, order)| order).chain(looks).collect();
+    let (mut machine, mut real) = (Machine::new(history.pages), RealSpace::new(objects, history));
+    for (index, &order) in orders.iter().enumerate() {
+        let ours = machine.carry_out(0, order);
+        let mut theirs = real.carry_out(harmless(order, &ours));
+        if matches!(order, Order::Execute { .. }) {
+            theirs.value = 0;
+        }
+        if ours != theirs {
+            let so_far: Vec<_> = orders[..=index].iter().map(|&order| (0, order)).collect();
+            let kernel = format!("{}\n(that is a space of this process)", text(&so_far, &theirs));
+            let ours = text(&so_far, &ours);
+            let history = History { pages: history.pages, orders: so_far };
+            return Err(Box::new(Mismatch { history, ours, kernel }));
+        }
+    }
+    machine.end();
     Ok(Outcome::Same)
 }
 

@@ -37,4 +37,11 @@ pub const DIFFERENCES: &[Difference] = &[
                  mapping that the part lies in, and goes on to count its pages as locked; here the part is unlocked.",
         applies: |_, _, _| false,
     },
+    Difference {
+        name: "holes-are-reserved",
+        reason: "In a space of this process, holes are addresses that are kept free by a mapping that nobody may \
+                 access, so that nothing else of the process is placed there: an access is SIGSEGV with SEGV_ACCERR \
+                 instead of SEGV_MAPERR. The third side takes the one for the other where its table has a hole.",
+        applies: |_, _, _| false,
+    },
 ];

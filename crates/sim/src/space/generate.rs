@@ -23,6 +23,55 @@ pub fn histories(most: usize) -> impl Strategy<Value = History> {
     })
 }
 
+/// Histories of one process that spaces of this process can carry out, too: of mapping, protection, moves, advice, and
+/// private stores. Shared segments are of a file that was opened for reading, nobody writes to files, nothing is locked.
+pub fn space_histories(most: usize) -> impl Strategy<Value = History> {
+    histories(most).prop_map(|history| {
+        let orders = history.orders.into_iter().map(|(_, order)| (0, for_spaces(order))).collect();
+        History { pages: history.pages, orders }
+    })
+}
+
+/// `order` if spaces of this process have it, else one that they have.
+fn for_spaces(order: Order) -> Order {
+    const ANONYMOUS: u32 = 0x20;
+    // Of what mmap(2) can be told: places, populating, and what has no meaning.
+    const KEPT: u32 = 0x10 | 0x10_0000 | 0x40 | 0x8000 | 0x1_0000 | 0x2_0000 | 0x800 | 0x20_0000;
+    const ADVICE: [i32; 11] = [4, 0, 1, 2, 3, 8, 9, 20, 21, 24, 99];
+    let near = |offset: u64, byte| Order::Store { address: WINDOW_START + offset % (BUSY * PAGE), byte };
+    match order {
+        Order::Mmap { address, length, prot, flags, file, offset } => {
+            let is_shared = flags & ANONYMOUS == 0 && matches!(flags & 0xf, 1 | 3);
+            let sharing = if is_shared { 1 } else { 2 | flags & ANONYMOUS };
+            let file = match file {
+                0.. if is_shared => 1,
+                2 => 0,
+                other => other,
+            };
+            Order::Mmap { address, length, prot, flags: flags & KEPT | sharing, file, offset }
+        }
+        Order::Mprotect { address, length, prot } => Order::Mprotect { address, length, prot: prot & 7 },
+        Order::Madvise { advice, .. } if ADVICE.contains(&advice) => order,
+        Order::Madvise { address, length, .. } => Order::Madvise { address, length, advice: 4 },
+        Order::Mlock { address, .. } | Order::Munlock { address, .. } => Order::Store { address, byte: 77 },
+        Order::Msync { address, .. } | Order::CopyIn { address, .. } | Order::CopyOut { address, .. } => {
+            Order::Load { address }
+        }
+        Order::Pwrite { offset, byte, .. } => near(offset, byte),
+        Order::Pread { offset, .. }
+        | Order::Truncate { length: offset, .. }
+        | Order::Punch { offset, .. } => near(offset, 99),
+        Order::Fork | Order::Exit => Order::Digest,
+        Order::Table { .. } => Order::Table { detail: Detail::Lines },
+        Order::Munmap { .. }
+        | Order::Mremap { .. }
+        | Order::Load { .. }
+        | Order::Store { .. }
+        | Order::Execute { .. }
+        | Order::Digest => order,
+    }
+}
+
 /// A page, and how many from there on, at least one; the last page of the window stays out, for what is rounded up.
 fn range(pages: u64) -> impl Strategy<Value = (u64, u64)> {
     let start = prop_oneof![8 => 0..BUSY, 1 => pages - 12..pages - 2];

@@ -6,7 +6,9 @@
 
 use super::machine::WINDOW_START;
 use memobj_core::prot::Prot;
-use memobj_core::space::{AddressSpace, Backing, Dump, Growth, Lock, OnFork, Pattern, Segment, Sharing};
+use memobj_core::space::{
+    AddressSpace, Backing, Dump, Growth, Lock, ObjectId, OnFork, Pattern, Segment, Sharing,
+};
 use memobj_sys::oracle::Detail;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -52,21 +54,32 @@ fn continues(last: &Row, next: &Row) -> bool {
     last.end == next.start && last.prot == next.prot && last.flags == next.flags && advanced == next.object
 }
 
-/// The table of a space of ours.
+/// The table of a space in software, whose files are its first objects.
 pub(super) fn of_space(space: &AddressSpace, detail: Detail) -> String {
+    of_segments(space.iter(), |id| Some(id.0).filter(|file| *file < 2), detail)
+}
+
+/// A table of segments; `file` tells which file an object is.
+pub(super) fn of_segments(
+    segments: impl Iterator<Item = Segment>,
+    file: impl Fn(ObjectId) -> Option<u64>,
+    detail: Detail,
+) -> String {
     let row = |segment: Segment| {
         let attributes = segment.attributes;
         let sharing = if attributes.sharing == Sharing::Shared { 's' } else { 'p' };
         let object = match segment.backing {
-            Backing::Object { id, offset } if id.0 < 2 => Some((format!("file {}", id.0), offset.0)),
-            Backing::Object { id, offset } => Some((format!("{}", id.0), offset.0)),
+            Backing::Object { id, offset } => match file(id) {
+                Some(file) => Some((format!("file {file}"), offset.0)),
+                None => Some((format!("{}", id.0), offset.0)),
+            },
             Backing::Anonymous | Backing::Reserved => None,
         };
         let flags = if detail == Detail::Flags { flags_of(&segment) } else { String::new() };
         let prot = format!("{}{sharing}", attributes.prot);
         Row { start: segment.start.0, end: segment.end().0, prot, object, flags }
     };
-    to_text(space.iter().map(row).collect())
+    to_text(segments.map(row).collect())
 }
 
 fn flags_of(segment: &Segment) -> String {

@@ -294,7 +294,7 @@ fn flags() -> MapFlags {
     MapFlags::PRIVATE | MapFlags::NORESERVE
 }
 
-fn protection(prot: Prot) -> ProtFlags {
+pub(crate) fn protection(prot: Prot) -> ProtFlags {
     let pairs =
         [(Prot::READ, ProtFlags::READ), (Prot::WRITE, ProtFlags::WRITE), (Prot::EXECUTE, ProtFlags::EXEC)];
     pairs.iter().filter(|(bit, _)| prot.contains(*bit)).fold(ProtFlags::empty(), |all, (_, flag)| all | *flag)

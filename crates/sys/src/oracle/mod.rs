@@ -11,6 +11,7 @@ mod shared;
 
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::Once;
 
 pub use shared::{Answer, Signal};
 
@@ -155,6 +156,19 @@ pub fn trap_mark(number: i32, code: i32) -> u64 {
 
 /// Who carries an order out: 0, or 1 after [`Order::Fork`].
 pub type Process = u32;
+
+/// One access to an address of this process that holds no Rust object, or a value that the process does not look at
+/// otherwise: for mappings made by the crates above. What it raises is told, and is nobody else's to handle.
+pub fn access(order: Order) -> Result<i64, Signal> {
+    static CATCH: Once = Once::new();
+    CATCH.call_once(probe::catch);
+    match order {
+        Order::Load { address } => probe::load(address),
+        Order::Store { address, byte } => probe::store(address, byte),
+        Order::Execute { address } => probe::execute(address),
+        _ => Ok(0),
+    }
+}
 
 /// Carries out `orders` in a process of its own, with `files` as the files that they name by index.
 ///

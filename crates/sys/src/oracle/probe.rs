@@ -1,7 +1,9 @@
 //! Accesses that may fault, and what they raise.
 
 use super::Signal;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::cell::Cell;
+use std::mem::MaybeUninit;
+use std::sync::OnceLock;
 
 // Each is one access and a return. On a fault the handler continues at the end, as if the access had returned; the
 // stack is as it was at the call in all of them.
@@ -32,42 +34,71 @@ unsafe extern "C" {
     fn memobj_oracle_recover();
 }
 
-static NUMBER: AtomicI32 = AtomicI32::new(0);
-static CODE: AtomicI32 = AtomicI32::new(0);
-static ADDRESS: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    /// Whether this thread is in one of the accesses above.
+    static PROBES: Cell<bool> = const { Cell::new(false) };
+    static RAISED: Cell<Option<Signal>> = const { Cell::new(None) };
+}
+
+/// Who had SIGSEGV and SIGBUS before.
+static BEFORE: [OnceLock<libc::sigaction>; 2] = [const { OnceLock::new() }; 2];
+const CAUGHT: [i32; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
 extern "C" fn handler(number: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    if !PROBES.get() {
+        return chain(number, info, context);
+    }
     // SAFETY: the kernel passes both, valid for the time of the handler, which runs with SA_SIGINFO.
     unsafe {
-        CODE.store((*info).si_code, Ordering::Relaxed);
-        ADDRESS.store((*info).si_addr() as u64, Ordering::Relaxed);
+        let (code, address) = ((*info).si_code, (*info).si_addr() as u64);
+        RAISED.set(Some(Signal { number, code, address }));
         let context = &mut *context.cast::<libc::ucontext_t>();
         context.uc_mcontext.gregs[libc::REG_RIP as usize] = memobj_oracle_recover as *const () as i64;
     }
-    NUMBER.store(number, Ordering::Relaxed);
 }
 
-/// Catches SIGSEGV and SIGBUS of this process, which is a child of [`run`](super::run).
+/// Not of an access of ours: as if we were not there.
+fn chain(number: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let before = CAUGHT.iter().zip(&BEFORE).find(|(caught, _)| **caught == number);
+    let action = before.and_then(|(_, before)| before.get());
+    match action {
+        Some(action) if action.sa_sigaction > libc::SIG_IGN && action.sa_flags & libc::SA_SIGINFO != 0 => {
+            // SAFETY: whoever was there before registered this address as a handler of three arguments.
+            let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) =
+                unsafe { std::mem::transmute(action.sa_sigaction) };
+            handler(number, info, context);
+        }
+        // SAFETY: signal(2) may be called in handlers. The fault happens again on return, and then kills.
+        _ => drop(unsafe { libc::signal(number, libc::SIG_DFL) }),
+    }
+}
+
+/// Catches SIGSEGV and SIGBUS of [`load`], [`store`] and [`execute`] in this process; all others go on to whoever had
+/// them.
 pub(super) fn catch() {
-    // SAFETY: the action is initialised in full, and the handler touches atomics and its arguments only.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = handler as *const () as usize;
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
-        libc::sigaction(libc::SIGSEGV, &action, std::ptr::null_mut());
-        libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
+    for (number, before) in CAUGHT.iter().zip(&BEFORE) {
+        let mut found = MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: the actions are initialised in full, and the handler touches what is its thread's own and its
+        // arguments only.
+        unsafe {
+            libc::sigaction(*number, std::ptr::null(), found.as_mut_ptr());
+            let _ = before.set(found.assume_init());
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handler as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
+            libc::sigaction(*number, &action, std::ptr::null_mut());
+        }
     }
 }
 
 fn caught(access: impl FnOnce() -> i64) -> Result<i64, Signal> {
-    NUMBER.store(0, Ordering::Relaxed);
+    RAISED.set(None);
+    PROBES.set(true);
     let value = access();
-    match NUMBER.load(Ordering::Relaxed) {
-        0 => Ok(value),
-        number => {
-            let (code, address) = (CODE.load(Ordering::Relaxed), ADDRESS.load(Ordering::Relaxed));
-            Err(Signal { number, code, address })
-        }
+    PROBES.set(false);
+    match RAISED.take() {
+        None => Ok(value),
+        Some(signal) => Err(signal),
     }
 }
 

@@ -75,20 +75,19 @@ fn predict(table: &mut Table, step: Step) -> bool {
     true
 }
 
-fn apply(space: &mut AddressSpace, step: Step) -> Result<(), SpaceError> {
-    let mut changes = vec![];
+fn apply(space: &mut AddressSpace, step: Step, changes: &mut Vec<Change>) -> Result<(), SpaceError> {
     match step {
         Step::Fixed { page, pages, object: id, offset } => {
-            space.map(&object(pages, id, offset).at(Place::Fixed(at(page))), &mut changes).map(drop)
+            space.map(&object(pages, id, offset).at(Place::Fixed(at(page))), changes).map(drop)
         }
-        Step::Anywhere { pages, object: id } => space.map(&object(pages, id, 0), &mut changes).map(drop),
-        Step::Unmap { page, pages } => space.unmap(at(page), pages * PAGE, &mut changes),
+        Step::Anywhere { pages, object: id } => space.map(&object(pages, id, 0), changes).map(drop),
+        Step::Unmap { page, pages } => space.unmap(at(page), pages * PAGE, changes),
         Step::Protect { page, pages, prot } => {
-            space.protect(at(page), pages * PAGE, Ok(prot), ProtectFrom::Start, &mut changes)
+            space.protect(at(page), pages * PAGE, Ok(prot), ProtectFrom::Start, changes)
         }
         Step::Move { page, pages, to } => {
             let length = pages * PAGE;
-            space.remap(at(page), length, length, RemapTo::Fixed(at(to)), &mut changes).map(drop)
+            space.remap(at(page), length, length, RemapTo::Fixed(at(to)), changes).map(drop)
         }
     }
 }
@@ -122,7 +121,11 @@ proptest! {
         let mut table: Table = vec![None; PAGES as usize];
         for step in steps {
             let accepted = predict(&mut table, step);
-            let got = apply(&mut space, step);
+            let (before, mut changes) = (space.clone(), vec![]);
+            let got = apply(&mut space, step, &mut changes);
+            let mut reverted = space.clone();
+            reverted.revert(&changes);
+            prop_assert_eq!(reverted, before, "{:?} reverted: {:?}", step, changes);
             prop_assert_eq!(got.is_ok(), accepted, "{:?}: {:?}", step, got);
             for (slot, expected) in table.iter().enumerate() {
                 let address = at(LOW + slot as u64);
