@@ -204,12 +204,7 @@ impl Supervisor {
                 Happened::Killed(signal) => Some(Outcome::Killed(signal)),
                 Happened::Stopped(stop) => {
                     if pid == main {
-                        match stop {
-                            Stop::Group(signal) if !is_stopped => progress(Progress::Stopped(signal)),
-                            Stop::Trap if is_stopped => progress(Progress::Continued),
-                            _ => {}
-                        }
-                        is_stopped = matches!(stop, Stop::Group(_));
+                        is_stopped = tell_of_stop(stop, is_stopped, progress);
                     }
                     self.stopped(pid, stop);
                     None
@@ -413,6 +408,16 @@ impl Supervisor {
             eprintln!("memobj: {text}");
         }
     }
+}
+
+/// Tells of stops and continuations of the first program, once each. Returns whether it is stopped now.
+fn tell_of_stop(stop: Stop, was_stopped: bool, progress: &mut dyn FnMut(Progress)) -> bool {
+    match stop {
+        Stop::Group(signal) if !was_stopped => progress(Progress::Stopped(signal)),
+        Stop::Trap if was_stopped => progress(Progress::Continued),
+        _ => {}
+    }
+    matches!(stop, Stop::Group(_))
 }
 
 /// Ends a process.

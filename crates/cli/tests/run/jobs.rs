@@ -4,11 +4,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, kill_process_group, waitpid};
 
+use crate::build::{Kind, program};
 use crate::ends::{LIMIT, Running};
 use crate::room::Room;
-
-const TELLS: &str = "trap 'echo told TERM; exit 7' TERM; trap 'echo told INT; exit 8' INT; echo $$ ready; \
-    while :; do sleep 0.01; done";
 
 /// What is heard of `pid` next, of its stops and continuations as well.
 fn next(pid: Pid) -> WaitStatus {
@@ -26,10 +24,11 @@ fn next(pid: Pid) -> WaitStatus {
 
 /// A program that tells of signals, under `memobj run` in a process group of its own: the front, and itself.
 fn start(room: &Room) -> (Running, Pid, Pid) {
-    let mut running = Running::start(room.memobj(&[], &["bash", "-c", TELLS]));
+    let program = program("told", Kind::Dynamic).expect("a C compiler");
+    let mut running = Running::start(room.memobj(&[], &[program]));
     running.hear("ready");
-    let program = running.said().0.split(' ').next().and_then(|number| number.parse().ok());
-    let program = program.and_then(Pid::from_raw).expect("its number");
+    let number = running.said().0.split(' ').next().and_then(|number| number.parse().ok());
+    let program = number.and_then(Pid::from_raw).expect("its number");
     let front = Pid::from_raw(running.pid()).expect("a number");
     (running, front, program)
 }
