@@ -67,7 +67,7 @@ fn a_group_stops_and_goes_on() {
         kill_process_group(front, signal).expect("the group is there");
         stops(front);
         kill_process_group(front, Signal::CONT).expect("the group is there");
-        kill_process(front, Signal::INT).expect("the front is there");
+        kill_process(front, Signal::USR1).expect("the front is there");
         assert_eq!(running.end().code(), 8, "{signal:?}");
     }
 }
@@ -86,7 +86,7 @@ fn the_program_goes_on_when_only_the_front_is_told_to() {
 #[test]
 fn signals_sent_to_the_front_reach_the_program() {
     let Some(room) = Room::new() else { return };
-    for (signal, code, word) in [(Signal::TERM, 7, "told TERM"), (Signal::INT, 8, "told INT")] {
+    for (signal, code, word) in [(Signal::TERM, 7, "told TERM"), (Signal::USR1, 8, "told USR1")] {
         let (running, front, _) = start(&room);
         kill_process(front, signal).expect("the front is there");
         let end = running.end();
