@@ -102,7 +102,8 @@ impl Files {
         let object = match versions.get(&version) {
             Some(Known::Object(object)) => Some(Arc::clone(object)),
             Some(Known::Left) => None,
-            None if is_young(&metadata) => return None,
+            // Who has stored to a shared mapping before need not change a time of the file by storing again.
+            None if is_young(&metadata) || is_written_to(path).unwrap_or(false) => return None,
             None => {
                 let object = self.make(path, &metadata).unwrap_or(None);
                 let known = object.as_ref().map_or(Known::Left, |object| Known::Object(Arc::clone(object)));

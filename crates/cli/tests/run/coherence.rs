@@ -35,6 +35,11 @@ fn a_shared_mapping_follows_who_had_the_file_open_for_writing() {
 }
 
 #[test]
+fn private_mappings_have_what_shared_ones_stored_before() {
+    mode("mixed");
+}
+
+#[test]
 fn new_mappings_have_the_bytes_that_were_written_just_now() {
     mode("rewrites");
 }

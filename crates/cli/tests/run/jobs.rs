@@ -4,11 +4,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, kill_process_group, waitpid};
 
+use crate::build::{Kind, program};
 use crate::ends::{LIMIT, Running};
 use crate::room::Room;
-
-const TELLS: &str = "trap 'echo told TERM; exit 7' TERM; trap 'echo told INT; exit 8' INT; echo $$ ready; \
-    while :; do sleep 0.01; done";
 
 /// What is heard of `pid` next, of its stops and continuations as well.
 fn next(pid: Pid) -> WaitStatus {
@@ -26,10 +24,11 @@ fn next(pid: Pid) -> WaitStatus {
 
 /// A program that tells of signals, under `memobj run` in a process group of its own: the front, and itself.
 fn start(room: &Room) -> (Running, Pid, Pid) {
-    let mut running = Running::start(room.memobj(&[], &["bash", "-c", TELLS]));
+    let program = program("told", Kind::Dynamic).expect("a C compiler");
+    let mut running = Running::start(room.memobj(&[], &[program]));
     running.hear("ready");
-    let program = running.said().0.split(' ').next().and_then(|number| number.parse().ok());
-    let program = program.and_then(Pid::from_raw).expect("its number");
+    let number = running.said().0.split(' ').next().and_then(|number| number.parse().ok());
+    let program = number.and_then(Pid::from_raw).expect("its number");
     let front = Pid::from_raw(running.pid()).expect("a number");
     (running, front, program)
 }
@@ -68,7 +67,7 @@ fn a_group_stops_and_goes_on() {
         kill_process_group(front, signal).expect("the group is there");
         stops(front);
         kill_process_group(front, Signal::CONT).expect("the group is there");
-        kill_process(front, Signal::INT).expect("the front is there");
+        kill_process(front, Signal::USR1).expect("the front is there");
         assert_eq!(running.end().code(), 8, "{signal:?}");
     }
 }
@@ -87,7 +86,7 @@ fn the_program_goes_on_when_only_the_front_is_told_to() {
 #[test]
 fn signals_sent_to_the_front_reach_the_program() {
     let Some(room) = Room::new() else { return };
-    for (signal, code, word) in [(Signal::TERM, 7, "told TERM"), (Signal::INT, 8, "told INT")] {
+    for (signal, code, word) in [(Signal::TERM, 7, "told TERM"), (Signal::USR1, 8, "told USR1")] {
         let (running, front, _) = start(&room);
         kill_process(front, signal).expect("the front is there");
         let end = running.end();

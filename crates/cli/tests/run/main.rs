@@ -5,8 +5,11 @@
 mod build;
 mod coherence;
 mod ends;
+mod failures;
 mod jobs;
 mod memory;
+mod ordinary;
 mod processes;
 mod programs;
 mod room;
+mod sharing;

@@ -25,7 +25,7 @@ const PASSED_ON: [i32; 13] = [
 ];
 
 /// While this lives, signals that somebody sends to this process go to another one. Those of the terminal go nowhere:
-/// it sends them to the other one by itself. Signals that were ignored before stay so. One at a time.
+/// it sends them to the other one by itself. Those that stop go nowhere either. Signals that were ignored before stay so. One at a time.
 #[derive(Debug)]
 pub struct Forward {
     before: Vec<(i32, libc::sigaction)>,
@@ -81,7 +81,9 @@ extern "C" fn pass_on(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_v
     let (code, sender) = unsafe { ((*info).si_code, (*info).si_pid()) };
     // The target continues this process when it goes on itself.
     let by_somebody = code <= 0 && sender != target;
-    if target > 0 && by_somebody && signal != libc::SIGPIPE {
+    // A shell sends those to the whole group. Another one, later, would stop a program that was continued meanwhile.
+    let stops = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(&signal);
+    if target > 0 && by_somebody && !stops && signal != libc::SIGPIPE {
         // SAFETY: errno is this thread's own; kill takes numbers.
         unsafe {
             let errno = *libc::__errno_location();

@@ -92,6 +92,17 @@ static void readers(void) {
     ended_well(pid);
 }
 
+// A private mapping has what a shared one has stored before it was made, although no time of the file says so.
+static void mixed(void) {
+    unsigned char *bytes = map(PROT_READ | PROT_WRITE, MAP_SHARED, O_RDWR, PAGES * PAGE);
+    for (int round = 1; round < 6; round++) {
+        memset(bytes + 7 * PAGE, round, PAGE);
+        if (round == 2) usleep(40000);
+        unsigned char *own = map(PROT_READ, MAP_PRIVATE, O_RDONLY, PAGES * PAGE);
+        for (size_t i = 0; i < PAGE; i++) CHECK(own[7 * PAGE + i] == round);
+    }
+}
+
 static void must_read(const char *text, size_t offset, size_t length) {
     unsigned char *bytes = map(PROT_READ, MAP_PRIVATE, O_RDONLY, length);
     CHECK(memcmp(bytes + offset, text, strlen(text)) == 0);
@@ -164,6 +175,7 @@ int main(int count, char **words) {
     if (!strcmp(words[1], "stores")) stores();
     else if (!strcmp(words[1], "shared")) shared();
     else if (!strcmp(words[1], "readers")) readers();
+    else if (!strcmp(words[1], "mixed")) mixed();
     else if (!strcmp(words[1], "rewrites")) rewrites();
     else if (!strcmp(words[1], "replaces")) replaces();
     else return 97;

@@ -1,0 +1,88 @@
+//! `memobj run` for a user without any privilege: it works, or says in one line what would let it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::ends::{End, run};
+use crate::room::{Room, has, settle};
+
+const NOBODY: [&str; 7] = [
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+    "--bounding-set=-all",
+    "--inh-caps=-all",
+    "--",
+];
+
+/// A folder for everybody, with the command in it, and what the command is to run.
+fn open_room() -> Option<(Room, PathBuf)> {
+    if !rustix::process::geteuid().is_root() || !has("setpriv") {
+        println!("skipped: only root can become another user, by setpriv(1)");
+        return None;
+    }
+    let room = Room::new()?;
+    let binary = room.path("memobj");
+    std::fs::copy(env!("CARGO_BIN_EXE_memobj"), &binary).expect("a copy");
+    for path in [room.path(""), binary.clone()] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
+    settle();
+    Some((room, binary))
+}
+
+/// Whether user 65534 may run what is in the room.
+fn may_be_run(room: &Room, binary: &std::path::Path) -> bool {
+    let mut command = room.native(&NOBODY);
+    command.arg(binary).arg("--version");
+    let may = run(command).status.success();
+    if !may {
+        println!("skipped: other users cannot reach the folder of the build, or setpriv(1) fails");
+    }
+    may
+}
+
+const SCRIPT: &str = "echo $(seq 1 3 | tail -1); (exit 3) || /bin/echo still; exit 9";
+
+fn works(end: &End) -> bool {
+    end.code() == 9 && end.out == "3\nstill\n" && end.err.is_empty()
+}
+
+#[test]
+fn it_works_or_one_line_says_what_to_enable() {
+    let Some((room, binary)) = open_room() else { return };
+    if !may_be_run(&room, &binary) {
+        return;
+    }
+    let mut command: Command = room.native(&NOBODY);
+    command.arg(&binary).args(["run", "--", "bash", "-c", SCRIPT]);
+    let end = run(command);
+    let says = end.code() == 1 && end.out.is_empty() && end.err.lines().count() == 1;
+    let names_the_cure =
+        end.err.contains("vm.unprivileged_userfaultfd") && end.err.contains("/dev/userfaultfd");
+    assert!(works(&end) || (says && names_the_cure), "{end:?}");
+}
+
+#[test]
+fn with_the_right_to_the_device_it_works() {
+    let Some((room, binary)) = open_room() else { return };
+    if !may_be_run(&room, &binary) || !has("unshare") {
+        return;
+    }
+    // A device of the same number with other rights, seen by this program only.
+    let arrange = "n=$(stat -c '%Hr %Lr' /dev/userfaultfd) && mknod device c $n && chmod 666 device && \
+        mount --bind device /dev/userfaultfd";
+    let inside = |rest: &str| {
+        let script = format!("{arrange} || exit 77; exec {rest}");
+        run(room.native(&["unshare", "-m", "sh", "-c", &script]))
+    };
+    if inside("true").code() != 0 {
+        println!("skipped: no mount namespace in which /dev/userfaultfd has other rights");
+        return;
+    }
+    std::fs::remove_file(room.path("device")).expect("the device");
+    let end = inside(&format!("{} {} run -- bash -c '{SCRIPT}'", NOBODY.join(" "), binary.display()));
+    assert!(works(&end), "{end:?}");
+}
