@@ -309,6 +309,7 @@ pub fn cached_pages(file: &File) -> Option<u64> {
 /// only. Source: F_SETLEASE in fcntl(2): a lease to read is refused while there are writers.
 pub fn has_writers(file: &File) -> Option<bool> {
     use std::os::fd::AsRawFd;
+    outlive_lease_breaks();
     let descriptor = file.as_raw_fd();
     // SAFETY: takes numbers.
     let taken = unsafe { libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_RDLCK) };
@@ -318,4 +319,51 @@ pub fn has_writers(file: &File) -> Option<bool> {
     // SAFETY: takes numbers.
     unsafe { libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_UNLCK) };
     Some(false)
+}
+
+/// Whoever opens the file for writing while a lease is held has SIGIO sent to its holder, which ends a process that does
+/// nothing about it. It is caught, not ignored, since programs that are started inherit what is ignored.
+fn outlive_lease_breaks() {
+    static DONE: std::sync::Once = std::sync::Once::new();
+    extern "C" fn nothing(_: libc::c_int) {}
+    DONE.call_once(|| {
+        // SAFETY: all bytes zero are an action; the first call only writes one.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            let read = libc::sigaction(libc::SIGIO, std::ptr::null(), &raw mut action);
+            if read == 0 && action.sa_sigaction == libc::SIG_DFL {
+                action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+                action.sa_flags = libc::SA_RESTART;
+                libc::sigaction(libc::SIGIO, &raw const action, std::ptr::null_mut());
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod lease_tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// The default action of SIGIO would end this process.
+    #[test]
+    fn writers_are_told_of_and_a_broken_lease_ends_nobody() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let reader = std::fs::File::open(file.path()).unwrap();
+        // `file` itself is open for writing.
+        assert_eq!(super::has_writers(&reader), Some(true));
+        let path = file.into_temp_path();
+        assert_eq!(super::has_writers(&reader), Some(false));
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    drop(std::fs::OpenOptions::new().write(true).open(&path).unwrap());
+                }
+            });
+            for _ in 0..20_000 {
+                let _ = super::has_writers(&reader);
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+    }
 }
