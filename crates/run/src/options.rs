@@ -19,7 +19,8 @@ pub struct Options {
     pub names: Vec<NameMap>,
     /// What is counted.
     pub counting: Counting,
-    /// How many bytes around a fault are read with it: a power of two, at least a page.
+    /// How many bytes around a fault are read with it: a power of two, at least a page. No more than a sixteenth of the
+    /// budget is.
     pub window_bytes: u64,
     /// Whether a line tells of each page that could not be supplied, and of programs that cannot be served.
     pub messages: Messages,
