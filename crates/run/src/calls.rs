@@ -8,7 +8,7 @@ use memobj_sys::trace::{Call, MapCall, Registers, Resume, Thread, far_away};
 use crate::files::{Executes, MappedObject, Wish};
 use crate::programs::NotServed;
 use crate::space::Space;
-use crate::supervisor::{Filters, Outcome, PassNext, Supervisor};
+use crate::supervisor::{Filters, PassNext, Supervisor};
 
 const PAGE: u64 = 4096;
 const PROT_NONE: u64 = 0;
@@ -115,7 +115,8 @@ impl Supervisor {
         let Some(object) = object else { return self.gather.passed_through() };
         match self.map_object(Thread(pid), registers, &space, &object, &asked) {
             Ok(()) => self.gather.mapping(object.file),
-            Err(NotServed::Ended(ended)) => self.ended_in_call(pid, ended),
+            // The next reports tell of it.
+            Err(NotServed::Ended) => {}
             Err(NotServed::Refused(_)) => {
                 // The kernel maps it: the call is made once more, and not looked at.
                 if let Some(thread) = self.threads.get_mut(&pid) {
@@ -125,15 +126,6 @@ impl Supervisor {
                 again.repeat_call();
                 let _ = Thread(pid).set_registers(&again);
             }
-        }
-    }
-
-    pub(crate) fn ended_in_call(&mut self, pid: i32, ended: memobj_sys::trace::Happened) {
-        use memobj_sys::trace::Happened;
-        match ended {
-            Happened::Exited(status) => self.gone(pid, Outcome::Exited(status)),
-            Happened::Killed(signal) => self.gone(pid, Outcome::Killed(signal)),
-            Happened::Stopped(_) => {}
         }
     }
 

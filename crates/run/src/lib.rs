@@ -17,6 +17,7 @@
 
 mod calls;
 mod error;
+mod events;
 mod faults;
 mod files;
 mod front;
@@ -29,6 +30,7 @@ pub mod record;
 pub mod report;
 mod segments;
 mod space;
+mod stops;
 mod supervisor;
 
 pub use error::RunError;

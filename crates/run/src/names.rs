@@ -96,7 +96,8 @@ impl Supervisor {
                 after.skip_call(answer);
                 let _ = thread.set_registers(&after);
             }
-            Err(NotServed::Ended(ended)) => self.ended_in_call(pid, ended),
+            // The next reports tell of it.
+            Err(NotServed::Ended) => {}
             Err(NotServed::Refused(_)) => {
                 let _ = continue_from(thread, registers);
             }

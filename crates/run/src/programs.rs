@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memobj_sys::trace::{
-    Call, CallError, CallSite, ForeignFaults, Happened, MapCall, MappedFile, Maps, Registers, Resume, Shows,
-    Stop, Thread, wait_for, write_memory,
+    Call, CallError, CallSite, ForeignFaults, MapCall, MappedFile, Maps, Registers, Resume, Shows, Thread,
+    write_memory,
 };
 
 use memobj_sys::uffd::Forks;
@@ -15,7 +15,7 @@ use crate::files::{Executes, MappedObject, Wish};
 use crate::history::ProgramEnd;
 use crate::options::Counting;
 use crate::space::Space;
-use crate::supervisor::{FaultsBy, Filters, Outcome, Supervisor, command_of, kill};
+use crate::supervisor::{FaultsBy, Filters, Supervisor, command_of, kill};
 
 const PAGE: u64 = 4096;
 const PROT_WRITE: u64 = 2;
@@ -34,8 +34,8 @@ const AT_SYSINFO_EHDR: u64 = 33;
 /// Why a program is not served.
 #[derive(Debug)]
 pub(crate) enum NotServed {
-    /// The thread has ended.
-    Ended(Happened),
+    /// The thread has ended, or is about to: the next reports tell of it.
+    Ended,
     /// Something was refused.
     Refused(String),
 }
@@ -43,22 +43,27 @@ pub(crate) enum NotServed {
 impl From<CallError> for NotServed {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::Ended(happened) => Self::Ended(happened),
-            CallError::System(error) => Self::Refused(error.to_string()),
+            CallError::Ended => Self::Ended,
+            CallError::System(error) => error.into(),
         }
     }
 }
 
 impl From<io::Error> for NotServed {
     fn from(error: io::Error) -> Self {
-        Self::Refused(error.to_string())
+        /// What calls on a process that has ended answer.
+        const ESRCH: i32 = 3;
+        match error.raw_os_error() {
+            Some(ESRCH) => Self::Ended,
+            _ => Self::Refused(error.to_string()),
+        }
     }
 }
 
 impl std::fmt::Display for NotServed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Ended(_) => f.write_str("it has ended"),
+            Self::Ended => f.write_str("it has ended"),
             Self::Refused(why) => f.write_str(why),
         }
     }
@@ -100,11 +105,12 @@ impl Supervisor {
                     thread.space = space;
                 }
             }
-            Err(NotServed::Ended(Happened::Exited(status))) => self.gone(pid, Outcome::Exited(status)),
-            Err(NotServed::Ended(Happened::Killed(signal))) => self.gone(pid, Outcome::Killed(signal)),
             Err(why) => {
                 if let Some(thread) = self.threads.get_mut(&pid) {
                     thread.program = program;
+                }
+                if matches!(why, NotServed::Ended) {
+                    return Resume::Run;
                 }
                 let why = why.to_string();
                 if !self.unserved.contains(&why) {
@@ -142,15 +148,7 @@ impl Supervisor {
     /// `Ok(None)`: it is a program that cannot be served, of 32 bits.
     fn serve_program(&mut self, pid: i32, program: usize) -> Result<Option<Arc<Space>>, NotServed> {
         let thread = Thread(pid);
-        thread.resume(Resume::ToCallBorder)?;
-        loop {
-            match wait_for(pid)? {
-                Happened::Stopped(Stop::CallBorder) => break,
-                Happened::Stopped(_) => thread.resume(Resume::ToCallBorder)?,
-                ended => return Err(NotServed::Ended(ended)),
-            }
-        }
-        let base = thread.registers()?;
+        let base = thread.run_to_end_of_call()?;
         if !base.is_64_bit() {
             return Ok(None);
         }
@@ -165,14 +163,14 @@ impl Supervisor {
         let served = self.make_space(thread, &base, site, maps, program);
         let space = match served {
             Ok(space) => space,
-            Err(why @ NotServed::Ended(_)) => return Err(why),
+            Err(why @ NotServed::Ended) => return Err(why),
             Err(why) => {
                 continue_from(thread, &base)?;
                 return Err(why);
             }
         };
         if let Err(why) = place(thread, &base, &space, &placed, self.shows()) {
-            if !matches!(why, NotServed::Ended(_)) {
+            if !matches!(why, NotServed::Ended) {
                 // What is mapped is not registered: it would read zeros.
                 kill(pid);
             }

@@ -2,19 +2,19 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use memobj::{Cache, CacheOptions};
 use memobj_sys::trace::{
-    self, DescriptorLimit, ForeignFaults, Guard, Happened, Program, Registers, Resume, Started, Stop, Thread,
+    self, DescriptorLimit, ForeignFaults, Guard, Happened, Program, Registers, Resume, Started, Thread,
     Traced, Tracing,
 };
 
 use memobj_sys::uffd::{Forks, forks_can_be_told};
 
 use crate::error::RunError;
+use crate::events::{FirstProgram, Jobs};
 use crate::faults::Faults;
 use crate::files::{Executes, Files, MappedObject, Wish};
 use crate::gather::Gather;
@@ -25,8 +25,9 @@ use crate::space::Space;
 
 /// Runs programs whose file mappings are segments of memory objects of one cache.
 ///
-/// All calls are made by the thread that made it. It waits for any child of this process, so the process has none that
-/// somebody else waits for.
+/// All calls are made by the thread that made it. It waits for any child of this thread, so the thread has none that
+/// somebody else waits for. SIGCHLD is blocked in the thread from then on; threads that do not block it may delay what
+/// is heard of programs by 50 ms.
 #[derive(Debug)]
 pub struct Supervisor {
     pub(crate) options: Options,
@@ -36,17 +37,23 @@ pub struct Supervisor {
     pub(crate) threads: HashMap<i32, Followed>,
     pub(crate) next_space: u64,
     /// New threads that have stopped before their makers told of them.
-    unborn: HashSet<i32>,
+    pub(crate) unborn: HashSet<i32>,
+    /// Threads that were interrupted and have not stopped for it yet.
+    pub(crate) interrupted: HashSet<i32>,
     /// New threads that were told of and have not stopped yet.
-    expected: HashMap<i32, Birth>,
+    pub(crate) expected: HashMap<i32, Birth>,
     pub(crate) way: FaultsBy,
     pub(crate) forks: Forks,
     /// Why programs run unserved, as far as it was told.
     pub(crate) unserved: HashSet<String>,
     limit: DescriptorLimit,
-    guard_is_gone: bool,
+    /// Of the program that was run.
+    pub(crate) first: FirstProgram,
+    /// What other threads want done by this one.
+    pub(crate) jobs: Jobs,
+    pub(crate) guard_is_gone: bool,
     // Dropped last: it keeps descriptors open.
-    guard: Guard,
+    pub(crate) guard: Guard,
 }
 
 /// How processes get a userfaultfd.
@@ -93,7 +100,7 @@ pub(crate) enum Filters {
 
 /// A new thread, as its maker knows it.
 #[derive(Debug)]
-struct Birth {
+pub(crate) struct Birth {
     maker: Followed,
     shares_memory: bool,
     is_thread: bool,
@@ -132,6 +139,8 @@ impl Supervisor {
     pub fn new(options: Options) -> Result<Self, RunError> {
         let way = faults_by()?;
         let system = |what| move |source| RunError::System { what, source };
+        // Before there are other threads: SIGCHLD is blocked in all.
+        let jobs = Jobs::of_this_thread();
         let guard = Guard::start().map_err(system("start a guard"))?;
         let limit = DescriptorLimit::raise().map_err(system("raise the limit of descriptors"))?;
         let cache = CacheOptions { budget_bytes: options.budget_bytes, ..CacheOptions::default() };
@@ -147,73 +156,21 @@ impl Supervisor {
             threads: HashMap::new(),
             next_space: 1,
             unborn: HashSet::new(),
+            interrupted: HashSet::new(),
             expected: HashMap::new(),
             way,
             forks: forks_can_be_told(),
             unserved: HashSet::new(),
             limit,
+            first: FirstProgram::default(),
+            jobs,
             guard_is_gone: false,
             guard,
         })
     }
 
-    /// Runs `command`, the program and its arguments, until all processes have ended that came from it; `progress`
-    /// hears of the first one.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound` and `NotStarted` before anything runs.
-    pub fn run(
-        &mut self,
-        command: &[OsString],
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<Outcome, RunError> {
-        let started = self.begin(command)?;
-        let main = started.process;
-        progress(Progress::Started(main));
-        let (mut outcome, mut is_stopped) = (None, false);
-        while let Some((pid, happened)) =
-            trace::wait_any().map_err(|source| RunError::System { what: "wait for processes", source })?
-        {
-            if pid == self.guard.process() {
-                // The descriptors must outlive the processes: those go first, and then this one.
-                self.guard_is_gone = true;
-                self.threads.values().for_each(|thread| kill(thread.process));
-                continue;
-            }
-            match happened {
-                Happened::Stopped(stop) => {
-                    if pid == main {
-                        is_stopped = tell_of_stop(stop, is_stopped, progress);
-                    }
-                    self.stopped(pid, stop);
-                }
-                Happened::Exited(_) | Happened::Killed(_) => {
-                    let ended = Outcome::of(happened);
-                    self.gone(pid, ended);
-                    if pid == main {
-                        if is_stopped {
-                            progress(Progress::Continued);
-                        }
-                        outcome = Some(ended);
-                        progress(Progress::Ended(ended));
-                    }
-                }
-            }
-            if self.threads.is_empty() && self.expected.is_empty() && self.unborn.is_empty() {
-                break;
-            }
-        }
-        drop(started);
-        if self.guard_is_gone {
-            let source = io::Error::other("it was killed, and so were the programs");
-            return Err(RunError::System { what: "keep a guard", source });
-        }
-        outcome.ok_or(RunError::System { what: "wait for processes", source: io::ErrorKind::NotFound.into() })
-    }
-
     /// Starts the program.
-    fn begin(&mut self, command: &[OsString]) -> Result<Started, RunError> {
+    pub(crate) fn begin(&mut self, command: &[OsString]) -> Result<Started, RunError> {
         let name = || command.first().cloned().unwrap_or_default();
         let program =
             Program::find(command).map_err(|source| RunError::NotFound { program: name(), source })?;
@@ -284,31 +241,8 @@ impl Supervisor {
         history
     }
 
-    fn stopped(&mut self, pid: i32, stop: Stop) {
-        let thread = Thread(pid);
-        if !self.threads.contains_key(&pid) {
-            return match self.expected.remove(&pid) {
-                Some(birth) => self.begins(pid, birth),
-                None => {
-                    self.unborn.insert(pid);
-                }
-            };
-        }
-        let how = match stop {
-            Stop::Call => self.call(pid),
-            Stop::Program => self.program_begins(pid),
-            Stop::Child => self.child(pid),
-            Stop::Exit => self.about_to_exit(pid),
-            Stop::Group(_) => Resume::StayStopped,
-            Stop::Trap | Stop::CallBorder => Resume::Run,
-            Stop::Signal(signal) => Resume::Signal(signal),
-        };
-        // A thread that was killed meanwhile is heard of again.
-        let _ = thread.resume(how);
-    }
-
     /// A thread has made another.
-    fn child(&mut self, pid: i32) -> Resume {
+    pub(crate) fn child(&mut self, pid: i32) -> Resume {
         let thread = Thread(pid);
         let (Ok(child), Ok(registers)) = (thread.event_message(), thread.registers()) else {
             return Resume::Run;
@@ -335,7 +269,7 @@ impl Supervisor {
     }
 
     /// A new thread has stopped for the first time.
-    fn begins(&mut self, pid: i32, birth: Birth) {
+    pub(crate) fn begins(&mut self, pid: i32, birth: Birth) {
         let Birth { maker, shares_memory, is_thread, faults } = birth;
         let process = if is_thread { maker.process } else { pid };
         let mut new = Followed {
@@ -370,6 +304,7 @@ impl Supervisor {
     pub(crate) fn gone(&mut self, pid: i32, ended: Outcome) {
         self.unborn.remove(&pid);
         self.expected.remove(&pid);
+        self.interrupted.remove(&pid);
         let Some(thread) = self.threads.remove(&pid) else { return };
         if thread.process == pid {
             let end = match ended {
@@ -414,25 +349,21 @@ impl Supervisor {
     }
 }
 
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.jobs.close();
+    }
+}
+
 impl Outcome {
     /// The end that was heard of.
-    fn of(happened: Happened) -> Self {
+    pub(crate) fn of(happened: Happened) -> Self {
         match happened {
             Happened::Killed(signal) => Self::Killed(signal),
             Happened::Exited(status) => Self::Exited(status),
             Happened::Stopped(_) => Self::Exited(0),
         }
     }
-}
-
-/// Tells of the first program's stops and continuations; returns whether it is stopped now.
-fn tell_of_stop(stop: Stop, is_stopped: bool, progress: &mut dyn FnMut(Progress)) -> bool {
-    match stop {
-        Stop::Group(signal) if !is_stopped => progress(Progress::Stopped(signal)),
-        Stop::Trap if is_stopped => progress(Progress::Continued),
-        _ => {}
-    }
-    matches!(stop, Stop::Group(_))
 }
 
 /// Ends a process.

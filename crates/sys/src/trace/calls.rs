@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use super::code::{self, Entry, THAT_FILE};
 use super::memory::{read_memory, write_memory};
 use super::thread::{Registers, Resume, Thread};
-use super::wait::{Happened, Stop, wait_for};
+use super::wait::{self, Happened, Stop, wait_for};
 
 /// Bytes behind the instructions for the path of a descriptor of the tracer.
 const PATH_BYTES: usize = 64;
@@ -19,15 +19,18 @@ const NOT_OPENED: u64 = u64::MAX;
 /// Why no answer came.
 #[derive(Debug)]
 pub enum CallError {
-    /// The thread has ended instead; this is what was last heard of it.
-    Ended(Happened),
+    /// The thread has ended, or is about to, or runs another program: the next reports tell of it.
+    Ended,
     /// The tracer was refused something.
     System(io::Error),
 }
 
 impl From<io::Error> for CallError {
     fn from(error: io::Error) -> Self {
-        Self::System(error)
+        match error.raw_os_error() {
+            Some(libc::ESRCH) => Self::Ended,
+            _ => Self::System(error),
+        }
     }
 }
 
@@ -281,21 +284,29 @@ fn run(thread: Thread, registers: &Registers) -> Result<Registers, CallError> {
     let mask = thread.signal_mask()?;
     thread.set_signal_mask(u64::MAX)?;
     thread.set_registers(registers)?;
-    let answer = run_to_mark(thread);
-    if !matches!(answer, Err(CallError::Ended(_))) {
+    let answer = run_to(thread, Resume::Run, |stop, registers| stop == Stop::Call && registers.is_mark());
+    if !matches!(answer, Err(CallError::Ended)) {
         thread.set_signal_mask(mask)?;
     }
     answer
 }
 
-fn run_to_mark(thread: Thread) -> Result<Registers, CallError> {
-    thread.resume(Resume::Run)?;
+/// Lets the stopped thread go on to the stop that `is_it` knows, and returns the registers that it has there. All signals
+/// that can be are blocked.
+///
+/// Its end, a new program and the like are kept for whoever waits next, since they are no news for the caller alone.
+pub(super) fn run_to(
+    thread: Thread,
+    how: Resume,
+    is_it: impl Fn(Stop, &Registers) -> bool,
+) -> Result<Registers, CallError> {
+    thread.resume(how)?;
     let mut is_stopped = false;
     loop {
         match wait_for(thread.0)? {
-            Happened::Stopped(Stop::Call) => {
+            Happened::Stopped(stop @ (Stop::Call | Stop::CallBorder)) => {
                 let registers = thread.registers()?;
-                if registers.is_mark() {
+                if is_it(stop, &registers) {
                     if is_stopped {
                         // As soon as it goes on it tells whether its process is stopped still.
                         thread.interrupt()?;
@@ -303,16 +314,26 @@ fn run_to_mark(thread: Thread) -> Result<Registers, CallError> {
                     return Ok(registers);
                 }
                 // A call of the list that the filter stops: it is ours.
-                thread.resume(Resume::Run)?;
+                thread.resume(how)?;
             }
             // SIGSTOP, which cannot be blocked. It is delivered now, since a SIGCONT may be on its way; what its
             // process has to do for us is done first all the same.
-            Happened::Stopped(Stop::Signal(signal)) => thread.resume(Resume::Signal(signal))?,
-            Happened::Stopped(stop) => {
+            Happened::Stopped(Stop::Signal(signal)) => thread.resume_with(how, signal)?,
+            Happened::Stopped(stop @ (Stop::Group(_) | Stop::Trap | Stop::Child)) => {
                 is_stopped |= matches!(stop, Stop::Group(_));
-                thread.resume(Resume::Run)?;
+                thread.resume(how)?;
             }
-            ended => return Err(CallError::Ended(ended)),
+            news => {
+                wait::keep(thread.0, news);
+                return Err(CallError::Ended);
+            }
         }
+    }
+}
+
+impl Thread {
+    /// Lets the stopped thread go on to the end of the system call that it is in.
+    pub fn run_to_end_of_call(self) -> Result<Registers, CallError> {
+        run_to(self, Resume::ToCallBorder, |stop, _| stop == Stop::CallBorder)
     }
 }

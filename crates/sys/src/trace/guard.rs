@@ -22,7 +22,7 @@ impl Guard {
     /// Starts it. It shares all descriptors, those opened later as well.
     pub fn start() -> io::Result<Self> {
         let tracer = std::process::id() as Pid;
-        let flags = libc::CLONE_FILES as libc::c_long;
+        let flags = libc::c_long::from(libc::CLONE_FILES | libc::SIGCHLD);
         // SAFETY: a child with a copy of this memory, which makes raw system calls only.
         let process = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
         match process {

@@ -4,6 +4,7 @@
 //!   spawn        the program starts traced, behind a filter that stops it before calls that map files
 //!   wait         what happened to any traced thread
 //!   Thread       one that is stopped: its registers, and what it is to do next
+//!   halt         a thread that is stopped wherever it was, makes calls for its tracer, and goes on as if it had not
 //!   calls        a few instructions, put where the kernel leaves room in every program (the end of the vDSO page),
 //!                with which a stopped thread makes system calls that its tracer chose
 //!   maps         what is mapped where, asked of the kernel address by address
@@ -19,6 +20,7 @@ mod faults;
 mod filter;
 mod front;
 mod guard;
+mod halt;
 mod maps;
 mod memory;
 mod signals;
@@ -33,9 +35,10 @@ pub use faults::{ForeignFaults, Shows};
 pub use filter::{MARK, Traced, Tracing};
 pub use front::{Side, is_readable_within, parent_may_end, split};
 pub use guard::Guard;
+pub use halt::Halted;
 pub use maps::{MappedFile, Maps, Present};
 pub use memory::{read_memory, read_string, write_memory};
 pub use signals::{Forward, die_by};
 pub use spawn::{DescriptorLimit, Program, Started, spawn};
 pub use thread::{Registers, Resume, Thread};
-pub use wait::{Happened, Stop, wait_any, wait_for};
+pub use wait::{Happened, Heard, Stop, Waker, is_reported, wait_any};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::filter::{self, Traced, Tracing};
 use super::thread::Thread;
-use super::wait::Pid;
+use super::wait::{self, ChildSignal, Happened, Pid};
 
 /// A program to start.
 #[derive(Clone, Debug)]
@@ -92,6 +92,7 @@ struct Launch {
     limit: DescriptorLimit,
     ready: OwnedFd,
     mask: u64,
+    child_signal: ChildSignal,
     /// The strings that the lists point to.
     _strings: Vec<CString>,
     stack: Vec<u128>,
@@ -118,7 +119,7 @@ pub fn spawn(
     if let Err(error) = seized {
         // SAFETY: takes numbers; the child is ours and has not been waited for.
         unsafe { libc::kill(process, libc::SIGKILL) };
-        let _ = super::wait_for(process);
+        while let Ok(Happened::Stopped(_)) = wait::wait_for(process) {}
         return Err(error);
     }
     Ok(Started { process, _memory: launch })
@@ -151,6 +152,7 @@ impl Launch {
             limit,
             ready,
             mask: 0,
+            child_signal: ChildSignal::at_start(),
             _strings: arguments.into_iter().chain(variables).collect(),
             stack: vec![0; STACK_BYTES / size_of::<u128>()],
         }))
@@ -162,6 +164,10 @@ impl Launch {
         let (set, size) = (libc::SYS_rt_sigprocmask, size_of::<u64>());
         // SAFETY: the kernel reads one mask and writes the other.
         unsafe { libc::syscall(set, libc::SIG_SETMASK, &raw const all, &raw mut self.mask, size) };
+        let before = self.mask;
+        if !self.child_signal.is_blocked {
+            self.mask &= !(1 << (libc::SIGCHLD - 1));
+        }
         let top = self.stack.as_mut_ptr_range().end;
         let flags = libc::CLONE_VM | libc::SIGCHLD;
         // SAFETY: the stack is the child's own, and it and all else that the child uses lives as long as `Started`,
@@ -169,7 +175,7 @@ impl Launch {
         let process = unsafe { libc::clone(child, top.cast(), flags, (&raw const *self).cast_mut().cast()) };
         let error = io::Error::last_os_error();
         // SAFETY: the kernel reads the mask.
-        unsafe { libc::syscall(set, libc::SIG_SETMASK, &raw const self.mask, 0, size) };
+        unsafe { libc::syscall(set, libc::SIG_SETMASK, &raw const before, 0, size) };
         if process < 0 { Err(error) } else { Ok(process) }
     }
 }
@@ -207,6 +213,10 @@ extern "C" fn child(launch: *mut libc::c_void) -> libc::c_int {
     // SAFETY: calls on numbers, a byte of this stack, and strings and lists of `launch`, which end with null.
     unsafe {
         reset_handlers();
+        if launch.child_signal.is_ignored {
+            let ignore = [libc::SIG_IGN, 0, 0, 0];
+            raw(libc::SYS_rt_sigaction, [libc::SIGCHLD as usize, &raw const ignore as usize, 0, 8]);
+        }
         let told = raw(libc::SYS_read, [launch.ready.as_raw_fd() as usize, &raw mut letter as usize, 1, 0]);
         if told == 1 && filter::install(&launch.filter, |number, arguments| raw(number, arguments)) {
             let limit = &raw const launch.limit.0;

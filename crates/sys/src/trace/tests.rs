@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd};
 
+use super::wait::wait_for;
 use super::*;
 
 fn program(words: &[&str]) -> Program {

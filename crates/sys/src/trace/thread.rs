@@ -175,13 +175,37 @@ impl Thread {
 
     /// Lets it go on.
     pub fn resume(self, how: Resume) -> io::Result<()> {
-        let (request, signal) = match how {
-            Resume::Run => (libc::PTRACE_CONT, 0),
-            Resume::Signal(signal) => (libc::PTRACE_CONT, signal),
-            Resume::ToCallBorder => (libc::PTRACE_SYSCALL, 0),
-            Resume::StayStopped => (libc::PTRACE_LISTEN, 0),
-        };
+        match how {
+            Resume::Run => self.go_on(libc::PTRACE_CONT, 0),
+            Resume::Signal(signal) => self.go_on(libc::PTRACE_CONT, signal),
+            Resume::ToCallBorder => self.go_on(libc::PTRACE_SYSCALL, 0),
+            Resume::StayStopped => self.go_on(libc::PTRACE_LISTEN, 0),
+        }
+    }
+
+    /// As [`resume`](Self::resume), with a signal.
+    pub(super) fn resume_with(self, how: Resume, signal: i32) -> io::Result<()> {
+        match how {
+            Resume::ToCallBorder => self.go_on(libc::PTRACE_SYSCALL, signal),
+            _ => self.go_on(libc::PTRACE_CONT, signal),
+        }
+    }
+
+    fn go_on(self, request: u32, signal: i32) -> io::Result<()> {
         // SAFETY: takes numbers.
         unsafe { self.request(request, 0, signal as usize) }.map(drop)
+    }
+
+    /// The address of the restartable sequences area that it has registered; 0 for none.
+    pub(super) fn sequences(self) -> io::Result<u64> {
+        /// Not in the bindings: `PTRACE_GET_RSEQ_CONFIGURATION` and its structure.
+        const GET_CONFIGURATION: u32 = 0x420f;
+        let mut configuration = [0_u64; 3];
+        // SAFETY: the kernel writes at most as many bytes as the address announces.
+        unsafe {
+            let size = size_of_val(&configuration);
+            self.request(GET_CONFIGURATION, size, configuration.as_mut_ptr() as usize)?
+        };
+        Ok(configuration[0])
     }
 }

@@ -1,6 +1,26 @@
 //! What happened to traced threads.
+//!
+//! ```text
+//!   wait_any      the next report of any child or traced thread: first those that were kept
+//!   wait_for      the next report of one thread, while a call is made in its name. Reports of others that come
+//!                 meanwhile are kept, in order, for `wait_any`
+//!   Waker         ends a `wait_any` from another thread
+//! ```
+//!
+//! The kernel is never asked about one thread only. The end of a process's first thread is told when all its other
+//! threads were waited for, so a wait for the first one alone might not end.
+//!
+//! Reports belong to the thread that traces, as tracing itself does: each thread has its own. SIGCHLD is blocked in a
+//! thread from its first wait on. It says that there may be something to wait for, and `Waker` sends it as well. A signal
+//! that comes between the question and the sleep stays pending and ends the sleep, so none is missed.
+//! Sources: waitpid(2), sigtimedwait(2).
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// The number of a process or thread.
 pub(super) type Pid = i32;
@@ -31,10 +51,117 @@ pub enum Stop {
     Exit,
     /// With its whole process, by this signal.
     Group(i32),
-    /// It is new, or its process was continued.
+    /// It is new, or its process was continued, or it was interrupted.
     Trap,
     /// This signal is about to be delivered.
     Signal(i32),
+}
+
+/// Why [`wait_any`] has returned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Heard {
+    /// This happened to this child or traced thread.
+    Of(Pid, Happened),
+    /// A [`Waker`] was used.
+    Woken,
+    /// The time is over.
+    Nothing,
+    /// There is no child and no traced thread.
+    Nobody,
+}
+
+/// How long a thread sleeps before it asks the kernel again, at first and at most. SIGCHLD ends the sleep, unless it was
+/// taken by another thread of this process that does not block it.
+const ASK_AGAIN: Duration = Duration::from_millis(1);
+const ASK_AGAIN_MOST: Duration = Duration::from_millis(50);
+
+/// Whether SIGCHLD was ignored when this process was started.
+static CHILDREN_WERE_IGNORED: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    static REPORTS: RefCell<Option<Reports>> = const { RefCell::new(None) };
+}
+
+/// What the calling thread has heard and not handled yet.
+struct Reports {
+    kept: VecDeque<(Pid, Happened)>,
+    is_wanted: Arc<AtomicBool>,
+    /// Whether SIGCHLD was blocked before.
+    was_blocked: bool,
+}
+
+impl Reports {
+    /// Blocks SIGCHLD in this thread, and has the kernel send it.
+    fn start() -> Self {
+        // SAFETY: system calls on structures of this stack. SIGCHLD ignored means that ends are not told, and nobody in
+        // this process can have counted on that and wait.
+        let was_blocked = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut action);
+            if action.sa_sigaction == libc::SIG_IGN {
+                CHILDREN_WERE_IGNORED.store(true, Ordering::Relaxed);
+                libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+            }
+            let set = child_signal();
+            let mut before: libc::sigset_t = std::mem::zeroed();
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before);
+            libc::sigismember(&raw const before, libc::SIGCHLD) == 1
+        };
+        Self { kept: VecDeque::new(), is_wanted: Arc::default(), was_blocked }
+    }
+}
+
+/// SIGCHLD alone.
+fn child_signal() -> libc::sigset_t {
+    // SAFETY: all bytes zero are a set; the call changes it in place.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        set
+    }
+}
+
+fn with_reports<R>(use_them: impl FnOnce(&mut Reports) -> R) -> R {
+    REPORTS.with_borrow_mut(|reports| use_them(reports.get_or_insert_with(Reports::start)))
+}
+
+/// What a program that is started here is to find of SIGCHLD, as this process had found it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ChildSignal {
+    pub(super) is_blocked: bool,
+    pub(super) is_ignored: bool,
+}
+
+impl ChildSignal {
+    pub(super) fn at_start() -> Self {
+        let is_blocked = with_reports(|reports| reports.was_blocked);
+        Self { is_blocked, is_ignored: CHILDREN_WERE_IGNORED.load(Ordering::Relaxed) }
+    }
+}
+
+/// Ends a [`wait_any`] of the thread that it was made by. Any thread may use it, at any time.
+#[derive(Clone, Debug)]
+pub struct Waker {
+    process: Pid,
+    thread: Pid,
+    is_wanted: Arc<AtomicBool>,
+}
+
+impl Waker {
+    /// For the calling thread, in which it blocks SIGCHLD.
+    pub fn of_this_thread() -> Self {
+        let is_wanted = with_reports(|reports| Arc::clone(&reports.is_wanted));
+        // SAFETY: takes nothing.
+        Self { process: std::process::id() as Pid, thread: unsafe { libc::gettid() }, is_wanted }
+    }
+
+    /// The next `wait_any` returns [`Heard::Woken`], and one that goes on does. Several uses may count as one.
+    pub fn wake(&self) {
+        if !self.is_wanted.swap(true, Ordering::AcqRel) {
+            // SAFETY: takes numbers. A thread that has ended is an error that nobody needs.
+            unsafe { libc::syscall(libc::SYS_tgkill, self.process, self.thread, libc::SIGCHLD) };
+        }
+    }
 }
 
 fn happened(status: i32) -> Happened {
@@ -57,30 +184,84 @@ fn happened(status: i32) -> Happened {
     })
 }
 
-/// Waits for any child or traced thread. `None`: there are none.
-pub fn wait_any() -> io::Result<Option<(Pid, Happened)>> {
-    match wait(-1) {
-        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
-        answer => answer.map(Some),
+/// Waits for a report of any child or traced thread of the calling thread, until `until`, if it is given.
+pub fn wait_any(until: Option<Instant>) -> io::Result<Heard> {
+    let is_wanted = with_reports(|reports| Arc::clone(&reports.is_wanted));
+    let mut most = ASK_AGAIN;
+    loop {
+        if is_wanted.swap(false, Ordering::AcqRel) {
+            return Ok(Heard::Woken);
+        }
+        if let Some((pid, happened)) = with_reports(|reports| reports.kept.pop_front()) {
+            return Ok(Heard::Of(pid, happened));
+        }
+        match ask()? {
+            Answer::Report(pid, happened) => return Ok(Heard::Of(pid, happened)),
+            Answer::Nobody => return Ok(Heard::Nobody),
+            Answer::NotYet if until.is_some_and(|until| Instant::now() >= until) => {
+                return Ok(Heard::Nothing);
+            }
+            Answer::NotYet => sleep(until, &mut most),
+        }
     }
 }
 
-/// Waits for one.
-pub fn wait_for(thread: Pid) -> io::Result<Happened> {
-    wait(thread).map(|(_, happened)| happened)
+/// Waits for the next report of `thread`, which was resumed. Keeps those of others.
+pub(super) fn wait_for(thread: Pid) -> io::Result<Happened> {
+    let mut most = ASK_AGAIN;
+    loop {
+        match ask()? {
+            Answer::Report(pid, happened) if pid == thread => return Ok(happened),
+            Answer::Report(pid, happened) => with_reports(|reports| reports.kept.push_back((pid, happened))),
+            Answer::Nobody => return Err(io::Error::from_raw_os_error(libc::ESRCH)),
+            Answer::NotYet => sleep(None, &mut most),
+        }
+    }
 }
 
-fn wait(thread: Pid) -> io::Result<(Pid, Happened)> {
+/// The next `wait_any` is to return this report, which was taken early.
+pub(super) fn keep(thread: Pid, happened: Happened) {
+    with_reports(|reports| reports.kept.push_front((thread, happened)));
+}
+
+/// Whether there is a report of `thread` that was kept. It must not be resumed: who handles the report does that.
+pub fn is_reported(thread: Pid) -> bool {
+    with_reports(|reports| reports.kept.iter().any(|(pid, _)| *pid == thread))
+}
+
+enum Answer {
+    Report(Pid, Happened),
+    NotYet,
+    Nobody,
+}
+
+/// Asks without blocking.
+fn ask() -> io::Result<Answer> {
     loop {
         let mut status = 0;
         // SAFETY: the kernel writes the status.
-        let pid = unsafe { libc::waitpid(thread, &raw mut status, libc::__WALL) };
-        if pid >= 0 {
-            return Ok((pid, happened(status)));
+        let pid =
+            unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL | libc::__WNOTHREAD | libc::WNOHANG) };
+        match pid {
+            0 => return Ok(Answer::NotYet),
+            1.. => return Ok(Answer::Report(pid, happened(status))),
+            _ => {}
         }
         let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
+        match error.raw_os_error() {
+            Some(libc::ECHILD) => return Ok(Answer::Nobody),
+            Some(libc::EINTR) => {}
+            _ => return Err(error),
         }
     }
+}
+
+/// Sleeps until there may be something to ask for: for `most`, which grows, or until `until`.
+fn sleep(until: Option<Instant>, most: &mut Duration) {
+    let left = until.map_or(*most, |until| until.saturating_duration_since(Instant::now())).min(*most);
+    *most = (*most * 2).min(ASK_AGAIN_MOST);
+    let time = libc::timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+    let set = child_signal();
+    // SAFETY: reads structures that live across the call. Whatever it answers, the kernel is asked again.
+    unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const time) };
 }

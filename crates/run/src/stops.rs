@@ -1,0 +1,94 @@
+//! Stops of programs that their tracer asks for.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use memobj_sys::trace::{self, Halted, Happened, Heard, Registers, Resume, Stop, Thread};
+
+use crate::events::go_on;
+use crate::programs::NotServed;
+use crate::space::Space;
+use crate::supervisor::Supervisor;
+
+#[cfg(test)]
+mod tests;
+
+/// Why [`Supervisor::in_space`] did not do what it was to do.
+#[derive(Debug)]
+pub(crate) enum NotDone {
+    /// No thread runs in the address space any more.
+    Gone,
+    /// No thread has stopped in time: all sleep where nothing interrupts them.
+    Late,
+    /// What was to be done was refused.
+    Refused(NotServed),
+}
+
+impl Supervisor {
+    /// Stops a thread that runs in `space`, whichever is the first, and has `act` make calls in its name, from the
+    /// registers that it is given. Then all go on as if nothing had been: what they did, system calls that sleep among
+    /// it, goes on as after a signal that nobody handles.
+    ///
+    /// Handles all other reports meanwhile, as the loop does. Threads that sleep uninterruptibly, before the end of
+    /// vfork(2) for example, are passed over. `act` is called again with another thread if the one that it was called
+    /// with ends, so what it does may be done twice.
+    pub(crate) fn in_space<R>(
+        &mut self,
+        space: &Arc<Space>,
+        until: Instant,
+        mut act: impl FnMut(&mut Self, Thread, &Registers) -> Result<R, NotServed>,
+    ) -> Result<R, NotDone> {
+        for pid in self.threads_of(space) {
+            if Thread(pid).interrupt().is_ok() {
+                self.interrupted.insert(pid);
+            }
+        }
+        loop {
+            if self.threads_of(space).is_empty() {
+                return Err(NotDone::Gone);
+            }
+            let heard = trace::wait_any(Some(until)).map_err(|error| NotDone::Refused(error.into()))?;
+            let (pid, happened) = match heard {
+                Heard::Of(pid, happened) => (pid, happened),
+                // Jobs wait: this one is not done.
+                Heard::Woken => continue,
+                Heard::Nothing => return Err(NotDone::Late),
+                Heard::Nobody => return Err(NotDone::Gone),
+            };
+            let Some(halted) = self.halted(space, pid, happened) else {
+                self.heard(pid, happened);
+                continue;
+            };
+            let answer = act(self, Thread(pid), halted.registers());
+            // If it has ended, its next report tells of it.
+            let _ = halted.go_on();
+            go_on(pid, Resume::Run);
+            match answer {
+                // Its next report tells of it; another thread can do it.
+                Err(NotServed::Ended) => {}
+                Err(why) => return Err(NotDone::Refused(why)),
+                Ok(answer) => return Ok(answer),
+            }
+        }
+    }
+
+    fn threads_of(&self, space: &Arc<Space>) -> Vec<i32> {
+        let threads = self.threads.iter();
+        let its = |other: &Option<Arc<Space>>| other.as_ref().is_some_and(|other| Arc::ptr_eq(other, space));
+        threads.filter(|(_, thread)| its(&thread.space)).map(|(pid, _)| *pid).collect()
+    }
+
+    /// The thread, if it runs in `space` and can make calls.
+    fn halted(&mut self, space: &Arc<Space>, pid: i32, happened: Happened) -> Option<Halted> {
+        let Happened::Stopped(stop) = happened else { return None };
+        if !self.threads_of(space).contains(&pid) {
+            return None;
+        }
+        let halted = Halted::at(Thread(pid), stop)?;
+        if stop == Stop::Trap {
+            self.interrupted.remove(&pid);
+        }
+        self.first_has_stopped(pid, stop);
+        Some(halted)
+    }
+}
