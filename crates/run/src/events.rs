@@ -134,6 +134,11 @@ impl Supervisor {
         !(self.threads.is_empty() && self.expected.is_empty() && self.unborn.is_empty())
     }
 
+    /// Whether there are new threads whose address spaces nobody has looked at.
+    pub(crate) fn births_are_under_way(&self) -> bool {
+        !(self.expected.is_empty() && self.unborn.is_empty())
+    }
+
     /// Handles a report.
     pub(crate) fn heard(&mut self, pid: i32, happened: Happened) {
         if pid == self.guard.process() {

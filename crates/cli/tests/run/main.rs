@@ -2,14 +2,18 @@
 //! same programs.
 #![cfg(target_arch = "x86_64")]
 
+mod budget;
 mod build;
 mod coherence;
 mod ends;
 mod failures;
+mod idle;
 mod jobs;
 mod memory;
 mod ordinary;
 mod processes;
 mod programs;
 mod room;
+mod secrets;
 mod sharing;
+mod writers;
