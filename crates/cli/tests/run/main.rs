@@ -10,6 +10,7 @@ mod failures;
 mod idle;
 mod jobs;
 mod memory;
+mod mounts;
 mod ordinary;
 mod processes;
 mod programs;
