@@ -154,8 +154,10 @@ pub(super) fn may_be_served(path: &Path) -> bool {
     const SYSFS: u64 = 0x6265_6572;
     const CGROUP: u64 = 0x6367_7270;
     const RAMFS: u64 = 0x8584_58f6;
-    let (Ok(system), Ok(mount)) = (rustix::fs::statfs(path), rustix::fs::statvfs(path)) else { return false };
+    // ST_NOEXEC in statfs(2).
+    const NO_EXECUTION: u64 = 8;
+    let Ok(system) = rustix::fs::statfs(path) else { return false };
     let kind = system.f_type as u64 & 0xffff_ffff;
     ![TMPFS, HUGETLBFS, PROC, SYSFS, CGROUP, RAMFS].contains(&kind)
-        && !mount.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC)
+        && system.f_flags as u64 & NO_EXECUTION == 0
 }
