@@ -15,11 +15,11 @@ use memobj_sys::fork::Owner;
 use memobj_sys::line::{Answer, Line, Note, Offer};
 use memobj_sys::remote::RemoteView;
 use memobj_sys::signal;
-use memobj_sys::volatile::SharedWords;
 
 use crate::error::AdmitError;
 use crate::fault;
 use crate::guest::own_process;
+use crate::mapping::SharedWords;
 
 /// All of an object that another process owns, which has [admitted](crate::MemoryObject::admit) this one as a guest.
 ///
@@ -177,7 +177,8 @@ impl RemoteMapping {
     /// and when the owner is gone. A length that is no multiple of eight leaves its last bytes out.
     pub fn shared_words(&self) -> Result<SharedWords<'_>, RemoteError> {
         self.check(0, 0)?;
-        self.shared.view.shared_words(self.len() / 8).ok_or(RemoteError::ReadOnly)
+        let words = self.shared.view.shared_words(self.len() / 8).ok_or(RemoteError::ReadOnly)?;
+        Ok(SharedWords::new(words, None))
     }
 
     /// The address of the first byte, for plain loads, which fault and trap as said above. Good while this lives.

@@ -66,7 +66,10 @@ impl<'a> VolatileWords<'a> {
 /// A window of mapped memory that others may store to at any time, as atomic words of eight bytes, little endian.
 ///
 /// All operations are relaxed: they say nothing of other memory.
-#[derive(Clone, Copy, Debug)]
+///
+/// Neither `Clone` nor `Copy`: whoever is handed one stands in for everybody who may store, and puts it into a guard
+/// that keeps references away until it is dropped. A copy would outlive that guard.
+#[derive(Debug)]
 pub struct SharedWords<'a> {
     base: *mut u64,
     len: u64,

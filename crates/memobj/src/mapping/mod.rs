@@ -8,6 +8,7 @@
 
 mod access;
 mod pin;
+mod words;
 mod write;
 
 use std::ops::Range;
@@ -17,7 +18,8 @@ use memobj_core::address::{ByteRange, PageRange};
 use memobj_sys::uffd::Announce;
 
 pub use pin::Pinned;
-pub use write::{PinnedMut, SharedWords};
+pub use words::SharedWords;
+pub use write::PinnedMut;
 
 use crate::driver::Request;
 use crate::error::{AccessError, PageError};

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use memobj_sys::area::PinnedBytesMut;
 
-use super::Mapping;
+use super::{Mapping, SharedWords};
 use crate::error::{AccessError, WriteError, WriteStep};
 use crate::error::{ErrorKind, SupplyError};
 use crate::object::StoreHandle;
-use crate::write::{MutPinShare, User, WriteState};
+use crate::write::{MutPinShare, WriteState};
 
 /// Bytes of an object that only the holder can pin, copy and write while this lives.
 ///
@@ -33,24 +33,6 @@ impl Drop for PinUser {
         if let Some(writes) = &self.0.store.writes {
             writes.users.end_pin_mut();
         }
-    }
-}
-
-/// The words of a mapping, loaded and stored by atomic steps, which fault on demand and trap on failed pages.
-///
-/// A store to a page that is pinned for reading waits until the pins end. While this lives, nothing of the object can
-/// be pinned for writing.
-#[derive(Debug)]
-pub struct SharedWords<'a> {
-    words: memobj_sys::volatile::SharedWords<'a>,
-    _user: User<'a>,
-}
-
-impl<'a> Deref for SharedWords<'a> {
-    type Target = memobj_sys::volatile::SharedWords<'a>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.words
     }
 }
 
@@ -112,7 +94,7 @@ impl Mapping {
         let user = writes.users.words().ok_or(AccessError::InUse)?;
         let words = |announce| self.frames().area.shared_words(announce, self.range.start, self.len() / 8);
         let words = self.announce.and_then(words).ok_or(AccessError::PinOnly)?;
-        Ok(SharedWords { words, _user: user })
+        Ok(SharedWords::new(words, Some(user)))
     }
 
     /// The address of the first byte, for plain loads and stores. Null if the object is read only or the mapping
