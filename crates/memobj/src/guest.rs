@@ -10,7 +10,7 @@
 //! ```
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -211,8 +211,12 @@ fn attach(
     deadline: Instant,
 ) -> Result<Attached, AdmitError> {
     let file = store.area.frame_file().ok_or(AdmitError::NotShared)?;
+    let frames = match prot {
+        GuestProt::ReadOnly => file.for_reading(),
+        GuestProt::ReadWrite => file.for_writing(),
+    };
     let offer = Offer {
-        frames: file.as_fd().try_clone_to_owned().map_err(system("duplicate the file of frames"))?,
+        frames: frames.map_err(system("duplicate the file of frames"))?,
         process: own_process()?,
         length: store.area.length(),
         view_bytes: store.area.view_bytes() as u64,

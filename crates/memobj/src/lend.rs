@@ -7,7 +7,6 @@
 //!   eviction       punches a hole: the page vanishes from all who map it, but for copies they have made
 //! ```
 
-use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -60,18 +59,11 @@ impl MemoryObject {
         let Some(file) = frames.store.area.frame_file() else {
             return Err(MapError::Unsupported { why: "the object is mapped without a file of frames" });
         };
-        let file = reopen(file.as_fd())
+        let file = file
+            .for_reading()
             .map_err(|source| MapError::System { what: "open the file of frames for reading", source })?;
         Ok(LentFrames { frames, file: Arc::new(file), object })
     }
-}
-
-/// The same file through a description that cannot be written.
-fn reopen(file: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    use std::os::fd::AsRawFd;
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?)
 }
 
 impl LentFrames {

@@ -1,8 +1,11 @@
 //! Peers that are no guests, or bad ones: the owner answers with an error in bounded time, and goes on.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use memobj::{
@@ -42,9 +45,18 @@ impl Owner {
         timeout: Duration,
         peer: impl FnOnce(UnixStream) -> R + Send + 'static,
     ) -> (Result<Guest, AdmitError>, R) {
+        self.admit_for(GuestProt::ReadWrite, timeout, peer)
+    }
+
+    fn admit_for<R: Send + 'static>(
+        &self,
+        prot: GuestProt,
+        timeout: Duration,
+        peer: impl FnOnce(UnixStream) -> R + Send + 'static,
+    ) -> (Result<Guest, AdmitError>, R) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let peer = std::thread::spawn(move || peer(theirs));
-        let admitted = self.object.admit(ours, AdmitOptions { prot: GuestProt::ReadWrite, timeout });
+        let admitted = self.object.admit(ours, AdmitOptions { prot, timeout });
         (admitted, peer.join().unwrap())
     }
 
@@ -170,6 +182,81 @@ fn bytes_that_nobody_supplied_are_not_taken_for_pages() {
         for page in (0..MIB / 4096).step_by(3) {
             frames.write_all_at(&[0; 4096], page * 4096).unwrap();
         }
+        owner.is_well();
+    });
+}
+
+/// What `Line` gives a peer that is admitted with `prot`: the file of frames.
+fn frames_offered(owner: &Owner, prot: GuestProt) -> File {
+    let (_, frames) = owner.admit_for(prot, SHORTLY, |stream| {
+        let offer = Line::new(stream).receive_offer(Instant::now() + PATIENCE).unwrap();
+        File::from(offer.frames)
+    });
+    frames
+}
+
+#[test]
+fn a_guest_that_only_loads_can_neither_change_nor_cut_off_the_frames() {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use std::os::unix::fs::FileExt;
+    within(60, "the descriptor of a reader", || {
+        let owner = owner(Reads::Auto);
+        let pinned = owner.mapping.pin(0..8192).unwrap();
+        let frames = frames_offered(&owner, GuestProt::ReadOnly);
+        let holes = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        assert!(frames.write_all_at(&[0xff; 4096], 0).is_err());
+        assert!(frames.set_len(0).is_err() && frames.set_len(1 << 40).is_err());
+        assert!(fallocate(&frames, holes, 0, 4096).is_err());
+        // By another user there is no way to a description that can write.
+        let another = if rustix::process::getuid().is_root() { 65_534 } else { rustix::process::getuid().as_raw() };
+        let reopened = Command::new("sh")
+            .args(["-c", ": <>/proc/self/fd/0 && echo opened"])
+            .stdin(frames.try_clone().unwrap())
+            .uid(another)
+            .output()
+            .unwrap();
+        assert!(reopened.stdout.is_empty(), "opened for writing by user {another}");
+        check_sample(0..8192, &pinned, "beside a reader that tries to write");
+        drop(pinned);
+        owner.is_well();
+    });
+}
+
+#[test]
+fn no_guest_can_change_the_length_of_the_frames() {
+    within(60, "the descriptor of a writer", || {
+        let owner = owner(Reads::Auto);
+        let frames = frames_offered(&owner, GuestProt::ReadWrite);
+        assert!(frames.set_len(0).is_err() && frames.set_len(1 << 40).is_err());
+        let unsealed = rustix::fs::fcntl_add_seals(&frames, rustix::fs::SealFlags::WRITE);
+        assert!(unsealed.is_err(), "it could be sealed against its owner");
+        owner.is_well();
+    });
+}
+
+#[test]
+fn a_reader_has_no_view_that_can_be_stored_to() {
+    within(60, "the view of a reader", || {
+        let owner = owner(Reads::Auto);
+        let (admitted, (line, view)) = owner.admit_for(GuestProt::ReadOnly, PATIENCE, |stream| {
+            let deadline = Instant::now() + PATIENCE;
+            let line = Line::new(stream);
+            let Offer { frames, view_bytes, process, .. } = line.receive_offer(deadline).unwrap();
+            // As if it were to store: the kernel gives it no such view of a file that it may only read.
+            assert!(RemoteView::new(&frames, view_bytes, Writes::Yes).is_err());
+            let view = RemoteView::new(&frames, view_bytes, Writes::No).unwrap();
+            let faults = view.faults().try_clone_to_owned().unwrap();
+            line.answer(&Answer { faults, process, start: view.start() as u64 }, deadline).unwrap();
+            line.receive_finish(deadline).unwrap();
+            (line, view)
+        });
+        let guest = admitted.unwrap();
+        let mut bytes = [0; 8];
+        view.load(4096, &mut bytes).unwrap();
+        check_sample(4096..4104, &bytes, "in a reader");
+        assert_eq!(guest.end(), None);
+        drop((line, view));
+        assert_eq!(guest.wait(PATIENCE), Some(GuestEnd::Left));
         owner.is_well();
     });
 }
