@@ -32,10 +32,33 @@ use crate::mapping::SharedWords;
 /// reads zeros for want of the owner. An owner that is alive and stopped makes faults wait.
 ///
 /// A child of fork has none of the mapped memory, and every call there answers `Detached`.
-#[derive(Debug)]
+///
+/// # Soundness
+///
+/// The owner changes this memory at any time, so no reference into it is ever made. Copies are loads and stores in
+/// assembly, words are atomic, and the two addresses take `unsafe`. Words borrow the mapping, whose addresses stay mapped
+/// as long as it lives; when the owner is gone something that traps is mapped there:
+///
+/// ```compile_fail,E0505
+/// # fn leak(remote: memobj::RemoteMapping) -> Result<(), memobj::RemoteError> {
+/// let words = remote.shared_words()?;
+/// drop(remote);
+/// words.store(0, 1);
+/// # Ok(())
+/// # }
+/// ```
 pub struct RemoteMapping {
     shared: Arc<Shared>,
     listener: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for RemoteMapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteMapping")
+            .field("length", &self.len())
+            .field("is_attached", &self.is_attached())
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]

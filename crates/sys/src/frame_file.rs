@@ -11,7 +11,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals, ftruncate, memfd_create,
+    FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals, ftruncate,
+    memfd_create,
 };
 
 use crate::huge_folder::HugeFolder;
@@ -40,8 +41,7 @@ impl FrameFile {
     pub fn new(name: &str, len: u64) -> io::Result<Self> {
         let name =
             CString::new(format!("memobj:{}", short(name))).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let descriptor =
-            memfd_create(name.as_c_str(), MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let descriptor = memfd_create(name.as_c_str(), MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&descriptor, len)?;
         // An object that grows has been given all of the room that it can grow to.
         fcntl_add_seals(&descriptor, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
@@ -63,13 +63,13 @@ impl FrameFile {
     /// The same file through a description that can only be read, for others. Needs /proc.
     ///
     /// EACCES: this process has changed its user since the file was made.
-    pub fn for_reading(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn for_reading(&self) -> io::Result<OwnedFd> {
         let path = format!("/proc/self/fd/{}", self.descriptor.as_raw_fd());
         Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
     }
 
     /// The same file through the description of the owner, for those who may store.
-    pub fn for_writing(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn for_writing(&self) -> io::Result<OwnedFd> {
         self.descriptor.try_clone()
     }
 

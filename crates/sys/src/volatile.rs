@@ -8,6 +8,12 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A window of mapped memory, read by volatile loads of eight bytes, little endian.
+///
+/// # Soundness
+///
+/// It may be copied: it borrows what keeps the memory mapped, and only loads. It is made of objects that are read only,
+/// of which no `&mut` exists and to which nobody stores: bytes are put in place while a page is absent, when a load sleeps
+/// or traps.
 #[derive(Clone, Copy, Debug)]
 pub struct VolatileWords<'a> {
     base: *const u64,
