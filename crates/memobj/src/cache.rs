@@ -1,9 +1,9 @@
 //! The cache: one budget, shared by all its objects.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
@@ -23,7 +23,7 @@ use memobj_sys::wake::Doorbell;
 use crate::batch::BatchRing;
 use crate::driver::{self, Lanes, Request};
 use crate::error::{CacheError, OpenError};
-use crate::event::{Event, Events, channel};
+use crate::event::{Event, Events, Sender};
 use crate::metrics::{Counters, Metrics};
 use crate::object::MemoryObject;
 use crate::options::{CacheOptions, ObjectOptions, Reads, Writing};
@@ -43,16 +43,25 @@ const MOST_WORKERS: usize = 1024;
 /// A hard budget of memory, and everything that works within it.
 ///
 /// Cheap to clone; the last handle (caches, objects and mappings count) returns threads, descriptors and memory.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Cache {
     pub(crate) inner: Arc<CacheInner>,
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let budget = &self.inner.shared.budget;
+        f.debug_struct("Cache")
+            .field("budget_bytes", &budget.limit())
+            .field("frame_bytes", &budget.used())
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct CacheInner {
     pub(crate) shared: Arc<CacheShared>,
     driver: Mutex<Option<JoinHandle<()>>>,
-    events: Arc<Mutex<Receiver<Event>>>,
 }
 
 /// What the threads of a cache share.
@@ -90,7 +99,7 @@ pub(crate) struct CacheShared {
     signalled: OnceLock<Arc<Userfaultfd>>,
     pool: OnceLock<Option<Arc<FramePool>>>,
     huge_folder: OnceLock<Option<Arc<HugeFolder>>>,
-    events: SyncSender<Event>,
+    events: Sender,
 }
 
 impl Cache {
@@ -98,11 +107,9 @@ impl Cache {
     /// by threads starts one more for each processor on machines that have two to four.
     pub fn new(options: CacheOptions) -> Result<Self, CacheError> {
         check_budget(options.budget_bytes)?;
-        let (events, receiver) = channel(options.event_capacity.min(MOST_EVENTS));
-        let shared = Arc::new(CacheShared::new(options, events)?);
+        let shared = Arc::new(CacheShared::new(options)?);
         let driver = driver::start(&shared).map_err(system("start the reader thread"))?;
-        let events = Arc::new(Mutex::new(receiver));
-        Ok(Self { inner: Arc::new(CacheInner { shared, driver: Mutex::new(Some(driver)), events }) })
+        Ok(Self { inner: Arc::new(CacheInner { shared, driver: Mutex::new(Some(driver)) }) })
     }
 
     /// Opens a local file as an object; for writing, if `options` say so.
@@ -170,7 +177,7 @@ impl Cache {
 
     /// What happens in the background.
     pub fn events(&self) -> Events {
-        Events(Arc::clone(&self.inner.events))
+        self.inner.shared.events.receiver()
     }
 }
 
@@ -191,7 +198,7 @@ fn check_budget(budget_bytes: u64) -> Result<(), CacheError> {
 }
 
 impl CacheShared {
-    fn new(options: CacheOptions, events: SyncSender<Event>) -> Result<Self, CacheError> {
+    fn new(options: CacheOptions) -> Result<Self, CacheError> {
         let limit = options.budget_bytes;
         // What pins may not have keeps faults going.
         let kept_free = (limit / 8).max((LEAST_FRAMES * SMALL as u64).min(limit / 4));
@@ -218,7 +225,7 @@ impl CacheShared {
             signalled: OnceLock::new(),
             pool: OnceLock::new(),
             huge_folder: OnceLock::new(),
-            events,
+            events: Sender::new(options.event_capacity.min(MOST_EVENTS)),
             options,
         })
     }
@@ -283,7 +290,7 @@ impl CacheShared {
     }
 
     pub(crate) fn tell(&self, event: Event) {
-        if self.events.try_send(event).is_err() {
+        if !self.events.put(event) {
             self.counters.dropped_events.add(1);
         }
     }

@@ -14,6 +14,8 @@ mod write;
 pub use admit::AdmitError;
 pub use write::{WriteError, WriteStep};
 
+use crate::pins::PinHolder;
+
 /// The cause that a pager gave.
 pub type Cause = Arc<dyn Error + Send + Sync>;
 
@@ -377,10 +379,12 @@ pub enum AccessError {
     PinOnly,
     /// The object is read only.
     ReadOnly,
-    /// Somebody else's pins held a page for as long as a call may wait.
+    /// Pins held a page for as long as a call may wait: [`ObjectOptions::pin_timeout`](crate::ObjectOptions::pin_timeout).
     Pinned {
         /// The page's bytes in the object.
         range: Range<u64>,
+        /// Whose pins.
+        by: PinHolder,
     },
     /// Bytes cannot be written now.
     Write(WriteError),
@@ -397,7 +401,7 @@ impl AccessError {
         match self {
             Self::Page(error) => error.range(),
             Self::Write(error) => error.range(),
-            Self::OutOfRange { range, .. } | Self::Pinned { range } => range.clone(),
+            Self::OutOfRange { range, .. } | Self::Pinned { range, .. } => range.clone(),
             _ => 0..0,
         }
     }
@@ -429,8 +433,14 @@ impl fmt::Display for AccessError {
                 write!(f, "the mapping has no address to touch: it can be pinned and copied only")
             }
             Self::ReadOnly => write!(f, "the object is read only"),
-            Self::Pinned { range } => {
-                write!(f, "[{}, {}) is pinned by others, who did not let go in time", range.start, range.end)
+            Self::Pinned { range, by } => {
+                let Range { start, end } = range;
+                match by {
+                    PinHolder::ThisThread => write!(f, "[{start}, {end}) is pinned by this thread itself"),
+                    PinHolder::Others => {
+                        write!(f, "[{start}, {end}) is pinned by others, who did not let go in time")
+                    }
+                }
             }
             Self::Write(error) => error.fmt(f),
             Self::InUse => write!(f, "pins for writing and shared words of one object exclude each other"),

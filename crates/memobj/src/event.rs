@@ -1,8 +1,8 @@
 //! Errors that nobody is waiting for.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::{PageError, WriteError};
@@ -37,21 +37,87 @@ pub enum Event {
 }
 
 /// The events of one cache, in order. Each event goes to one receiver.
-#[derive(Debug)]
-pub struct Events(pub(crate) std::sync::Arc<Mutex<Receiver<Event>>>);
+#[derive(Clone)]
+pub struct Events(pub(crate) Arc<Queue>);
 
 impl Events {
-    /// The next event, if one is waiting.
+    /// The next event, if one is there. Does not wait, also while another thread does in
+    /// [`next_within`](Self::next_within).
     pub fn try_next(&self) -> Option<Event> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).try_recv().ok()
+        self.0.lock().events.pop_front()
     }
 
-    /// The next event, after at most `limit`.
+    /// The next event, after at most `limit`. `None` at once when the cache has ended, and all its events are received.
     pub fn next_within(&self, limit: Duration) -> Option<Event> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(limit).ok()
+        let mut inside = self.0.lock();
+        inside.receivers += 1;
+        let nothing_yet = |inside: &mut Inside| inside.events.is_empty() && !inside.is_ended;
+        let waited = self.0.changed.wait_timeout_while(inside, limit, nothing_yet);
+        let mut inside = waited.unwrap_or_else(PoisonError::into_inner).0;
+        inside.receivers -= 1;
+        inside.events.pop_front()
     }
 }
 
-pub(crate) fn channel(capacity: usize) -> (SyncSender<Event>, Receiver<Event>) {
-    sync_channel(capacity)
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").field("waiting", &self.0.lock().events.len()).finish_non_exhaustive()
+    }
+}
+
+/// Events that nobody has received yet. Its lock is held to put one in or take one out, and never while waiting.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    capacity: usize,
+    inside: Mutex<Inside>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    events: VecDeque<Event>,
+    /// Threads that wait for an event.
+    receivers: usize,
+    /// No event will come any more.
+    is_ended: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a cache puts its events. Dropped, no more events come.
+#[derive(Debug)]
+pub(crate) struct Sender(Arc<Queue>);
+
+impl Sender {
+    /// Of a queue in which `capacity` events may wait, or as many as there are threads that wait for one.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self(Arc::new(Queue { capacity, inside: Mutex::default(), changed: Condvar::new() }))
+    }
+
+    /// The other end.
+    pub(crate) fn receiver(&self) -> Events {
+        Events(Arc::clone(&self.0))
+    }
+
+    /// Adds `event` if there is room. Says whether there was.
+    pub(crate) fn put(&self, event: Event) -> bool {
+        let mut inside = self.0.lock();
+        let fits = inside.events.len() < self.0.capacity.max(inside.receivers);
+        if fits {
+            inside.events.push_back(event);
+            self.0.changed.notify_one();
+        }
+        fits
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.0.lock().is_ended = true;
+        self.0.changed.notify_all();
+    }
 }

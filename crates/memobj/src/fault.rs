@@ -47,7 +47,7 @@ impl FrameStore {
         let page = PageIndex(offset >> self.area.page_size().shift());
         // In a child of fork these addresses are somebody else's, and the descriptors still mean the parent.
         let forbidden = is_write && self.writes.is_none();
-        if page.0 >= self.area.pages() || forbidden || !self.cache.owner.is_this_process() {
+        if self.area.is_outside(page) || forbidden || !self.cache.owner.is_this_process() {
             return Verdict::Trap;
         }
         self.cache.counters.faults.add(1);

@@ -9,14 +9,15 @@
 //!     tell of lifted poison, new lengths   ----->   a thread listens; hears the end, and makes all of it trap
 //! ```
 
+use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use memobj_sys::area::{GuestNumber, GuestView, Viewer};
+use memobj_sys::area::{GuestNumber, GuestView, NoFile, Viewer};
 use memobj_sys::line::{Answer, Line, Offer};
 use memobj_sys::region::SMALL;
 use memobj_sys::uffd::{Announce, Userfaultfd, is_process};
@@ -71,12 +72,21 @@ pub enum GuestEnd {
 /// A guest, as the owner sees it. Dropping this dismisses the guest: all of its mapping traps from then on.
 ///
 /// It is a handle of the object: frames stay while it lives.
-#[derive(Debug)]
 pub struct Guest {
     state: Arc<GuestState>,
     _frames: Arc<StoreHandle>,
     // Dropped last.
     object: Arc<ObjectHandle>,
+}
+
+impl fmt::Debug for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guest")
+            .field("object", &self.object.core.name)
+            .field("prot", &self.state.prot)
+            .field("end", &self.end())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the owner's threads share about a guest.
@@ -88,6 +98,7 @@ pub(crate) struct GuestState {
     pub(crate) prot: GuestProt,
     pub(crate) line: Arc<Line>,
     pub(crate) process: OwnedFd,
+    view: Arc<GuestView>,
     number: GuestNumber,
     is_ending: AtomicBool,
     end: Mutex<Option<GuestEnd>>,
@@ -105,8 +116,9 @@ impl GuestState {
         if self.is_ending.swap(true, Ordering::AcqRel) {
             return;
         }
-        self.store.area.dismiss(self.number);
+        self.store.area.dismiss(&self.view);
         self.stop_using_words();
+        let end = if self.view.is_broken() { GuestEnd::Broken } else { end };
         *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
         self.ended.notify_all();
     }
@@ -156,8 +168,20 @@ impl MemoryObject {
     /// a page Dirty as one of this process does. Each sees the stores of the other at once. `sync` and `commit` have
     /// what the guest stored before.
     ///
-    /// Both processes trust each other with the bytes of the object: the guest has a descriptor of the file of frames,
-    /// and could change them unseen if it wanted. What it sends otherwise is checked.
+    /// A guest that may store is trusted with the bytes of the object: it has a descriptor of the file of frames, and can
+    /// change them unseen if it wants, also after it was dismissed. So from then on the owner has copies only: a
+    /// [`Pinned`](crate::Pinned) or [`PinnedMut`](crate::PinnedMut) of the object is a copy of its pages. A guest that may
+    /// only load has a descriptor that can only be read. What guests send otherwise is checked.
+    ///
+    /// # Errors
+    ///
+    /// `InUse` for a guest that is to store, while something of the object is pinned.
+    ///
+    /// # Soundness
+    ///
+    /// What another process can do to the memory is no data race here, because this process has no references into it: they
+    /// end before a descriptor that can write is given away, and there are none afterwards. Loads and stores of this
+    /// process are atomic, or in assembly. A guest that only loads cannot change a byte.
     pub fn admit(&self, stream: UnixStream, options: AdmitOptions) -> Result<Guest, AdmitError> {
         let object = Arc::clone(self.handle());
         if !object.cache.shared.owner.is_this_process() {
@@ -179,7 +203,7 @@ impl MemoryObject {
         }
         let (uffd, process, view) = attached?;
         let start = view.start();
-        let number = store.area.admit(view).ok_or(AdmitError::TooManyGuests)?;
+        let number = store.area.admit(Arc::clone(&view)).ok_or(AdmitError::TooManyGuests)?;
         // Until the guest has left.
         if let Some(user) = user {
             user.keep();
@@ -191,6 +215,7 @@ impl MemoryObject {
             prot: options.prot,
             line,
             process,
+            view,
             number,
             is_ending: AtomicBool::new(false),
             end: Mutex::new(None),
@@ -210,9 +235,12 @@ fn attach(
     prot: GuestProt,
     deadline: Instant,
 ) -> Result<Attached, AdmitError> {
-    let file = store.area.frame_file().ok_or(AdmitError::NotShared)?;
+    let frames = match prot {
+        GuestProt::ReadOnly => store.area.file_to_load(),
+        GuestProt::ReadWrite => store.area.file_to_store(),
+    };
     let offer = Offer {
-        frames: file.as_fd().try_clone_to_owned().map_err(system("duplicate the file of frames"))?,
+        frames: frames.map_err(no_file)?,
         process: own_process()?,
         length: store.area.length(),
         view_bytes: store.area.view_bytes() as u64,
@@ -228,13 +256,21 @@ fn attach(
     if end.is_none() || start == 0 || !start.is_multiple_of(SMALL as u64) {
         return Err(AdmitError::Peer { why: "a range that no process has".into() });
     }
-    let view = Arc::new(GuestView::new(Arc::clone(&uffd), start as usize, Arc::clone(line)));
+    let view = GuestView::new(Arc::clone(&uffd), start as usize, Arc::clone(line));
     store
         .area
         .register_guest(&view)
         .map_err(|error| AdmitError::Peer { why: format!("a range that cannot be registered ({error})") })?;
     line.finish(deadline).map_err(AdmitError::of_line)?;
     Ok((uffd, process, view))
+}
+
+fn no_file(error: NoFile) -> AdmitError {
+    match error {
+        NoFile::NotShared => AdmitError::NotShared,
+        NoFile::InUse => AdmitError::InUse,
+        NoFile::System(source) => AdmitError::System { what: "duplicate the file of frames", source },
+    }
 }
 
 /// A descriptor of this process, by which the other hears of its end even if children keep the line open.

@@ -7,13 +7,14 @@
 //!   eviction       punches a hole: the page vanishes from all who map it, but for copies they have made
 //! ```
 
-use std::io;
+use std::fmt;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
+use memobj_sys::area::NoFile;
 
 use crate::driver::Request;
 use crate::error::{MapError, PageError};
@@ -24,12 +25,37 @@ use crate::store::FrameStore;
 /// The frames of an object, for whoever maps them without the help of this library.
 ///
 /// A handle of the object: frames stay while it lives. Cheap to clone.
-#[derive(Clone, Debug)]
+///
+/// # Soundness
+///
+/// It hands out no memory, but a descriptor that can only be read, of a file whose length is sealed and whose mode lets no
+/// other user open it for writing. A duplicate may outlive this: it reads what is there, or zeros in a hole, and changes
+/// nothing that is pinned. To map it takes `unsafe`, and the rules of
+/// [`lend_frames`](MemoryObject::lend_frames). Who opens it again for writing by /proc, as root or the same user can, could
+/// as well write to /proc/self/mem: neither is what `unsafe` is about in Rust, and both are wrong.
+///
+/// ```compile_fail,E0505
+/// # fn leak(lent: memobj::LentFrames) {
+/// let file = lent.file();
+/// drop(lent);
+/// let _again = file.try_clone_to_owned();
+/// # }
+/// ```
+#[derive(Clone)]
 pub struct LentFrames {
     frames: Arc<StoreHandle>,
     file: Arc<OwnedFd>,
     // Dropped last.
     object: Arc<ObjectHandle>,
+}
+
+impl fmt::Debug for LentFrames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LentFrames")
+            .field("object", &self.object.core.name)
+            .field("length", &self.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl MemoryObject {
@@ -57,23 +83,16 @@ impl MemoryObject {
             return Err(MapError::Unsupported { why });
         }
         let frames = self.frames(Some(memobj_sys::uffd::Announce::Queued))?;
-        let Some(file) = frames.store.area.frame_file() else {
-            return Err(MapError::Unsupported { why: "the object is mapped without a file of frames" });
-        };
-        let file = reopen(file.as_fd())
-            .map_err(|source| MapError::System { what: "open the file of frames for reading", source })?;
+        let file = frames.store.area.file_to_load().map_err(|error| match error {
+            NoFile::System(source) => {
+                MapError::System { what: "open the file of frames for reading", source }
+            }
+            NoFile::NotShared | NoFile::InUse => {
+                MapError::Unsupported { why: "the object is mapped without a file of frames" }
+            }
+        })?;
         Ok(LentFrames { frames, file: Arc::new(file), object })
     }
-}
-
-/// The same file through a description that cannot be written. Who is handed it cannot open the file anew to write it,
-/// unless he is its owner, or may do all: a memory file lets everybody at first.
-fn reopen(file: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    use std::os::fd::AsRawFd;
-    rustix::fs::fchmod(file, rustix::fs::Mode::RUSR)?;
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?)
 }
 
 impl LentFrames {

@@ -68,6 +68,7 @@ mod metrics;
 mod object;
 mod options;
 pub mod pagers;
+mod pins;
 mod reclaim;
 mod remote;
 pub mod space;
@@ -93,6 +94,7 @@ pub use options::{
     Advice, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, ObjectOptions, Reads, Sharing,
     Store, Writing,
 };
+pub use pins::PinHolder;
 pub use remote::{RemoteError, RemoteMapping};
 
 /// The examples of the documents, compiled and run as tests.

@@ -26,9 +26,18 @@ const LARGE_OBJECT_BYTES: u64 = 16 << 20;
 const LEAST_CAPACITY: u64 = 1 << 30;
 
 /// Sized bytes with an identity, mapped or not. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MemoryObject {
     handle: Arc<ObjectHandle>,
+}
+
+impl std::fmt::Debug for MemoryObject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryObject")
+            .field("name", &self.name())
+            .field("length", &self.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the user's handles of one object share; dropping the last ends the pager's calls.
@@ -238,9 +247,9 @@ impl MemoryObject {
         self.refuse_in_child(WriteStep::Commit)?;
         let core = &self.handle.core;
         if core.log.is_none() {
-            let why = std::io::Error::new(std::io::ErrorKind::Unsupported, "it is not open for commits");
-            let error = SupplyError::because(ErrorKind::Denied, why);
-            return Err(WriteError::new(&core.name, WriteStep::Commit, 0..self.len(), &error));
+            let error = SupplyError::new(ErrorKind::Denied);
+            let error = WriteError::new(&core.name, WriteStep::Commit, 0..self.len(), &error);
+            return Err(error.because("the object is not open for commits (Writing::Atomic)"));
         }
         match self.kept() {
             Some(kept) => kept.store.commit_all(),
@@ -296,7 +305,7 @@ impl MemoryObject {
         let refused =
             |error: &SupplyError| WriteError::new(&core.name, WriteStep::SetLength, 0..length, error);
         if !core.is_writable() {
-            return Err(refused(&SupplyError::new(ErrorKind::Denied)));
+            return Err(refused(&SupplyError::new(ErrorKind::Denied)).because("the object is read only"));
         }
         // Nobody maps it meanwhile.
         let mapped = self.handle.mapped.lock().unwrap_or_else(PoisonError::into_inner);
@@ -496,12 +505,11 @@ impl ObjectHandle {
                 return Err(SupplyError::new(ErrorKind::Truncated));
             }
             let before = area.word(page);
-            let mut pin = PinSet::new(Arc::clone(area), PageRange::one(page));
-            if pin.try_pin(page).is_ok()
-                && let Ok(bytes) = pin.into_bytes(ByteRange { start: range.start, end: range.end })
+            let bytes = ByteRange { start: range.start, end: range.end };
+            if let Some(mut pin) = PinSet::new(Arc::clone(area), PageRange::one(page))
+                && pin.try_pin(page).is_ok()
             {
-                buffer.copy_from_slice(&bytes);
-                return Ok(());
+                return pin.copy_to(bytes, buffer).map_err(|_| SupplyError::new(ErrorKind::Io));
             }
             if matches!(before.state(), State::Absent | State::Failed | State::Filling) {
                 self.ask_pager(range.clone(), buffer)?;

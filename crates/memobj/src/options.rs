@@ -42,9 +42,11 @@ pub struct ObjectOptions {
     /// What happens when a page cannot be supplied.
     pub policy: FailurePolicy,
     /// How long one pager call may take before it counts as failed; `None` is for ever.
-    /// [`FailurePolicy::WaitForEver`] ignores it. Also how long stores, syncs and commits wait for pages that are pinned
-    /// or being written, where `None` is 30 s and the policy does not matter.
+    /// [`FailurePolicy::WaitForEver`] ignores it.
     pub supply_timeout: Option<Duration>,
+    /// How long pins, copies, stores, syncs, commits and new lengths wait for pages that others pin or write back,
+    /// whatever the policy. [`Duration::MAX`] is for ever. Then the error says whose pins they are.
+    pub pin_timeout: Duration,
     /// Whether the object can be written, and what a crash leaves of what was written. An object that can be
     /// written has 4 KiB pages.
     pub writing: Writing,
@@ -57,14 +59,15 @@ pub struct ObjectOptions {
 }
 
 impl Default for ObjectOptions {
-    /// Small or large frames by size, frames of this process alone, failures at once, 30 s for a pager call, read
-    /// only, no waiting for locks.
+    /// Small or large frames by size, frames of this process alone, failures at once, 30 s for a pager call and 30 s for
+    /// pins of others, read only, no waiting for locks.
     fn default() -> Self {
         Self {
             frames: FrameSize::Auto,
             store: Store::Local,
             policy: FailurePolicy::FailAtOnce,
             supply_timeout: Some(Duration::from_secs(30)),
+            pin_timeout: Duration::from_secs(30),
             writing: Writing::ReadOnly,
             max_len: None,
             lock_timeout: Duration::ZERO,

@@ -15,11 +15,11 @@ use memobj_sys::fork::Owner;
 use memobj_sys::line::{Answer, Line, Note, Offer};
 use memobj_sys::remote::RemoteView;
 use memobj_sys::signal;
-use memobj_sys::volatile::SharedWords;
 
 use crate::error::AdmitError;
 use crate::fault;
 use crate::guest::own_process;
+use crate::mapping::SharedWords;
 
 /// All of an object that another process owns, which has [admitted](crate::MemoryObject::admit) this one as a guest.
 ///
@@ -32,10 +32,33 @@ use crate::guest::own_process;
 /// reads zeros for want of the owner. An owner that is alive and stopped makes faults wait.
 ///
 /// A child of fork has none of the mapped memory, and every call there answers `Detached`.
-#[derive(Debug)]
+///
+/// # Soundness
+///
+/// The owner changes this memory at any time, so no reference into it is ever made. Copies are loads and stores in
+/// assembly, words are atomic, and the two addresses take `unsafe`. Words borrow the mapping, whose addresses stay mapped
+/// as long as it lives; when the owner is gone something that traps is mapped there:
+///
+/// ```compile_fail,E0505
+/// # fn leak(remote: memobj::RemoteMapping) -> Result<(), memobj::RemoteError> {
+/// let words = remote.shared_words()?;
+/// drop(remote);
+/// words.store(0, 1);
+/// # Ok(())
+/// # }
+/// ```
 pub struct RemoteMapping {
     shared: Arc<Shared>,
     listener: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for RemoteMapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteMapping")
+            .field("length", &self.len())
+            .field("is_attached", &self.is_attached())
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -177,7 +200,8 @@ impl RemoteMapping {
     /// and when the owner is gone. A length that is no multiple of eight leaves its last bytes out.
     pub fn shared_words(&self) -> Result<SharedWords<'_>, RemoteError> {
         self.check(0, 0)?;
-        self.shared.view.shared_words(self.len() / 8).ok_or(RemoteError::ReadOnly)
+        let words = self.shared.view.shared_words(self.len() / 8).ok_or(RemoteError::ReadOnly)?;
+        Ok(SharedWords::new(words, None))
     }
 
     /// The address of the first byte, for plain loads, which fault and trap as said above. Good while this lives.

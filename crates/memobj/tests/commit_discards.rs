@@ -15,7 +15,7 @@ fn open_for(sample: &Sample, budget: u64, patience: Duration) -> (Cache, MemoryO
     let options = ObjectOptions {
         writing: Writing::Atomic,
         frames: FrameSize::Small,
-        supply_timeout: Some(patience),
+        pin_timeout: patience,
         ..Default::default()
     };
     let cache = cache(budget);

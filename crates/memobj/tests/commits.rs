@@ -136,10 +136,12 @@ fn objects_without_a_log_and_pinned_pages_refuse_commits() {
     let cache = cache(MIB);
     let plain = ObjectOptions { writing: Writing::InPlace, ..Default::default() };
     let object = cache.open_file(sample.path(), plain).unwrap();
-    assert_eq!(object.commit().unwrap_err().kind(), ErrorKind::Denied);
+    let error = object.commit().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    assert!(error.to_string().ends_with(": the object is not open for commits (Writing::Atomic)"), "{error}");
     drop(object);
-    let short = Some(std::time::Duration::from_millis(100));
-    let object = cache.open_file(sample.path(), ObjectOptions { supply_timeout: short, ..atomic() }).unwrap();
+    let short = std::time::Duration::from_millis(100);
+    let object = cache.open_file(sample.path(), ObjectOptions { pin_timeout: short, ..atomic() }).unwrap();
     let mapping = object.map(0..MIB, MapOptions::default()).unwrap();
     let pinned = mapping.pin_mut(0..10).unwrap();
     let error = object.commit().unwrap_err();

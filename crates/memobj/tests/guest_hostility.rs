@@ -1,8 +1,11 @@
 //! Peers that are no guests, or bad ones: the owner answers with an error in bounded time, and goes on.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use memobj::{
@@ -42,9 +45,18 @@ impl Owner {
         timeout: Duration,
         peer: impl FnOnce(UnixStream) -> R + Send + 'static,
     ) -> (Result<Guest, AdmitError>, R) {
+        self.admit_for(GuestProt::ReadWrite, timeout, peer)
+    }
+
+    fn admit_for<R: Send + 'static>(
+        &self,
+        prot: GuestProt,
+        timeout: Duration,
+        peer: impl FnOnce(UnixStream) -> R + Send + 'static,
+    ) -> (Result<Guest, AdmitError>, R) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let peer = std::thread::spawn(move || peer(theirs));
-        let admitted = self.object.admit(ours, AdmitOptions { prot: GuestProt::ReadWrite, timeout });
+        let admitted = self.object.admit(ours, AdmitOptions { prot, timeout });
         (admitted, peer.join().unwrap())
     }
 
@@ -171,6 +183,181 @@ fn bytes_that_nobody_supplied_are_not_taken_for_pages() {
             frames.write_all_at(&[0; 4096], page * 4096).unwrap();
         }
         owner.is_well();
+    });
+}
+
+/// What `Line` gives a peer that is admitted with `prot`: the file of frames.
+fn frames_offered(owner: &Owner, prot: GuestProt) -> File {
+    let (_, frames) = owner.admit_for(prot, SHORTLY, |stream| {
+        let offer = Line::new(stream).receive_offer(Instant::now() + PATIENCE).unwrap();
+        File::from(offer.frames)
+    });
+    frames
+}
+
+#[test]
+fn a_guest_that_only_loads_can_neither_change_nor_cut_off_the_frames() {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use std::os::unix::fs::FileExt;
+    within(60, "the descriptor of a reader", || {
+        let owner = owner(Reads::Auto);
+        let pinned = owner.mapping.pin(0..8192).unwrap();
+        let frames = frames_offered(&owner, GuestProt::ReadOnly);
+        let holes = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        assert!(frames.write_all_at(&[0xff; 4096], 0).is_err());
+        assert!(frames.set_len(0).is_err() && frames.set_len(1 << 40).is_err());
+        assert!(fallocate(&frames, holes, 0, 4096).is_err());
+        // By another user there is no way to a description that can write.
+        let another =
+            if rustix::process::getuid().is_root() { 65_534 } else { rustix::process::getuid().as_raw() };
+        let reopened = Command::new("sh")
+            .args(["-c", ": <>/proc/self/fd/0 && echo opened"])
+            .stdin(frames.try_clone().unwrap())
+            .uid(another)
+            .output()
+            .unwrap();
+        assert!(reopened.stdout.is_empty(), "opened for writing by user {another}");
+        check_sample(0..8192, &pinned, "beside a reader that tries to write");
+        drop(pinned);
+        owner.is_well();
+    });
+}
+
+#[test]
+fn no_guest_can_change_the_length_of_the_frames() {
+    within(60, "the descriptor of a writer", || {
+        let owner = owner(Reads::Auto);
+        let frames = frames_offered(&owner, GuestProt::ReadWrite);
+        assert!(frames.set_len(0).is_err() && frames.set_len(1 << 40).is_err());
+        let unsealed = rustix::fs::fcntl_add_seals(&frames, rustix::fs::SealFlags::WRITE);
+        assert!(unsealed.is_err(), "it could be sealed against its owner");
+        owner.is_well();
+    });
+}
+
+#[test]
+fn a_reader_has_no_view_that_can_be_stored_to() {
+    within(60, "the view of a reader", || {
+        let owner = owner(Reads::Auto);
+        let (admitted, (line, view)) = owner.admit_for(GuestProt::ReadOnly, PATIENCE, |stream| {
+            let deadline = Instant::now() + PATIENCE;
+            let line = Line::new(stream);
+            let Offer { frames, view_bytes, process, .. } = line.receive_offer(deadline).unwrap();
+            // As if it were to store: the kernel gives it no such view of a file that it may only read.
+            assert!(RemoteView::new(&frames, view_bytes, Writes::Yes).is_err());
+            let view = RemoteView::new(&frames, view_bytes, Writes::No).unwrap();
+            let faults = view.faults().try_clone_to_owned().unwrap();
+            line.answer(&Answer { faults, process, start: view.start() as u64 }, deadline).unwrap();
+            line.receive_finish(deadline).unwrap();
+            (line, view)
+        });
+        let guest = admitted.unwrap();
+        let mut bytes = [0; 8];
+        view.load(4096, &mut bytes).unwrap();
+        check_sample(4096..4104, &bytes, "in a reader");
+        assert_eq!(guest.end(), None);
+        drop((line, view));
+        assert_eq!(guest.wait(PATIENCE), Some(GuestEnd::Left));
+        owner.is_well();
+    });
+}
+
+/// A guest that stores to the first byte of `pages`, and then ends the registration of page 0.
+fn half_registered(owner: &Owner, pages: &[u64]) -> (Guest, Line, RemoteView) {
+    let pages = pages.to_vec();
+    let (admitted, (line, view)) = owner.admit(PATIENCE, |stream| {
+        let (line, view) = answer(stream, |_| {});
+        line.receive_finish(Instant::now() + PATIENCE).unwrap();
+        (line, view)
+    });
+    for page in pages {
+        view.store(page * 4096, &[1]).unwrap();
+    }
+    memobj_sys::testing::unregister(view.faults(), view.start(), 4096).unwrap();
+    (admitted.unwrap(), line, view)
+}
+
+#[test]
+fn a_guest_whose_pages_cannot_be_protected_is_dismissed_before_they_are_copied() {
+    within(60, "a page that stays open", || {
+        let owner = owner(Reads::Auto);
+        let (guest, line, view) = half_registered(&owner, &[0, 9]);
+        owner.mapping.sync(0..MIB).unwrap();
+        assert_eq!(guest.wait(PATIENCE), Some(GuestEnd::Broken));
+        assert_eq!(owner._cache.metrics().dirty_bytes, 0);
+        let bytes = std::fs::read(owner._sample.path()).unwrap();
+        assert_eq!((bytes[0], bytes[9 * 4096]), (1, 1));
+        drop((line, view));
+        wait_until("pins for writing are possible", || owner.mapping.pin_mut(0..1).is_ok());
+    });
+}
+
+#[test]
+fn what_a_dismissed_guest_still_has_registered_is_protected() {
+    within(60, "a page in another block", || {
+        let sample = Sample::new(6 * MIB);
+        let cache = Cache::new(CacheOptions { budget_bytes: MIB, ..Default::default() }).unwrap();
+        let options = ObjectOptions { writing: Writing::InPlace, store: Store::Shared, ..Default::default() };
+        let object = cache.open_file(sample.path(), options).unwrap();
+        let mapping = object.map(0..6 * MIB, mapped(Delivery::ReaderThread)).unwrap();
+        let owner = Owner { mapping, object, _cache: cache, _sample: sample };
+        // 2 MiB are protected at once.
+        let (guest, _line, view) = half_registered(&owner, &[0, 1100]);
+        drop(guest);
+        let pinned = owner.mapping.pin(1100 * 4096..1100 * 4096 + 1).unwrap();
+        assert_eq!(pinned[0], 1);
+        let view = std::sync::Arc::new(view);
+        let storing = std::sync::Arc::clone(&view);
+        // Sleeps on its fault until the view is dropped, which it keeps: for ever. It ends with the process.
+        std::thread::spawn(move || storing.store(1100 * 4096, &[2]));
+        let mut byte = [0];
+        // waits: gives a store that is not held off the time to be seen.
+        for _ in 0..50 {
+            std::thread::sleep(Duration::from_millis(2)); // waits: as above
+            owner.mapping.read_at(1100 * 4096, &mut byte).unwrap();
+            assert_eq!(byte, [1], "a dismissed guest has stored unseen");
+        }
+        drop(pinned);
+        // Nobody is left to end its fault.
+        view.trap_all();
+    });
+}
+
+#[test]
+fn what_is_pinned_does_not_change_under_whoever_has_the_descriptor() {
+    use std::os::unix::fs::FileExt;
+    within(60, "pins beside a descriptor that can write", || {
+        let owner = owner(Reads::Auto);
+        let in_place = owner.mapping.pin(0..8192).unwrap();
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let admit = || owner.object.admit(ours.try_clone().unwrap(), AdmitOptions::default());
+        assert!(matches!(admit(), Err(AdmitError::InUse)), "there is a reference to frames");
+        drop(in_place);
+        let frames = frames_offered(&owner, GuestProt::ReadWrite);
+        // Nobody is attached any more, but the descriptor is there.
+        let pinned = owner.mapping.pin(0..8192).unwrap();
+        let mut changed = owner.mapping.pin_mut(8192..16_384).unwrap();
+        changed[0] = 1;
+        frames.write_all_at(&[0xee; 16_384], 0).unwrap();
+        check_sample(0..8192, &pinned, "a pin");
+        assert_eq!(changed[0], 1);
+        check_sample(8193..16_384, &changed[1..], "a pin for writing");
+        let metrics = owner._cache.metrics();
+        assert!(metrics.pinned_bytes >= 2 * 16_384 && metrics.frame_bytes >= 2 * 16_384, "{metrics:?}");
+        drop((pinned, changed));
+        assert!(owner._cache.metrics().pinned_bytes == 0);
+        // What was pinned for writing is what is there; the rest is what the stranger wrote.
+        let mut bytes = vec![0; 16_384];
+        owner.mapping.read_at(0, &mut bytes).unwrap();
+        assert_eq!(bytes[8192], 1);
+        check_sample(8193..16_384, &bytes[8193..], "what was put back");
+        assert!(bytes[..8192].iter().all(|byte| *byte == 0xee));
+        // The budget is the bound of copies, too.
+        let most: Vec<_> =
+            (0..64).map_while(|page| owner.mapping.pin(page * 4096..(page + 1) * 4096).ok()).collect();
+        let metrics = owner._cache.metrics();
+        assert!(most.len() > 16 && metrics.peak_frame_bytes <= metrics.budget_bytes, "{metrics:?}");
+        assert!(most.len() < 32, "{} pages are pinned with their copies", most.len());
     });
 }
 

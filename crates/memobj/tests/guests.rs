@@ -49,7 +49,7 @@ fn admit_here(object: &MemoryObject, prot: GuestProt) -> (Guest, RemoteMapping) 
 const ROUNDS: u64 = 20_000;
 
 /// Waits for each number of this side's turn, and puts the next.
-fn take_turns(words: &memobj_sys::volatile::SharedWords<'_>, side: u64) {
+fn take_turns(words: &memobj::SharedWords<'_>, side: u64) {
     for round in 0..ROUNDS {
         let mine = round * 2 + side;
         while words.load(0) != mine {
@@ -109,7 +109,7 @@ fn indices(seed: u64, writer: u64) -> impl Iterator<Item = u64> {
 }
 
 /// Checks each word, and counts it up.
-fn count_up(words: &memobj_sys::volatile::SharedWords<'_>, seed: u64, writer: u64) {
+fn count_up(words: &memobj::SharedWords<'_>, seed: u64, writer: u64) {
     let mut counts = vec![0u64; WORDS_EACH as usize];
     for index in indices(seed, writer) {
         let at = index * WRITERS + writer;
@@ -173,7 +173,7 @@ fn no_store_of_any_process_is_lost_under_eviction_and_write_back() {
 }
 
 /// Stores `n` to the word that `n` leads to, and then says so in word 0.
-fn tell_steps(words: &memobj_sys::volatile::SharedWords<'_>) -> ! {
+fn tell_steps(words: &memobj::SharedWords<'_>) -> ! {
     for step in 1u64.. {
         words.store(place_of(step), step);
         words.store(0, step);

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 const PAGE: u64 = 4096;
 
 fn rig(length: u64) -> Rig {
-    let options = ObjectOptions { supply_timeout: Some(Duration::from_millis(300)), ..writable() };
+    let options = ObjectOptions { pin_timeout: Duration::from_millis(300), ..writable() };
     Rig::new(Delivery::PinOnly, MIB, length, options)
 }
 

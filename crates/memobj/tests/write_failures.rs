@@ -11,7 +11,8 @@ use memobj_sim::rig::{DELIVERIES, Rig, is_all, writable};
 const PAGE: u64 = 4096;
 
 fn impatient() -> ObjectOptions {
-    ObjectOptions { supply_timeout: Some(Duration::from_millis(300)), ..writable() }
+    let limit = Duration::from_millis(300);
+    ObjectOptions { supply_timeout: Some(limit), pin_timeout: limit, ..writable() }
 }
 
 fn in_each_delivery(body: impl Fn(Delivery) + Send + Copy + 'static) {

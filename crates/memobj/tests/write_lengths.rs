@@ -13,7 +13,8 @@ use memobj_sim::rig::{DELIVERIES, Rig, is_all, mapped, writable};
 const SIGBUS: i32 = 7;
 
 fn impatient() -> ObjectOptions {
-    ObjectOptions { supply_timeout: Some(Duration::from_millis(300)), ..writable() }
+    let limit = Duration::from_millis(300);
+    ObjectOptions { supply_timeout: Some(limit), pin_timeout: limit, ..writable() }
 }
 
 fn in_each_delivery(body: impl Fn(Delivery) + Send + Copy + 'static) {

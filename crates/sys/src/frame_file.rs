@@ -1,10 +1,19 @@
 //! Files whose pages are frames: shared between mappings, and between processes that are given the descriptor.
+//!
+//! Whoever is to load only is given a descriptor opened for reading ([`FrameFile::for_reading`]): it can neither write,
+//! punch holes nor truncate. The mode of the file is 0400, so that another user cannot open it for writing by
+//! /proc/PID/fd either. Root can, and so can processes of the owner's user, who could trace the owner as well. The length
+//! of a memory file is sealed, so that nobody can make its mappings trap by cutting it off. (A seal against writes would
+//! refuse holes, which is how pages are evicted.)
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals, ftruncate,
+    memfd_create,
+};
 
 use crate::huge_folder::HugeFolder;
 use crate::region::LARGE;
@@ -32,8 +41,11 @@ impl FrameFile {
     pub fn new(name: &str, len: u64) -> io::Result<Self> {
         let name =
             CString::new(format!("memobj:{}", short(name))).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let descriptor = memfd_create(name.as_c_str(), MemfdFlags::CLOEXEC)?;
+        let descriptor = memfd_create(name.as_c_str(), MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&descriptor, len)?;
+        // An object that grows has been given all of the room that it can grow to.
+        fcntl_add_seals(&descriptor, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        fchmod(&descriptor, Mode::RUSR)?;
         Ok(Self { descriptor, len })
     }
 
@@ -44,7 +56,21 @@ impl FrameFile {
         let len = len.checked_next_multiple_of(LARGE as u64).ok_or(io::ErrorKind::OutOfMemory)?;
         let descriptor = folder.file()?;
         ftruncate(&descriptor, len)?;
+        fchmod(&descriptor, Mode::RUSR)?;
         Ok(Self { descriptor, len })
+    }
+
+    /// The same file through a description that can only be read, for others. Needs /proc.
+    ///
+    /// EACCES: this process has changed its user since the file was made.
+    pub(crate) fn for_reading(&self) -> io::Result<OwnedFd> {
+        let path = format!("/proc/self/fd/{}", self.descriptor.as_raw_fd());
+        Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    }
+
+    /// The same file through the description of the owner, for those who may store.
+    pub(crate) fn for_writing(&self) -> io::Result<OwnedFd> {
+        self.descriptor.try_clone()
     }
 
     /// Writes `bytes` to the 2 MiB frame at `offset`, which the caller owns and no mapping shows yet. What is left

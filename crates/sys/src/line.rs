@@ -196,6 +196,14 @@ impl Line {
         }
     }
 
+    /// Whether one of the ends has shut the line. Does not block.
+    pub fn is_shut(&self) -> bool {
+        let mut entries = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let ended = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        poll(&mut entries, Some(&at_once)).is_ok() && entries[0].revents().intersects(ended)
+    }
+
     /// Shuts the line: both ends hear of it. Never blocks; safe in a signal handler.
     pub fn break_off(&self) {
         // It fails for a line that is shut already.

@@ -109,13 +109,39 @@ impl Region {
             Writes::No => ProtFlags::READ,
             Writes::Yes => rw(),
         };
+        // SAFETY: the contract of this function.
+        unsafe { self.map_as(file, MapFlags::SHARED, protection) }
+    }
+
+    /// Maps `file`, which need only be open for reading, from its start over this whole region, to be read. Stores of
+    /// others are seen; a page of which this process made a copy, by storing to it, is its own.
+    ///
+    /// (A shared mapping of a file that is open for reading cannot be registered with a userfaultfd.)
+    ///
+    /// # Safety
+    ///
+    /// Nobody may hold references into the region.
+    pub(crate) unsafe fn map_file_to_read(&self, file: &impl std::os::fd::AsFd) -> io::Result<()> {
+        // SAFETY: the contract of this function.
+        unsafe { self.map_as(file, MapFlags::PRIVATE, ProtFlags::READ) }
+    }
+
+    /// # Safety
+    ///
+    /// Nobody may hold references into the region.
+    unsafe fn map_as(
+        &self,
+        file: &impl std::os::fd::AsFd,
+        sharing: MapFlags,
+        protection: ProtFlags,
+    ) -> io::Result<()> {
         // SAFETY: MAP_FIXED replaces only this region's own pages, to which the caller knows no references.
         unsafe {
             mmap(
                 self.start.as_ptr().cast(),
                 self.len,
                 ProtFlags::empty(),
-                MapFlags::SHARED | MapFlags::FIXED | MapFlags::NORESERVE,
+                sharing | MapFlags::FIXED | MapFlags::NORESERVE,
                 file,
                 0,
             )?;

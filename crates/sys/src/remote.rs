@@ -47,7 +47,13 @@ impl RemoteView {
         let bytes = usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let region = Region::new(bytes, Purpose::Reserve)?;
         // SAFETY: the region is new; nobody holds references into it.
-        unsafe { region.map_file(frames, writes)? };
+        unsafe {
+            match writes {
+                // The owner has opened it for reading.
+                Writes::No => region.map_file_to_read(frames)?,
+                Writes::Yes => region.map_file(frames, writes)?,
+            }
+        }
         Ok(Self { region, uffd, nothing, writes })
     }
 

@@ -162,6 +162,7 @@ unsafe extern "C" {
 /// # Safety
 ///
 /// `source..source + destination.len()` must be a mapped range, of which any page may trap.
+#[must_use]
 pub(crate) unsafe fn copy_trapping(destination: &mut [u8], source: *const u8) -> usize {
     // SAFETY: the destination is a valid slice; loads from the source happen at the one instruction at which the
     // handler ends the copy; the caller promises that the range is mapped.
@@ -169,27 +170,16 @@ pub(crate) unsafe fn copy_trapping(destination: &mut [u8], source: *const u8) ->
     destination.len() - left
 }
 
-/// Copies into mapped memory by plain stores, which fault like anybody's. A trap kills, as it does anybody: the
-/// caller knows that there is none to come.
-///
-/// # Safety
-///
-/// `destination..destination + source.len()` is mapped and writable, and its pages are resident and kept so by the
-/// caller, who is the only one that may write them.
-pub(crate) unsafe fn copy_into_mapped(destination: *mut u8, source: &[u8]) {
-    // The trapping copy, backwards: in assembly, so that others may load and store the same memory by their own means.
-    // SAFETY: the caller's contract; the source is a slice of ordinary memory. The copy cannot end early.
-    unsafe { trapping_copy(destination, source.as_ptr(), source.len()) };
-}
-
 /// Copies into mapped memory by plain stores, which fault like anybody's; a trap ends the copy instead of the process.
 ///
-/// Returns how many bytes were copied. Needs [`install`] to have been called.
+/// Returns how many bytes were copied, which the caller has to look at. Needs [`install`] to have been called: without
+/// it a trap kills.
 ///
 /// # Safety
 ///
 /// `destination..destination + source.len()` must be a mapped, writable range, of which any page may trap, and into
 /// which nobody holds references.
+#[must_use]
 pub(crate) unsafe fn store_trapping(destination: *mut u8, source: &[u8]) -> usize {
     // SAFETY: the source is a slice of ordinary memory; stores happen at the one instruction at which the handler ends
     // the copy; the rest is the caller's contract.

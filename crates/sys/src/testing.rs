@@ -89,3 +89,14 @@ pub fn load(address: u64) -> u8 {
     }
     byte
 }
+
+/// Ends the registration of `[start, start + len)` with the userfaultfd `faults`, as a guest does that breaks its word.
+pub fn unregister(faults: std::os::fd::BorrowedFd<'_>, start: usize, len: usize) -> std::io::Result<()> {
+    use std::os::fd::AsRawFd;
+    // _IOR(0xAA, 0x01, struct uffdio_range)
+    const UFFDIO_UNREGISTER: libc::c_ulong = 0x8010_aa01;
+    let mut range = [start as u64, len as u64];
+    // SAFETY: the kernel reads one structure of two numbers, which lives across the call; no memory changes.
+    let answer = unsafe { libc::ioctl(faults.as_raw_fd(), UFFDIO_UNREGISTER, range.as_mut_ptr()) };
+    if answer < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -8,6 +8,12 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A window of mapped memory, read by volatile loads of eight bytes, little endian.
+///
+/// # Soundness
+///
+/// It may be copied: it borrows what keeps the memory mapped, and only loads. It is made of objects that are read only,
+/// of which no `&mut` exists and to which nobody stores: bytes are put in place while a page is absent, when a load sleeps
+/// or traps.
 #[derive(Clone, Copy, Debug)]
 pub struct VolatileWords<'a> {
     base: *const u64,
@@ -66,7 +72,10 @@ impl<'a> VolatileWords<'a> {
 /// A window of mapped memory that others may store to at any time, as atomic words of eight bytes, little endian.
 ///
 /// All operations are relaxed: they say nothing of other memory.
-#[derive(Clone, Copy, Debug)]
+///
+/// Neither `Clone` nor `Copy`: whoever is handed one stands in for everybody who may store, and puts it into a guard
+/// that keeps references away until it is dropped. A copy would outlive that guard.
+#[derive(Debug)]
 pub struct SharedWords<'a> {
     base: *mut u64,
     len: u64,

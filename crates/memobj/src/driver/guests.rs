@@ -167,7 +167,7 @@ impl Driver {
         let Some(offset) = offset.map(|offset| offset as u64) else { return };
         self.shared.counters.faults.add(1);
         let page = PageIndex(offset >> store.area.page_size().shift());
-        if page.0 >= store.area.pages() {
+        if store.area.is_outside(page) {
             return store.area.trap_outside(offset);
         }
         if event.is_write {

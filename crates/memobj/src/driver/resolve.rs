@@ -35,7 +35,7 @@ pub(super) trait Resolver {
         store.cache.counters.faults.add(1);
         let Some((offset, _)) = store.place_of(event.address) else { return };
         let page = PageIndex(offset >> store.area.page_size().shift());
-        if page.0 >= store.area.pages() {
+        if store.area.is_outside(page) {
             // An object without bytes has addresses, but no page: a wild load traps, it does not sleep for ever.
             return store.area.trap_outside(offset);
         }

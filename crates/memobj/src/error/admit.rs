@@ -13,7 +13,7 @@ pub enum AdmitError {
     /// The frames of the object are not such that others can see them: that takes an object that can be written, with
     /// [`Store::Shared`](crate::Store::Shared), on a machine with userfaultfd.
     NotShared,
-    /// Something of the object is pinned for writing.
+    /// Something of the object is pinned: a guest that may store is admitted when nothing is.
     InUse,
     /// The object has as many guests as it can have.
     TooManyGuests,
@@ -59,7 +59,7 @@ impl fmt::Display for AdmitError {
             Self::NotShared => {
                 f.write_str("only objects that can be written and have shared frames take guests")
             }
-            Self::InUse => f.write_str("the object is pinned for writing"),
+            Self::InUse => f.write_str("something of the object is pinned"),
             Self::TooManyGuests => f.write_str("the object has as many guests as it can have"),
             Self::Map(error) => error.fmt(f),
             Self::TimedOut => f.write_str("the other process did not answer in time"),

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Cause, ErrorKind, SupplyError};
+use crate::pins::PinHolder;
 
 /// What was being done when it failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,13 +34,26 @@ pub struct WriteError {
     pub(crate) range: Range<u64>,
     pub(crate) kind: ErrorKind,
     pub(crate) lost: bool,
+    /// What the kind does not say: it follows a time-out in the message, and stands for other kinds.
+    pub(crate) why: Option<&'static str>,
+    pub(crate) pinned_by: Option<PinHolder>,
     pub(crate) source: Option<Cause>,
 }
 
 impl WriteError {
     pub(crate) fn new(object: &Arc<str>, step: WriteStep, range: Range<u64>, error: &SupplyError) -> Self {
         let (kind, source) = (error.kind, error.source.clone());
-        Self { object: Arc::clone(object), step, range, kind, lost: false, source }
+        let object = Arc::clone(object);
+        Self { object, step, range, kind, lost: false, why: None, pinned_by: None, source }
+    }
+
+    /// The same, with a message that says why.
+    pub(crate) fn because(self, why: &'static str) -> Self {
+        Self { why: Some(why), ..self }
+    }
+
+    pub(crate) fn held_by(self, holder: PinHolder) -> Self {
+        Self { pinned_by: Some(holder), ..self }
     }
 
     /// The name of the object.
@@ -62,6 +76,11 @@ impl WriteError {
         self.kind
     }
 
+    /// Whose pin was in the way, if one was.
+    pub fn pinned_by(&self) -> Option<PinHolder> {
+        self.pinned_by
+    }
+
     /// Whether the bytes are lost: they were handed to the system, which then failed to make them durable, and
     /// memory holds them no longer. Every `sync` of them reports it until `discard` has taken note.
     pub fn is_lost(&self) -> bool {
@@ -80,8 +99,13 @@ impl fmt::Display for WriteError {
         };
         let Range { start, end } = self.range;
         match self.step {
-            WriteStep::SetLength => write!(f, "{step} {} to {end}: {}", self.object, self.kind)?,
-            _ => write!(f, "{step} [{start}, {end}) of {}: {}", self.object, self.kind)?,
+            WriteStep::SetLength => write!(f, "{step} {} to {end}: ", self.object)?,
+            _ => write!(f, "{step} [{start}, {end}) of {}: ", self.object)?,
+        }
+        match (self.kind, self.why) {
+            (ErrorKind::Timeout, Some(why)) => write!(f, "{}, {why}", self.kind)?,
+            (_, Some(why)) => f.write_str(why)?,
+            (kind, None) => kind.fmt(f)?,
         }
         if self.lost {
             f.write_str("; these bytes may be lost, an earlier sync of them failed")?;

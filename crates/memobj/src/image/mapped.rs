@@ -1,5 +1,6 @@
 //! An image in memory.
 
+use std::fmt;
 use std::io;
 
 use memobj_core::address::VirtAddr;
@@ -9,10 +10,20 @@ use memobj_sys::image::ImageMemory;
 /// The segments of an image in this process. They are unmapped on drop, unless [`leak`](Self::leak)ed.
 ///
 /// Whoever uses the addresses keeps the guard: memobj hands out no references into them.
-#[derive(Debug)]
+///
+/// # Soundness
+///
+/// Addresses are numbers; using one takes `unsafe`. [`read_at`](Self::read_at) has the kernel copy, which refuses what is
+/// not mapped. Only what this guard has mapped is ever unmapped by it.
 pub struct MappedImage {
     memory: ImageMemory,
     records: Vec<ImageRecord>,
+}
+
+impl fmt::Debug for MappedImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MappedImage").field("segments", &self.records.len()).finish_non_exhaustive()
+    }
 }
 
 impl MappedImage {

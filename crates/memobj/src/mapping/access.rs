@@ -2,6 +2,7 @@
 
 use memobj_core::address::PageIndex;
 use memobj_core::page_word::State;
+use memobj_sys::area::TouchRefused;
 use memobj_sys::signal;
 use memobj_sys::volatile::VolatileWords;
 
@@ -31,8 +32,8 @@ impl Mapping {
             let border = (self.range.start + at + step) / page * page - self.range.start;
             let part = at..border.max(at + 1).min(end);
             let into = &mut buffer[done as usize..][..(part.end - part.start) as usize];
-            match self.pin(part.clone()) {
-                Ok(pinned) => into.copy_from_slice(&pinned),
+            match self.copy_pinned(part.clone(), into) {
+                Ok(()) => {}
                 // Others hold all the pins there may be: plain loads need none.
                 Err(AccessError::PinsExceedBudget { .. } | AccessError::TooManyPins) => {
                     match self.announce {
@@ -73,7 +74,8 @@ impl Mapping {
     }
 
     /// Copies the bytes from `offset` on by plain loads, which fault and are resolved on demand like anybody's;
-    /// a page that traps ends the copy, and is reported as its error rather than as a signal.
+    /// a page that traps ends the copy, and is reported as its error rather than as a signal. Waits while somebody pins a
+    /// page for writing, and says `Pinned` if that takes longer than the object's `pin_timeout`.
     pub fn touch_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), AccessError> {
         let length = buffer.len() as u64;
         let end = offset.checked_add(length).ok_or_else(|| self.past_the_end(offset, length))?;
@@ -81,10 +83,19 @@ impl Mapping {
         let announce = self.announce.ok_or(AccessError::PinOnly)?;
         // Without the handler a trap would kill. It cannot be refused in practice: sigaction(2) knows no such error.
         let _ = signal::install(fault::resolve);
-        let (store, mut done, mut strange) = (self.frames(), 0, 0);
-        while let Err(trapped) =
+        let (store, mut done, mut strange, mut pinned_until) = (self.frames(), 0, 0, None);
+        while let Err(refused) =
             store.area.copy_by_touch(announce, range.start + done as u64, &mut buffer[done..])
         {
+            let trapped = match refused {
+                TouchRefused::Trapped(at) => at,
+                TouchRefused::PinnedMut(at) => {
+                    store
+                        .wait_for_pins(PageIndex(at >> store.area.page_size().shift()), &mut pinned_until)?;
+                    done = (at - range.start) as usize;
+                    continue;
+                }
+            };
             let page = PageIndex(trapped >> store.area.page_size().shift());
             let state = store.area.word(page).state();
             // A page traps from a moment before it is Failed on, to a moment before it is Absent after a retry.

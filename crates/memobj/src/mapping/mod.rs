@@ -8,8 +8,10 @@
 
 mod access;
 mod pin;
+mod words;
 mod write;
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -17,7 +19,8 @@ use memobj_core::address::{ByteRange, PageRange};
 use memobj_sys::uffd::Announce;
 
 pub use pin::Pinned;
-pub use write::{PinnedMut, SharedWords};
+pub use words::SharedWords;
+pub use write::PinnedMut;
 
 use crate::driver::Request;
 use crate::error::{AccessError, PageError};
@@ -29,7 +32,23 @@ use crate::store::FrameStore;
 ///
 /// A child of fork has none of the mapped memory (MADV_DONTFORK): touching it there is SIGSEGV, never zeros, and
 /// every other call answers `Detached`. A process that is to outlive its parent's mappings maps for itself.
-#[derive(Clone, Debug)]
+///
+/// # Soundness
+///
+/// A mapping itself makes no reference to the memory. References come from [`pin`](Self::pin) and
+/// [`pin_mut`](Self::pin_mut), and say themselves why nothing changes under them. Copies are made under a pin, or by
+/// loads and stores in assembly that keep off what is pinned for writing. [`as_ptr`](Self::as_ptr) and
+/// [`as_mut_ptr`](Self::as_mut_ptr) are addresses: using one takes `unsafe`, and then it is the user who keeps a handle of
+/// the object, and keeps away from what is pinned. Words borrow the mapping:
+///
+/// ```compile_fail,E0505
+/// # fn leak(mapping: memobj::Mapping) {
+/// let words = mapping.words();
+/// drop(mapping);
+/// assert!(words.is_some());
+/// # }
+/// ```
+#[derive(Clone)]
 pub struct Mapping {
     store: Arc<StoreHandle>,
     // Dropped after `store`: the pager is detached when nothing is mapped any more.
@@ -37,6 +56,15 @@ pub struct Mapping {
     range: ByteRange,
     /// `None`: it cannot be touched.
     announce: Option<Announce>,
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mapping")
+            .field("object", &self.frames().object.name)
+            .field("range", &self.object_range())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Mapping {

@@ -1,17 +1,20 @@
 //! Pins.
 
+use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
-use memobj_sys::area::{PinError, PinSet, PinnedBytes};
+use memobj_sys::area::{NotPinned, PinError, PinSet, PinnedBytes, Room};
 
 use super::Mapping;
 use crate::driver::Request;
 use crate::error::{AccessError, ErrorKind, PageError, SupplyError};
 use crate::object::StoreHandle;
+use crate::pins::{NotedPin, PinDeadline};
+use crate::reclaim::Patience;
 use crate::store::FrameStore;
 
 /// How long a sleeper on a page word sleeps before it looks again.
@@ -21,11 +24,40 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 ///
 /// Dereferences to `&[u8]`. Pins count against a share of the budget (seven eighths), so that faults always find
 /// room. In a child of fork the bytes are not mapped.
-#[derive(Debug)]
+///
+/// Of an object that has admitted a guest which may store, the bytes are a copy of the pages as they were, which counts
+/// against the budget and that share besides; the pages are pinned all the same, so that stores of guests wait.
+///
+/// # Soundness
+///
+/// The bytes are frames that stay, because each page's word counts this pin, and eviction and pins for writing are
+/// refused while it does. They do not change: pages are write-protected in every view while they are pinned, a store
+/// sleeps, and bytes are put in place only into pages that are not there. Protection is of no use against who can write
+/// to the file of frames itself. No such process exists while this does: a guest gets a descriptor that can write only
+/// while no `Pinned` shows frames, and from then on a `Pinned` is a copy. It owns its frames, not the mapping.
+///
+/// Its bytes do not outlive it:
+///
+/// ```compile_fail,E0505
+/// # fn leak(mapping: memobj::Mapping) -> Result<(), memobj::AccessError> {
+/// let pinned = mapping.pin(0..8)?;
+/// let bytes: &[u8] = &pinned;
+/// drop(pinned);
+/// assert_eq!(bytes[0], 0);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Pinned {
     bytes: PinnedBytes,
+    _noted: NotedPin,
     // Keeps the frame store registered.
     _store: Arc<StoreHandle>,
+}
+
+impl fmt::Debug for Pinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pinned").field("len", &self.bytes.len()).finish_non_exhaustive()
+    }
 }
 
 impl Deref for Pinned {
@@ -50,11 +82,39 @@ impl Mapping {
     pub fn pin_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Pinned>, AccessError> {
         let store = self.frames();
         let bytes = ranges.iter().map(|range| self.object_bytes(range)).collect::<Result<Vec<_>, _>>()?;
-        let sets = store.pin_all(&bytes)?;
+        let sets = store.pin_all(&bytes).map_err(|error| self.in_mapping(error))?;
+        let noted = |set: &PinSet| store.note_pin(set.pages());
         let pinned = sets.into_iter().zip(bytes).map(|(set, bytes)| {
-            set.into_bytes(bytes).map(|bytes| Pinned { bytes, _store: Arc::clone(&self.store) })
+            let noted = noted(&set);
+            let bytes = store.bytes_of_pins(set, bytes).map_err(|error| self.in_mapping(error))?;
+            Ok(Pinned { bytes, _noted: noted, _store: Arc::clone(&self.store) })
         });
-        pinned.collect::<Result<Vec<_>, PinSet>>().map_err(|_| AccessError::TooManyPins)
+        pinned.collect()
+    }
+
+    /// Pins `range` for as long as it takes to copy it to `buffer`, which is as long.
+    pub(super) fn copy_pinned(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<(), AccessError> {
+        let store = self.frames();
+        if !store.area.pins_are_copies() {
+            buffer.copy_from_slice(&self.pin(range)?);
+            return Ok(());
+        }
+        let bytes = self.object_bytes(&range)?;
+        let mut sets = store.pin_all(&[bytes]).map_err(|error| self.in_mapping(error))?;
+        let set = sets.pop().ok_or_else(|| self.past_the_end(range.start, range.end - range.start))?;
+        set.copy_to(bytes, buffer).map_err(|at| store.trapped_at(at))
+    }
+
+    /// An error about bytes of the object as one about bytes of the mapping.
+    pub(super) fn in_mapping(&self, error: AccessError) -> AccessError {
+        let start = self.range.start;
+        match error {
+            AccessError::OutOfRange { range, length } => AccessError::OutOfRange {
+                range: range.start.saturating_sub(start)..range.end.saturating_sub(start),
+                length: length.saturating_sub(start).min(self.len()),
+            },
+            error => error,
+        }
     }
 }
 
@@ -80,7 +140,69 @@ impl Pass {
 }
 
 impl FrameStore {
+    /// Pins the pages of all of `bytes`, or none. `OutOfRange`, with offsets in the object, if it is cut off meanwhile.
     fn pin_all(&self, bytes: &[ByteRange]) -> Result<Vec<PinSet>, AccessError> {
+        let sets = self.pin_pages_of(bytes);
+        sets.map_err(|error| bytes.iter().find_map(|bytes| self.cut_off(*bytes)).unwrap_or(error))
+    }
+
+    /// The error of `bytes`, which were the object's a moment ago, if they are not any more.
+    pub(crate) fn cut_off(&self, bytes: ByteRange) -> Option<AccessError> {
+        let length = self.area.length();
+        if bytes.end <= length {
+            return None;
+        }
+        // A page behind the end that was asked for meanwhile has failed. It is nobody's, and may come back.
+        let pages = self.area.page_size().pages_of(bytes);
+        let end = self.area.page_size().pages_for(length);
+        self.retry(PageRange { start: pages.start.max(end), end: pages.end.max(end) });
+        Some(AccessError::OutOfRange { range: bytes.start..bytes.end, length })
+    }
+
+    /// The error of a load or store of byte `at` that traps, though the page is there.
+    pub(crate) fn trapped_at(&self, at: u64) -> AccessError {
+        let page_bytes = self.area.page_size().bytes();
+        let start = at / page_bytes * page_bytes;
+        let why = std::io::Error::other("the memory that holds the page traps");
+        self.error(start..start + page_bytes, &SupplyError::because(ErrorKind::Io, why), 0).into()
+    }
+
+    /// Room for a copy of `bytes`, if pins are copies.
+    pub(crate) fn room_for(&self, bytes: ByteRange) -> Result<Option<Room>, AccessError> {
+        if !self.area.pins_are_copies() {
+            return Ok(None);
+        }
+        let (wanted_bytes, pins) = (bytes.len(), &self.cache.pin_budget);
+        // First of what pins may hold, which leaves room: so the wait for the budget ends.
+        if !pins.try_reserve(wanted_bytes) {
+            return Err(AccessError::PinsExceedBudget { wanted_bytes, limit_bytes: pins.limit() });
+        }
+        if !self.cache.reserve(wanted_bytes, Patience::Endless, &|| self.is_closed()) {
+            pins.release(wanted_bytes);
+            return Err(AccessError::Detached);
+        }
+        Ok(Some(Room::reserved(Arc::clone(&self.area), wanted_bytes)))
+    }
+
+    /// What becomes of pins that do not give their bytes.
+    pub(crate) fn not_pinned(&self, bytes: ByteRange, why: NotPinned) -> AccessError {
+        match why {
+            NotPinned::Trapped(at) => self.trapped_at(at),
+            NotPinned::CutOff => {
+                AccessError::OutOfRange { range: bytes.start..bytes.end, length: self.area.length() }
+            }
+            // Somebody was let in who can store, since it was asked whether there was.
+            NotPinned::NoRoom => AccessError::InUse,
+            NotPinned::Missing => AccessError::TooManyPins,
+        }
+    }
+
+    fn bytes_of_pins(&self, set: PinSet, bytes: ByteRange) -> Result<PinnedBytes, AccessError> {
+        let room = self.room_for(bytes)?;
+        set.into_bytes(bytes, room).map_err(|why| self.not_pinned(bytes, why))
+    }
+
+    fn pin_pages_of(&self, bytes: &[ByteRange]) -> Result<Vec<PinSet>, AccessError> {
         let page_size = self.area.page_size();
         let ranges: Vec<PageRange> = bytes.iter().map(|range| page_size.pages_of(*range)).collect();
         let wanted_bytes = distinct_pages(&ranges).saturating_mul(page_size.bytes());
@@ -88,8 +210,10 @@ impl FrameStore {
         if wanted_bytes > limit_bytes {
             return Err(AccessError::PinsExceedBudget { wanted_bytes, limit_bytes });
         }
+        let sets = ranges.iter().map(|range| PinSet::new(Arc::clone(&self.area), *range));
+        let length = self.area.length();
         let mut sets: Vec<PinSet> =
-            ranges.iter().map(|range| PinSet::new(Arc::clone(&self.area), *range)).collect();
+            sets.collect::<Option<_>>().ok_or(AccessError::OutOfRange { range: 0..length, length })?;
         let refused = |error| match error {
             PinError::OverBudget => AccessError::PinsExceedBudget { wanted_bytes, limit_bytes },
             _ => AccessError::TooManyPins,
@@ -97,6 +221,9 @@ impl FrameStore {
         let mut first_pass = true;
         let mut pinned_until = None;
         loop {
+            if let Some(error) = bytes.iter().find_map(|bytes| self.cut_off(*bytes)) {
+                return Err(error);
+            }
             let pass = self.try_pins(&mut sets, &refused)?;
             if sets.iter().all(|set| set.missing() == 0) {
                 return Ok(sets);
@@ -153,11 +280,7 @@ impl FrameStore {
     }
 
     /// Sleeps while somebody else owns `page`, or has it pinned for writing.
-    fn wait_to_pin(
-        &self,
-        page: PageIndex,
-        until: &mut Option<std::time::Instant>,
-    ) -> Result<(), AccessError> {
+    fn wait_to_pin(&self, page: PageIndex, until: &mut Option<PinDeadline>) -> Result<(), AccessError> {
         if self.area.word(page).is_pinned_mut() {
             return self.wait_for_pins(page, until);
         }

@@ -1,27 +1,68 @@
 //! Stores, pins for writing, and what makes them last.
 
+use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
 use memobj_sys::area::PinnedBytesMut;
 
-use super::Mapping;
+use super::{Mapping, SharedWords};
 use crate::error::{AccessError, WriteError, WriteStep};
 use crate::error::{ErrorKind, SupplyError};
 use crate::object::StoreHandle;
-use crate::write::{MutPinShare, User, WriteState};
+use crate::pins::NotedPin;
+use crate::write::{MutPinShare, MutPinned, WriteState};
 
 /// Bytes of an object that only the holder can pin, copy and write while this lives.
 ///
 /// Dereferences to `&mut [u8]`. Its pages count as changed. They cannot be written back, synced or committed
 /// before it is dropped: a sync that meets them waits, and fails with `Timeout` in the end. At most a quarter of the
 /// budget can be pinned for writing.
-#[derive(Debug)]
+///
+/// Of an object that has admitted a guest which may store, the bytes are a copy of the pages, which are pinned for
+/// writing all the same; it counts against the budget besides, and is put into the pages when this is dropped. If that
+/// fails, an event and the next sync tell.
+///
+/// # Soundness
+///
+/// Each page's word holds this pin alone: other pins, copies, write-back and eviction are refused meanwhile. Loads by
+/// touch wait, and those that began before have ended. There are no [`SharedWords`] of the object, and no guests that
+/// may store; of one that was there before, this is a copy. A guest that only loads sees any mixture of old and new bytes,
+/// by loads in assembly from addresses of its own, into which it has no references. Stores through
+/// [`Mapping::as_mut_ptr`] take `unsafe`, and are theirs to keep away.
+///
+/// Its bytes do not outlive it:
+///
+/// ```compile_fail,E0505
+/// # fn leak(mapping: memobj::Mapping) -> Result<(), memobj::AccessError> {
+/// let mut pinned = mapping.pin_mut(0..8)?;
+/// let bytes: &mut [u8] = &mut pinned;
+/// drop(pinned);
+/// bytes[0] = 1;
+/// # Ok(())
+/// # }
+/// ```
 pub struct PinnedMut {
     bytes: PinnedBytesMut,
+    _noted: NotedPin,
     _share: MutPinShare,
     // Keeps the frame store registered. Dropped after the bytes.
-    _user: PinUser,
+    user: PinUser,
+}
+
+impl fmt::Debug for PinnedMut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PinnedMut").field("len", &self.bytes.len()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for PinnedMut {
+    fn drop(&mut self) {
+        let store = &self.user.0.store;
+        if store.cache.owner.is_this_process() {
+            store.put_back(&mut self.bytes);
+        }
+    }
 }
 
 /// Keeps users of shared words out, until dropped.
@@ -33,24 +74,6 @@ impl Drop for PinUser {
         if let Some(writes) = &self.0.store.writes {
             writes.users.end_pin_mut();
         }
-    }
-}
-
-/// The words of a mapping, loaded and stored by atomic steps, which fault on demand and trap on failed pages.
-///
-/// A store to a page that is pinned for reading waits until the pins end. While this lives, nothing of the object can
-/// be pinned for writing.
-#[derive(Debug)]
-pub struct SharedWords<'a> {
-    words: memobj_sys::volatile::SharedWords<'a>,
-    _user: User<'a>,
-}
-
-impl<'a> Deref for SharedWords<'a> {
-    type Target = memobj_sys::volatile::SharedWords<'a>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.words
     }
 }
 
@@ -76,30 +99,31 @@ impl Mapping {
     /// Copies `bytes` to `offset`. Every other mapping of the object sees them at once; they reach the pager when
     /// memory is wanted, or by [`sync`](Self::sync).
     ///
-    /// Whole pages are not read first. Blocks while too much is Dirty, and while others pin a page; an error if that
-    /// takes longer than the object's time-out, or if nothing can be written back. After an error the bytes before
+    /// Whole pages are not read first. Blocks while too much is Dirty, and while others pin a page; an error if pins last
+    /// longer than the object's `pin_timeout`, if nothing can be written back, or if a page traps all the same. After an error the bytes before
     /// the one that it names may have been stored.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
         let length = bytes.len() as u64;
         let end = offset.checked_add(length).ok_or_else(|| self.past_the_end(offset, length))?;
         let range = self.object_bytes(&(offset..end))?;
-        self.frames().write_bytes(self.writes()?, range.start, bytes)
+        let written = self.frames().write_bytes(self.writes()?, range.start, bytes);
+        written.map_err(|error| self.in_mapping(error))
     }
 
     /// Pins `range` for writing: nobody else pins, copies, or writes back these pages meanwhile.
     ///
     /// Whole pages are pinned: neighbours in the same 4 KiB wait. Blocks until the pages are there and nobody pins
-    /// them; `Pinned` if others do for longer than the object's time-out, `InUse` while there are
-    /// [`shared_words`](Self::shared_words) of the object. Plain loads and stores through
-    /// [`as_mut_ptr`](Self::as_mut_ptr), and [`touch_at`](Self::touch_at), are not held off.
+    /// them; `Pinned` if somebody does for longer than the object's `pin_timeout`, `InUse` while there are
+    /// [`shared_words`](Self::shared_words) of the object. [`touch_at`](Self::touch_at) waits. Plain loads and stores
+    /// through [`as_mut_ptr`](Self::as_mut_ptr) are not held off.
     pub fn pin_mut(&self, range: Range<u64>) -> Result<PinnedMut, AccessError> {
         let bytes = self.object_bytes(&range)?;
         let writes = self.writes()?;
         writes.users.pin_mut().ok_or(AccessError::InUse)?.keep();
         let user = PinUser(Arc::clone(&self.store));
-        let pinned = self.frames().pin_mut(writes, bytes)?;
-        let bytes = pinned.set.into_bytes(bytes).map_err(|_| AccessError::TooManyPins)?;
-        Ok(PinnedMut { bytes, _share: pinned.share, _user: user })
+        let pinned = self.frames().pin_mut(writes, bytes).map_err(|error| self.in_mapping(error))?;
+        let MutPinned { bytes, noted, share } = pinned;
+        Ok(PinnedMut { bytes, _noted: noted, _share: share, user })
     }
 
     /// The words of the mapping, for loads and stores that fault and trap like anybody's. A length that is no multiple
@@ -112,7 +136,7 @@ impl Mapping {
         let user = writes.users.words().ok_or(AccessError::InUse)?;
         let words = |announce| self.frames().area.shared_words(announce, self.range.start, self.len() / 8);
         let words = self.announce.and_then(words).ok_or(AccessError::PinOnly)?;
-        Ok(SharedWords { words, _user: user })
+        Ok(SharedWords::new(words, Some(user)))
     }
 
     /// The address of the first byte, for plain loads and stores. Null if the object is read only or the mapping

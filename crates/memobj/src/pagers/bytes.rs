@@ -1,13 +1,20 @@
 //! Bytes that are in memory already.
 
+use std::fmt;
 use std::ops::Range;
 
 use super::{Pager, Source};
 use crate::error::SupplyError;
 
 /// An object whose bytes the process holds: useful for tests, and for code that takes mapped objects only.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Bytes(std::sync::Arc<[u8]>);
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bytes").field("length", &self.0.len()).finish()
+    }
+}
 
 impl Bytes {
     /// An object of these bytes.

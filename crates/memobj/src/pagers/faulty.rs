@@ -1,5 +1,6 @@
 //! Failures on purpose.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -54,12 +55,17 @@ pub struct Injection {
 }
 
 /// Wraps a pager and makes it fail as planned.
-#[derive(Debug)]
 pub struct Faulty<P> {
     inner: P,
     seed: u64,
     plan: Mutex<Vec<(Operation, Injection)>>,
     detached: (Mutex<bool>, Condvar),
+}
+
+impl<P: fmt::Debug> fmt::Debug for Faulty<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faulty").field("inner", &self.inner).field("seed", &self.seed).finish_non_exhaustive()
+    }
 }
 
 impl<P: Pager> Faulty<P> {

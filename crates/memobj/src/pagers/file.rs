@@ -1,5 +1,6 @@
 //! A local file.
 
+use std::fmt;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
@@ -52,7 +53,6 @@ const ASK_EVERY: u32 = 4096;
 /// [`Stale`](ErrorKind::Stale), so that two versions are never mixed. Pages that are resident stay readable.
 /// Not seen: a store through another program's shared mapping, until the kernel stamps the file; and on Linux
 /// before 6.13 a change within the clock tick of the opening.
-#[derive(Debug)]
 pub struct File {
     buffered: ReadFile,
     direct: Option<ReadFile>,
@@ -64,6 +64,16 @@ pub struct File {
     goes_direct: AtomicBool,
     reads: AtomicU32,
     stale: AtomicBool,
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File")
+            .field("length", &self.length.load(Ordering::Relaxed))
+            .field("access", &self.access)
+            .field("cache_use", &self.cache_use)
+            .finish_non_exhaustive()
+    }
 }
 
 impl File {

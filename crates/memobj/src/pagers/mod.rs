@@ -14,6 +14,7 @@ mod private;
 mod storage;
 mod zero;
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -93,7 +94,6 @@ pub trait Pager: Send + Sync {
 }
 
 /// How the engine may come by the bytes.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Source<'a> {
     /// Only by calling [`Pager::supply`].
@@ -104,6 +104,17 @@ pub enum Source<'a> {
     Zero,
     /// They are in a local file, which the engine reads itself, many pages at once.
     File(&'a File),
+}
+
+impl fmt::Debug for Source<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call => f.write_str("Call"),
+            Self::Zero => f.write_str("Zero"),
+            Self::Memory(bytes) => write!(f, "Memory({} bytes)", bytes.len()),
+            Self::File(file) => f.debug_tuple("File").field(file).finish(),
+        }
+    }
 }
 
 /// What a pager that is reached through a pointer answers: what the pager behind it does.

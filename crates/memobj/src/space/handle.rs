@@ -1,5 +1,6 @@
 //! The handle, and its verbs.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,11 +24,22 @@ const PAGE: u64 = 4096;
 /// When it is dropped all of it is unmapped, its threads have ended and its objects are free; who accesses it then, or
 /// sleeps on a fault in it, traps. Whoever uses addresses keeps the space: memobj hands out no references into it. It
 /// can be used from several threads at once, each verb is done as a whole.
-#[derive(Debug)]
+///
+/// # Soundness
+///
+/// No reference into the window is ever made. [`read_at`](Self::read_at) and [`write_at`](Self::write_at) copy to and from
+/// the caller's own memory, and never outside of segments; segments are placed in the window only, where nothing else of
+/// this process is. Frames of objects are mapped privately: what is stored in a space changes no frame.
 pub struct Space {
     pub(super) inner: Arc<Inner>,
     readers: Arc<Readers>,
     options: SpaceOptions,
+}
+
+impl fmt::Debug for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Space").field("window", &self.inner.memory.window()).finish_non_exhaustive()
+    }
 }
 
 /// What the threads of a space share with its handle.

@@ -1,5 +1,6 @@
 //! Streams.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -41,7 +42,6 @@ pub struct StreamOptions {
 /// may share a stream; each [`alloc`](Self::alloc) gets bytes of its own. Dropped without [`close`](Self::close), what
 /// was written stays with the object, which writes it back as [`MemoryObject::close`] says. In a child of fork every
 /// allocation is refused as `Detached`.
-#[derive(Debug)]
 pub struct Stream {
     object: MemoryObject,
     options: StreamOptions,
@@ -51,6 +51,15 @@ pub struct Stream {
     position: Mutex<u64>,
     held: Held,
     ahead: Ahead,
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream")
+            .field("object", &self.object)
+            .field("position", &self.position())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Stream {

@@ -11,7 +11,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::page_word::State;
@@ -22,13 +22,12 @@ use super::{WriteState, WriteStep};
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::event::Event;
 use crate::pagers::Logged;
+use crate::pins::PinDeadline;
 use crate::store::FrameStore;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// How long a commit keeps the gate closed to wait for stores that are on their way through.
 const CLOSING: Duration = Duration::from_millis(20);
-/// How long a commit waits for pages that are pinned for writing, if the object has no time-out of its own.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 impl FrameStore {
     /// Commits. See `MemoryObject::commit`.
@@ -77,10 +76,15 @@ impl FrameStore {
     }
 
     /// Waits until no thread offers pages to the log, and keeps further ones away.
-    fn stop_write_back<'a>(&self, writes: &'a WriteState, until: Instant) -> Result<Quiet<'a>, WriteError> {
+    fn stop_write_back<'a>(
+        &self,
+        writes: &'a WriteState,
+        until: PinDeadline,
+    ) -> Result<Quiet<'a>, WriteError> {
         while writes.in_call.swap(true, Ordering::AcqRel) {
-            if Instant::now() >= until {
-                return Err(self.commit_error(&SupplyError::new(ErrorKind::Timeout)));
+            if until.is_over() {
+                let error = self.commit_error(&SupplyError::new(ErrorKind::Timeout));
+                return Err(error.because("a page is being written"));
             }
             self.cache.cleaner.wait_for_progress(LOOK_AGAIN);
         }
@@ -95,7 +99,7 @@ impl FrameStore {
         step: WriteStep,
         more: impl Fn(&[WriteRun]) -> Result<Vec<FillClaim>, PageIndex>,
     ) -> Result<Held<'a>, WriteError> {
-        let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
+        let until = self.pin_deadline();
         loop {
             let quiet = self.stop_write_back(writes, until)?;
             let in_the_way = match writes.gate.close(CLOSING) {
@@ -107,7 +111,7 @@ impl FrameStore {
             };
             // Who waits inside the gate may wait for pages to be written.
             drop(quiet);
-            if Instant::now() >= until {
+            if until.is_over() {
                 return Err(self.in_the_way(step, in_the_way));
             }
             match in_the_way {
@@ -141,12 +145,17 @@ impl FrameStore {
     }
 
     fn in_the_way(&self, step: WriteStep, page: Option<PageIndex>) -> WriteError {
-        let (range, why) = match page {
-            Some(page) => (page.0 * SMALL as u64..(page.0 + 1) * SMALL as u64, "a page is pinned"),
-            None => (0..self.area.length(), "a store waits for memory"),
-        };
-        let why = std::io::Error::new(std::io::ErrorKind::WouldBlock, why);
-        self.write_error(step, range, &SupplyError::because(ErrorKind::Timeout, why))
+        match page {
+            Some(page) => {
+                let range = page.0 * SMALL as u64..(page.0 + 1) * SMALL as u64;
+                self.waited_too_long(step, range, page)
+            }
+            None => {
+                let error = SupplyError::new(ErrorKind::Timeout);
+                let error = self.write_error(step, 0..self.area.length(), &error);
+                error.because("a store waits for memory")
+            }
+        }
     }
 
     /// Copies what is committed in place, on a thread of its own. A failure loses nothing; it is told, and tried

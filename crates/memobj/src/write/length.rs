@@ -31,9 +31,8 @@ impl FrameStore {
                 return self.abandon(writes, log);
             }
             let why = "changes that are committed together are dropped together: discard the whole object";
-            let why = std::io::Error::new(std::io::ErrorKind::InvalidInput, why);
-            let error = SupplyError::because(ErrorKind::Denied, why);
-            return Err(self.write_error(WriteStep::Discard, range, &error));
+            let error = self.write_error(WriteStep::Discard, range, &SupplyError::new(ErrorKind::Denied));
+            return Err(error.because(why));
         }
         self.forget_lost(writes, &range);
         let dropped = self.discard_pages(pages)?;
@@ -66,7 +65,7 @@ impl FrameStore {
 
     /// Drops a page's frame if it has changes; waits for a write of it that is in flight, and for pins.
     fn discard_page(&self, page: PageIndex, step: WriteStep) -> Result<bool, WriteError> {
-        let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
+        let until = self.pin_deadline();
         loop {
             let word = self.area.word(page);
             let unwritten = matches!(word.state(), State::Dirty | State::Changing) || word.is_writing();
@@ -76,13 +75,8 @@ impl FrameStore {
             if self.area.discard(page, self.cache.clock.now()) {
                 return Ok(true);
             }
-            if Instant::now() >= until {
-                let range = self.bytes_of(PageRange::one(page));
-                let why = std::io::Error::new(
-                    std::io::ErrorKind::WouldBlock,
-                    "the page is pinned or being written",
-                );
-                return Err(self.write_error(step, range, &SupplyError::because(ErrorKind::Timeout, why)));
+            if until.is_over() {
+                return Err(self.waited_too_long(step, self.bytes_of(PageRange::one(page)), page));
             }
             self.area.wait_as_writer(page, Some(LOOK_AGAIN));
         }
@@ -126,7 +120,8 @@ impl FrameStore {
             return Err(error);
         }
         if let Some(tail) = &mut tail {
-            tail.zero((length % PAGE) as usize..SMALL);
+            // What cannot be cleared now is behind the end. It is cleared before the object grows, or that fails.
+            let _ = tail.zero((length % PAGE) as usize..SMALL);
         }
         self.drop_behind(length, old);
         self.forget_lost(writes, &(length..u64::MAX));
@@ -137,7 +132,11 @@ impl FrameStore {
         if !old.is_multiple_of(PAGE) {
             // Stores behind the end of an object land in its last page unseen, and must not become part of it.
             let mut tail = self.hold(PageIndex(old / PAGE), length)?;
-            tail.zero((old % PAGE) as usize..SMALL);
+            tail.zero((old % PAGE) as usize..SMALL).map_err(|_| {
+                let error = SupplyError::new(ErrorKind::Io);
+                let error = self.write_error(WriteStep::SetLength, 0..length, &error);
+                error.because("the memory that holds the last page traps")
+            })?;
         }
         self.set_pager_length(length)?;
         self.area.extend(length);
@@ -156,33 +155,26 @@ impl FrameStore {
 
     /// Keeps everybody off `page` until the length is `length`.
     fn hold(&self, page: PageIndex, length: u64) -> Result<HeldPage, WriteError> {
-        let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
+        let until = self.pin_deadline();
         loop {
             if let Ok(held) = self.area.hold(page) {
                 return Ok(held);
             }
-            if Instant::now() >= until {
-                return Err(self.page_is_held(length));
+            if until.is_over() {
+                return Err(self.waited_too_long(WriteStep::SetLength, 0..length, page));
             }
             self.area.wait_as_writer(page, Some(LOOK_AGAIN));
         }
     }
 
-    fn page_is_held(&self, length: u64) -> WriteError {
-        let why = "a page at or behind the end is pinned or being written";
-        let why = std::io::Error::new(std::io::ErrorKind::WouldBlock, why);
-        let error = SupplyError::because(ErrorKind::Timeout, why);
-        self.write_error(WriteStep::SetLength, 0..length, &error)
-    }
-
     /// Waits until no page that a shorter object loses is being written or pinned.
     fn settle_behind(&self, length: u64, old: u64) -> Result<(), WriteError> {
-        let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
+        let until = self.pin_deadline();
         let pages = PageRange { start: length.div_ceil(PAGE), end: old.div_ceil(PAGE) };
         for page in pages.iter() {
             while self.area.word(page).is_busy() {
-                if Instant::now() >= until {
-                    return Err(self.page_is_held(length));
+                if until.is_over() {
+                    return Err(self.waited_too_long(WriteStep::SetLength, 0..length, page));
                 }
                 self.area.wait_as_writer(page, Some(LOOK_AGAIN));
             }

@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use cleaner::Cleaner;
 pub(crate) use end::flush_at_exit;
-pub(crate) use store::{Access, MutPinShare, Stored};
+pub(crate) use store::{Access, MutPinShare, MutPinned, Stored};
 pub(crate) use users::{User, Users};
 
 use crate::error::{SupplyError, WriteError, WriteStep};

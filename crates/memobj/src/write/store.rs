@@ -1,17 +1,18 @@
 //! Stores: of faulting threads, of the driver in their name, and by `write_at`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
-use memobj_sys::area::{MutPinSet, PinError, Placement, Viewer};
+use memobj_sys::area::{MutPinSet, PinError, PinnedBytesMut, Placement, StoreRefused, Viewer};
 use memobj_sys::region::SMALL;
 
-use super::WriteState;
 use super::gate::Inside;
+use super::{WriteState, WriteStep};
 use crate::batch::RUN_PAGES;
-use crate::error::AccessError;
+use crate::error::{AccessError, ErrorKind, SupplyError};
 use crate::options::Writing;
+use crate::pins::{NotedPin, PinDeadline, PinHolder, SOON};
 use crate::reclaim::Patience;
 use crate::store::{AlignedPage, FrameStore, Placed};
 use crate::workers::Asked;
@@ -20,8 +21,6 @@ use crate::workers::Asked;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Pages that a sequential writer gets opened at once, at most.
 const LONGEST_RUN: u64 = 256;
-/// How long a store waits for somebody's pin if the object has no time-out of its own.
-const PIN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What became of a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,7 +51,12 @@ impl Expected<'_> {
 impl FrameStore {
     /// Opens a resident page to a store of `viewer` that faulted. Never blocks, never allocates; safe in a signal handler.
     pub(crate) fn store_to(&self, writes: &WriteState, page: PageIndex, viewer: Viewer) -> Stored {
-        if self.area.word(page).state() == State::Clean && self.has_too_much_dirty() {
+        let word = self.area.word(page);
+        // A page that is pinned for writing counts as Dirty already, and no commit has it: its holder must never trap.
+        if word.is_pinned_mut() && self.area.open_to_store(page, viewer).is_ok() {
+            return Stored::Yes;
+        }
+        if word.state() == State::Clean && self.has_too_much_dirty() {
             self.cache.cleaner.hurry();
             return Stored::NotNow;
         }
@@ -169,7 +173,9 @@ impl FrameStore {
             }
             let at = offset + done as u64;
             let part = ((page_bytes - at % page_bytes) as usize).min(source.len() - done);
-            self.write_in_page(writes, at, &source[done..done + part])?;
+            let written = self.write_in_page(writes, at, &source[done..done + part]);
+            let bytes = ByteRange { start: at, end: at + part as u64 };
+            written.map_err(|error| self.cut_off(bytes).unwrap_or(error))?;
             done += part;
         }
         if self.cache.has_enough_dirty() {
@@ -216,7 +222,11 @@ impl FrameStore {
     fn write_in_page(&self, writes: &WriteState, offset: u64, source: &[u8]) -> Result<(), AccessError> {
         let page = PageIndex(offset / SMALL as u64);
         let mut pinned_until = None;
+        let bytes = ByteRange { start: offset, end: offset + source.len() as u64 };
         loop {
+            if let Some(error) = self.cut_off(bytes) {
+                return Err(error);
+            }
             let refused = match writes.gate.enter() {
                 Some(_inside) => self.area.store_bytes(offset, source).err(),
                 None => {
@@ -224,8 +234,13 @@ impl FrameStore {
                     continue;
                 }
             };
-            let Some(word) = refused else { return Ok(()) };
-            self.make_writable(page, word.pins() > 0, &mut pinned_until)?;
+            match refused {
+                None => return Ok(()),
+                Some(StoreRefused::Trapped(at)) => return Err(self.trapped_at(at)),
+                Some(StoreRefused::NotNow(word)) => {
+                    self.make_writable(page, word.pins() > 0, &mut pinned_until)?;
+                }
+            }
         }
     }
 
@@ -234,7 +249,7 @@ impl FrameStore {
         &self,
         page: PageIndex,
         is_pinned: bool,
-        pinned_until: &mut Option<Instant>,
+        pinned_until: &mut Option<PinDeadline>,
     ) -> Result<(), AccessError> {
         match self.area.word(page).state() {
             State::Absent => self.fill_missing(&[PageRange::one(page)], &mut |_| {}),
@@ -260,20 +275,23 @@ impl FrameStore {
     pub(crate) fn wait_for_pins(
         &self,
         page: PageIndex,
-        until: &mut Option<Instant>,
+        until: &mut Option<PinDeadline>,
     ) -> Result<(), AccessError> {
-        let patience = self.object.options.supply_timeout.unwrap_or(PIN_PATIENCE);
-        let until = *until.get_or_insert_with(|| Instant::now() + patience);
-        if Instant::now() >= until {
+        if until.get_or_insert_with(|| self.pin_deadline()).is_over() {
             let start = page.0 << self.area.page_size().shift();
-            return Err(AccessError::Pinned { range: start..start + self.area.page_size().bytes() });
+            let range = start..start + self.area.page_size().bytes();
+            return Err(AccessError::Pinned { range, by: self.holder_of(page) });
         }
         self.area.wait_as_writer(page, Some(LOOK_AGAIN));
         Ok(())
     }
 
-    /// Pins `bytes` for writing, page by page.
+    /// Pins `bytes` for writing, page by page. `OutOfRange`, with offsets in the object, if it is cut off meanwhile.
     pub(crate) fn pin_mut(&self, writes: &WriteState, bytes: ByteRange) -> Result<MutPinned, AccessError> {
+        self.pin_pages_mut(writes, bytes).map_err(|error| self.cut_off(bytes).unwrap_or(error))
+    }
+
+    fn pin_pages_mut(&self, writes: &WriteState, bytes: ByteRange) -> Result<MutPinned, AccessError> {
         let pages = self.area.page_size().pages_of(bytes);
         let wanted_bytes = pages.len() * SMALL as u64;
         // What is pinned for writing cannot be cleaned: it stays well below the hard target.
@@ -284,10 +302,14 @@ impl FrameStore {
             return Err(too_much());
         }
         let share = MutPinShare { budget: std::sync::Arc::clone(budget), bytes: wanted_bytes };
-        let mut set = MutPinSet::new(std::sync::Arc::clone(&self.area), pages);
+        let gone = || AccessError::OutOfRange { range: bytes.start..bytes.end, length: self.area.length() };
+        let mut set = MutPinSet::new(std::sync::Arc::clone(&self.area), pages).ok_or_else(gone)?;
         let mut pinned_until = None;
         while let Some(page) = set.next() {
             self.pace(writes)?;
+            if let Some(error) = self.cut_off(bytes) {
+                return Err(error);
+            }
             let Some(inside) = writes.gate.enter() else {
                 writes.gate.wait(LOOK_AGAIN);
                 continue;
@@ -307,13 +329,45 @@ impl FrameStore {
                 Err(PinError::TooManyPins) => return Err(AccessError::TooManyPins),
             }
         }
-        Ok(MutPinned { set, share })
+        self.wait_for_touches(&mut set)?;
+        let noted = self.note_pin(pages);
+        let room = self.room_for(bytes)?;
+        let bytes = set.into_bytes(bytes, room).map_err(|why| self.not_pinned(bytes, why))?;
+        Ok(MutPinned { bytes, noted, share })
+    }
+
+    /// Waits for loads by touch that began before their pages were pinned for writing.
+    fn wait_for_touches(&self, set: &mut MutPinSet) -> Result<(), AccessError> {
+        let until = self.pin_deadline();
+        while let Some(page) = set.first_touched() {
+            if until.is_over() {
+                let start = page.0 << self.area.page_size().shift();
+                let range = start..start + self.area.page_size().bytes();
+                return Err(AccessError::Pinned { range, by: PinHolder::Others });
+            }
+            std::thread::sleep(SOON);
+        }
+        Ok(())
+    }
+
+    /// Puts a copy of bytes that were pinned for writing into the object. What fails is told by an event, and by the next
+    /// sync: whoever drops a pin hears of nothing.
+    pub(crate) fn put_back(&self, bytes: &mut PinnedBytesMut) {
+        let (Err(refused), Some(writes)) = (bytes.put_back(), &self.writes) else { return };
+        let at = match refused {
+            StoreRefused::Trapped(at) => at / SMALL as u64 * SMALL as u64,
+            StoreRefused::NotNow(_) => 0,
+        };
+        let error = SupplyError::new(ErrorKind::Io);
+        let error = self.write_error(WriteStep::WriteBack, at..at + SMALL as u64, &error);
+        self.write_failed(writes, error.because("the memory that holds the page traps"));
     }
 }
 
 /// Pages pinned for writing, with their share of what such pins may hold.
 pub(crate) struct MutPinned {
-    pub(crate) set: MutPinSet,
+    pub(crate) bytes: PinnedBytesMut,
+    pub(crate) noted: NotedPin,
     pub(crate) share: MutPinShare,
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
@@ -16,8 +16,8 @@ use crate::pagers::{File, Source};
 use crate::store::FrameStore;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How long a sync waits for a page that others write or pin, if the object has no time-out of its own.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The pause before a page that could not be protected is tried again.
+const SOON: Duration = Duration::from_millis(1);
 const CALL_PAGES: u64 = 256;
 
 impl FrameStore {
@@ -107,22 +107,25 @@ impl FrameStore {
         first.map_or(Ok(()), Err)
     }
 
-    /// Starts writes of what is Dirty in `part`, each page once, in as many rounds as there is room in the queue.
+    /// Starts writes of what is Dirty in `part`, each page once, in as many rounds as there is room in the queue. How
+    /// many pages: none where they cannot be protected now.
     fn write_part(
         self: &Arc<Self>,
         writer: &mut Writer,
         file: &File,
         part: PageRange,
         first: &mut Option<WriteError>,
-    ) {
-        let mut next = part.start;
+    ) -> u64 {
+        let (mut next, mut pages) = (part.start, 0);
         while next < part.end && first.is_none() {
             let started = writer.start(self, file, PageRange { start: next, end: part.end });
             next = started.next;
+            pages += started.pages;
             if next < part.end && writer.ring.in_flight() > 0 {
                 self.take(writer, first);
             }
         }
+        pages
     }
 
     /// Pages that somebody held at the first look: each is waited for, and written if it still has to be.
@@ -133,20 +136,22 @@ impl FrameStore {
         file: &File,
         left: VecDeque<PageIndex>,
     ) -> Result<(), WriteError> {
-        let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
+        let until = self.pin_deadline();
         for page in left {
             while self.is_unwritten(page) {
                 let mut first = None;
                 if self.is_writable_now(page) {
                     // What is stored from here on need not be in it: one write is enough.
-                    self.write_part(writer, file, PageRange::one(page), &mut first);
+                    let started = self.write_part(writer, file, PageRange::one(page), &mut first);
                     self.drain(writer, 0, &mut first);
                     match first {
                         Some(error) => return Err(error),
-                        None => break,
+                        None if started > 0 => break,
+                        // It could not be protected.
+                        None => std::thread::sleep(SOON),
                     }
                 }
-                if Instant::now() >= until {
+                if until.is_over() {
                     return Err(self.held_too_long(page));
                 }
                 self.area.wait_as_writer(page, Some(LOOK_AGAIN));
@@ -198,20 +203,12 @@ impl FrameStore {
     fn held_too_long(&self, page: PageIndex) -> WriteError {
         let start = page.0 << self.area.page_size().shift();
         let range = start..start + self.area.page_size().bytes();
-        let kind = ErrorKind::Timeout;
-        let held = self.area.word(page).is_pinned_mut();
-        let error = if held {
-            let why = std::io::Error::new(std::io::ErrorKind::WouldBlock, "the page is pinned for writing");
-            SupplyError::because(kind, why)
-        } else {
-            SupplyError::new(kind)
-        };
-        self.write_error(WriteStep::WriteBack, range, &error)
+        self.waited_too_long(WriteStep::WriteBack, range, page)
     }
 
     /// For pagers that must be called: on a thread that may be left behind.
     fn write_by_calls(self: &Arc<Self>, pages: PageRange) -> Result<(), WriteError> {
-        let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
+        let until = self.pin_deadline();
         let mut from = self.block_of(pages.start);
         while let Some(block) = self.area.next_unclean_block(from) {
             let part = self.part(block, pages);
@@ -220,14 +217,17 @@ impl FrameStore {
             }
             self.call_for_part(part)?;
             for page in part.iter() {
-                while self.is_unwritten(page) && !self.is_writable_now(page) {
-                    if Instant::now() >= until {
+                while self.is_unwritten(page) {
+                    if self.is_writable_now(page) {
+                        if self.call_for_part(PageRange::one(page))? > 0 {
+                            break;
+                        }
+                        std::thread::sleep(SOON);
+                    }
+                    if until.is_over() {
                         return Err(self.held_too_long(page));
                     }
                     self.area.wait_as_writer(page, Some(LOOK_AGAIN));
-                }
-                if self.is_writable_now(page) {
-                    self.call_for_part(PageRange::one(page))?;
                 }
             }
             from = block + 1;
@@ -235,14 +235,16 @@ impl FrameStore {
         Ok(())
     }
 
-    fn call_for_part(self: &Arc<Self>, part: PageRange) -> Result<(), WriteError> {
+    /// Offers what is Dirty in `part` and can be protected to the pager. Returns how many runs of pages it took.
+    fn call_for_part(self: &Arc<Self>, part: PageRange) -> Result<usize, WriteError> {
         let range = part.start << 12..part.end << 12;
         let refused = |error: SupplyError| self.write_error(WriteStep::WriteBack, range.clone(), &error);
-        let mut from = part.start;
+        let (mut from, mut taken) = (part.start, 0);
         while from < part.end {
             let next = (from + CALL_PAGES).min(part.end);
             let copies =
                 self.copy_dirty(PageRange { start: from, end: next }, CALL_PAGES).map_err(refused)?;
+            taken += copies.len();
             if !copies.is_empty()
                 && let Some(error) = self.call_aside(move |store| Ok(store.offer(copies))).map_err(refused)?
             {
@@ -250,7 +252,7 @@ impl FrameStore {
             }
             from = next;
         }
-        Ok(())
+        Ok(taken)
     }
 
     /// Has the pager make durable what it took. What it fails to is offered again if memory still has it, and told

@@ -5,10 +5,13 @@
 //! poison and waking go over guests as over views of this process.
 //!
 //! A view that answers other than expected is *broken off*: its line is shut, and whoever listens there dismisses it. A
-//! guest that has died answers ESRCH; nothing of it is left to protect.
+//! view that cannot be protected is dismissed at once, and whoever wanted to copy the pages is told that they may be
+//! open: he tries again, without that view. A guest that has died answers ESRCH; nothing of it is left to protect.
 
 use std::io;
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Once, OnceLock, Weak};
 
 use memobj_core::address::PageRange;
 
@@ -30,15 +33,43 @@ pub struct GuestNumber {
 /// One guest's view.
 #[derive(Debug)]
 pub struct GuestView {
+    this: Weak<GuestView>,
     uffd: Arc<Userfaultfd>,
     start: usize,
     line: Arc<Line>,
+    /// Where it is, once it is admitted.
+    number: OnceLock<GuestNumber>,
+    /// Taking it out of the tables.
+    dismissal: Once,
+    /// Pages that are open in it could not be protected.
+    is_broken: AtomicBool,
 }
 
 impl GuestView {
     /// A view that begins at the guest's address `start`; `uffd` is the guest's.
-    pub fn new(uffd: Arc<Userfaultfd>, start: usize, line: Arc<Line>) -> Self {
-        Self { uffd, start, line }
+    pub fn new(uffd: Arc<Userfaultfd>, start: usize, line: Arc<Line>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            this: this.clone(),
+            uffd,
+            start,
+            line,
+            number: OnceLock::new(),
+            dismissal: Once::new(),
+            is_broken: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether it was dismissed because pages that are open in it could not be protected.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::Acquire)
+    }
+
+    /// Protects these bytes of the view. `Ok` if the guest has ended: then nobody stores.
+    fn protect(&self, start: usize, end: usize) -> io::Result<()> {
+        match self.uffd.write_protect(self.start + start, end - start) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            protected => protected,
+        }
     }
 
     pub(super) fn uffd(&self) -> &Userfaultfd {
@@ -51,9 +82,54 @@ impl GuestView {
     }
 }
 
+/// References into the frames, and other processes that can store to them as they like: never both.
+///
+/// A process that was given a description of the file that can write keeps it as long as it likes, and may hand it on. So
+/// once one was given, no reference is ever made again: bytes are copied.
+#[derive(Debug, Default)]
+pub(super) struct References(AtomicU64);
+
+/// The lowest bit: a description that can write was given away. The others count references.
+const GIVEN: u64 = 1;
+const ONE: u64 = 2;
+
+impl References {
+    /// Counts one more reference, unless there may be none.
+    pub(super) fn enter(&self) -> bool {
+        let next = |count: u64| (count & GIVEN == 0).then_some(count + ONE);
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).is_ok()
+    }
+
+    pub(super) fn leave(&self) {
+        self.0.fetch_sub(ONE, Ordering::AcqRel);
+    }
+
+    /// From now on there are no references; refused while there are some.
+    fn end(&self) -> bool {
+        let next = |count: u64| (count & !GIVEN == 0).then_some(GIVEN);
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).is_ok()
+    }
+
+    fn have_ended(&self) -> bool {
+        self.0.load(Ordering::Acquire) & GIVEN != 0
+    }
+}
+
+/// Why the file of frames is not to be had.
+#[derive(Debug)]
+pub enum NoFile {
+    /// The frames are in none, or the area is read only where they are to be stored to.
+    NotShared,
+    /// Something is pinned: there are references into the frames.
+    InUse,
+    /// The system refused a descriptor.
+    System(io::Error),
+}
+
 /// The guests of one area.
 #[derive(Debug, Default)]
 pub(super) struct Guests {
+    pub(super) references: References,
     /// Views in which pages can be open to stores: what is protected is protected in these.
     protected: SlotTable<GuestView>,
     /// Views in which pages are shown and opened. A guest that is dismissed leaves these first, so that what is
@@ -64,11 +140,14 @@ pub(super) struct Guests {
 impl Guests {
     fn insert(&self, view: Arc<GuestView>) -> Option<GuestNumber> {
         let protected = self.protected.insert(Arc::clone(&view)).ok()?;
-        let number = self.open.insert(view).ok().map(|open| GuestNumber { open, protected });
+        let number = self.open.insert(Arc::clone(&view)).ok().map(|open| GuestNumber { open, protected });
         if number.is_none_or(|number| number.open >= MOST_GUESTS) {
             self.protected.remove(protected);
             number.map(|number| self.open.remove(number.open));
             return None;
+        }
+        if let Some(number) = number {
+            let _ = view.number.set(number);
         }
         number
     }
@@ -93,8 +172,17 @@ impl Guests {
         });
     }
 
-    pub(super) fn protect(&self, start: usize, end: usize) {
-        each(&self.protected, |view| view.uffd.write_protect(view.start + start, end - start));
+    /// Protects these bytes in all views; those in which that failed come back, and why it did.
+    fn protect(&self, start: usize, end: usize) -> Vec<(Arc<GuestView>, io::Error)> {
+        let mut failed = Vec::new();
+        for slot in 0..self.protected.end() {
+            self.protected.with(slot, |view| {
+                if let (Err(error), Some(view)) = (view.protect(start, end), view.this.upgrade()) {
+                    failed.push((view, error));
+                }
+            });
+        }
+        failed
     }
 
     pub(super) fn unprotect(&self, start: usize, end: usize) {
@@ -127,9 +215,26 @@ impl Area {
         self.views[0].region.len()
     }
 
-    /// The file that holds the frames, if there is one.
-    pub fn frame_file(&self) -> Option<&crate::frame_file::FrameFile> {
-        self.frame_file.as_ref()
+    /// The file that holds the frames, for a process that is to load only.
+    pub fn file_to_load(&self) -> Result<OwnedFd, NoFile> {
+        self.frame_file.as_ref().ok_or(NoFile::NotShared)?.for_reading().map_err(NoFile::System)
+    }
+
+    /// The file that holds the frames, for a process that is to store. It can store by any means, at any time, for ever:
+    /// pins are copies from now on. `InUse` while there are pins that are none.
+    pub fn file_to_store(&self) -> Result<OwnedFd, NoFile> {
+        let (Some(file), Some(guests)) = (&self.frame_file, &self.guests) else {
+            return Err(NoFile::NotShared);
+        };
+        if !guests.references.end() {
+            return Err(NoFile::InUse);
+        }
+        file.for_writing().map_err(NoFile::System)
+    }
+
+    /// Whether pins are copies, because others can store to the frames by any means. Once they are they stay so.
+    pub fn pins_are_copies(&self) -> bool {
+        self.guests.as_ref().is_some_and(|guests| guests.references.have_ended())
     }
 
     /// Registers all of a guest's view, so that none of its accesses goes unnoticed.
@@ -154,24 +259,50 @@ impl Area {
         number
     }
 
-    /// Takes a guest's view out. Pages that are open in it are protected before, so that it cannot store unnoticed
-    /// to what is written back later: such stores sleep, until the guest hears that its line is shut.
-    pub fn dismiss(&self, guest: GuestNumber) {
-        let Some(guests) = &self.guests else { return };
-        let Some(view) = guests.open.remove(guest.open) else { return };
-        // Nothing is opened in it any more, and what is open is Dirty or about to be.
-        let mut from = 0;
-        while let Some(block) = self.next_unclean_block(from) {
-            let pages: PageRange = self.block_range(block);
-            let (start, end) = (self.offset_in_view(pages.start), self.offset_in_view(pages.end));
-            if view.uffd.write_protect(view.start + start, end - start).is_err() {
-                // It has ended, or has unmapped the range.
-                break;
-            }
-            from = block + 1;
+    /// Makes stores of guests to these bytes trap from now on. A guest with which that fails is dismissed, and this
+    /// fails: what was to be copied may be open in it. The next call goes without that guest.
+    pub(super) fn protect_in_guests(&self, start: usize, end: usize) -> io::Result<()> {
+        let Some(guests) = &self.guests else { return Ok(()) };
+        let mut first = None;
+        for (view, error) in guests.protect(start, end) {
+            // One that has hung up has unmapped the range, mostly.
+            view.is_broken.fetch_or(!view.line.is_shut(), Ordering::AcqRel);
+            self.dismiss(&view);
+            first.get_or_insert(error);
         }
-        guests.protected.remove(guest.protected);
-        view.line.break_off();
+        first.map_or(Ok(()), Err)
+    }
+
+    /// Takes a guest's view out; a second call waits for the first. Pages that are open in it are protected before, so
+    /// that it cannot store unnoticed to what is written back later: such stores sleep, until the guest hears that its
+    /// line is shut.
+    pub fn dismiss(&self, view: &GuestView) {
+        view.dismissal.call_once(|| {
+            let (Some(guests), Some(number)) = (&self.guests, view.number.get()) else { return };
+            guests.open.remove(number.open);
+            // Nothing is opened in it any more, and what is open is Dirty or about to be.
+            let mut from = 0;
+            while let Some(block) = self.next_unclean_block(from) {
+                self.protect_for_good(view, self.block_range(block));
+                from = block + 1;
+            }
+            guests.protected.remove(number.protected);
+            view.line.break_off();
+        });
+    }
+
+    /// Protects what can be protected of `pages` in a view that is dismissed.
+    fn protect_for_good(&self, view: &GuestView, pages: PageRange) {
+        let bytes = |pages: PageRange| (self.offset_in_view(pages.start), self.offset_in_view(pages.end));
+        let (start, end) = bytes(pages);
+        if view.protect(start, end).is_ok() {
+            return;
+        }
+        for page in pages.iter() {
+            let (start, end) = bytes(PageRange::one(page));
+            // What fails now is mapped by the guest for itself, or not at all: nobody can protect it.
+            let _ = view.protect(start, end.min(self.view_bytes()));
+        }
     }
 
     /// Tells guests of the length.

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use memobj_core::address::PageIndex;
 use memobj_core::page_word::{State, Transition, Word};
 
-use super::{Area, Writes};
+use super::{Area, StoreRefused, Writes};
 use crate::region::SMALL;
-use crate::signal;
 
 /// A page that nobody else fills, pins, evicts or writes back until it is dropped. A resident one is Dirty.
 #[derive(Debug)]
@@ -49,15 +48,13 @@ impl Area {
 
 impl HeldPage {
     /// Zeroes these bytes of the page, if it is resident.
-    pub fn zero(&mut self, bytes: Range<usize>) {
+    pub fn zero(&mut self, bytes: Range<usize>) -> Result<(), StoreRefused> {
         assert!(bytes.start <= bytes.end && bytes.end <= SMALL);
         if self.state != State::Dirty {
-            return;
+            return Ok(());
         }
         let start = self.area.offset_in_view(self.page.0) + bytes.start;
-        let zeros = [0; SMALL];
-        // SAFETY: the page is resident and pinned for writing by this value alone; the range lies inside it.
-        unsafe { signal::copy_into_mapped(self.area.views[0].region.pointer(start), &zeros[bytes]) };
+        self.area.store_alone(start, &[0; SMALL][bytes])
     }
 }
 

@@ -14,7 +14,9 @@
 //! takes frames away, and only from pages without pins; [`PinnedBytes`] exist only while every page is pinned.
 //! In an area that can be written, a page that is pinned for reading is write-protected, and one that is pinned
 //! for writing ([`PinnedBytesMut`]) has no other pin; every page that is neither Dirty nor Changing is
-//! write-protected, so that no store goes unnoticed.
+//! write-protected, so that no store goes unnoticed. Loads by touch and pins for writing keep off each other, see
+//! `touch`. Protection is of views only: once another process has a description of the frame file that can write,
+//! pins are copies, see `guests`.
 //!
 //! Without userfaultfd an area still works for pins and copies: nobody gets addresses to touch, pages are copied
 //! in by the engine, and there is nothing to protect.
@@ -29,6 +31,7 @@ mod show;
 mod store;
 #[cfg(test)]
 mod tests;
+mod touch;
 mod views;
 mod write_back;
 
@@ -42,10 +45,11 @@ use memobj_core::page_word::{Advanced, PageWord, Transition, Word};
 
 pub use claim::{FillClaim, Origin, Placement};
 pub use evict::{Evicted, Victims};
-pub use guests::{GuestNumber, GuestView};
+pub use guests::{GuestNumber, GuestView, NoFile};
 pub use hold::HeldPage;
-pub use pin::{PinError, PinSet, PinnedBytes};
-pub use store::{MutPinSet, PinnedBytesMut};
+pub use pin::{NotPinned, PinError, PinSet, PinnedBytes, Room};
+pub use store::{MutPinSet, PinnedBytesMut, StoreRefused};
+pub use touch::TouchRefused;
 pub use views::Viewer;
 pub use write_back::{WriteClaim, WriteRun};
 
@@ -54,11 +58,11 @@ use crate::futex;
 use crate::huge_folder::HugeFolder;
 use crate::pool::FramePool;
 use crate::region::{LARGE, Purpose, Region, SMALL, ZeroedTable};
-use crate::signal;
 use crate::uffd::{Announce, Modes, Userfaultfd};
 use crate::volatile::{SharedWords, VolatileWords};
 use guests::Guests;
 use residency::Residency;
+use touch::Touches;
 use views::View;
 
 /// Where the frames of an object live.
@@ -139,6 +143,7 @@ pub struct Area {
     residency: Residency,
     /// Pages that are Dirty, Changing or WritingBack, by block.
     unclean: Residency,
+    touches: Touches,
     unwritten: Arc<AtomicU64>,
     writes: Writes,
     length: AtomicU64,
@@ -192,6 +197,7 @@ impl Area {
             words,
             residency: Residency::new(blocks)?,
             unclean: Residency::new(if options.writes == Writes::Yes { blocks } else { 0 })?,
+            touches: Touches::new(options.writes),
             unwritten: options.unwritten,
             writes: options.writes,
             length: AtomicU64::new(options.length),
@@ -289,14 +295,11 @@ impl Area {
         true
     }
 
-    /// Copies `[offset, offset + buffer.len())` by plain loads that fault like anybody's. A trap ends the copy:
-    /// the error is the offset of the page that trapped.
-    pub fn copy_by_touch(&self, announce: Announce, offset: u64, buffer: &mut [u8]) -> Result<(), u64> {
-        assert!(offset.checked_add(buffer.len() as u64).is_some_and(|end| end <= self.capacity));
-        let source = self.address(announce, offset).ok_or(offset)?;
-        // SAFETY: the range lies in a view of this area, which is mapped as long as `self`.
-        let copied = unsafe { signal::copy_trapping(buffer, source) };
-        if copied == buffer.len() { Ok(()) } else { Err(offset + copied as u64) }
+    /// Whether `page` lies behind the end, and nobody holds it: while the object is being cut off, pages that are pinned
+    /// still are used as before.
+    pub fn is_outside(&self, page: PageIndex) -> bool {
+        let word = || self.words.get(page.0 as usize).map(PageWord::load);
+        page.0 >= self.pages() && word().is_none_or(|word| word.pins() == 0)
     }
 
     /// The words of `[offset, offset + 8 * words)`, to be loaded one by one. `offset` is a multiple of eight.

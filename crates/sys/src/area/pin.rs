@@ -7,6 +7,7 @@ use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::{Advanced, State, Transition, Word};
 
 use super::Area;
+use crate::signal;
 
 /// Why a page could not be pinned now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,11 +31,13 @@ pub struct PinSet {
 }
 
 impl PinSet {
-    /// No page of `pages` pinned yet; the pages are the object's.
-    pub fn new(area: Arc<Area>, pages: PageRange) -> Self {
-        assert!(pages.end <= area.pages());
+    /// No page of `pages` pinned yet. `None` if they are not all the object's: it can have been cut off a moment ago.
+    pub fn new(area: Arc<Area>, pages: PageRange) -> Option<Self> {
+        if pages.end > area.pages() {
+            return None;
+        }
         let more = vec![0; (pages.len().saturating_sub(1) / 64) as usize];
-        Self { area, pages, first: 0, more, missing: pages.len() }
+        Some(Self { area, pages, first: 0, more, missing: pages.len() })
     }
 
     /// The pages.
@@ -78,16 +81,110 @@ impl PinSet {
         Ok(())
     }
 
-    /// The bytes, once every page is pinned; `bytes` lies inside the pages. Gives the set back otherwise.
-    pub fn into_bytes(self, bytes: ByteRange) -> Result<PinnedBytes, PinSet> {
-        if self.missing > 0
-            || self.area.page_size.pages_of(bytes) != self.pages
-            || bytes.end > self.area.length()
-        {
-            return Err(self);
+    /// The bytes, once every page is pinned. `bytes` lies in these pages, in the first and the last of them.
+    ///
+    /// Where pins are copies ([`Area::pins_are_copies`]) the copy takes `room` for them.
+    pub fn into_bytes(self, bytes: ByteRange, room: Option<Room>) -> Result<PinnedBytes, NotPinned> {
+        if self.missing > 0 || self.area.page_size.pages_of(bytes) != self.pages {
+            return Err(NotPinned::Missing);
         }
-        Ok(PinnedBytes { pins: self, bytes })
+        if bytes.end > self.area.length() {
+            return Err(NotPinned::CutOff);
+        }
+        let copy = match self.area.enter_reference() {
+            true => None,
+            false => {
+                let mut copy = Copied::new(room, bytes)?;
+                self.copy_to(bytes, &mut copy.bytes).map_err(NotPinned::Trapped)?;
+                Some(copy)
+            }
+        };
+        Ok(PinnedBytes { pins: self, bytes, copy })
     }
+
+    /// Copies `bytes`, which lie in pages that are all pinned, to `buffer`, which is as long; the error is the byte of
+    /// the object whose load trapped. No reference is made to the pages.
+    pub fn copy_to(&self, bytes: ByteRange, buffer: &mut [u8]) -> Result<(), u64> {
+        assert!(self.missing == 0 && bytes.len() == buffer.len() as u64);
+        self.area.copy_out(self.pages, bytes, buffer)
+    }
+}
+
+impl Area {
+    /// Copies `bytes` of `pages`, which the caller has pinned.
+    pub(super) fn copy_out(&self, pages: PageRange, bytes: ByteRange, buffer: &mut [u8]) -> Result<(), u64> {
+        let inside = self.page_size.pages_of(bytes);
+        assert!(bytes.is_empty() || (pages.start <= inside.start && inside.end <= pages.end));
+        // SAFETY: the pages lie in the view, which is mapped as long as `self`; the caller's pins keep mutable
+        // references of others away.
+        let copied =
+            unsafe { signal::copy_trapping(buffer, self.views[0].region.pointer(bytes.start as usize)) };
+        if copied == buffer.len() { Ok(()) } else { Err(bytes.start + copied as u64) }
+    }
+
+    /// Counts a reference into the frames. `false`: there may be none, others can store to them.
+    pub(super) fn enter_reference(&self) -> bool {
+        self.guests.as_ref().is_none_or(|guests| guests.references.enter())
+    }
+
+    pub(super) fn leave_reference(&self) {
+        if let Some(guests) = &self.guests {
+            guests.references.leave();
+        }
+    }
+}
+
+/// Bytes of the budget, and of the share of it that pins may hold, for one copy.
+#[derive(Debug)]
+pub struct Room {
+    area: Arc<Area>,
+    bytes: u64,
+}
+
+impl Room {
+    /// Room for `bytes` bytes, which the caller has reserved of the budget of `area` and of the share of it that pins may
+    /// hold. Dropping this gives both back.
+    pub fn reserved(area: Arc<Area>, bytes: u64) -> Self {
+        Self { area, bytes }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.area.pin_budget.release(self.bytes);
+        self.area.budget.release(self.bytes);
+    }
+}
+
+/// A copy of pinned bytes.
+#[derive(Debug)]
+pub(super) struct Copied {
+    pub(super) bytes: Box<[u8]>,
+    _room: Room,
+}
+
+impl Copied {
+    /// Zeros in place of `bytes`.
+    pub(super) fn new(room: Option<Room>, bytes: ByteRange) -> Result<Self, NotPinned> {
+        let room = room.filter(|room| room.bytes >= bytes.len()).ok_or(NotPinned::NoRoom)?;
+        let mut copy = Vec::new();
+        copy.try_reserve_exact(bytes.len() as usize).map_err(|_| NotPinned::NoRoom)?;
+        copy.resize(bytes.len() as usize, 0);
+        Ok(Self { bytes: copy.into_boxed_slice(), _room: room })
+    }
+}
+
+/// Why pages that were pinned do not give their bytes. Their pins have ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotPinned {
+    /// Not all of them are pinned, or touches of some may be under way.
+    Missing,
+    /// The object has been cut off.
+    CutOff,
+    /// Pins are copies, and there is no room for this one.
+    NoRoom,
+    /// Pins are copies, and the load of this byte of the object trapped.
+    Trapped(u64),
 }
 
 impl Drop for PinSet {
@@ -166,16 +263,30 @@ impl Area {
 pub struct PinnedBytes {
     pins: PinSet,
     bytes: ByteRange,
+    copy: Option<Copied>,
 }
 
 impl Deref for PinnedBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
+        if let Some(copy) = &self.copy {
+            return &copy.bytes;
+        }
         let view = &self.pins.area.views[0];
         let start = view.region.pointer(self.bytes.start as usize);
-        // SAFETY: every page of the range is pinned by `pins`, so each holds a frame that eviction leaves alone;
-        // bytes are put in place only into absent pages; the region lives as long as the area, which `pins` keeps.
+        // SAFETY: every page of the range is pinned by `pins`, so each holds a frame that eviction leaves alone, and is
+        // protected in all views; bytes are put in place only into absent pages; nobody else has a description of the
+        // frames that can write, as this reference is counted (`into_bytes`); the region lives as long as the area,
+        // which `pins` keeps.
         unsafe { std::slice::from_raw_parts(start, self.bytes.len() as usize) }
+    }
+}
+
+impl Drop for PinnedBytes {
+    fn drop(&mut self) {
+        if self.copy.is_none() {
+            self.pins.area.leave_reference();
+        }
     }
 }

@@ -8,10 +8,23 @@ use std::sync::atomic::Ordering;
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::{State, Transition, Word};
 
-use super::{Area, PinError, Viewer, Writes};
+use super::pin::Copied;
+use super::{Area, NotPinned, PinError, Room, Viewer, Writes};
 use crate::region::SMALL;
 use crate::signal;
 use crate::uffd::{Announce, Wake};
+
+/// How often a store into a page that was opened may trap before that is taken for an error of the memory itself.
+const MOST_STORES: u32 = 3;
+
+/// Why bytes could not be stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StoreRefused {
+    /// The page is not resident, or others hold it; this is its word.
+    NotNow(Word),
+    /// A store to this byte of the object traps, and the page is there. Bytes before it were stored.
+    Trapped(u64),
+}
 
 impl Area {
     /// Puts bytes in place at `start` of the first view, protected if they can be written; on error says how many
@@ -76,10 +89,7 @@ impl Area {
                 uffd.write_protect(view.region.start() + start, end - start)?;
             }
         }
-        if let Some(guests) = &self.guests {
-            guests.protect(start, end);
-        }
-        Ok(())
+        self.protect_in_guests(start, end)
     }
 
     /// Opens `pages`, which the caller has locked, to stores in all views that show them, and shows them to `viewer`.
@@ -105,7 +115,8 @@ impl Area {
         Viewer::Here(announce)
     }
 
-    /// Locks `page` by `transition`, and counts it if it was Clean. Whoever sees it Dirty later finds it counted.
+    /// Locks `page` by `transition`, to Changing, and counts it if it was Clean. Whoever sees it Dirty later finds it
+    /// counted.
     fn lock(&self, page: PageIndex, transition: Transition) -> Result<Word, Word> {
         let advanced = self.advance(page, transition)?;
         if advanced.before.state() == State::Clean {
@@ -180,23 +191,47 @@ impl Area {
         Ok(())
     }
 
-    /// Copies `source` into the resident page at `offset`, which lies in one page; or returns the word that
-    /// forbids it: pins of others do. The page is Dirty afterwards.
-    pub fn store_bytes(&self, offset: u64, source: &[u8]) -> Result<(), Word> {
+    /// Copies `source` into the resident page at `offset`, which lies in one page; or says what forbids it: pins of
+    /// others do. The page is Dirty afterwards.
+    pub fn store_bytes(&self, offset: u64, source: &[u8]) -> Result<(), StoreRefused> {
         let page = PageIndex(offset >> self.page_size.shift());
         let end = (page.0 + 1) << self.page_size.shift();
         assert!(offset + source.len() as u64 <= end, "a store across a page border");
-        self.lock_alone(page)?;
-        // SAFETY: the page is resident and pinned for writing by this call alone; the range lies inside it. If it
-        // is still protected, the store faults and is resolved like anybody's.
-        unsafe { signal::copy_into_mapped(self.views[0].region.pointer(offset as usize), source) };
+        self.lock_alone(page).map_err(StoreRefused::NotNow)?;
+        let stored = self.store_alone(offset as usize, source);
         self.settle(page, Transition::UnpinMut);
-        Ok(())
+        stored
+    }
+
+    /// Copies `source` to the views' byte `start`, in a page that the caller has pinned for writing. The copy can end
+    /// early: where the page is protected still, its store faults, and the fault is resolved like anybody's, or refused.
+    /// Then the page is opened here, and the rest copied.
+    pub(super) fn store_alone(&self, start: usize, source: &[u8]) -> Result<(), StoreRefused> {
+        let page = PageIndex((start >> self.page_size.shift()) as u64);
+        let mut done = 0;
+        for _ in 0..MOST_STORES {
+            // SAFETY: the page is resident and pinned for writing by the caller alone; the range lies inside it.
+            done += unsafe {
+                signal::store_trapping(self.views[0].region.pointer(start + done), &source[done..])
+            };
+            if done == source.len() {
+                return Ok(());
+            }
+            // Refused only for a malformed range; the next store traps again then.
+            let _ = self.unprotect(PageRange::one(page), self.own_viewer());
+        }
+        Err(StoreRefused::Trapped((start + done) as u64))
     }
 
     /// Makes a Clean page Dirty without a store: the pager has lost what it had taken. `false` if it is not Clean.
     pub fn make_dirty(&self, page: PageIndex) -> bool {
-        self.lock(page, Transition::Redirty).is_ok()
+        // Counted first: from the moment that it is Dirty others can write it, and discount it.
+        self.count_unclean(PageRange::one(page));
+        let is_dirty = self.advance(page, Transition::Redirty).is_ok();
+        if !is_dirty {
+            self.discount_unclean(page);
+        }
+        is_dirty
     }
 
     /// Drops the frame of a page and its bytes, written or not. `false` if somebody holds it.
@@ -244,13 +279,17 @@ pub struct MutPinSet {
     pages: PageRange,
     /// The first page that is not pinned yet.
     next: u64,
+    /// The first page that touches may be under way of.
+    touched: u64,
 }
 
 impl MutPinSet {
-    /// No page of `pages` pinned yet; the pages are the object's.
-    pub fn new(area: Arc<Area>, pages: PageRange) -> Self {
-        assert!(pages.end <= area.pages() && area.writes() == Writes::Yes);
-        Self { area, pages, next: pages.start }
+    /// No page of `pages` pinned yet. The area can be written. `None` if they are not all the object's: it can have been
+    /// cut off a moment ago.
+    pub fn new(area: Arc<Area>, pages: PageRange) -> Option<Self> {
+        assert!(area.writes() == Writes::Yes);
+        let fits = pages.end <= area.pages();
+        fits.then(|| Self { area, pages, next: pages.start, touched: pages.start })
     }
 
     /// The page to pin next; `None` once all are.
@@ -275,15 +314,40 @@ impl MutPinSet {
         Ok(())
     }
 
-    /// The bytes, once every page is pinned; `bytes` lies inside the pages. Gives the set back otherwise.
-    pub fn into_bytes(self, bytes: ByteRange) -> Result<PinnedBytesMut, MutPinSet> {
-        if self.next < self.pages.end
-            || self.area.page_size.pages_of(bytes) != self.pages
-            || bytes.end > self.area.length()
-        {
-            return Err(self);
+    /// A pinned page whose bytes somebody may still be loading, by a touch that began before it was pinned. `None`: there
+    /// is none, and none will be.
+    pub fn first_touched(&mut self) -> Option<PageIndex> {
+        while self.touched < self.next {
+            let page = PageIndex(self.touched);
+            if self.area.touches.may_touch(page) {
+                return Some(page);
+            }
+            self.touched += 1;
         }
-        Ok(PinnedBytesMut { pins: self, bytes })
+        None
+    }
+
+    /// The bytes, once every page is pinned and no touch of it is under way. `bytes` lies in these pages, in the first
+    /// and the last of them.
+    ///
+    /// Where pins are copies ([`Area::pins_are_copies`]) the copy takes `room` for them, and is put into the pages by
+    /// [`PinnedBytesMut::put_back`].
+    pub fn into_bytes(self, bytes: ByteRange, room: Option<Room>) -> Result<PinnedBytesMut, NotPinned> {
+        if self.touched < self.pages.end || self.area.page_size.pages_of(bytes) != self.pages {
+            return Err(NotPinned::Missing);
+        }
+        if bytes.end > self.area.length() {
+            return Err(NotPinned::CutOff);
+        }
+        let copy = match self.area.enter_reference() {
+            true => None,
+            false => {
+                let mut copy = Copied::new(room, bytes)?;
+                self.area.copy_out(self.pages, bytes, &mut copy.bytes).map_err(NotPinned::Trapped)?;
+                Some(copy)
+            }
+        };
+        Ok(PinnedBytesMut { pins: self, bytes, copy })
     }
 }
 
@@ -301,23 +365,58 @@ impl Drop for MutPinSet {
 pub struct PinnedBytesMut {
     pins: MutPinSet,
     bytes: ByteRange,
+    copy: Option<Copied>,
+}
+
+impl PinnedBytesMut {
+    /// Puts a copy into the pages; where the bytes are the pages' own there is nothing to do. To be called before this is
+    /// dropped, which forgets the copy.
+    pub fn put_back(&mut self) -> Result<(), StoreRefused> {
+        let Some(copy) = &self.copy else { return Ok(()) };
+        let area = &self.pins.area;
+        let page_bytes = area.page_size.bytes();
+        let mut done = 0;
+        while done < copy.bytes.len() {
+            let at = self.bytes.start + done as u64;
+            let part = ((page_bytes - at % page_bytes) as usize).min(copy.bytes.len() - done);
+            area.store_alone(at as usize, &copy.bytes[done..done + part])?;
+            done += part;
+        }
+        Ok(())
+    }
 }
 
 impl Deref for PinnedBytesMut {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
+        if let Some(copy) = &self.copy {
+            return &copy.bytes;
+        }
         let start = self.pins.area.views[0].region.pointer(self.bytes.start as usize);
         // SAFETY: every page of the range is pinned for writing by `pins` alone, so each holds a frame that is
-        // neither evicted nor copied from; the region lives as long as the area, which `pins` keeps.
+        // neither evicted nor copied from, and no touch of it is under way or begins; nobody else has a description of
+        // the frames that can write, as this reference is counted (`into_bytes`); the region lives as long as the area,
+        // which `pins` keeps.
         unsafe { std::slice::from_raw_parts(start, self.bytes.len() as usize) }
     }
 }
 
 impl DerefMut for PinnedBytesMut {
     fn deref_mut(&mut self) -> &mut [u8] {
+        if let Some(copy) = &mut self.copy {
+            return &mut copy.bytes;
+        }
         let start = self.pins.area.views[0].region.pointer(self.bytes.start as usize);
         // SAFETY: as in `deref`, and `self` is borrowed mutably: of all pins of these pages it is the only one.
         unsafe { std::slice::from_raw_parts_mut(start, self.bytes.len() as usize) }
+    }
+}
+
+impl Drop for PinnedBytesMut {
+    fn drop(&mut self) {
+        if self.copy.is_none() {
+            self.pins.area.leave_reference();
+        }
     }
 }

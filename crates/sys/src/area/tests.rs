@@ -1,12 +1,13 @@
 //! Places of an area that hold no page, and pages that a view may not show.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::budget::Budget;
 use memobj_core::page_word::State;
 
-use super::{Area, AreaOptions, Frames, Origin, Placement, Writes};
+use super::{Area, AreaOptions, Frames, MutPinSet, Origin, PinSet, Placement, StoreRefused, Writes};
 use crate::huge_folder::HugeFolder;
 use crate::pagemap::present_pages;
 use crate::region::{LARGE, SMALL};
@@ -114,4 +115,105 @@ fn the_last_large_page_ends_with_the_object() {
         assert_eq!(copy, bytes);
     }
     assert_eq!(area.evict_all(PageRange::one(PageIndex(1)), 0).pages, 1);
+}
+
+/// An area of `pages` small pages that can be written, in-thread delivery, and what it counts as unwritten.
+fn writable(pages: u64) -> Result<(Arc<Area>, Arc<AtomicU64>), std::io::Error> {
+    signal::install(|_, _| Verdict::Trap)?;
+    let unwritten = Arc::<AtomicU64>::default();
+    let area = Area::new(AreaOptions {
+        name: "writable".into(),
+        length: pages * SMALL as u64,
+        capacity: pages * SMALL as u64,
+        writes: Writes::Yes,
+        unwritten: Arc::clone(&unwritten),
+        frames: Frames::LocalSmall,
+        views: vec![Arc::new(Userfaultfd::open(Announce::Signalled)?)],
+        budget: Arc::new(Budget::new(1 << 20)),
+        pin_budget: Arc::new(Budget::new(1 << 20)),
+    })?;
+    Ok((area, unwritten))
+}
+
+fn place(area: &Arc<Area>, page: PageIndex, byte: u8, origin: Origin) {
+    let claim = area.claim(page, Placement::AtOnce).unwrap();
+    assert!(area.budget.try_reserve(claim.frame_bytes()));
+    claim.place_copy(&[byte; SMALL], origin).unwrap();
+}
+
+#[test]
+fn a_store_that_traps_goes_on_or_says_how_far_it_came() {
+    let area = match writable(2) {
+        Ok((area, _)) => area,
+        Err(error) => return println!("skipped: no userfaultfd: {error}"),
+    };
+    // Dirty and protected, and the fault of the store is not resolved: it ends early.
+    place(&area, PageIndex(0), 1, Origin::Stored(0));
+    area.store_bytes(100, &[7; 1000]).unwrap();
+    let mut bytes = [0; SMALL];
+    area.copy_by_touch(Announce::Signalled, 0, &mut bytes).unwrap();
+    assert!(bytes[100..1100].iter().all(|byte| *byte == 7), "bytes are missing");
+    assert!(bytes[..100].iter().chain(&bytes[1100..]).all(|byte| *byte == 1));
+    // The memory itself traps: frames of the second page are gone, and poisoned.
+    place(&area, PageIndex(1), 1, Origin::Stored(0));
+    assert!(area.zap_frames(PageRange::one(PageIndex(1))));
+    area.poison(SMALL, SMALL);
+    let at = SMALL as u64 + 8;
+    assert_eq!(area.store_bytes(at, &[7; 8]), Err(StoreRefused::Trapped(at)));
+    let mut held = area.hold(PageIndex(1)).unwrap();
+    assert_eq!(held.zero(8..16), Err(StoreRefused::Trapped(at)));
+    drop(held);
+    assert!(area.discard(PageIndex(0), 0) && area.discard(PageIndex(1), 0));
+}
+
+#[test]
+fn pages_that_are_no_more_are_not_pinned() {
+    let area = match writable(4) {
+        Ok((area, _)) => area,
+        Err(error) => return println!("skipped: no userfaultfd: {error}"),
+    };
+    let pages = PageRange { start: 1, end: 3 };
+    assert!(
+        PinSet::new(Arc::clone(&area), pages).is_some() && MutPinSet::new(Arc::clone(&area), pages).is_some()
+    );
+    area.set_length(2 * SMALL as u64);
+    assert!(
+        PinSet::new(Arc::clone(&area), pages).is_none() && MutPinSet::new(Arc::clone(&area), pages).is_none()
+    );
+}
+
+#[test]
+fn what_is_counted_as_unwritten_never_goes_below_zero() {
+    let (area, unwritten) = match writable(1) {
+        Ok(made) => made,
+        Err(error) => return println!("skipped: no userfaultfd: {error}"),
+    };
+    place(&area, PageIndex(0), 1, Origin::Asked(0));
+    let stop = AtomicBool::new(false);
+    let mut lowest_wrapped = None;
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    area.make_dirty(PageIndex(0));
+                }
+            });
+        }
+        // Copies and writes it as soon as it is Dirty: the moment between the change and its count is short.
+        let mut buffer = [0; SMALL];
+        let mut rounds = 0;
+        while rounds < 30_000 {
+            for run in area.lock_dirty(PageRange::one(PageIndex(0)), 1, 1) {
+                run.copy(&mut buffer).written();
+                let counted = unwritten.load(Ordering::Relaxed);
+                lowest_wrapped = lowest_wrapped.or((counted > 1 << 40).then_some(counted));
+                rounds += 1;
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(lowest_wrapped, None, "more was taken back than was counted");
+    area.discard(PageIndex(0), 0);
+    assert_eq!(area.word(PageIndex(0)).state(), State::Absent);
+    assert_eq!(unwritten.load(Ordering::Relaxed), 0);
 }
