@@ -262,12 +262,15 @@ impl MemoryObject {
     /// An object of [`Writing::InPlace`](crate::Writing::InPlace) that is dropped with changes still has them written
     /// back, but not made durable, and there is nobody left to tell of an error, other than
     /// [`Cache::events`](crate::Cache::events). One of [`Writing::Atomic`](crate::Writing::Atomic) is committed by
-    /// this, and copied in place; dropped without, it is left as of its last commit.
+    /// this, and copied in place: after `Ok` the file has everything that was committed before the call, whatever
+    /// reads it. That waits for a copy in place that is running already, and for the durable writes of its own. If the
+    /// copy fails, that is the error; what is committed is then still in the log. Dropped without, such an object is
+    /// left as of its last commit.
     pub fn close(&self) -> Result<(), WriteError> {
         self.sync()?;
         let core = &self.handle.core;
         let Some(log) = &core.log else { return Ok(()) };
-        log.checkpoint()
+        log.put_in_place()
             .map_err(|error| WriteError::new(&core.name, WriteStep::WriteBack, 0..self.len(), &error))
     }
 
