@@ -35,8 +35,10 @@ impl FrameStore {
             let error = SupplyError::because(ErrorKind::Denied, why);
             return Err(self.write_error(WriteStep::Discard, range, &error));
         }
+        let lost =
+            self.lift_lost(writes, &range).map_err(|page| self.still_held(WriteStep::Discard, page))?;
         self.forget_lost(writes, &range);
-        let dropped = self.discard_pages(pages)?;
+        let dropped = lost + self.discard_pages(pages)?;
         let mut trouble = writes.trouble();
         let dropped_it =
             |error: &WriteError| range.start <= error.range.start && error.range.end <= range.end;
@@ -77,15 +79,17 @@ impl FrameStore {
                 return Ok(true);
             }
             if Instant::now() >= until {
-                let range = self.bytes_of(PageRange::one(page));
-                let why = std::io::Error::new(
-                    std::io::ErrorKind::WouldBlock,
-                    "the page is pinned or being written",
-                );
-                return Err(self.write_error(step, range, &SupplyError::because(ErrorKind::Timeout, why)));
+                return Err(self.still_held(step, page));
             }
             self.area.wait_as_writer(page, Some(LOOK_AGAIN));
         }
+    }
+
+    fn still_held(&self, step: WriteStep, page: PageIndex) -> WriteError {
+        let why = "the page is pinned or being written";
+        let why = std::io::Error::new(std::io::ErrorKind::WouldBlock, why);
+        let error = SupplyError::because(ErrorKind::Timeout, why);
+        self.write_error(step, self.bytes_of(PageRange::one(page)), &error)
     }
 
     fn bytes_of(&self, pages: PageRange) -> Range<u64> {
@@ -129,6 +133,8 @@ impl FrameStore {
             tail.zero((length % PAGE) as usize..SMALL);
         }
         self.drop_behind(length, old);
+        // One that is pinned stays Failed.
+        let _ = self.lift_lost(writes, &(length.next_multiple_of(PAGE)..u64::MAX));
         self.forget_lost(writes, &(length..u64::MAX));
         Ok(())
     }
