@@ -23,6 +23,16 @@
 //! until the write has ended: it is not written again before that, so that two writes of one page can never pass
 //! each other.
 //!
+//! A frame can be dropped from outside, by a stray madvise(2), whatever the word says. Whoever meets a page that has a
+//! frame by its word and none in memory looks again with `LockToLook`: a Clean page goes to `Evicting`, a Dirty one to
+//! `Changing`. So nobody evicts it, fills it or stores to it between the look and what follows. If the frame is there,
+//! the page goes back (`Spare`, `Stored`). If it is gone, a Clean page leaves by `Evicted` and is obtained again; pins
+//! stay, since its pager has the same bytes. A Dirty page leaves by `Lost` and is Failed: nobody has its bytes.
+//!
+//! The holder of `LockToWrite` copies the page, and would fault for ever on a frame that is gone. So it lends the page:
+//! whoever resolves its fault may take it by `LockToLook`, and gives it back by `Unlook`. The holder cannot leave
+//! meanwhile. If the page gets lost, the holder leaves it Failed.
+//!
 //! Whoever moved a page to `Filling` or `Evicting` owns it alone and must move it on; everybody else waits
 //! for the word to change. A pin is a count in the same word, so "not pinned" and "being evicted" are decided
 //! by one compare-and-swap. `Evicting` also holds off *absent* pages inside a run that is being zapped, so
@@ -31,8 +41,8 @@
 //! so that a page that has no frame can never turn Clean.
 //!
 //! Layout of the 32 bits, low to high: state 3, waiters 1, deferred (while Filling), held (while Evicting) or
-//! writing (while Dirty or Changing) 1, heat 2, ghost 1, stamp 8, pins 16. The ghost bit and the stamp stay from
-//! Absent through Filling and Failed.
+//! writing (while Dirty, Changing or Failed) 1, heat 2, ghost or lent (while Changing) 1, stamp 8, pins 16. The ghost
+//! bit and the stamp stay from Absent through Filling and Failed.
 
 use core::fmt;
 #[cfg(not(loom))]
@@ -48,7 +58,9 @@ const HELD: u32 = DEFERRED;
 const WRITING: u32 = DEFERRED;
 const HEAT_SHIFT: u32 = 5;
 const HEAT: u32 = 0b11 << HEAT_SHIFT;
+// One bit with two meanings, likewise.
 const GHOST: u32 = 1 << 7;
+const LENT: u32 = GHOST;
 const STAMP_SHIFT: u32 = 8;
 const STAMP: u32 = 0xff << STAMP_SHIFT;
 const PIN_SHIFT: u32 = 16;
@@ -104,7 +116,7 @@ pub enum Transition {
     Pin,
     /// One pin more on a page that is pinned already.
     PinAgain,
-    /// One pin less.
+    /// One pin less, whatever became of the page.
     Unpin,
     /// Clean and not pinned, to Evicting.
     Evict,
@@ -119,8 +131,14 @@ pub enum Transition {
     Hold,
     /// Evicting to Absent for a page that was held off.
     Release,
-    /// Failed to Evicting, held off: the owner removes the poison, then releases the page.
+    /// Failed to Evicting, held off: the owner removes the poison, then releases the page. Not while pins hold it, nor
+    /// while a write of it is in flight.
     Retry,
+    /// Failed to Evicting, held off: the owner sees to the poison, and leaves the page Failed. Not for a page that a write
+    /// or an exclusive pin has still to leave.
+    HoldFailed,
+    /// Evicting to Failed for a page that was Failed before.
+    FailAgain,
     /// Clean stays Clean with another heat.
     SetHeat {
         /// What reclaim is to know of the page, 0 to 3.
@@ -142,15 +160,27 @@ pub enum Transition {
     LockToWrite,
     /// Clean, Dirty or WritingBack to Changing, to open the page for an exclusive pin. Not while pins hold it.
     LockToPinMut,
-    /// Changing to Dirty.
+    /// Changing to Dirty. Not for a page that is locked to write.
     Stored,
+    /// Changing to Dirty for a page that was locked to write, and is not written. A lost page stays Failed.
+    Unlocked,
+    /// A page that has a frame, to see whether it still has it: Clean to Evicting, Dirty to Changing, and Changing
+    /// taken from whoever has locked it to write. Whatever pins there are stay.
+    LockToLook,
+    /// The page goes back to whoever has locked it to write.
+    Unlook,
+    /// Changing to Failed: the frame is gone, and with it bytes that nobody else has.
+    Lost {
+        /// It was taken from whoever has locked it to write.
+        lent: bool,
+    },
     /// Changing to Dirty with its first pin; the page is protected.
     PinnedDirty,
     /// Changing to Dirty with an exclusive pin.
     PinnedMut,
     /// The exclusive pin ends.
     UnpinMut,
-    /// Changing to WritingBack: the bytes are copied.
+    /// Changing to WritingBack: the bytes are copied. A page that was lost since stays Failed, its write in flight.
     Copied,
     /// The write in flight is done: WritingBack to Clean; a page that was stored to since stays Dirty.
     Written,
@@ -206,7 +236,7 @@ impl Word {
     pub const fn is_writing(self) -> bool {
         match self.state() {
             State::WritingBack => true,
-            State::Dirty | State::Changing => self.0 & WRITING != 0,
+            State::Dirty | State::Changing | State::Failed => self.0 & WRITING != 0,
             _ => false,
         }
     }
@@ -248,7 +278,12 @@ impl Word {
 
     /// Whether an absent page was resident before; then `stamp` tells when it left.
     pub const fn is_ghost(self) -> bool {
-        self.0 & GHOST != 0
+        !matches!(self.state(), State::Changing) && self.0 & GHOST != 0
+    }
+
+    /// Whether the page is locked to write, and its holder lends it to whoever has to look whether its frame is there.
+    pub const fn is_lent(self) -> bool {
+        matches!(self.state(), State::Changing) && self.0 & LENT != 0
     }
 
     /// The reclaim clock when the page came (Clean) or went (Absent).
@@ -289,7 +324,7 @@ impl Word {
             {
                 Word(self.0 + PIN_ONE)
             }
-            (Clean | Dirty | WritingBack | Changing, Transition::Unpin) if self.shared_pins() > 0 => {
+            (_, Transition::Unpin) if self.shared_pins() > 0 => {
                 let last = self.shared_pins() == 1;
                 Word((self.0 - PIN_ONE) & if last { !WAITERS } else { u32::MAX })
             }
@@ -301,8 +336,20 @@ impl Word {
             }
             (Absent, Transition::Hold) => Word(self.with_state(Evicting).0 | HELD),
             (Evicting, Transition::Release) if self.is_held() => self.with_state(Absent),
-            (Failed, Transition::Retry) => Word(self.with_state(Evicting).0 | HELD),
-            (Clean | Dirty | WritingBack | Changing | Filling, _) => return self.after_store(transition),
+            (Failed, Transition::Retry) if self.pins() == 0 && !self.is_writing() => {
+                Word(self.with_state(Evicting).0 | HELD)
+            }
+            (Failed, Transition::HoldFailed) if !self.is_writing() && !self.is_pinned_mut() => {
+                Word(self.with_state(Evicting).0 | HELD)
+            }
+            (Evicting, Transition::FailAgain) if self.is_held() => self.with_state(Failed),
+            (Clean | Dirty | WritingBack | Changing | Filling, _) => {
+                return match self.after_look(transition) {
+                    None => self.after_store(transition),
+                    looked => looked,
+                };
+            }
+            (Failed, _) => return self.after_loss(transition),
             _ => return None,
         };
         Some(next)
@@ -318,11 +365,46 @@ impl Word {
         Word(self.with_state(state).0 | bit)
     }
 
+    /// The part of the table that is about frames that may be gone.
+    const fn after_look(self, transition: Transition) -> Option<Word> {
+        use State::*;
+        let next = match (self.state(), transition) {
+            (Clean, Transition::LockToLook) => self.with_state(Evicting),
+            (Dirty, Transition::LockToLook) => self.keep_writing(Changing),
+            (Changing, Transition::LockToLook) if self.is_lent() => Word(self.0 & !LENT),
+            (Changing, Transition::Unlook)
+                if !self.is_lent() && !self.is_writing() && !self.is_pinned_mut() =>
+            {
+                Word(self.with_state(Changing).0 | LENT)
+            }
+            (Changing, Transition::Lost { lent }) if !self.is_lent() => {
+                let failed = self.keep_writing(Failed);
+                Word(failed.0 | if lent { WRITING } else { 0 })
+            }
+            _ => return None,
+        };
+        Some(next)
+    }
+
+    /// What may still come to a page that was lost: the end of a write, and of exclusive pins.
+    const fn after_loss(self, transition: Transition) -> Option<Word> {
+        match transition {
+            Transition::Copied if self.is_writing() => Some(self),
+            Transition::Unlocked | Transition::Written | Transition::WriteFailed if self.is_writing() => {
+                Some(self.with_state(State::Failed))
+            }
+            Transition::UnpinMut if self.is_pinned_mut() => {
+                Some(Word(self.0 & !(EXCLUSIVE << PIN_SHIFT | WAITERS)))
+            }
+            _ => None,
+        }
+    }
+
     /// The part of the table that is about stores and writes.
     const fn after_store(self, transition: Transition) -> Option<Word> {
         use State::*;
         let next = match (self.state(), transition) {
-            (Filling, Transition::SupplyDirty { stamp, heat }) => {
+            (Filling, Transition::SupplyDirty { stamp, heat }) if self.pins() == 0 => {
                 let word = self.with_state(Dirty).with_stamp(stamp).with_heat(heat);
                 Word(word.0 & !GHOST)
             }
@@ -331,24 +413,25 @@ impl Word {
             }
             (Dirty, Transition::LockToPin) if self.pins() == 0 => self.keep_writing(Changing),
             (Dirty, Transition::LockToWrite) if !self.is_writing() && !self.is_pinned_mut() => {
-                self.with_state(Changing)
+                Word(self.with_state(Changing).0 | LENT)
             }
             (Clean | Dirty | WritingBack, Transition::LockToPinMut) if self.pins() == 0 => {
                 self.keep_writing(Changing)
             }
-            (Changing, Transition::Stored) => self.keep_writing(Dirty),
-            (Changing, Transition::PinnedDirty) if self.pins() == 0 => {
+            (Changing, Transition::Stored) if !self.is_lent() => self.keep_writing(Dirty),
+            (Changing, Transition::Unlocked) if self.is_lent() => Word(self.with_state(Dirty).0 & !LENT),
+            (Changing, Transition::PinnedDirty) if self.pins() == 0 && !self.is_lent() => {
                 Word(self.keep_writing(Dirty).0 + PIN_ONE)
             }
-            (Changing, Transition::PinnedMut) if self.pins() == 0 => {
+            (Changing, Transition::PinnedMut) if self.pins() == 0 && !self.is_lent() => {
                 Word(self.keep_writing(Dirty).0 | EXCLUSIVE << PIN_SHIFT)
             }
             (Dirty | Changing, Transition::UnpinMut) if self.is_pinned_mut() => {
                 Word(self.0 & !(EXCLUSIVE << PIN_SHIFT | WAITERS))
             }
             (Clean, Transition::Redirty) => Word(self.0 ^ (Clean as u32 ^ Dirty as u32)),
-            (Changing, Transition::Copied) if !self.is_writing() && !self.is_pinned_mut() => {
-                self.with_state(WritingBack)
+            (Changing, Transition::Copied) if self.is_lent() && !self.is_pinned_mut() => {
+                Word(self.with_state(WritingBack).0 & !LENT)
             }
             (WritingBack, Transition::Written) => self.with_state(Clean),
             (WritingBack, Transition::WriteFailed) => self.with_state(Dirty),
@@ -357,7 +440,9 @@ impl Word {
             {
                 self.with_state(state)
             }
-            (Changing, Transition::Discarded { stamp }) if !self.is_writing() && self.pins() == 0 => {
+            (Changing, Transition::Discarded { stamp })
+                if !self.is_writing() && self.pins() == 0 && !self.is_lent() =>
+            {
                 Word(self.with_state(Absent).with_stamp(stamp).with_heat(0).0 | GHOST)
             }
             _ => return None,
@@ -377,6 +462,7 @@ impl fmt::Debug for Word {
             .field("held", &self.is_held())
             .field("deferred", &self.is_deferred())
             .field("writing", &self.is_writing())
+            .field("lent", &self.is_lent())
             .field("pinned_mut", &self.is_pinned_mut())
             .field("waiters", &self.has_waiters())
             .finish()

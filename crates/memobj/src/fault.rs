@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_core::page_word::State;
-use memobj_sys::area::{FillClaim, Placement, Viewer};
-use memobj_sys::signal::Verdict;
+use memobj_core::page_word::{State, Word};
+use memobj_sys::area::{FillClaim, Looked, Placement, Viewer};
+use memobj_sys::signal::{Trapped, Verdict};
 use memobj_sys::uffd::Announce;
 
 use crate::driver::Request;
@@ -25,9 +25,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const IN_THREAD: Viewer = Viewer::Here(Announce::Signalled);
 
 /// The process's SIGBUS handler asks this first.
-pub(crate) fn resolve(address: usize, is_write: bool) -> Verdict {
+pub(crate) fn resolve(address: usize, trapped: Trapped) -> Verdict {
     let Some(slot) = ADDRESSES.get(address) else { return Verdict::Trap };
-    STORES.with(slot, |store| store.resolve_in_thread(address, is_write)).unwrap_or(Verdict::Trap)
+    STORES.with(slot, |store| store.resolve_in_thread(address, trapped)).unwrap_or(Verdict::Trap)
 }
 
 /// How far a page was brought.
@@ -41,8 +41,14 @@ enum Reached {
     Open,
 }
 
+/// Whether the word says that the page has a frame.
+fn may_look(word: Word) -> bool {
+    word.is_resident() || word.state() == State::Changing
+}
+
 impl FrameStore {
-    fn resolve_in_thread(&self, address: usize, is_write: bool) -> Verdict {
+    fn resolve_in_thread(&self, address: usize, trapped: Trapped) -> Verdict {
+        let Trapped { is_write, is_missing } = trapped;
         let Some((offset, Announce::Signalled)) = self.place_of(address) else { return Verdict::Trap };
         let page = PageIndex(offset >> self.area.page_size().shift());
         // In a child of fork these addresses are somebody else's, and the descriptors still mean the parent.
@@ -51,11 +57,12 @@ impl FrameStore {
             return Verdict::Trap;
         }
         self.cache.counters.faults.add(1);
+        if is_missing && self.look_in_thread(page, offset) && !self.is_closed() {
+            // The access faults again.
+            return Verdict::Resolved;
+        }
         if is_write {
             return self.resolve_store(page);
-        }
-        if self.area.word(page).is_resident() {
-            self.restore_if_gone(page, offset);
         }
         match self.resolve_page(page, Access::Load) {
             Reached::Trap => Verdict::Trap,
@@ -124,15 +131,35 @@ impl FrameStore {
         }
     }
 
-    /// A load of a resident page faulted: either it was placed this moment, or somebody dropped our frame behind
-    /// our back (madvise from outside), with its changes if it had some. Then the word must not say resident for
-    /// ever.
-    pub(crate) fn restore_if_gone(&self, page: PageIndex, offset: u64) {
-        if !self.area.is_present_at(offset) {
-            let now = self.cache.clock.now();
-            if self.area.evict_all(PageRange::one(page), now).pages == 0 {
-                self.area.discard(page, now);
+    /// As [`look`](Self::look), in a signal handler: the driver does what takes locks, and this thread waits. Whether it
+    /// has waited.
+    fn look_in_thread(&self, page: PageIndex, offset: u64) -> bool {
+        if !may_look(self.area.word(page)) {
+            return false;
+        }
+        match self.area.look(page, offset, self.cache.clock.now()) {
+            Looked::Gone(gone) => {
+                self.cache.ask(Request::Lost { store: self.this.clone(), gone });
+                self.area.wait(page, Some(LOOK_AGAIN));
+                true
             }
+            // Its bytes are on the way to the pager: they are looked for once they are there.
+            Looked::NotNow(word) if word.state() == State::WritingBack && self.area.is_local() => {
+                self.area.wait_as_writer(page, Some(LOOK_AGAIN));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// An access found no page where the word says that there is one: either it was placed this moment, or somebody
+    /// dropped our frame behind our back (madvise from outside). Then the word must not say resident for ever: what
+    /// the pager has is obtained again, and changes that nobody else has are lost. Not for signal handlers.
+    pub(crate) fn look(&self, page: PageIndex, offset: u64) {
+        if may_look(self.area.word(page))
+            && let Looked::Gone(gone) = self.area.look(page, offset, self.cache.clock.now())
+        {
+            self.lose(gone);
         }
     }
 

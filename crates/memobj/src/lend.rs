@@ -147,6 +147,8 @@ impl LentFrames {
         let page = self.page_of(offset);
         let end = around.end.min(self.len());
         let around = size.pages_of(ByteRange { start: around.start.min(end), end });
+        // The borrower was told that it is missing.
+        store.look(page, offset);
         if store.area.word(page).state() == State::Absent && around.len() > 1 {
             store.fill_missing(&[around], &mut |_| {});
         }

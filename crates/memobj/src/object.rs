@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
-use memobj_sys::area::{Area, AreaOptions, Frames, PinSet, Writes};
+use memobj_sys::area::{Area, AreaOptions, Frames, PinError, PinSet, Writes};
 use memobj_sys::signal;
 use memobj_sys::uffd::Announce;
 
@@ -271,12 +271,15 @@ impl MemoryObject {
     /// An object of [`Writing::InPlace`](crate::Writing::InPlace) that is dropped with changes still has them written
     /// back, but not made durable, and there is nobody left to tell of an error, other than
     /// [`Cache::events`](crate::Cache::events). One of [`Writing::Atomic`](crate::Writing::Atomic) is committed by
-    /// this, and copied in place; dropped without, it is left as of its last commit.
+    /// this, and copied in place: after `Ok` the file has everything that was committed before the call, whatever
+    /// reads it. That waits for a copy in place that is running already, and for the durable writes of its own. If the
+    /// copy fails, that is the error; what is committed is then still in the log. Dropped without, such an object is
+    /// left as of its last commit.
     pub fn close(&self) -> Result<(), WriteError> {
         self.sync()?;
         let core = &self.handle.core;
         let Some(log) = &core.log else { return Ok(()) };
-        log.checkpoint()
+        log.put_in_place()
             .map_err(|error| WriteError::new(&core.name, WriteStep::WriteBack, 0..self.len(), &error))
     }
 
@@ -354,6 +357,8 @@ impl StoreHandle {
         let shared = &cache.shared;
         if object.is_writable() {
             shared.cleaner.start(shared).map_err(refused("start the cleaner"))?;
+            // Copies of pages end there when a frame was dropped from outside.
+            signal::install(fault::resolve).map_err(refused("install the SIGBUS handler"))?;
             flush_at_exit();
         }
         let area = match choose_frames(cache, object, announce) {
@@ -495,7 +500,12 @@ impl ObjectHandle {
     pub(crate) fn read_page(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<(), SupplyError> {
         let mapped = self.mapped.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
         let Some(mapped) = mapped.filter(|_| self.core.is_writable()) else {
-            return self.ask_pager(range, buffer);
+            self.ask_pager(range.clone(), buffer)?;
+            return match self.core.is_writable() && self.is_mapped() {
+                // Mapped meanwhile, and perhaps written.
+                true => self.read_page(range, buffer),
+                false => Ok(()),
+            };
         };
         let area = &mapped.store.area;
         let page = PageIndex(range.start / area.page_size().bytes());
@@ -504,22 +514,38 @@ impl ObjectHandle {
             if range.end > area.length() {
                 return Err(SupplyError::new(ErrorKind::Truncated));
             }
-            let before = area.word(page);
             let bytes = ByteRange { start: range.start, end: range.end };
-            if let Some(mut pin) = PinSet::new(Arc::clone(area), PageRange::one(page))
-                && pin.try_pin(page).is_ok()
-            {
-                return pin.copy_to(bytes, buffer).map_err(|_| SupplyError::new(ErrorKind::Io));
+            if let Some(mut pin) = PinSet::new(Arc::clone(area), PageRange::one(page)) {
+                match pin.try_pin(page) {
+                    Ok(()) => {
+                        return pin.copy_to(bytes, buffer).map_err(|_| SupplyError::new(ErrorKind::Io));
+                    }
+                    Err(PinError::FrameGone) => mapped.store.look(page, page.0 * area.page_size().bytes()),
+                    Err(_) => {}
+                }
             }
-            if matches!(before.state(), State::Absent | State::Failed | State::Filling) {
+            // The number first: a write that begins after it is seen by the number, one before it by the word.
+            let writes_begun = area.writes_begun(page);
+            let word = area.word(page);
+            if word.state() == State::Failed && mapped.store.has_lost_changes(page) {
+                return Err(mapped.store.lost_changes());
+            }
+            let pager_has_it = matches!(word.state(), State::Absent | State::Failed | State::Filling);
+            if pager_has_it && !word.is_writing() {
                 self.ask_pager(range.clone(), buffer)?;
-                // A page that came and changed meanwhile could have been read while it was written back.
-                if area.word(page) == before {
+                // A page that came, changed and was written back meanwhile could have been read half before and half
+                // after. Its word would not tell: it can have gone again, and be as it was. Holding the page instead
+                // would make everybody else wait for this call of the pager.
+                if area.writes_begun(page) == writes_begun {
                     return Ok(());
                 }
             }
             area.wait_as_writer(page, Some(std::time::Duration::from_millis(1)));
         }
+    }
+
+    fn is_mapped(&self) -> bool {
+        self.mapped.lock().unwrap_or_else(PoisonError::into_inner).strong_count() > 0
     }
 
     fn ask_pager(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<(), SupplyError> {

@@ -226,18 +226,21 @@ impl FrameStore {
             refused: blamed.start..blamed.end,
             ..self.error(bytes.start..bytes.end, error, tries)
         };
-        {
-            let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-            if errors.pages.len() < KEPT_ERRORS {
-                errors.pages.insert(claim.pages().start, report.clone());
-            } else {
-                errors.overflowed = true;
-            }
-            errors.last = Some(report.clone());
-        }
-        self.cache.counters.failed_pages.add(1);
+        self.keep_error(PageIndex(claim.pages().start), report.clone());
         claim.fail();
         self.cache.tell(Event::PageFailed(report));
+    }
+
+    /// Records why `page` is about to be Failed.
+    pub(crate) fn keep_error(&self, page: PageIndex, report: PageError) {
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        if errors.pages.len() < KEPT_ERRORS {
+            errors.pages.insert(page.0, report.clone());
+        } else {
+            errors.overflowed = true;
+        }
+        errors.last = Some(report);
+        self.cache.counters.failed_pages.add(1);
     }
 
     pub(crate) fn error(&self, range: std::ops::Range<u64>, error: &SupplyError, tries: u32) -> PageError {
@@ -284,32 +287,39 @@ impl FrameStore {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner).last.clone()
     }
 
-    /// Lets the failed pages among `pages` be asked for again; returns how many there were.
+    /// Lets the failed pages among `pages` be asked for again; returns how many there were. Pages whose changes were lost
+    /// stay Failed: only `discard` has them read as the pager has them.
     pub(crate) fn retry(&self, pages: PageRange) -> u64 {
-        let lock = || self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        let (known, overflowed) = {
-            let errors = lock();
-            let known: Vec<u64> = errors.pages.range(pages.start..pages.end).map(|(page, _)| *page).collect();
-            (known, errors.overflowed)
-        };
-        let retry = |page: PageIndex| {
-            // A page whose error is known is Failed, or becomes so this moment.
-            while self.area.word(page).state() == State::Filling && lock().pages.contains_key(&page.0) {
-                self.area.wait(page, Some(Duration::from_millis(1)));
-            }
-            // Under the lock a page that is Failed stays so, and its error is there.
-            let mut errors = lock();
-            if self.area.word(page).state() != State::Failed {
-                return 0;
-            }
-            errors.pages.remove(&page.0);
-            u64::from(self.area.retry(page))
-        };
-        if overflowed {
+        let asked_again = |page: &PageIndex| !self.has_lost_changes(*page) && self.retry_page(*page);
+        self.pages_with_errors(pages).into_iter().filter(asked_again).count() as u64
+    }
+
+    /// Pages among `pages` that have failed, and maybe some that have not.
+    pub(crate) fn pages_with_errors(&self, pages: PageRange) -> Vec<PageIndex> {
+        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        if errors.overflowed {
             // Only after an outage of thousands of pages are they looked for one by one.
-            return pages.iter().map(retry).sum();
+            let end = pages.end.min(self.area.pages());
+            return (pages.start..end).map(PageIndex).collect();
         }
-        known.into_iter().map(PageIndex).map(retry).sum()
+        errors.pages.range(pages.start..pages.end).map(|(page, _)| PageIndex(*page)).collect()
+    }
+
+    /// Lets `page` be asked for again. `false` if it has not failed; or if it was lost, and is pinned or being written.
+    pub(crate) fn retry_page(&self, page: PageIndex) -> bool {
+        let lock = || self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        // A page whose error is known is Failed, or becomes so this moment.
+        let is_coming = || matches!(self.area.word(page).state(), State::Filling | State::Evicting);
+        while is_coming() && lock().pages.contains_key(&page.0) {
+            self.area.wait(page, Some(Duration::from_millis(1)));
+        }
+        // Under the lock a page that is Failed stays so, and its error is there.
+        let mut errors = lock();
+        if self.area.word(page).state() != State::Failed || !self.area.retry(page) {
+            return false;
+        }
+        errors.pages.remove(&page.0);
+        true
     }
 
     pub(crate) fn advise(&self, pages: PageRange, advice: Advice) {

@@ -168,3 +168,71 @@ fn a_file_that_was_removed_cannot_be_committed_to() {
 fn with_shared_frames() {
     memobj_sim::process::rerun_shared("with_shared_frames");
 }
+
+/// Commits `rounds` times sixteen pages at random places.
+fn commit_at_random(object: &MemoryObject, mapping: &memobj::Mapping, rounds: u64, seed: &mut u64) {
+    let pages = mapping.len() / 4096;
+    for round in 1..=rounds {
+        for _ in 0..16 {
+            *seed ^= *seed << 13;
+            *seed ^= *seed >> 7;
+            *seed ^= *seed << 17;
+            mapping.write_at((*seed % pages) * 4096, &[round as u8; 4096]).unwrap();
+        }
+        object.commit().unwrap();
+    }
+}
+
+/// How many pages of the file, as anybody reads it, are not those of the object.
+fn pages_that_differ(sample: &Sample, mapping: &memobj::Mapping) -> usize {
+    let file = std::fs::read(sample.path()).unwrap();
+    let mut wanted = vec![0; mapping.len() as usize];
+    mapping.read_at(0, &mut wanted).unwrap();
+    wanted.chunks(4096).zip(file.chunks(4096)).filter(|(a, b)| a != b).count()
+}
+
+#[test]
+fn a_file_that_was_closed_has_every_commit_also_beside_a_checkpoint() {
+    let mut seed = 99;
+    println!("seed {seed}");
+    // From 16 MiB of records on a thread copies in place: the close meets it at different moments.
+    for extra in 0..3 {
+        let sample = Sample::new(24 * MIB);
+        let (_cache, object) = open(&sample, 64 * MIB);
+        let mapping = object.map(0..24 * MIB, MapOptions::default()).unwrap();
+        commit_at_random(&object, &mapping, 256 + 24 * extra, &mut seed);
+        object.close().unwrap();
+        assert_eq!(pages_that_differ(&sample, &mapping), 0, "pages that the file lacks, round {extra}");
+        object.close().unwrap();
+    }
+}
+
+#[test]
+fn a_close_has_what_was_committed_before_it_while_others_commit() {
+    let sample = Sample::new(8 * MIB);
+    let (_cache, object) = open(&sample, 64 * MIB);
+    let mapping = object.map(0..8 * MIB, MapOptions::default()).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // The second half of the file, all the time.
+            let mut round = 0u64;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                round += 1;
+                let at = 4 * MIB + round * 7919 % 1000 * 4096;
+                mapping.write_at(at, &[round as u8; 4096]).unwrap();
+                object.commit().unwrap();
+            }
+        });
+        for round in 1..=20u8 {
+            mapping.write_at(u64::from(round) * 40_960, &[round; 4096]).unwrap();
+            object.close().unwrap();
+            let file = std::fs::read(sample.path()).unwrap();
+            for earlier in 1..=round {
+                let at = usize::from(earlier) * 40_960;
+                assert!(file[at..][..4096] == [earlier; 4096], "closed {round} times, {earlier} is missing");
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}

@@ -110,6 +110,31 @@ impl FrameFile {
             .is_ok_and(|found| found == offset)
     }
 
+    /// The parts of `range` that have frames, in order.
+    pub(crate) fn frames_in(&self, range: std::ops::Range<u64>) -> io::Result<Vec<std::ops::Range<u64>>> {
+        use rustix::fs::{SeekFrom, seek};
+        let mut found = Vec::new();
+        let mut at = range.start;
+        while at < range.end {
+            let start = match seek(&self.descriptor, SeekFrom::Data(at)) {
+                Ok(start) if start < range.end => start,
+                // No data from there on.
+                Ok(_) | Err(rustix::io::Errno::NXIO) => break,
+                Err(error) => return Err(error.into()),
+            };
+            let end = seek(&self.descriptor, SeekFrom::Hole(start))?.min(range.end);
+            found.push(start..end);
+            at = end;
+        }
+        Ok(found)
+    }
+
+    /// Whether all of `range` has frames.
+    pub(crate) fn is_whole(&self, range: std::ops::Range<u64>) -> bool {
+        let hole = rustix::fs::seek(&self.descriptor, rustix::fs::SeekFrom::Hole(range.start));
+        hole.is_ok_and(|hole| hole >= range.end)
+    }
+
     /// Gives the frames of `[offset, offset + len)` back; every mapping of them misses from then on.
     pub(crate) fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
         Ok(fallocate(&self.descriptor, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)?)

@@ -4,8 +4,9 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 #[repr(C)]
 #[derive(Default)]
@@ -36,32 +37,103 @@ struct FoundRange {
 const PAGE_IS_FILE: u64 = 1 << 2;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
+const PAGE_IS_PFNZERO: u64 = 1 << 5;
 const PAGEMAP_SCAN: std::ffi::c_ulong = (3 << 30)
     | ((size_of::<ScanArgument>() as std::ffi::c_ulong) << 16)
     | ((b'f' as std::ffi::c_ulong) << 8)
     | 16;
 
-/// The pagemap of the process that has called [`keep_open`], and its number.
-static KEPT: OnceLock<(u32, File)> = OnceLock::new();
-
-/// Opens the pagemap of this process once for all questions to come. A process that closes itself to others of its user
+/// Opens the page map of this process once, for all who ask from now on. A process that closes itself to others of its user
 /// (PR_SET_DUMPABLE) may not open it any more.
 pub fn keep_open() {
-    if let Ok(file) = File::open(OF_THIS_PROCESS) {
-        // A process that was forked from one that has done so opens its own each time.
-        let _ = KEPT.set((std::process::id(), file));
+    static KEPT: OnceLock<Pagemap> = OnceLock::new();
+    // A process that was forked from one that has done so opens its own.
+    KEPT.get_or_init(Pagemap::shared);
+}
+
+/// The page map of this process, one descriptor for all who ask often.
+#[derive(Debug)]
+pub(crate) struct Pagemap(Option<Arc<File>>);
+
+/// The process whose page map it is, and the map.
+static SHARED: Mutex<(u32, Weak<File>)> = Mutex::new((0, Weak::new()));
+
+impl Pagemap {
+    /// Opens it, or shares what others have open. If it cannot be opened now, each question opens it.
+    pub(crate) fn shared() -> Self {
+        let open = || File::open("/proc/self/pagemap").ok().map(Arc::new);
+        // In a child of fork somebody who is not there can have the lock, and the map is the parent's.
+        let Ok(mut shared) = SHARED.try_lock() else { return Self(open()) };
+        let process = std::process::id();
+        if let Some(file) = shared.1.upgrade().filter(|_| shared.0 == process) {
+            return Self(Some(file));
+        }
+        let file = open();
+        if let Some(file) = &file {
+            *shared = (process, Arc::downgrade(file));
+        }
+        Self(file)
+    }
+
+    /// Whether all of `[start, start + len)` has frames now, or places in swap. The page of zeros that the kernel shows
+    /// where nothing was stored is none. One system call; safe in a signal handler.
+    pub(crate) fn holds_frames(&self, start: usize, len: usize) -> io::Result<bool> {
+        let mut found = [FoundRange::default()];
+        let (count, _) = self.scan(start as u64, (start + len) as u64, &mut found)?;
+        Ok(count == 1 && found[0].start == start as u64 && found[0].end == (start + len) as u64)
+    }
+
+    /// The runs of `[start, start + len)` that have frames now, in order.
+    pub(crate) fn frames_in(&self, start: usize, len: usize) -> io::Result<Vec<Range<u64>>> {
+        let mut found = [FoundRange::default(); 64];
+        let (mut next, end) = (start as u64, (start + len) as u64);
+        let mut runs = Vec::new();
+        while next < end {
+            let (count, walked) = self.scan(next, end, &mut found)?;
+            runs.extend(found[..count].iter().map(|run| run.start..run.end));
+            if walked <= next {
+                break;
+            }
+            next = walked;
+        }
+        Ok(runs)
+    }
+
+    /// How many runs were found, and up to where.
+    fn scan(&self, start: u64, end: u64, found: &mut [FoundRange]) -> io::Result<(usize, u64)> {
+        let opened;
+        let file = match &self.0 {
+            Some(file) => file,
+            None => {
+                opened = File::open("/proc/self/pagemap")?;
+                &opened
+            }
+        };
+        let mut argument = ScanArgument {
+            size: size_of::<ScanArgument>() as u64,
+            start,
+            end,
+            vec: found.as_mut_ptr() as u64,
+            vec_len: found.len() as u64,
+            category_inverted: PAGE_IS_PFNZERO,
+            category_mask: PAGE_IS_PFNZERO,
+            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+            ..Default::default()
+        };
+        // SAFETY: the kernel writes at most vec_len ranges into `found`, which lives across the call, and the
+        // argument structure itself.
+        let count = unsafe { libc::ioctl(file.as_raw_fd(), PAGEMAP_SCAN, &mut argument) };
+        if count < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok((count as usize, argument.walk_end))
     }
 }
 
-const OF_THIS_PROCESS: &str = "/proc/self/pagemap";
-
 /// Counts the 4 KiB pages of `[start, start + len)` that have a frame now, or a place in swap.
 pub fn present_pages(start: usize, len: usize) -> io::Result<u64> {
-    let kept = KEPT.get().filter(|(process, _)| *process == std::process::id());
-    let opened = if kept.is_none() { Some(File::open(OF_THIS_PROCESS)?) } else { None };
-    let Some(file) = kept.map(|(_, file)| file).or(opened.as_ref()) else {
-        return Err(io::ErrorKind::NotFound.into());
-    };
+    let map = Pagemap::shared();
+    let file = map.0.as_ref().ok_or(io::ErrorKind::PermissionDenied)?;
     let mut found = [FoundRange::default(); 128];
     let mut next = start as u64;
     let end = (start + len) as u64;

@@ -20,9 +20,18 @@ pub enum Verdict {
     Trap,
 }
 
-/// The engine's part of the handler: address and whether it was a store. Runs in signal context: it must not
+/// What trapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Trapped {
+    /// It was a store.
+    pub is_write: bool,
+    /// The processor found no page there; otherwise one that it may not store to.
+    pub is_missing: bool,
+}
+
+/// The engine's part of the handler: address and what trapped there. Runs in signal context: it must not
 /// allocate, must not take a lock that the interrupted thread could hold, and must not touch mapped objects.
-pub type Resolver = fn(usize, bool) -> Verdict;
+pub type Resolver = fn(usize, Trapped) -> Verdict;
 
 static RESOLVER: OnceLock<Resolver> = OnceLock::new();
 static PREVIOUS: OnceLock<PreviousAction> = OnceLock::new();
@@ -65,6 +74,8 @@ fn check(answer: c_int) -> io::Result<()> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Set in the page-fault error code of x86 when there was a page, which refused the access.
+const ERROR_CODE_PRESENT: i64 = 1;
 /// Set in the page-fault error code of x86 when the access was a store.
 const ERROR_CODE_WRITE: i64 = 2;
 
@@ -77,10 +88,12 @@ extern "C" fn on_bus_error(signal: c_int, info: *mut siginfo_t, context: *mut c_
     let (sent_by_kernel, address, machine) = unsafe {
         ((*info).si_code > 0, (*info).si_addr() as usize, &mut (*context.cast::<ucontext_t>()).uc_mcontext)
     };
-    let is_write = machine.gregs[libc::REG_ERR as usize] & ERROR_CODE_WRITE != 0;
+    let code = machine.gregs[libc::REG_ERR as usize];
+    let trapped =
+        Trapped { is_write: code & ERROR_CODE_WRITE != 0, is_missing: code & ERROR_CODE_PRESENT == 0 };
     let mut verdict = Verdict::Trap;
     if sent_by_kernel && let Some(resolve) = RESOLVER.get() {
-        verdict = resolve(address, is_write);
+        verdict = resolve(address, trapped);
     }
     // SAFETY: as above.
     unsafe { *errno = saved };

@@ -100,3 +100,19 @@ pub fn unregister(faults: std::os::fd::BorrowedFd<'_>, start: usize, len: usize)
     let answer = unsafe { libc::ioctl(faults.as_raw_fd(), UFFDIO_UNREGISTER, range.as_mut_ptr()) };
     if answer < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// Drops the memory behind `[address, address + len)` as a stray madvise(2) of anybody does: private memory with
+/// MADV_DONTNEED, that of a file with MADV_REMOVE, which makes a hole in the file. For addresses of mapped objects, which
+/// hold no Rust value.
+pub fn drop_memory(address: u64, len: usize) -> std::io::Result<()> {
+    for advice in [libc::MADV_REMOVE, libc::MADV_DONTNEED] {
+        // SAFETY: no Rust value is there. Pins of mapped objects may be: that is what tests find out about.
+        let answer = unsafe { libc::madvise(address as *mut libc::c_void, len, advice) };
+        let error = std::io::Error::last_os_error();
+        // Private memory has no file to make a hole in.
+        if answer < 0 && !(advice == libc::MADV_REMOVE && error.raw_os_error() == Some(libc::EINVAL)) {
+            return Err(error);
+        }
+    }
+    Ok(())
+}

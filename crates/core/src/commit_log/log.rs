@@ -193,6 +193,17 @@ impl<S: Storage> CommitLog<S> {
         (self.content.committed.len(), self.content.pending.len())
     }
 
+    /// The number of the next record: all that was appended has smaller ones.
+    pub fn next_sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Whether a durable header leaves out every record with a number below `sequence`: what these have committed is
+    /// in place and synced, and nothing reads them any more.
+    pub fn has_settled(&self, sequence: u64) -> bool {
+        self.header.sequence >= sequence
+    }
+
     /// Bytes that the active segment's records take; a host begins a checkpoint when they are many.
     pub fn active_bytes(&self) -> u64 {
         offset(self.cursor.block - self.active_start.0.block)

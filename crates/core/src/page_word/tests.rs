@@ -10,6 +10,7 @@ struct Fields {
     waiters: bool,
     flag: bool,
     heat: u8,
+    /// Of a Changing page: it is lent.
     ghost: bool,
     stamp: u8,
     /// As it lies in the word: 65535 is one exclusive pin.
@@ -25,7 +26,7 @@ impl Fields {
             waiters: word.has_waiters(),
             flag: word.0 & 1 << 4 != 0,
             heat: word.heat(),
-            ghost: word.is_ghost(),
+            ghost: word.0 & 1 << 7 != 0,
             stamp: word.stamp(),
             pins: word.0 >> 16,
         }
@@ -58,19 +59,29 @@ impl Fields {
     fn reachable(self) -> bool {
         use State::*;
         let owned = matches!(self.state, Filling | Evicting | Changing);
-        let flagged = matches!(self.state, Filling | Evicting | Changing | Dirty);
-        let framed = matches!(self.state, Clean | Dirty | WritingBack | Changing);
-        let alone = matches!(self.state, Dirty | Changing);
+        let flagged = matches!(self.state, Filling | Evicting | Changing | Dirty | Failed);
+        let ghostly = matches!(self.state, Absent | Filling | Failed | Changing);
+        let ghostly = ghostly || self.state == Evicting && self.flag;
+        let alone = matches!(self.state, Dirty | Changing | Failed);
         let may_wait =
             owned || self.state == WritingBack || self.state == Dirty && self.flag || self.pins > 0;
+        let may_wait = may_wait || self.state == Failed && self.flag;
+        // What is locked to write was in no write, and its pin was not exclusive.
+        let lent = self.state == Changing && self.ghost;
         (may_wait || !self.waiters)
             && (flagged || !self.flag)
-            && (framed || self.pins == 0)
+            && (ghostly || !self.ghost)
             && (alone || self.pins != ALONE)
+            && !(lent && (self.flag || self.pins == ALONE))
     }
 
     fn writing(self) -> bool {
-        self.state == State::WritingBack || matches!(self.state, State::Dirty | State::Changing) && self.flag
+        let flagged = matches!(self.state, State::Dirty | State::Changing | State::Failed) && self.flag;
+        self.state == State::WritingBack || flagged
+    }
+
+    fn lent(self) -> bool {
+        self.state == State::Changing && self.ghost
     }
 }
 
@@ -94,7 +105,7 @@ fn all_words() -> Vec<Fields> {
     all
 }
 
-const TRANSITIONS: [Transition; 29] = [
+const TRANSITIONS: [Transition; 36] = [
     Transition::Claim { deferred: false },
     Transition::Claim { deferred: true },
     Transition::Supply { stamp: 77, heat: 2 },
@@ -124,6 +135,13 @@ const TRANSITIONS: [Transition; 29] = [
     Transition::WriteFailed,
     Transition::Discarded { stamp: 99 },
     Transition::Redirty,
+    Transition::HoldFailed,
+    Transition::FailAgain,
+    Transition::Unlocked,
+    Transition::LockToLook,
+    Transition::Unlook,
+    Transition::Lost { lent: false },
+    Transition::Lost { lent: true },
 ];
 
 /// The second table: what a page is after `transition`, field by field.
@@ -147,7 +165,7 @@ fn expected(now: Fields, transition: Transition) -> Option<Fields> {
         Transition::PinAgain => {
             (framed && (1..MAX_PINS).contains(&now.pins)).then(|| Fields { pins: now.pins + 1, ..now })
         }
-        Transition::Unpin => (framed && (1..=MAX_PINS).contains(&now.pins)).then(|| Fields {
+        Transition::Unpin => (1..=MAX_PINS).contains(&now.pins).then(|| Fields {
             pins: now.pins - 1,
             waiters: now.waiters && now.pins > 1,
             ..now
@@ -164,9 +182,11 @@ fn expected(now: Fields, transition: Transition) -> Option<Fields> {
             (now.state == State::Absent).then_some(Fields { flag: true, ..moved(State::Evicting) })
         }
         Transition::Release => (now.state == State::Evicting && now.flag).then_some(moved(State::Absent)),
-        Transition::Retry => {
-            (now.state == State::Failed).then_some(Fields { flag: true, ..moved(State::Evicting) })
-        }
+        Transition::Retry => (now.state == State::Failed && now.pins == 0 && !now.flag)
+            .then_some(Fields { flag: true, ..moved(State::Evicting) }),
+        Transition::HoldFailed => (now.state == State::Failed && now.pins != ALONE && !now.flag)
+            .then_some(Fields { flag: true, ..moved(State::Evicting) }),
+        Transition::FailAgain => (now.state == State::Evicting && now.flag).then_some(moved(State::Failed)),
         Transition::SetHeat { heat } => (now.state == State::Clean).then_some(Fields { heat, ..now }),
         store => expected_of_store(now, store),
     }
@@ -177,19 +197,18 @@ fn expected_of_store(now: Fields, transition: Transition) -> Option<Fields> {
     use State::*;
     let moved = |state, flag| Fields { state, waiters: false, flag, ..now };
     let resident = matches!(now.state, Clean | Dirty | WritingBack);
-    let changing = now.state == Changing;
+    let changing = now.state == Changing && !now.ghost;
+    let lost = now.state == Failed && now.flag;
     let dirty = now.state == Dirty;
     match transition {
-        Transition::SupplyDirty { stamp, heat } => {
-            (now.state == Filling).then_some(Fields { stamp, heat, ghost: false, ..moved(Dirty, false) })
-        }
+        Transition::SupplyDirty { stamp, heat } => (now.state == Filling && now.pins == 0)
+            .then_some(Fields { stamp, heat, ghost: false, ..moved(Dirty, false) }),
         Transition::LockToStore => {
             (resident && matches!(now.pins, 0 | ALONE)).then_some(moved(Changing, now.writing()))
         }
         Transition::LockToPin => (dirty && now.pins == 0).then_some(moved(Changing, now.flag)),
-        Transition::LockToWrite => {
-            (dirty && !now.flag && now.pins != ALONE).then_some(moved(Changing, false))
-        }
+        Transition::LockToWrite => (dirty && !now.flag && now.pins != ALONE)
+            .then_some(Fields { ghost: true, ..moved(Changing, false) }),
         Transition::LockToPinMut => (resident && now.pins == 0).then_some(moved(Changing, now.writing())),
         Transition::Redirty => (now.state == Clean).then_some(Fields { state: Dirty, ..now }),
         Transition::Stored => changing.then_some(moved(Dirty, now.flag)),
@@ -199,11 +218,21 @@ fn expected_of_store(now: Fields, transition: Transition) -> Option<Fields> {
         Transition::PinnedMut => {
             (changing && now.pins == 0).then_some(Fields { pins: ALONE, ..moved(Dirty, now.flag) })
         }
-        Transition::UnpinMut => ((dirty || changing) && now.pins == ALONE)
+        Transition::Unlocked if lost => Some(moved(Failed, false)),
+        Transition::Unlocked => now.lent().then_some(Fields { ghost: false, ..moved(Dirty, false) }),
+        Transition::LockToLook => match now.state {
+            Clean => Some(moved(Evicting, false)),
+            Dirty => Some(moved(Changing, now.flag)),
+            Changing if now.lent() => Some(Fields { ghost: false, ..now }),
+            _ => None,
+        },
+        Transition::Unlook => (changing && !now.flag && now.pins != ALONE)
+            .then_some(Fields { ghost: true, ..moved(Changing, false) }),
+        Transition::Lost { lent } => changing.then_some(moved(Failed, now.flag || lent)),
+        Transition::UnpinMut => (matches!(now.state, Dirty | Changing | Failed) && now.pins == ALONE)
             .then_some(Fields { pins: 0, ..moved(now.state, now.flag) }),
-        Transition::Copied => {
-            (changing && !now.flag && now.pins != ALONE).then_some(moved(WritingBack, false))
-        }
+        Transition::Copied if lost => Some(now),
+        Transition::Copied => now.lent().then_some(Fields { ghost: false, ..moved(WritingBack, false) }),
         Transition::Written if now.state == WritingBack => Some(moved(Clean, false)),
         Transition::WriteFailed if now.state == WritingBack => Some(moved(Dirty, false)),
         Transition::Written | Transition::WriteFailed => now.writing().then_some(moved(now.state, false)),
@@ -246,16 +275,58 @@ fn the_table_leads_only_to_reachable_words() {
 
 #[test]
 fn a_pinned_page_is_never_evicted() {
+    let framed = |word: Word| word.is_resident() || word.state() == State::Changing;
     for fields in all_words().into_iter().filter(|fields| fields.pins > 0) {
         let word = fields.word();
         assert_eq!(word.after(Transition::Evict), None);
         for transition in TRANSITIONS {
-            if let Some(after) = word.after(transition) {
-                let framed = after.is_resident() || after.state() == State::Changing;
-                assert!(framed, "{transition:?} moved a pinned page to {after:?}");
+            // Who looks takes no frame that is there, and a frame that is lost is gone already.
+            let looks = matches!(transition, Transition::LockToLook | Transition::Lost { .. });
+            if let Some(after) = word.after(transition).filter(|_| framed(word) && !looks) {
+                assert!(framed(after), "{transition:?} moved a pinned page to {after:?}");
             }
         }
     }
+}
+
+#[test]
+fn a_pinned_page_is_filled_again_with_its_pins_and_never_with_other_bytes() {
+    let page = PageWord::new();
+    page.advance(Transition::Claim { deferred: false }).unwrap();
+    page.advance(Transition::Supply { stamp: 0, heat: 0 }).unwrap();
+    page.advance(Transition::Pin).unwrap();
+    assert_eq!(page.advance(Transition::LockToLook).unwrap().after.state(), State::Evicting);
+    assert!(page.advance(Transition::PinAgain).is_err(), "a pin of a frame that may be gone");
+    let gone = page.advance(Transition::Evicted { stamp: 1 }).unwrap().after;
+    assert_eq!((gone.state(), gone.pins()), (State::Absent, 1));
+    page.advance(Transition::Claim { deferred: false }).unwrap();
+    assert!(page.advance(Transition::SupplyDirty { stamp: 1, heat: 0 }).is_err(), "new bytes under a pin");
+    let back = page.advance(Transition::Supply { stamp: 1, heat: 0 }).unwrap().after;
+    assert_eq!((back.state(), back.pins()), (State::Clean, 1));
+    page.advance(Transition::Unpin).unwrap();
+    assert!(page.advance(Transition::Evict).is_ok());
+}
+
+#[test]
+fn a_page_that_is_lost_while_it_is_copied_fails_and_its_holder_goes_on() {
+    let page = PageWord::new();
+    page.advance(Transition::Claim { deferred: false }).unwrap();
+    page.advance(Transition::SupplyDirty { stamp: 0, heat: 0 }).unwrap();
+    assert!(page.advance(Transition::LockToWrite).unwrap().after.is_lent());
+    page.advance(Transition::LockToLook).unwrap();
+    for leave in [Transition::Copied, Transition::Unlocked] {
+        assert!(page.advance(leave).is_err(), "{leave:?} while another looks");
+    }
+    assert!(page.announce_waiter().is_some());
+    assert!(page.advance(Transition::Unlook).unwrap().must_wake());
+    page.advance(Transition::LockToLook).unwrap();
+    let lost = page.advance(Transition::Lost { lent: true }).unwrap().after;
+    assert!(lost.state() == State::Failed && lost.is_writing());
+    assert!(page.advance(Transition::Retry).is_err(), "filled again while an old copy is on its way");
+    page.advance(Transition::Copied).unwrap();
+    page.advance(Transition::Written).unwrap();
+    assert!(page.advance(Transition::Written).is_err());
+    assert!(page.advance(Transition::Retry).is_ok());
 }
 
 #[test]
@@ -273,7 +344,10 @@ fn dirty_bytes_leave_by_a_write_or_on_the_users_word_only() {
     for fields in all_words().into_iter().filter(|fields| unwritten(fields.state)) {
         for transition in TRANSITIONS {
             let Some(after) = fields.word().after(transition) else { continue };
-            let told = matches!(transition, Transition::Written | Transition::Discarded { .. });
+            let told = matches!(
+                transition,
+                Transition::Written | Transition::Discarded { .. } | Transition::Lost { .. }
+            );
             assert!(unwritten(after.state()) || told, "{fields:?} and {transition:?} made {after:?}");
         }
     }

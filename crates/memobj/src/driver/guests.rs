@@ -170,12 +170,11 @@ impl Driver {
         if store.area.is_outside(page) {
             return store.area.trap_outside(offset);
         }
+        if event.kind == FaultKind::Missing {
+            store.look(page, offset);
+        }
         if event.is_write {
             return self.guest_store(guest, page);
-        }
-        let word = store.area.word(page);
-        if word.is_resident() && event.kind == FaultKind::Missing {
-            store.restore_if_gone(page, offset);
         }
         self.guest_load(guest, page);
     }

@@ -26,7 +26,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_sys::area::FillClaim;
+use memobj_sys::area::{FillClaim, GonePage};
 use memobj_sys::region::{ChunkPool, LARGE, SMALL};
 use memobj_sys::ring::{Completion, Owner, ReadFile, Repeat, Ring};
 use memobj_sys::uffd::EventBuffer;
@@ -68,6 +68,8 @@ pub(crate) enum Request {
     Prefetch { store: Weak<FrameStore>, pages: PageRange },
     /// A store faulted at this page, and could not go on at once.
     Store { store: Weak<FrameStore>, page: PageIndex },
+    /// The frame of this page is gone, with changes that nobody else has.
+    Lost { store: Weak<FrameStore>, gone: GonePage },
     /// The frame store at this address in memory has lost its last mapping.
     Forget(usize),
     /// Resolve the faults of this guest from now on.
@@ -231,6 +233,11 @@ impl Driver {
                 Request::Store { store, page } => {
                     if let Some(store) = store.upgrade() {
                         self.resolve_store(store, page);
+                    }
+                }
+                Request::Lost { store, gone } => {
+                    if let Some(store) = store.upgrade() {
+                        store.lose(gone);
                     }
                 }
                 Request::Forget(key) => self.forget(key),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::page_word::State;
 use memobj_sys::area::{FillClaim, Placement, Viewer};
-use memobj_sys::uffd::{Announce, FaultEvent};
+use memobj_sys::uffd::{Announce, FaultEvent, FaultKind};
 
 use crate::store::{ADDRESSES, FrameStore, STORES};
 use crate::write::{Access, Stored};
@@ -39,11 +39,15 @@ pub(super) trait Resolver {
             // An object without bytes has addresses, but no page: a wild load traps, it does not sleep for ever.
             return store.area.trap_outside(offset);
         }
+        if event.kind == FaultKind::Missing {
+            store.look(page, offset);
+            if store.area.word(page).state() == State::WritingBack {
+                // Its bytes are on the way to the pager: they are looked for once they are there.
+                return store.area.wake(PageRange::one(page));
+            }
+        }
         if event.is_write {
             return self.resolve_store(store, page);
-        }
-        if store.area.word(page).is_resident() {
-            store.restore_if_gone(page, offset);
         }
         self.resolve(&store, page, Access::Load);
     }
@@ -82,7 +86,8 @@ pub(super) trait Resolver {
                     store.area.show(page, HERE);
                     return store.area.wake(PageRange::one(page));
                 }
-                State::Failed => return store.area.wake(PageRange::one(page)),
+                // Woken only, it would fault for ever where somebody outside has dropped the poison.
+                State::Failed => return store.area.trap_failed(page),
                 State::Filling => {
                     if word.is_deferred() {
                         self.wanted(store, page);

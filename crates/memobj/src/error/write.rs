@@ -82,7 +82,9 @@ impl WriteError {
     }
 
     /// Whether the bytes are lost: they were handed to the system, which then failed to make them durable, and
-    /// memory holds them no longer. Every `sync` of them reports it until `discard` has taken note.
+    /// memory holds them no longer (then the step is `Sync`); or somebody outside has dropped the memory that held them,
+    /// by madvise(2) on the object's addresses for example (`WriteBack`). Every `sync` and `commit` of them reports it
+    /// until `discard` has taken note. In the second case the pages fail, for reading and storing, until then.
     pub fn is_lost(&self) -> bool {
         self.lost
     }
@@ -107,9 +109,13 @@ impl fmt::Display for WriteError {
             (_, Some(why)) => f.write_str(why)?,
             (kind, None) => kind.fmt(f)?,
         }
-        if self.lost {
-            f.write_str("; these bytes may be lost, an earlier sync of them failed")?;
-        }
+        match (self.lost, self.step) {
+            (true, WriteStep::WriteBack) => {
+                f.write_str("; what was stored there is lost, its memory was dropped")
+            }
+            (true, _) => f.write_str("; these bytes may be lost, an earlier sync of them failed"),
+            (false, _) => Ok(()),
+        }?;
         Ok(())
     }
 }

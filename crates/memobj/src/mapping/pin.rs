@@ -265,6 +265,11 @@ impl FrameStore {
                             pass.owned_by_others.get_or_insert(page);
                         }
                     },
+                    Err(PinError::FrameGone) => {
+                        // Its bytes are lost: the next pass finds it Failed.
+                        self.look(page, page.0 << self.area.page_size().shift());
+                        pass.owned_by_others.get_or_insert(page);
+                    }
                     Err(error) => return Err(refused(error)),
                 }
             }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use memobj_core::address::PageIndex;
 use memobj_core::commit_log::{
-    AppendError, Checkpoint, CommitInFlight, Finish, Kind, Progress, ReadError, RepairError,
+    AppendError, Checkpoint, CheckpointError, CommitInFlight, Finish, Kind, Progress, ReadError, RepairError,
+    StepError,
 };
 use memobj_sys::file;
 
@@ -182,10 +183,7 @@ impl Logged {
         image: impl FnMut(PageIndex, &mut [u8]),
     ) -> Result<Commit<'_>, SupplyError> {
         let turn = self.sound()?;
-        if file::names(&*self.data)? == 0 {
-            let removed = io::Error::new(io::ErrorKind::NotFound, "the file has no name any more");
-            return Err(SupplyError::because(ErrorKind::Stale, removed));
-        }
+        self.check_name()?;
         let begun = self.write().begin_commit(pages, self.length(), image);
         if begun.is_err() {
             // Some of them may be in the log.
@@ -234,37 +232,75 @@ impl Logged {
     /// Copies what is committed in place, so that the log can be used anew. Commits go on meanwhile.
     pub(crate) fn checkpoint(&self) -> Result<(), SupplyError> {
         match self.try_alone() {
-            Some(_alone) if !self.ended.load(Ordering::Acquire) => self.run_checkpoint(),
+            Some(_alone) if !self.ended.load(Ordering::Acquire) => self.run_checkpoint().map(|_| ()),
             _ => Ok(()),
         }
     }
 
-    /// With `copying` held.
-    fn run_checkpoint(&self) -> Result<(), SupplyError> {
+    /// Copies all that is committed now in place, and returns when the file has it, durably. Waits for a checkpoint
+    /// that is running, and then runs its own until a header in the log says that nothing is left to copy. Commits of
+    /// others go on meanwhile.
+    pub(crate) fn put_in_place(&self) -> Result<(), SupplyError> {
+        let committed = {
+            let _turn = self.sound()?;
+            self.read().next_sequence()
+        };
+        loop {
+            let alone = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.ended.load(Ordering::Acquire) {
+                return Err(SupplyError::new(ErrorKind::Detached));
+            }
+            {
+                // A commit or a checkpoint of somebody else can have failed since.
+                let _turn = self.turn();
+                self.write().repair().map_err(repair_error)?;
+            }
+            // One round copies one segment. A round can also be stopped, by a thread that has to repair the log.
+            if self.run_checkpoint()? == Finish::Released && self.read().has_settled(committed) {
+                return self.check_name();
+            }
+            drop(alone);
+            while self.stoppers.load(Ordering::Acquire) > 0 {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// With `copying` held. `Released` if it came to the end, or there was nothing to copy.
+    fn run_checkpoint(&self) -> Result<Finish, SupplyError> {
         let begun = {
             let _turn = self.turn();
-            self.write().begin_checkpoint().map_err(to_error)?
+            self.write().begin_checkpoint().map_err(checkpoint_error)?
         };
-        let Some(mut plan) = begun else { return Ok(()) };
+        let Some(mut plan) = begun else { return Ok(Finish::Released) };
         let stepped = self.step_to_the_end(&mut plan);
         if !matches!(stepped, Ok(Finish::Released)) {
             self.write().cancel_checkpoint(plan);
         }
-        stepped.map(|_| ())
+        stepped
     }
 
     fn step_to_the_end(&self, plan: &mut Checkpoint) -> Result<Finish, SupplyError> {
         loop {
-            while plan.step(&self.records, &self.data).map_err(to_error)? == Progress::More {
+            while plan.step(&self.records, &self.data).map_err(step_error)? == Progress::More {
                 if self.must_stop() {
                     return Ok(Finish::Again);
                 }
             }
             let _turn = self.turn();
-            if self.write().finish_checkpoint(plan).map_err(to_error)? == Finish::Released {
+            if self.write().finish_checkpoint(plan).map_err(checkpoint_error)? == Finish::Released {
                 return Ok(Finish::Released);
             }
         }
+    }
+
+    /// `Stale` if the file has no name any more: nobody will find what is written to it.
+    fn check_name(&self) -> Result<(), SupplyError> {
+        if file::names(&*self.data)? > 0 {
+            return Ok(());
+        }
+        let removed = io::Error::new(io::ErrorKind::NotFound, "the file has no name any more");
+        Err(SupplyError::because(ErrorKind::Stale, removed))
     }
 
     /// Puts everything in place, and lets the next opener have the file. What cannot be put in place now is in the
@@ -395,8 +431,27 @@ fn repair_error(error: RepairError<io::Error>) -> SupplyError {
     }
 }
 
-fn to_error(error: impl std::error::Error + Send + Sync + 'static) -> SupplyError {
-    SupplyError::because(ErrorKind::Io, error)
+/// What was committed could not be copied in place.
+fn checkpoint_error(error: CheckpointError<io::Error>) -> SupplyError {
+    let kind = match &error {
+        CheckpointError::Full => ErrorKind::NoSpace,
+        CheckpointError::Refused(failure) | CheckpointError::Failed(failure) if is_full(&failure.error) => {
+            ErrorKind::NoSpace
+        }
+        CheckpointError::Unread(ReadError::Lost { .. }) => ErrorKind::Integrity,
+        _ => ErrorKind::Io,
+    };
+    SupplyError::because(kind, error)
+}
+
+/// As above.
+fn step_error(error: StepError<io::Error>) -> SupplyError {
+    let kind = match &error {
+        StepError::Storage(failure) if is_full(&failure.error) => ErrorKind::NoSpace,
+        StepError::Lost { .. } => ErrorKind::Integrity,
+        _ => ErrorKind::Io,
+    };
+    SupplyError::because(kind, error)
 }
 
 #[cfg(test)]

@@ -45,9 +45,11 @@ impl FrameStore {
         self.object.set_length(length);
         drop(claims);
         self.drop_behind(length, old);
+        let lost = self.lift_lost(writes, &(0..u64::MAX)).map_err(|page| self.could_not_drop(page))?;
+        self.forget_lost(writes, &(0..u64::MAX));
         match kept {
             Some(page) => Err(self.could_not_drop(page)),
-            None => Ok(dropped),
+            None => Ok(dropped + lost),
         }
     }
 
@@ -92,6 +94,10 @@ impl FrameStore {
         while page < pages.end {
             let rest = PageRange { start: page, end: pages.end };
             if let Some(claim) = self.area.claim_run(rest, Placement::AtOnce) {
+                // Who pins a page that has lost its frame is to get back what he had.
+                if let Some(pinned) = claim.pages().iter().find(|page| self.area.word(*page).pins() > 0) {
+                    return Err(pinned);
+                }
                 page = claim.pages().end;
                 claims.push(claim);
                 continue;

@@ -49,18 +49,27 @@ impl FrameStore {
     fn commit_alone(self: &Arc<Self>, writes: &WriteState, log: &Arc<Logged>) -> Result<(), WriteError> {
         let Held { quiet: _quiet, runs, .. } =
             self.hold_changes(writes, WriteStep::Commit, |_| Ok(Vec::new()))?;
+        // Without them it would be a part of the changes.
+        if let Some(lost) = self.lost_in(writes, &(0..u64::MAX)) {
+            return Err(lost);
+        }
         if runs.is_empty() && !log.has_uncommitted() {
             return Ok(());
         }
         let pages: Vec<PageIndex> = runs.iter().flat_map(|run| run.pages().iter()).collect();
-        let mut at = 0;
+        let (mut at, mut is_whole) = (0, true);
         let begun = log.begin_commit(&pages, |page, into| {
             while !runs[at].pages().contains(page) {
                 at += 1;
             }
-            runs[at].copy_page(page, into);
+            is_whole &= runs[at].copy_page(page, into);
         });
         let commit = begun.map_err(|error| self.commit_error(&error))?;
+        if !is_whole {
+            // Dropped, the commit is one that failed.
+            let why = std::io::Error::other("the memory of a page was dropped while it was copied");
+            return Err(self.commit_error(&SupplyError::because(ErrorKind::Integrity, why)));
+        }
         // From here on stores to these pages go on.
         let claims: Vec<WriteClaim> = runs.into_iter().map(WriteRun::copied).collect();
         commit.finish().map_err(|error| self.commit_error(&error))?;
@@ -127,7 +136,7 @@ impl FrameStore {
         let mut from = 0;
         while let Some(block) = self.area.next_unclean_block(from) {
             let part = self.part(block, PageRange { start: 0, end: self.area.pages() });
-            runs.extend(self.area.lock_dirty(part, u64::MAX, u64::MAX));
+            runs.extend(self.lock_dirty(part, u64::MAX, u64::MAX));
             let in_the_way = part.iter().find(|page| {
                 let word = self.area.word(*page);
                 match word.state() {

@@ -50,8 +50,9 @@ impl FrameStore {
             Some(_) => Ok(()),
             None => self.write_back(writes, everything(self.area.length())),
         };
+        let lost = || self.lost_in(writes, &(0..u64::MAX));
         let object = self.object.name.to_string();
-        self.cache.tell(Event::DroppedDirty { object, bytes, error: written.err() });
+        self.cache.tell(Event::DroppedDirty { object, bytes, error: written.err().or_else(lost) });
     }
 
     /// An error of a commit, for all of the object.

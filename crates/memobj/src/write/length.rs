@@ -34,8 +34,10 @@ impl FrameStore {
             let error = self.write_error(WriteStep::Discard, range, &SupplyError::new(ErrorKind::Denied));
             return Err(error.because(why));
         }
+        let lost =
+            self.lift_lost(writes, &range).map_err(|page| self.waited_too_long(WriteStep::Discard, self.bytes_of(PageRange::one(page)), page))?;
         self.forget_lost(writes, &range);
-        let dropped = self.discard_pages(pages)?;
+        let dropped = lost + self.discard_pages(pages)?;
         let mut trouble = writes.trouble();
         let dropped_it =
             |error: &WriteError| range.start <= error.range.start && error.range.end <= range.end;
@@ -124,6 +126,8 @@ impl FrameStore {
             let _ = tail.zero((length % PAGE) as usize..SMALL);
         }
         self.drop_behind(length, old);
+        // One that is pinned stays Failed.
+        let _ = self.lift_lost(writes, &(length.next_multiple_of(PAGE)..u64::MAX));
         self.forget_lost(writes, &(length..u64::MAX));
         Ok(())
     }

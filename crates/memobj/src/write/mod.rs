@@ -23,6 +23,7 @@ mod end;
 mod gate;
 mod guess;
 mod length;
+mod lost;
 mod store;
 mod sync;
 mod transfer;
@@ -51,8 +52,6 @@ use unsynced::Unsynced;
 /// Pauses between tries to write what could not be written.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// Ranges of lost bytes that one object keeps apart; beyond, neighbours are told as one.
-const MOST_LOST: usize = 1024;
 
 /// What a frame store has besides, if its object can be written.
 #[derive(Debug)]
@@ -153,46 +152,4 @@ impl FrameStore {
     fn gives_up(&self, writes: &WriteState) -> bool {
         writes.failing.load(Ordering::Acquire) && self.object.options.policy == FailurePolicy::FailAtOnce
     }
-
-    /// Bytes that may be lost and overlap `range`.
-    fn lost_in(&self, writes: &WriteState, range: &Range<u64>) -> Option<WriteError> {
-        let overlaps = |error: &&WriteError| error.range.start < range.end && range.start < error.range.end;
-        writes.trouble().lost.iter().find(overlaps).cloned()
-    }
-
-    fn add_lost(&self, writes: &WriteState, range: Range<u64>, error: &SupplyError) {
-        let mut error = self.write_error(WriteStep::Sync, range, error);
-        error.lost = true;
-        let mut trouble = writes.trouble();
-        match trouble.lost.last_mut() {
-            Some(last) if last.range.end == error.range.start || trouble_is_full(last, &error) => {
-                last.range.end = error.range.end.max(last.range.end);
-            }
-            _ => trouble.lost.push(error),
-        }
-        if trouble.lost.len() > MOST_LOST {
-            trouble.lost.sort_by_key(|error| error.range.start);
-            let last = trouble.lost.pop();
-            if let (Some(last), Some(before)) = (last, trouble.lost.last_mut()) {
-                before.range.end = before.range.end.max(last.range.end);
-            }
-        }
-    }
-
-    /// Takes note of what `range` has lost, and leaves what neighbours have.
-    fn forget_lost(&self, writes: &WriteState, range: &Range<u64>) {
-        let mut trouble = writes.trouble();
-        for error in std::mem::take(&mut trouble.lost) {
-            let lost = error.range.clone();
-            let parts = [lost.start..lost.end.min(range.start), lost.start.max(range.end)..lost.end];
-            for range in parts.into_iter().filter(|part| part.start < part.end) {
-                trouble.lost.push(WriteError { range, ..error.clone() });
-            }
-        }
-    }
-}
-
-/// Whether both are about the same bytes already.
-fn trouble_is_full(last: &WriteError, next: &WriteError) -> bool {
-    last.range.start <= next.range.start && next.range.end <= last.range.end
 }

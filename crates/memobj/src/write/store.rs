@@ -199,6 +199,10 @@ impl FrameStore {
         }
         let Some(inside) = writes.gate.enter() else { return 0 };
         let Some(mut claim) = self.area.claim_run(pages, Placement::AtOnce) else { return 0 };
+        if claim.pages().iter().any(|page| self.area.word(page).pins() > 0) {
+            // A page can lose its frame to others while it is pinned: then it comes back as it was.
+            return 0;
+        }
         let bytes = ((claim.pages().len() * SMALL as u64) as usize).min(source.len());
         let last = claim.pages().end - 1;
         let full = bytes / SMALL * SMALL;
@@ -325,6 +329,8 @@ impl FrameStore {
                     }
                     self.make_writable(page, word.pins() > 0, &mut pinned_until)?;
                 }
+                // Its bytes are lost: the next round finds it Failed.
+                Err(PinError::FrameGone) => self.look(page, page.0 << self.area.page_size().shift()),
                 Err(PinError::OverBudget) => return Err(too_much()),
                 Err(PinError::TooManyPins) => return Err(AccessError::TooManyPins),
             }

@@ -292,7 +292,7 @@ impl FrameStore {
             if !again {
                 let start = page.0 << self.area.page_size().shift();
                 let end = (start + self.area.page_size().bytes()).min(self.area.length());
-                self.add_lost(writes, start..end.max(start), error);
+                self.add_lost(writes, WriteStep::Sync, start..end.max(start), error);
             }
         }
     }

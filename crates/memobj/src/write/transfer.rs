@@ -36,9 +36,10 @@ pub(super) struct Offer {
 }
 
 impl Offer {
-    fn copy(writes: &WriteState, run: WriteRun, buffer: &mut [u8]) -> Self {
+    /// `None` if a page of `run` was lost: the others stay Dirty.
+    fn copy(writes: &WriteState, run: WriteRun, buffer: &mut [u8]) -> Option<Self> {
         let failed_syncs = writes.trouble().failed_syncs;
-        Self { claim: run.copy(buffer), failed_syncs }
+        Some(Self { claim: run.copy(buffer)?, failed_syncs })
     }
 }
 
@@ -103,7 +104,7 @@ impl Writer {
         let room = (DEPTH as usize - self.ring.in_flight()) as u64;
         // Scattered pages take a flight each; neighbours share one, up to the longest.
         let most = room.max(LONG.0);
-        let runs = store.area.lock_dirty(pages, most, LONG.0);
+        let runs = store.lock_dirty(pages, most, LONG.0);
         let locked: u64 = runs.iter().map(|run| run.pages().len()).sum();
         let mut started = Started { pages: 0, next: pages.end };
         if let Some(last) = runs.last().filter(|_| locked == most) {
@@ -124,7 +125,7 @@ impl Writer {
 
     fn launch(&mut self, store: &Arc<FrameStore>, file: &File, run: WriteRun, mut buffer: Chunk) {
         let Some(writes) = &store.writes else { return };
-        let offer = Offer::copy(writes, run, &mut buffer);
+        let Some(offer) = Offer::copy(writes, run, &mut buffer) else { return };
         let bytes = offer.claim.bytes();
         let part = &buffer[..bytes.len() as usize];
         if file.has_as_hole(&(bytes.start..bytes.end), part) {
@@ -236,18 +237,26 @@ impl FrameStore {
         most: u64,
     ) -> Result<Vec<(Offer, Vec<u8>)>, SupplyError> {
         let Some(writes) = &self.writes else { return Ok(Vec::new()) };
-        let runs = self.area.lock_dirty(pages, most, LONG.0);
+        let runs = self.lock_dirty(pages, most, LONG.0);
         let mut copies = Vec::with_capacity(runs.len());
         for run in runs {
             let mut buffer = Vec::new();
             let len = run.pages().len() as usize * SMALL;
             buffer.try_reserve_exact(len).map_err(|_| SupplyError::new(ErrorKind::NoSpace))?;
             buffer.resize(len, 0);
-            let offer = Offer::copy(writes, run, &mut buffer);
+            let Some(offer) = Offer::copy(writes, run, &mut buffer) else { continue };
             buffer.truncate(offer.claim.bytes().len() as usize);
             copies.push((offer, buffer));
         }
         Ok(copies)
+    }
+
+    /// Locks the Dirty pages of `pages`, all of one block, as `Area::lock_dirty` does. Those whose frames are gone are
+    /// lost, and told so.
+    pub(super) fn lock_dirty(&self, pages: PageRange, most: u64, longest: u64) -> Vec<WriteRun> {
+        let (runs, gone) = self.area.lock_dirty(pages, most, longest);
+        gone.into_iter().for_each(|gone| self.lose(gone));
+        runs
     }
 
     /// The part of `block` that lies in `pages`.

@@ -11,7 +11,8 @@
 //!
 //! The rules that make `&[u8]` over this memory sound, each kept by the page word:
 //! only the owner of a [`FillClaim`] puts bytes in place, and only into an absent page; only [`Area::evict_block`]
-//! takes frames away, and only from pages without pins; [`PinnedBytes`] exist only while every page is pinned.
+//! takes frames away, and only from pages without pins (what others outside drop is found by [`Area::look`]: a page that
+//! its pager has is filled again with the same bytes, any other traps); [`PinnedBytes`] exist only while every page is pinned.
 //! In an area that can be written, a page that is pinned for reading is write-protected, and one that is pinned
 //! for writing ([`PinnedBytesMut`]) has no other pin; every page that is neither Dirty nor Changing is
 //! write-protected, so that no store goes unnoticed. Loads by touch and pins for writing keep off each other, see
@@ -25,6 +26,9 @@ mod claim;
 mod evict;
 mod guests;
 mod hold;
+#[cfg(test)]
+mod interposed;
+mod look;
 mod pin;
 mod residency;
 mod show;
@@ -37,7 +41,7 @@ mod write_back;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use memobj_core::address::{PageIndex, PageRange, PageSize};
 use memobj_core::budget::Budget;
@@ -47,6 +51,7 @@ pub use claim::{FillClaim, Origin, Placement};
 pub use evict::{Evicted, Victims};
 pub use guests::{GuestNumber, GuestView, NoFile};
 pub use hold::HeldPage;
+pub use look::{GonePage, Looked};
 pub use pin::{NotPinned, PinError, PinSet, PinnedBytes, Room};
 pub use store::{MutPinSet, PinnedBytesMut, StoreRefused};
 pub use touch::TouchRefused;
@@ -56,6 +61,7 @@ pub use write_back::{WriteClaim, WriteRun};
 use crate::frame_file::FrameFile;
 use crate::futex;
 use crate::huge_folder::HugeFolder;
+use crate::pagemap::Pagemap;
 use crate::pool::FramePool;
 use crate::region::{LARGE, Purpose, Region, SMALL, ZeroedTable};
 use crate::uffd::{Announce, Modes, Userfaultfd};
@@ -64,6 +70,10 @@ use guests::Guests;
 use residency::Residency;
 use touch::Touches;
 use views::View;
+
+/// Counts of writes that an area keeps apart. Of a page that is read from the pager again and again, while others are
+/// written all the time, few readings must be in vain.
+const WRITE_COUNTS: usize = 1024;
 
 /// Where the frames of an object live.
 #[derive(Clone, Debug)]
@@ -145,6 +155,11 @@ pub struct Area {
     unclean: Residency,
     touches: Touches,
     unwritten: Arc<AtomicU64>,
+    /// Counts writes to the pager, by pages; several pages share a count.
+    writes_begun: Box<[AtomicU32]>,
+    pagemap: Pagemap,
+    #[cfg(test)]
+    interposed: interposed::Interposed,
     writes: Writes,
     length: AtomicU64,
     capacity: u64,
@@ -199,6 +214,12 @@ impl Area {
             unclean: Residency::new(if options.writes == Writes::Yes { blocks } else { 0 })?,
             touches: Touches::new(options.writes),
             unwritten: options.unwritten,
+            writes_begun: (0..if options.writes == Writes::Yes { WRITE_COUNTS } else { 0 })
+                .map(|_| AtomicU32::new(0))
+                .collect(),
+            pagemap: Pagemap::shared(),
+            #[cfg(test)]
+            interposed: interposed::Interposed::default(),
             writes: options.writes,
             length: AtomicU64::new(options.length),
             capacity,
@@ -322,19 +343,6 @@ impl Area {
         // SAFETY: the words lie in a view, whose start is page aligned, and which is mapped writable as long as
         // `self`; references to pinned pages are as the caller and the page words see to.
         Some(unsafe { SharedWords::new(start.cast_mut().cast(), words) })
-    }
-
-    /// Whether the 4 KiB around byte `offset` have a frame, as the kernel sees it. Costs system calls.
-    /// Where the kernel cannot tell, they have.
-    pub fn is_present_at(&self, offset: u64) -> bool {
-        let page = offset & !(SMALL as u64 - 1);
-        match &self.frame_file {
-            Some(file) => file.has_frame(page),
-            None => {
-                let address = self.views[0].region.start() + page as usize;
-                crate::pagemap::present_pages(address, SMALL).map_or(true, |count| count > 0)
-            }
-        }
     }
 
     fn all_unowned(&self) -> bool {

@@ -18,6 +18,8 @@ pub enum PinError {
     TooManyPins,
     /// Pins hold as much of the budget as they may.
     OverBudget,
+    /// It is Dirty by its word, and its frame was dropped from outside: [`Area::look`] is next.
+    FrameGone,
 }
 
 /// A growing set of pinned pages inside one range; all pins end when it is dropped.
@@ -218,7 +220,11 @@ impl Area {
                 }
                 Ok(())
             }
-            Err(word) => {
+            Err(None) => {
+                self.pin_budget.release(bytes);
+                Err(PinError::FrameGone)
+            }
+            Err(Some(word)) => {
                 self.pin_budget.release(bytes);
                 Err(if word.is_resident() && word.pins() > 0 && !word.is_pinned_mut() {
                     PinError::TooManyPins
@@ -229,24 +235,29 @@ impl Area {
         }
     }
 
-    /// A page that is open to stores is protected first, so that its bytes cannot change under the pin.
-    fn first_pin(&self, page: PageIndex) -> Result<Advanced, Word> {
+    /// A page that is open to stores is protected first, so that its bytes cannot change under the pin. The word that
+    /// forbids the pin; or `None` if the frame is gone, with bytes that nobody else has.
+    fn first_pin(&self, page: PageIndex) -> Result<Advanced, Option<Word>> {
         let word = match self.advance(page, Transition::Pin) {
             Ok(advanced) => return Ok(advanced),
             Err(word) if word.state() == State::Dirty => word,
-            Err(word) => return Err(word),
+            Err(word) => return Err(Some(word)),
         };
         if word.pins() > 0 {
-            return self.advance(page, Transition::PinAgain);
+            return self.advance(page, Transition::PinAgain).map_err(Some);
         }
-        self.advance(page, Transition::LockToPin)?;
+        self.advance(page, Transition::LockToPin).map_err(Some)?;
         if self.protect(PageRange::one(page)).is_err() {
             let _ = self.advance(page, Transition::Stored);
-            return Err(word);
+            return Err(Some(word));
+        }
+        if !self.is_present_at(self.offset_in_view(page.0) as u64) {
+            self.settle(page, Transition::Stored);
+            return Err(None);
         }
         let pinned = self.advance(page, Transition::PinnedDirty);
         debug_assert!(pinned.is_ok(), "page {page} left Changing under its owner: {pinned:?}");
-        pinned
+        pinned.map_err(Some)
     }
 
     pub(super) fn unpin_page(&self, page: PageIndex) {

@@ -125,13 +125,23 @@ impl Area {
         Ok(advanced.before)
     }
 
+    /// As `lock`, but a Clean page whose frame is gone becomes Absent instead: stores would find nothing to change.
+    fn lock_present(&self, page: PageIndex, transition: Transition) -> Result<Word, Word> {
+        let before = self.lock(page, transition)?;
+        if before.state() == State::Clean && !self.is_present_at(self.offset_in_view(page.0) as u64) {
+            self.dropped(page, before.stamp());
+            return Err(self.word(page));
+        }
+        Ok(before)
+    }
+
     /// Opens a resident page to stores, `viewer`'s among them, which makes it Dirty; or returns the word that forbids
     /// it.
     ///
     /// A page that is Dirty already may have been protected since: it is opened again. Never blocks, never
     /// allocates, so it may be called from a signal handler.
     pub fn open_to_store(&self, page: PageIndex, viewer: Viewer) -> Result<(), Word> {
-        self.lock(page, Transition::LockToStore)?;
+        self.lock_present(page, Transition::LockToStore)?;
         // Refused only for a malformed range; the next store faults again then.
         let _ = self.unprotect(PageRange::one(page), viewer);
         self.settle(page, Transition::Stored);
@@ -159,11 +169,22 @@ impl Area {
             end += 1;
         }
         let run = PageRange { start: pages.start, end };
+        let run = if run.is_empty() { run } else { self.keep_present(run) };
         if !run.is_empty() {
             let _ = self.unprotect(run, viewer);
             run.iter().for_each(|page| self.settle(page, Transition::Stored));
         }
         run.len()
+    }
+
+    /// Gives a page back that this thread has locked and that was not Clean `before`, if its frame is gone.
+    fn refuse_gone(&self, page: PageIndex, before: Word) -> Result<(), PinError> {
+        let is_there = || self.is_present_at(self.offset_in_view(page.0) as u64);
+        if before.state() == State::Clean || is_there() {
+            return Ok(());
+        }
+        self.settle(page, Transition::Stored);
+        Err(PinError::FrameGone)
     }
 
     /// Ends a lock of this thread's own.
@@ -183,7 +204,7 @@ impl Area {
 
     /// Pins the resident `page` for writing, beside the budget of pins; it is Dirty from then on.
     pub(super) fn lock_alone(&self, page: PageIndex) -> Result<(), Word> {
-        let before = self.lock(page, Transition::LockToPinMut)?;
+        let before = self.lock_present(page, Transition::LockToPinMut)?;
         if before.state() != State::Dirty {
             let _ = self.unprotect(PageRange::one(page), self.own_viewer());
         }
@@ -268,6 +289,9 @@ impl Area {
     pub fn set_length(&self, length: u64) {
         assert!(length <= self.capacity);
         self.length.store(length, Ordering::Release);
+        for number in &self.writes_begun {
+            number.fetch_add(1, Ordering::SeqCst);
+        }
         self.tell_length(length);
     }
 }
@@ -304,9 +328,10 @@ impl MutPinSet {
         if !self.area.pin_budget.try_reserve(bytes) {
             return Err(PinError::OverBudget);
         }
-        if let Err(word) = self.area.lock(page, Transition::LockToPinMut) {
+        let locked = self.area.lock_present(page, Transition::LockToPinMut).map_err(PinError::NotClean);
+        if let Err(error) = locked.and_then(|before| self.area.refuse_gone(page, before)) {
             self.area.pin_budget.release(bytes);
-            return Err(PinError::NotClean(word));
+            return Err(error);
         }
         let _ = self.area.unprotect(PageRange::one(page), self.area.own_viewer());
         self.area.settle(page, Transition::PinnedMut);

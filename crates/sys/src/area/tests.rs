@@ -7,7 +7,9 @@ use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::budget::Budget;
 use memobj_core::page_word::State;
 
-use super::{Area, AreaOptions, Frames, MutPinSet, Origin, PinSet, Placement, StoreRefused, Writes};
+use super::{
+    Area, AreaOptions, Frames, Looked, MutPinSet, Origin, PinSet, Placement, StoreRefused, Writes,
+};
 use crate::huge_folder::HugeFolder;
 use crate::pagemap::present_pages;
 use crate::region::{LARGE, SMALL};
@@ -135,6 +137,15 @@ fn writable(pages: u64) -> Result<(Arc<Area>, Arc<AtomicU64>), std::io::Error> {
     Ok((area, unwritten))
 }
 
+/// An area of eight small pages of private memory that can be written, page `i` full of the byte `i + 1` and Clean.
+fn small_written() -> Result<Arc<Area>, std::io::Error> {
+    let (area, _) = writable(8)?;
+    for page in 0..8 {
+        place(&area, PageIndex(page), page as u8 + 1, Origin::Asked(0));
+    }
+    Ok(area)
+}
+
 fn place(area: &Arc<Area>, page: PageIndex, byte: u8, origin: Origin) {
     let claim = area.claim(page, Placement::AtOnce).unwrap();
     assert!(area.budget.try_reserve(claim.frame_bytes()));
@@ -203,8 +214,8 @@ fn what_is_counted_as_unwritten_never_goes_below_zero() {
         let mut buffer = [0; SMALL];
         let mut rounds = 0;
         while rounds < 30_000 {
-            for run in area.lock_dirty(PageRange::one(PageIndex(0)), 1, 1) {
-                run.copy(&mut buffer).written();
+            for run in area.lock_dirty(PageRange::one(PageIndex(0)), 1, 1).0 {
+                run.copy(&mut buffer).unwrap().written();
                 let counted = unwritten.load(Ordering::Relaxed);
                 lowest_wrapped = lowest_wrapped.or((counted > 1 << 40).then_some(counted));
                 rounds += 1;
@@ -216,4 +227,155 @@ fn what_is_counted_as_unwritten_never_goes_below_zero() {
     area.discard(PageIndex(0), 0);
     assert_eq!(area.word(PageIndex(0)).state(), State::Absent);
     assert_eq!(unwritten.load(Ordering::Relaxed), 0);
+}
+
+/// What a stray madvise(2) does.
+fn drop_frame(area: &Area, page: PageIndex) {
+    // SAFETY: nobody holds references into the page, or a test is about those who do.
+    unsafe { area.views[0].region.zap(page.0 as usize * SMALL, SMALL).unwrap() };
+}
+
+/// Does to `page` all that another thread can do, up to a store of a byte that nobody else has. Whether it came so far.
+fn store_afresh(area: &Arc<Area>, page: PageIndex) -> bool {
+    let _ = area.evict_all(PageRange::one(page), 0).pages == 1 || area.discard(page, 0);
+    let (_runs, gone) = area.lock_dirty(PageRange::one(page), 1, 1);
+    drop(gone);
+    let _ = area.open_to_store(page, super::Viewer::Here(Announce::Signalled));
+    if area.claim(page, Placement::AtOnce).is_err() {
+        return area.store_bytes(page.0 * SMALL as u64, &[99; SMALL]).is_ok();
+    }
+    place(area, page, 99, Origin::Stored(0));
+    true
+}
+
+fn bytes(area: &Area, page: PageIndex) -> Option<u8> {
+    let mut copy = [0; SMALL];
+    let source = area.address(Announce::Signalled, page.0 * SMALL as u64).unwrap();
+    // SAFETY: the page lies in the view, which is mapped.
+    let copied = unsafe { signal::copy_trapping(&mut copy, source) };
+    (copied == SMALL && copy.iter().all(|byte| *byte == copy[0])).then_some(copy[0])
+}
+
+/// Between the question whether a frame is there and what follows from the answer, nobody else gets at the page: a
+/// store that came in between would be dropped as the old frame's.
+#[test]
+fn nobody_gets_at_a_page_between_the_look_for_its_frame_and_what_follows() {
+    for (is_dirty, is_gone) in [(false, true), (false, false), (true, true), (true, false)] {
+        let area = match small_written() {
+            Ok(area) => area,
+            Err(error) => return println!("skipped: no userfaultfd: {error}"),
+        };
+        let page = PageIndex(3);
+        if is_dirty {
+            area.store_bytes(3 * SMALL as u64, &[50; SMALL]).unwrap();
+        }
+        if is_gone {
+            drop_frame(&area, page);
+        }
+        let stored = Arc::new(std::sync::Mutex::new(None));
+        let (other, report) = (Arc::clone(&area), Arc::clone(&stored));
+        area.interposed.once(move || *report.lock().unwrap() = Some(store_afresh(&other, page)));
+        let looked = area.look(page, 3 * SMALL as u64, 0);
+        let stored = stored.lock().unwrap().expect("the other thread had its turn");
+        if stored {
+            assert_eq!(bytes(&area, page), Some(99), "a fresh store was dropped: {is_dirty} {is_gone}");
+        }
+        assert!(!stored, "the page was changed while it was looked at");
+        match looked {
+            Looked::There => assert!(!is_gone && bytes(&area, page) == Some(if is_dirty { 50 } else { 4 })),
+            Looked::Evicted => assert!(is_gone && !is_dirty && area.word(page).state() == State::Absent),
+            Looked::Gone(gone) => {
+                assert!(is_gone && is_dirty && gone.page() == page);
+                gone.fail();
+                assert_eq!((area.word(page).state(), bytes(&area, page)), (State::Failed, None));
+                assert_eq!((area.unclean_pages(), area.resident_pages()), (0, 7));
+                assert!(area.retry(page));
+            }
+            Looked::NotNow(word) => panic!("{word:?}"),
+        }
+        assert!(is_dirty || store_afresh(&area, page));
+        assert_eq!(area.budget.used(), area.resident_pages() * SMALL as u64);
+    }
+}
+
+#[test]
+fn a_pinned_page_that_lost_its_frame_is_filled_again_and_not_stored_to() {
+    let area = match small_written() {
+        Ok(area) => area,
+        Err(error) => return println!("skipped: no userfaultfd: {error}"),
+    };
+    let page = PageIndex(2);
+    let mut pins = PinSet::new(Arc::clone(&area), PageRange::one(page)).unwrap();
+    pins.try_pin(page).unwrap();
+    drop_frame(&area, page);
+    assert!(matches!(area.look(page, 2 * SMALL as u64, 0), Looked::Evicted));
+    assert_eq!((area.word(page).state(), area.word(page).pins()), (State::Absent, 1));
+    place(&area, page, 3, Origin::ToStore(0));
+    assert_eq!((area.word(page).state(), area.word(page).pins()), (State::Clean, 1), "opened under a pin");
+    assert_eq!(area.evict_all(PageRange::one(page), 0).pages, 0);
+    let range = memobj_core::address::ByteRange { start: 2 * SMALL as u64, end: 3 * SMALL as u64 };
+    let pinned = pins.into_bytes(range, None).unwrap();
+    assert!(pinned.iter().all(|byte| *byte == 3));
+    drop(pinned);
+    assert_eq!((area.evict_all(PageRange::one(page), 0).pages, area.pin_budget.used()), (1, 0));
+}
+
+#[test]
+fn pages_without_frames_are_not_written_and_not_waited_for() {
+    let area = match small_written() {
+        Ok(area) => area,
+        Err(error) => return println!("skipped: no userfaultfd: {error}"),
+    };
+    for page in 0..8 {
+        area.store_bytes(page * SMALL as u64, &[60 + page as u8; SMALL]).unwrap();
+    }
+    let all = PageRange { start: 0, end: 8 };
+    drop_frame(&area, PageIndex(4));
+    // One more goes between the look and the copy.
+    let other = Arc::clone(&area);
+    area.interposed.once(move || drop_frame(&other, PageIndex(6)));
+    let (runs, gone) = area.lock_dirty(all, 8, 8);
+    let pages: Vec<_> = runs.iter().map(|run| (run.pages().start, run.pages().end)).collect();
+    assert_eq!((pages, gone.len()), (vec![(0, 4), (5, 8)], 1));
+    gone.into_iter().for_each(|gone| gone.fail());
+    let mut buffer = vec![0; 8 * SMALL];
+    let mut runs = runs.into_iter();
+    let claim = runs.next().unwrap().copy(&mut buffer).unwrap();
+    assert!(buffer[..4 * SMALL].chunks(SMALL).zip(60..).all(|(part, byte)| part == [byte; SMALL]));
+    let first = area.writes_begun(PageIndex(0));
+    claim.written();
+    assert!(runs.next().unwrap().copy(&mut buffer).is_none(), "half a run was taken for whole");
+    assert_eq!(area.word(PageIndex(5)).state(), State::Dirty);
+    let (runs, gone) = area.lock_dirty(all, 8, 8);
+    assert_eq!((runs.len(), gone.iter().map(|gone| gone.page().0).collect::<Vec<_>>()), (2, vec![6]));
+    drop(gone);
+    for run in runs {
+        run.copy(&mut buffer).unwrap().written();
+    }
+    assert_eq!((area.unclean_pages(), area.word(PageIndex(6)).state()), (1, State::Dirty));
+    assert!(area.writes_begun(PageIndex(5)) > 0 && area.writes_begun(PageIndex(0)) == first);
+}
+
+#[test]
+fn a_page_that_another_loses_while_it_is_copied_is_left_by_its_holder() {
+    let area = match small_written() {
+        Ok(area) => area,
+        Err(error) => return println!("skipped: no userfaultfd: {error}"),
+    };
+    area.store_bytes(0, &[60; 2 * SMALL][..SMALL]).unwrap();
+    area.store_bytes(SMALL as u64, &[61; SMALL]).unwrap();
+    let (mut runs, _) = area.lock_dirty(PageRange { start: 0, end: 2 }, 2, 2);
+    let mut buffer = vec![0; 2 * SMALL];
+    let run = runs.pop().unwrap();
+    assert!(run.copy_page(PageIndex(0), &mut buffer[..SMALL]));
+    drop_frame(&area, PageIndex(0));
+    let Looked::Gone(gone) = area.look(PageIndex(0), 0, 0) else { panic!("the frame is there") };
+    gone.fail();
+    // Its bytes were copied before: they are written, and the page stays lost.
+    run.copied().written();
+    assert_eq!(
+        (area.word(PageIndex(0)).state(), area.word(PageIndex(1)).state()),
+        (State::Failed, State::Clean)
+    );
+    assert!(area.retry(PageIndex(0)) && area.unclean_pages() == 0);
 }

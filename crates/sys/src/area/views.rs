@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use memobj_core::address::PageRange;
+use memobj_core::page_word::Transition;
 
 use super::Area;
 use crate::region::{Region, SMALL};
@@ -146,9 +147,13 @@ impl Area {
     }
 
     /// Makes `page` trap again where a fault has found it Failed, and wakes who sleeps on it: in a guest the poison of
-    /// before can have been lifted late.
+    /// before can have been lifted late, and who drops memory from outside drops poison too. The page is held meanwhile:
+    /// poison that comes after a retry would make a page trap that is there.
     pub fn trap_failed(&self, page: memobj_core::address::PageIndex) {
-        self.poison(self.offset_in_view(page.0), self.mapped_bytes(page));
+        if self.advance(page, Transition::HoldFailed).is_ok() {
+            self.poison(self.offset_in_view(page.0), self.mapped_bytes(page));
+            self.settle(page, Transition::FailAgain);
+        }
         self.wake(PageRange::one(page));
     }
 

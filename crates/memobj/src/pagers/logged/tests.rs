@@ -95,3 +95,90 @@ fn a_commit_that_is_not_finished_leaves_a_log_that_goes_on() {
     commit(&logged, 1..2, 3).unwrap();
     assert_eq!((read(&logged, 0), read(&logged, 1)), (1, 3));
 }
+
+/// Starts a checkpoint that waits while `held` is locked, and returns once it runs.
+fn start_checkpoint(logged: &Arc<Logged>) -> std::thread::JoinHandle<Result<(), SupplyError>> {
+    let other = Arc::clone(logged);
+    let running = std::thread::spawn(move || other.checkpoint());
+    while logged.try_alone().is_some() {
+        std::thread::yield_now();
+    }
+    running
+}
+
+#[test]
+fn putting_in_place_waits_for_a_checkpoint_that_runs_and_copies_the_rest() {
+    let (_folder, path, logged) = logged(1024);
+    commit(&logged, 0..1024, 2).unwrap();
+    let held = logged.data.trouble.hold.lock().unwrap();
+    let running = start_checkpoint(&logged);
+    // Into the other segment: the running checkpoint does not copy it.
+    commit(&logged, 0..512, 3).unwrap();
+    let (report, ended) = channel();
+    let other = Arc::clone(&logged);
+    std::thread::spawn(move || {
+        let answer = other.put_in_place();
+        report.send((answer, std::fs::read(path).unwrap()))
+    });
+    // waits: to see that it does not answer yet; what the file has when it answers counts at any moment.
+    assert!(
+        ended.recv_timeout(Duration::from_millis(50)).is_err(),
+        "it answered beside a running checkpoint"
+    );
+    drop(held);
+    let (answer, file) = ended.recv_timeout(PATIENCE).expect("it goes on");
+    answer.unwrap();
+    assert!(file[..512 * PAGE as usize].iter().all(|byte| *byte == 3), "the file lacks the last commit");
+    assert!(file[512 * PAGE as usize..].iter().all(|byte| *byte == 2), "the file lacks the first commit");
+    running.join().unwrap().unwrap();
+}
+
+#[test]
+fn putting_in_place_goes_on_after_a_repair_has_stopped_it() {
+    let (_folder, path, logged) = logged(2048);
+    commit(&logged, 0..2048, 2).unwrap();
+    let held = logged.data.trouble.hold.lock().unwrap();
+    let (report, ended) = channel();
+    let (other, told) = (Arc::clone(&logged), report.clone());
+    std::thread::spawn(move || told.send(other.put_in_place()));
+    while logged.try_alone().is_some() {
+        std::thread::yield_now();
+    }
+    logged.records.trouble.fail_sync.store(true, Ordering::Relaxed);
+    assert!(commit(&logged, 0..1, 3).is_err());
+    let other = Arc::clone(&logged);
+    std::thread::spawn(move || report.send(commit(&other, 0..1, 4)));
+    while logged.stoppers.load(Ordering::Acquire) == 0 {
+        std::thread::yield_now();
+    }
+    drop(held);
+    for _ in 0..2 {
+        ended.recv_timeout(PATIENCE).expect("both go on").unwrap();
+    }
+    logged.put_in_place().unwrap();
+    let file = std::fs::read(path).unwrap();
+    assert_eq!((file[0], file[PAGE as usize], file[2047 * PAGE as usize]), (4, 2, 2));
+}
+
+#[test]
+fn a_copy_in_place_that_fails_is_an_error_and_works_the_next_time() {
+    let (_folder, path, logged) = logged(64);
+    commit(&logged, 0..64, 2).unwrap();
+    logged.data.trouble.fail_sync.store(true, Ordering::Relaxed);
+    let error = logged.put_in_place().unwrap_err();
+    let why = error.source.map(|source| source.to_string());
+    assert_eq!((error.kind, why.as_deref()), (ErrorKind::Io, Some("sync data: the test says so")));
+    logged.put_in_place().unwrap();
+    assert!(std::fs::read(&path).unwrap() == vec![2; 64 * PAGE as usize]);
+    logged.put_in_place().unwrap();
+    // The header that gives the log's room back fails: the log is repaired first.
+    commit(&logged, 0..64, 3).unwrap();
+    logged.records.trouble.fail_sync.store(true, Ordering::Relaxed);
+    assert_eq!(logged.put_in_place().unwrap_err().kind, ErrorKind::Io);
+    logged.put_in_place().unwrap();
+    assert!(std::fs::read(&path).unwrap() == vec![3; 64 * PAGE as usize]);
+    std::fs::remove_file(path).unwrap();
+    assert_eq!(logged.put_in_place().unwrap_err().kind, ErrorKind::Stale);
+    logged.detach();
+    assert_eq!(logged.put_in_place().unwrap_err().kind, ErrorKind::Detached);
+}
