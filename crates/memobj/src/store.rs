@@ -57,6 +57,14 @@ struct ErrorTable {
     last: Option<PageError>,
 }
 
+impl Drop for FrameStore {
+    fn drop(&mut self) {
+        // What pagers gave as causes is dropped where the pagers are.
+        let errors = std::mem::take(self.errors.get_mut().unwrap_or_else(PoisonError::into_inner));
+        self.cache.disposal.drop_aside((errors, self.writes.take()));
+    }
+}
+
 /// What became of a claim.
 pub(crate) enum Placed {
     Yes,
@@ -194,7 +202,7 @@ impl FrameStore {
         let part = |bytes: &'_ [u8]| -> Option<std::ops::Range<usize>> {
             (range.end <= bytes.len() as u64).then_some(range.start as usize..range.end as usize)
         };
-        let placed = match self.object.pager.source() {
+        let placed = match self.object.source() {
             Source::Zero if claim.pages().len() == 1 => self.place_copy(claim, &ZERO_PAGE.0, asked, patience),
             Source::Memory(bytes) => match part(bytes) {
                 Some(part) if whole => {

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
 
 use crate::huge_folder::HugeFolder;
+use crate::quiet::quietly;
 use crate::region::LARGE;
 
 /// What the kernel takes as the name of a memory file is 249 bytes long at most.
@@ -33,7 +34,7 @@ impl FrameFile {
         let name =
             CString::new(format!("memobj:{}", short(name))).map_err(|_| io::ErrorKind::InvalidInput)?;
         let descriptor = memfd_create(name.as_c_str(), MemfdFlags::CLOEXEC)?;
-        ftruncate(&descriptor, len)?;
+        quietly(|| ftruncate(&descriptor, len))?;
         Ok(Self { descriptor, len })
     }
 
@@ -43,7 +44,7 @@ impl FrameFile {
     pub fn new_large(folder: &HugeFolder, len: u64) -> io::Result<Self> {
         let len = len.checked_next_multiple_of(LARGE as u64).ok_or(io::ErrorKind::OutOfMemory)?;
         let descriptor = folder.file()?;
-        ftruncate(&descriptor, len)?;
+        quietly(|| ftruncate(&descriptor, len))?;
         Ok(Self { descriptor, len })
     }
 
@@ -52,7 +53,7 @@ impl FrameFile {
     pub(crate) fn fill_large(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         debug_assert!(offset.is_multiple_of(LARGE as u64) && bytes.len() <= LARGE);
         // One call: each call could allocate, and so fail, by itself.
-        let written = rustix::io::pwrite(&self.descriptor, bytes, offset);
+        let written = quietly(|| rustix::io::pwrite(&self.descriptor, bytes, offset));
         if written.is_ok_and(|count| count == bytes.len()) {
             return Ok(());
         }

@@ -23,6 +23,7 @@ use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::event::Event;
 use crate::pagers::Logged;
 use crate::store::FrameStore;
+use crate::threads::{self, Serves};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// How long a commit keeps the gate closed to wait for stores that are on their way through.
@@ -163,7 +164,7 @@ impl FrameStore {
             }
         };
         // Without a thread the log grows until there is one.
-        let _ = std::thread::Builder::new().name("memobj-checkpoint".into()).spawn(body);
+        let _ = threads::start("memobj-checkpoint", Serves::One, body);
     }
 }
 

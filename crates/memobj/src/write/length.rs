@@ -145,7 +145,7 @@ impl FrameStore {
     }
 
     fn set_pager_length(self: &Arc<Self>, length: u64) -> Result<(), WriteError> {
-        let changed = match self.object.pager.source() {
+        let changed = match self.object.source() {
             Source::File(_) => self.object.pager.set_length(length),
             // A call that is left behind would change the length later, and the log is about to be committed with it.
             _ if self.object.log.is_some() => self.object.pager.set_length(length),

@@ -69,7 +69,7 @@ impl FrameStore {
     ) -> Result<(), WriteError> {
         let _length = writes.resizing.read().unwrap_or_else(PoisonError::into_inner);
         let pages = self.area.page_size().pages_of(bytes.below(self.area.length()));
-        match self.object.pager.source() {
+        match self.object.source() {
             Source::File(file) => self.write_to_file(writes, file, pages),
             _ => self.write_by_calls(pages),
         }
@@ -262,7 +262,7 @@ impl FrameStore {
     ) -> Result<(), WriteError> {
         let _turn = writes.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pages = writes.unsynced.take();
-        let synced = match self.object.pager.source() {
+        let synced = match self.object.source() {
             Source::File(_) => self.object.pager.sync(),
             _ => self.call_aside(|store| store.object.pager.sync()),
         };
