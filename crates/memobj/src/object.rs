@@ -20,7 +20,7 @@ use crate::options::{Delivery, FrameSize, MapOptions, ObjectOptions, Sharing, St
 use crate::pagers::{self, Logged, Pager, Private, Source};
 use crate::store::{ADDRESSES, FrameStore, STORES};
 use crate::threads::Disposal;
-use crate::write::flush_at_exit;
+use crate::write::{Changed, flush_at_exit};
 
 /// From this size on an object gets large frames under [`FrameSize::Auto`].
 const LARGE_OBJECT_BYTES: u64 = 16 << 20;
@@ -372,20 +372,28 @@ impl MemoryObject {
         if !core.is_writable() {
             return Err(refused(&SupplyError::new(ErrorKind::Denied)));
         }
-        // Nobody maps it meanwhile.
-        let mapped = self.handle.mapped.lock().unwrap_or_else(PoisonError::into_inner);
-        if !from.contains(&core.length()) {
-            return Ok(());
-        }
-        match self.kept() {
-            Some(kept) => kept.store.set_len(length)?,
-            None => {
+        let mut until = None;
+        loop {
+            // Nobody maps it meanwhile.
+            let mapped = self.handle.mapped.lock().unwrap_or_else(PoisonError::into_inner);
+            if !from.contains(&core.length()) {
+                return Ok(());
+            }
+            let Some(kept) = self.kept() else {
                 self.call_unmapped(WriteStep::SetLength, length, |pager| pager.set_length(length))?;
                 core.set_length(length);
+                return Ok(());
+            };
+            match kept.store.set_len(length)? {
+                Changed::Yes => return Ok(()),
+                // Whoever pins a page may need these locks to go on.
+                Changed::NotNow(page) => {
+                    drop(mapped);
+                    let until = *until.get_or_insert_with(|| kept.store.length_deadline());
+                    kept.store.wait_to_set_length(page, length, until)?;
+                }
             }
         }
-        drop(mapped);
-        Ok(())
     }
 
     /// Calls the pager of an object that was never mapped.

@@ -42,7 +42,8 @@ fn the_source_is_asked_by_who_makes_the_object_only() {
         mapping.touch_at(0, &mut buffer).unwrap();
         check_sample(0..mapping.len(), &buffer, &way.label);
         mapping.advise(0..mapping.len(), memobj::Advice::DontNeed).unwrap();
-        mapping.prefetch(&[0..mapping.len()]).unwrap();
+        let all = 0..mapping.len();
+        mapping.prefetch(std::slice::from_ref(&all)).unwrap();
         check_sample(0..mapping.len(), &mapping.pin(0..mapping.len()).unwrap(), &way.label);
         let askers = askers.lock().unwrap();
         let here = std::thread::current().id();

@@ -38,6 +38,7 @@ pub(crate) use cleaner::Cleaner;
 #[cfg(test)]
 pub(crate) use cleaner::THREAD as CLEANER;
 pub(crate) use end::flush_at_exit;
+pub(crate) use length::Changed;
 pub(crate) use store::{Access, MutPinShare, Stored};
 pub(crate) use users::{User, Users};
 
