@@ -16,13 +16,13 @@ use crate::driver::Request;
 use crate::error::{ErrorKind, MapError, SupplyError, WriteError, WriteStep};
 use crate::fault;
 use crate::mapping::Mapping;
-use crate::options::{Delivery, FrameSize, MapOptions, ObjectOptions, Sharing, Store, Writing};
+use crate::options::{Advice, Delivery, FrameSize, MapOptions, ObjectOptions, Sharing, Store, Writing};
 use crate::pagers::{self, Logged, Pager, Private, Source};
 use crate::store::{ADDRESSES, FrameStore, STORES};
 use crate::threads::Disposal;
 use crate::write::{Changed, flush_at_exit};
 
-/// From this size on an object gets large frames under [`FrameSize::Auto`].
+/// From this size on an object that is read in sequence gets large frames under [`FrameSize::Auto`].
 const LARGE_OBJECT_BYTES: u64 = 16 << 20;
 /// Addresses that a mapped object which can be written gets at least.
 const LEAST_CAPACITY: u64 = 1 << 30;
@@ -56,6 +56,8 @@ pub(crate) struct ObjectCore {
     /// Whether changes are to reach the pager at the end: not those of private mappings.
     pub(crate) keeps_changes: bool,
     pub(crate) detached: AtomicBool,
+    /// Whether large frames serve it best when it is mapped next: what was said last about all of it.
+    is_sequential: AtomicBool,
     /// Of the cache.
     disposal: Arc<Disposal>,
 }
@@ -74,6 +76,7 @@ impl ObjectCore {
             length: AtomicU64::new(pager.length()),
             source: KnownSource::of(&pager),
             pager,
+            is_sequential: AtomicBool::new(options.advice == Advice::Sequential),
             options,
             log,
             keeps_changes: true,
@@ -91,6 +94,11 @@ impl ObjectCore {
             KnownSource::Memory(bytes) => Source::Memory(bytes),
             KnownSource::File(file) => Source::File(file),
         }
+    }
+
+    /// Takes advice about all of the object, for when it is mapped next: pages keep their size while it is mapped.
+    pub(crate) fn advise_next(&self, advice: Advice) {
+        self.is_sequential.store(advice == Advice::Sequential, Ordering::Relaxed);
     }
 
     pub(crate) fn length(&self) -> u64 {
@@ -517,7 +525,9 @@ fn choose_frames(cache: &CacheInner, object: &ObjectCore, announce: Option<Annou
     let wants_large = match object.options.frames {
         FrameSize::Small => false,
         FrameSize::Large => true,
-        FrameSize::Auto => object.length() >= LARGE_OBJECT_BYTES,
+        FrameSize::Auto => {
+            object.length() >= LARGE_OBJECT_BYTES && object.is_sequential.load(Ordering::Relaxed)
+        }
     };
     match object.options.store {
         Store::Shared => match wants_large.then(|| cache.shared.huge_folder()).flatten() {
