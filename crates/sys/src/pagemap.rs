@@ -43,7 +43,8 @@ const PAGEMAP_SCAN: std::ffi::c_ulong = (3 << 30)
 /// Counts the 4 KiB pages of `[start, start + len)` that have a frame now, or a place in swap.
 pub fn present_pages(start: usize, len: usize) -> io::Result<u64> {
     let file = File::open("/proc/self/pagemap")?;
-    let mut found = [FoundRange::default(); 128];
+    // Few: signal handlers ask, about one page mostly, and their stacks are small.
+    let mut found = [FoundRange::default(); 8];
     let mut next = start as u64;
     let end = (start + len) as u64;
     let mut pages = 0;
