@@ -52,8 +52,9 @@ fn copy(engine: &Engine, arguments: &CopyArguments, interrupt: &Interrupt) -> Re
         Err(failure) => {
             failure.print();
             copy.tell_how_far(&arguments.target);
+            let copied = copy.done;
             drop(copy);
-            if ending == Ending::Commit {
+            if ending == Ending::Commit || copied == 0 {
                 place.remove_if_new();
             }
             Err(failure.reported())
@@ -256,7 +257,7 @@ impl Copy {
     /// After a failure: what can be relied on.
     fn tell_how_far(&self, path: &Path) {
         let name = path.display();
-        if self.ending == Ending::Commit {
+        if self.ending == Ending::Commit || self.done == 0 {
             return complain(&format!("nothing of the copy is in {name}"));
         }
         let (durable, length) = (self.target.rescue(0..self.done), self.source.view.length());

@@ -138,7 +138,8 @@ impl Engine {
             Retry::For(limit) => FailurePolicy::RetryFor(limit),
             Retry::Forever => FailurePolicy::WaitForEver,
         };
-        ObjectOptions { frames, policy, ..ObjectOptions::default() }
+        // All commands go from the beginning to the end.
+        ObjectOptions { frames, policy, advice: Advice::Sequential, ..ObjectOptions::default() }
     }
 
     /// What was counted so far.

@@ -39,6 +39,8 @@ use failure::Failure;
 use interrupt::Interrupt;
 
 fn main() -> ExitCode {
+    // A file that may not grow is an error with a message. Programs that are run have the signal as ever.
+    memobj_sys::quiet::survive_file_size_limit();
     let result = match Arguments::try_parse() {
         Ok(arguments) => run(arguments.command),
         Err(error) => return usage(&error),

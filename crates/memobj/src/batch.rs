@@ -65,7 +65,10 @@ impl FrameStore {
     /// Returns when every page that this call claimed is supplied, failed or with a worker. Pages that others
     /// are filling are left to them.
     pub(crate) fn fill_missing(&self, wanted: &[PageRange], placed: &mut dyn FnMut(PageRange)) {
-        if let Source::File(file) = self.object.pager.source()
+        if self.cache.refuses() {
+            return self.claims(wanted).for_each(|claim| drop(self.refuse(claim, Asked::Demand)));
+        }
+        if let Source::File(file) = self.object.source()
             && let Ok(mut ring) = self.cache.borrow_ring()
         {
             self.fill_from_file(file, wanted, &mut ring, placed);

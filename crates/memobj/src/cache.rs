@@ -29,6 +29,7 @@ use crate::object::MemoryObject;
 use crate::options::{CacheOptions, ObjectOptions, Reads, Writing};
 use crate::pagers::{self, Pager};
 use crate::store::FrameStore;
+use crate::threads::{Disposal, Ended};
 use crate::workers::Workers;
 use crate::write::Cleaner;
 
@@ -94,6 +95,8 @@ pub(crate) struct CacheShared {
     pub(crate) lanes: Lanes,
     pub(crate) rings: Mutex<Vec<BatchRing>>,
     pub(crate) closing: AtomicBool,
+    pub(crate) ended: Ended,
+    pub(crate) disposal: Arc<Disposal>,
     /// Faults that a thread of this cache reads; `None` where the kernel gives no userfaultfd.
     pub(crate) queued: Result<Arc<Userfaultfd>, io::Error>,
     signalled: OnceLock<Arc<Userfaultfd>>,
@@ -221,6 +224,8 @@ impl CacheShared {
             lanes: Lanes::default(),
             rings: Mutex::new(Vec::new()),
             closing: AtomicBool::new(false),
+            ended: Ended::default(),
+            disposal: Arc::default(),
             queued: Userfaultfd::open(Announce::Queued).map(Arc::new),
             signalled: OnceLock::new(),
             pool: OnceLock::new(),
@@ -313,6 +318,7 @@ impl Drop for CacheInner {
         self.shared.lanes.stop();
         self.shared.cleaner.stop();
         self.shared.workers.stop();
+        self.shared.disposal.finish();
         self.shared.rings.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

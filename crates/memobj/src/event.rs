@@ -34,6 +34,13 @@ pub enum Event {
         /// The object.
         object: String,
     },
+    /// A thread of the cache has ended by a panic, which is a bug of this library. What waited for it has failed, as
+    /// [`Detached`](crate::ErrorKind::Detached), and so does everything that is not resident from now on. What is
+    /// Dirty can still be synced.
+    ThreadEnded {
+        /// The name of the thread.
+        thread: &'static str,
+    },
 }
 
 /// The events of one cache, in order. Each event goes to one receiver.

@@ -172,7 +172,7 @@ impl FrameStore {
     fn fill_in_thread(&self, claim: FillClaim, page: PageIndex, access: Access) -> Asked {
         let sequential = self.is_sequential(PageRange::one(page));
         let expected = self.expect(access);
-        let filled = match self.object.pager.source() {
+        let filled = match self.object.source() {
             Source::File(file) if !sequential && !self.is_large() => {
                 self.read_in_thread(file, claim, expected.asked())
             }

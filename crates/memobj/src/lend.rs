@@ -17,7 +17,7 @@ use memobj_core::page_word::State;
 use memobj_sys::area::NoFile;
 
 use crate::driver::Request;
-use crate::error::{MapError, PageError};
+use crate::error::{ErrorKind, MapError, PageError, SupplyError};
 use crate::object::{MemoryObject, ObjectHandle, StoreHandle};
 use crate::options::{FrameSize, Store, Writing};
 use crate::store::FrameStore;
@@ -160,6 +160,15 @@ impl LentFrames {
         let (store, page) = (self.store(), self.page_of(offset));
         let has_failed = store.area.word(page).state() == State::Failed;
         has_failed.then(|| store.error_of(page)).flatten()
+    }
+
+    /// Why the page at `offset` traps if the thread that was to obtain it has panicked.
+    pub(crate) fn ended_error(&self, offset: u64) -> PageError {
+        let store = self.store();
+        let size = store.area.page_size().bytes();
+        let start = offset / size * size;
+        let why = std::io::Error::other("a thread of the space has ended by a panic");
+        store.error(start..start + size, &SupplyError::because(ErrorKind::Detached, why), 0)
     }
 
     /// Which object this is of: the same number for all who borrow from it while any of them does.

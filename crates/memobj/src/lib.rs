@@ -75,6 +75,7 @@ pub mod space;
 mod store;
 pub mod stream;
 mod streams;
+mod threads;
 mod workers;
 mod write;
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
 use memobj_sys::area::{Area, AreaOptions, Frames, PinError, PinSet, Writes};
+use memobj_sys::part::Part;
 use memobj_sys::signal;
 use memobj_sys::uffd::Announce;
 
@@ -15,12 +16,13 @@ use crate::driver::Request;
 use crate::error::{ErrorKind, MapError, SupplyError, WriteError, WriteStep};
 use crate::fault;
 use crate::mapping::Mapping;
-use crate::options::{Delivery, FrameSize, MapOptions, ObjectOptions, Sharing, Store, Writing};
-use crate::pagers::{Logged, Pager, Private};
+use crate::options::{Advice, Delivery, FrameSize, MapOptions, ObjectOptions, Sharing, Store, Writing};
+use crate::pagers::{self, Logged, Pager, Private, Source};
 use crate::store::{ADDRESSES, FrameStore, STORES};
-use crate::write::flush_at_exit;
+use crate::threads::Disposal;
+use crate::write::{Changed, flush_at_exit};
 
-/// From this size on an object gets large frames under [`FrameSize::Auto`].
+/// From this size on an object that is read in sequence gets large frames under [`FrameSize::Auto`].
 const LARGE_OBJECT_BYTES: u64 = 16 << 20;
 /// Addresses that a mapped object which can be written gets at least.
 const LEAST_CAPACITY: u64 = 1 << 30;
@@ -53,7 +55,8 @@ pub(crate) struct ObjectHandle {
 
 pub(crate) struct ObjectCore {
     pub(crate) name: Arc<str>,
-    pub(crate) pager: Box<dyn Pager>,
+    pub(crate) pager: Arc<dyn Pager>,
+    source: KnownSource,
     /// Bytes, as the mapped pages have them.
     length: AtomicU64,
     pub(crate) options: ObjectOptions,
@@ -62,13 +65,49 @@ pub(crate) struct ObjectCore {
     /// Whether changes are to reach the pager at the end: not those of private mappings.
     pub(crate) keeps_changes: bool,
     pub(crate) detached: AtomicBool,
+    /// Whether large frames serve it best when it is mapped next: what was said last about all of it.
+    is_sequential: AtomicBool,
+    /// Of the cache.
+    disposal: Arc<Disposal>,
 }
 
 impl ObjectCore {
-    fn new(name: &str, pager: Box<dyn Pager>, options: ObjectOptions, log: Option<Arc<Logged>>) -> Self {
-        let length = AtomicU64::new(pager.length());
-        let detached = AtomicBool::new(false);
-        Self { name: name.into(), pager, length, options, log, keeps_changes: true, detached }
+    fn new(
+        cache: &CacheShared,
+        name: &str,
+        pager: Box<dyn Pager>,
+        options: ObjectOptions,
+        log: Option<Arc<Logged>>,
+    ) -> Self {
+        let pager: Arc<dyn Pager> = pager.into();
+        Self {
+            name: name.into(),
+            length: AtomicU64::new(pager.length()),
+            source: KnownSource::of(&pager),
+            pager,
+            is_sequential: AtomicBool::new(options.advice == Advice::Sequential),
+            options,
+            log,
+            keeps_changes: true,
+            detached: AtomicBool::new(false),
+            disposal: Arc::clone(&cache.disposal),
+        }
+    }
+
+    /// What the pager said when the object was made, on the thread of who made it: nobody asks again. A file that only a
+    /// server knows is to be called for, on threads that may wait. Safe in a signal handler.
+    pub(crate) fn source(&self) -> Source<'_> {
+        match &self.source {
+            KnownSource::Call => Source::Call,
+            KnownSource::Zero => Source::Zero,
+            KnownSource::Memory(bytes) => Source::Memory(bytes),
+            KnownSource::File(file) => Source::File(file),
+        }
+    }
+
+    /// Takes advice about all of the object, for when it is mapped next: pages keep their size while it is mapped.
+    pub(crate) fn advise_next(&self, advice: Advice) {
+        self.is_sequential.store(advice == Advice::Sequential, Ordering::Relaxed);
     }
 
     pub(crate) fn length(&self) -> u64 {
@@ -81,6 +120,48 @@ impl ObjectCore {
 
     fn is_writable(&self) -> bool {
         self.options.writing != Writing::ReadOnly
+    }
+}
+
+/// A [`Source`] that keeps the pager.
+enum KnownSource {
+    Call,
+    Zero,
+    Memory(Part<dyn Pager, [u8]>),
+    File(Part<dyn Pager, pagers::File>),
+}
+
+impl KnownSource {
+    fn of(pager: &Arc<dyn Pager>) -> Self {
+        let mut found = Self::Call;
+        let file = Part::of(pager, |pager| match pager.source() {
+            Source::File(file) => Some(file),
+            Source::Zero => {
+                found = Self::Zero;
+                None
+            }
+            Source::Memory(_) | Source::Call => None,
+        });
+        match file {
+            Some(file) if file.answers_at_once() => return Self::File(file),
+            Some(_) => return Self::Call,
+            None if matches!(found, Self::Zero) => return found,
+            None => {}
+        }
+        let bytes = Part::of(pager, |pager| match pager.source() {
+            Source::Memory(bytes) => Some(bytes),
+            _ => None,
+        });
+        bytes.map_or(found, Self::Memory)
+    }
+}
+
+impl Drop for ObjectCore {
+    fn drop(&mut self) {
+        // Threads that resolve faults can be the last to know an object; a pager may do anything while it is dropped.
+        let pager = std::mem::replace(&mut self.pager, Arc::new(pagers::Zero::new(0)));
+        let source = std::mem::replace(&mut self.source, KnownSource::Call);
+        self.disposal.drop_aside((pager, source, self.log.take()));
     }
 }
 
@@ -109,7 +190,8 @@ impl MemoryObject {
         options: ObjectOptions,
         log: Option<Arc<Logged>>,
     ) -> Self {
-        Self::of(cache, ObjectCore::new(name, pager, options, log))
+        let core = ObjectCore::new(&cache.shared, name, pager, options, log);
+        Self::of(cache, core)
     }
 
     fn of(cache: Arc<CacheInner>, core: ObjectCore) -> Self {
@@ -190,8 +272,8 @@ impl MemoryObject {
             ..base.core.options.clone()
         };
         let pager = Box::new(Private::new(Arc::clone(base)));
-        let core =
-            ObjectCore { keeps_changes: false, ..ObjectCore::new(&base.core.name, pager, options, None) };
+        let mut core = ObjectCore::new(&base.cache.shared, &base.core.name, pager, options, None);
+        core.keeps_changes = false;
         Self::of(Arc::clone(&base.cache), core)
     }
 
@@ -310,20 +392,28 @@ impl MemoryObject {
         if !core.is_writable() {
             return Err(refused(&SupplyError::new(ErrorKind::Denied)).because("the object is read only"));
         }
-        // Nobody maps it meanwhile.
-        let mapped = self.handle.mapped.lock().unwrap_or_else(PoisonError::into_inner);
-        if !from.contains(&core.length()) {
-            return Ok(());
-        }
-        match self.kept() {
-            Some(kept) => kept.store.set_len(length)?,
-            None => {
+        let mut until = None;
+        loop {
+            // Nobody maps it meanwhile.
+            let mapped = self.handle.mapped.lock().unwrap_or_else(PoisonError::into_inner);
+            if !from.contains(&core.length()) {
+                return Ok(());
+            }
+            let Some(kept) = self.kept() else {
                 self.call_unmapped(WriteStep::SetLength, length, |pager| pager.set_length(length))?;
                 core.set_length(length);
+                return Ok(());
+            };
+            match kept.store.set_len(length)? {
+                Changed::Yes => return Ok(()),
+                // Whoever pins a page may need these locks to go on.
+                Changed::NotNow(page) => {
+                    drop(mapped);
+                    let until = *until.get_or_insert_with(|| kept.store.length_deadline());
+                    kept.store.wait_to_set_length(page, length, until)?;
+                }
             }
         }
-        drop(mapped);
-        Ok(())
     }
 
     /// Calls the pager of an object that was never mapped.
@@ -449,7 +539,9 @@ fn choose_frames(cache: &CacheInner, object: &ObjectCore, announce: Option<Annou
     let wants_large = match object.options.frames {
         FrameSize::Small => false,
         FrameSize::Large => true,
-        FrameSize::Auto => object.length() >= LARGE_OBJECT_BYTES,
+        FrameSize::Auto => {
+            object.length() >= LARGE_OBJECT_BYTES && object.is_sequential.load(Ordering::Relaxed)
+        }
     };
     match object.options.store {
         Store::Shared => match wants_large.then(|| cache.shared.huge_folder()).flatten() {

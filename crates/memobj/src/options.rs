@@ -37,6 +37,10 @@ pub enum Reads {
 pub struct ObjectOptions {
     /// The size of the object's pages.
     pub frames: FrameSize,
+    /// What is known of the accesses to come. It holds for all of the object until
+    /// [`Mapping::advise`](crate::Mapping::advise) says otherwise. Unlike that, it is known when the size of pages is
+    /// chosen. [`Advice::WillNeed`] and [`Advice::DontNeed`] say nothing here.
+    pub advice: Advice,
     /// Who else can see the frames.
     pub store: Store,
     /// What happens when a page cannot be supplied.
@@ -59,11 +63,12 @@ pub struct ObjectOptions {
 }
 
 impl Default for ObjectOptions {
-    /// Small or large frames by size, frames of this process alone, failures at once, 30 s for a pager call and 30 s for
-    /// pins of others, read only, no waiting for locks.
+    /// Small frames, nothing known of accesses, frames of this process alone, failures at once, 30 s for a pager call and
+    /// 30 s for pins of others, read only, no waiting for locks.
     fn default() -> Self {
         Self {
             frames: FrameSize::Auto,
+            advice: Advice::Normal,
             store: Store::Local,
             policy: FailurePolicy::FailAtOnce,
             supply_timeout: Some(Duration::from_secs(30)),
@@ -78,10 +83,14 @@ impl Default for ObjectOptions {
 /// The size of an object's pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum FrameSize {
-    /// 2 MiB for objects of at least 16 MiB under a budget of at least 32 MiB, where they can be had.
+    /// 4 KiB, until somebody says that the object is read in sequence: then 2 MiB for objects of at least 16 MiB under a
+    /// budget of at least 32 MiB, where they can be had. That is said by [`ObjectOptions::advice`], or by
+    /// [`Mapping::advise`](crate::Mapping::advise) of the whole object. The latter comes too late for the mappings that
+    /// exist: it counts, and advice of another kind too, when the object is mapped the next time, after its last mapping
+    /// is gone. Sequences that nobody announces are read ahead in large pieces, into small pages.
     #[default]
     Auto,
-    /// 4 KiB: for random access.
+    /// 4 KiB: for random access. A page that is missing is one read of 4 KiB.
     Small,
     /// 2 MiB: for sequential access. 4 KiB where the budget holds fewer than 16 of them, or they cannot be had:
     /// [`Store::Local`] takes a kernel that moves frames (Linux 6.8), [`Store::Shared`] the right to mount a tmpfs,

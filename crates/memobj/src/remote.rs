@@ -20,6 +20,7 @@ use crate::error::AdmitError;
 use crate::fault;
 use crate::guest::own_process;
 use crate::mapping::SharedWords;
+use crate::threads::{self, Serves};
 
 /// All of an object that another process owns, which has [admitted](crate::MemoryObject::admit) this one as a guest.
 ///
@@ -144,8 +145,7 @@ impl RemoteMapping {
             owner: Owner::new().map_err(system("mark the process"))?,
         });
         let listening = Arc::clone(&shared);
-        let listener =
-            std::thread::Builder::new().name("memobj-guest".into()).spawn(move || listening.listen());
+        let listener = threads::start("memobj-guest", Serves::One, move || listening.listen());
         let listener = Some(listener.map_err(system("start a thread"))?);
         Ok(Self { shared, listener })
     }

@@ -30,9 +30,19 @@ pub(crate) static ADDRESSES: AddressTable = AddressTable::new();
 /// Errors that one object keeps in detail; beyond, pages still fail but share a general message.
 const KEPT_ERRORS: usize = 4096;
 
-const ADVICE_NORMAL: u8 = 0;
+/// What was said when the object was opened holds.
+const ADVICE_AS_OPENED: u8 = 0;
 const ADVICE_RANDOM: u8 = 1;
 const ADVICE_SEQUENTIAL: u8 = 2;
+const ADVICE_NORMAL: u8 = 3;
+
+fn advice_code(advice: Advice) -> u8 {
+    match advice {
+        Advice::Random => ADVICE_RANDOM,
+        Advice::Sequential => ADVICE_SEQUENTIAL,
+        Advice::Normal | Advice::WillNeed | Advice::DontNeed => ADVICE_NORMAL,
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct FrameStore {
@@ -55,6 +65,14 @@ struct ErrorTable {
     /// Pages failed whose errors found no place.
     overflowed: bool,
     last: Option<PageError>,
+}
+
+impl Drop for FrameStore {
+    fn drop(&mut self) {
+        // What pagers gave as causes is dropped where the pagers are.
+        let errors = std::mem::take(self.errors.get_mut().unwrap_or_else(PoisonError::into_inner));
+        self.cache.disposal.drop_aside((errors, self.writes.take()));
+    }
 }
 
 /// What became of a claim.
@@ -194,7 +212,7 @@ impl FrameStore {
         let part = |bytes: &'_ [u8]| -> Option<std::ops::Range<usize>> {
             (range.end <= bytes.len() as u64).then_some(range.start as usize..range.end as usize)
         };
-        let placed = match self.object.pager.source() {
+        let placed = match self.object.source() {
             Source::Zero if claim.pages().len() == 1 => self.place_copy(claim, &ZERO_PAGE.0, asked, patience),
             Source::Memory(bytes) => match part(bytes) {
                 Some(part) if whole => {
@@ -202,10 +220,13 @@ impl FrameStore {
                     self.place_copy(claim, &bytes[part], asked, patience)
                 }
                 Some(part) if claim.pages().len() == 1 => {
-                    let mut page = AlignedPage([0; SMALL]);
-                    page.0[..part.len()].copy_from_slice(&bytes[part]);
+                    // Not on the stack: a signal handler's may be small.
+                    let Some(mut page) = self.cache.bounce.take() else { return Err(claim) };
+                    let (object, behind) = page.split_at_mut(part.len());
+                    object.copy_from_slice(&bytes[part]);
+                    behind.fill(0);
                     self.cache.counters.read_bytes.add(range.len());
-                    self.place_copy(claim, &page.0, asked, patience)
+                    self.place_copy(claim, &page, asked, patience)
                 }
                 _ => return Err(claim),
             },
@@ -323,14 +344,13 @@ impl FrameStore {
     }
 
     pub(crate) fn advise(&self, pages: PageRange, advice: Advice) {
-        let code = match advice {
-            Advice::Random => ADVICE_RANDOM,
-            Advice::Sequential => ADVICE_SEQUENTIAL,
-            Advice::Normal | Advice::WillNeed | Advice::DontNeed => ADVICE_NORMAL,
-        };
+        let code = advice_code(advice);
         let shift = self.area.page_size().shift();
         if pages.is_empty() {
             return;
+        }
+        if pages.start == 0 && pages.end >= self.area.pages() {
+            self.object.advise_next(advice);
         }
         for block in (pages.start << shift) >> 21..=((pages.end << shift) - 1) >> 21 {
             if let Some(entry) = self.advice.get(block as usize) {
@@ -342,7 +362,9 @@ impl FrameStore {
     /// Notes a miss and says whether to read ahead of it. Safe in a signal handler.
     pub(crate) fn is_sequential(&self, pages: PageRange) -> bool {
         let block = (pages.start << self.area.page_size().shift()) >> 21;
-        match self.advice.get(block as usize).map(|entry| entry.load(Ordering::Relaxed)) {
+        let said = self.advice.get(block as usize).map(|entry| entry.load(Ordering::Relaxed));
+        let said = said.filter(|code| *code != ADVICE_AS_OPENED);
+        match said.or(Some(advice_code(self.object.options.advice))) {
             Some(ADVICE_RANDOM) => false,
             Some(ADVICE_SEQUENTIAL) => true,
             _ => self.streams.note(pages),

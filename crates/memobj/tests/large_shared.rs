@@ -10,11 +10,11 @@ use memobj_sim::random::Random;
 const BOTH: [Delivery; 2] = [Delivery::ReaderThread, Delivery::InThread];
 
 fn options(frames: FrameSize) -> ObjectOptions {
-    ObjectOptions { frames, store: Store::Shared, ..Default::default() }
+    ObjectOptions { frames, store: Store::Shared, advice: Advice::Sequential, ..Default::default() }
 }
 
 #[test]
-fn they_are_chosen_by_size_and_budget() {
+fn they_are_chosen_by_size_and_budget_for_sequences() {
     if !has_large_shared_frames() {
         return;
     }
@@ -28,6 +28,11 @@ fn they_are_chosen_by_size_and_budget() {
         let object = cache(budget).object("sample", sample_pager(length), options(frames)).unwrap();
         let mapping = object.map(0..length, MapOptions::default()).unwrap();
         assert_eq!(mapping.page_bytes(), page, "{frames:?} {length} under {budget}");
+    }
+    for advice in [Advice::Normal, Advice::Random] {
+        let options = ObjectOptions { advice, ..options(FrameSize::Auto) };
+        let object = cache(32 * MIB).object("sample", sample_pager(16 * MIB), options).unwrap();
+        assert_eq!(object.map(0..1, MapOptions::default()).unwrap().page_bytes(), 4096, "{advice:?}");
     }
 }
 

@@ -141,3 +141,62 @@ fn memory_and_zero_objects_read_right_in_both_frame_sizes() {
         assert!(buffer.iter().all(|byte| *byte == 0), "{label}");
     }
 }
+
+/// Nobody said anything of this object, or that accesses are random: each look costs its page.
+#[test]
+fn random_looks_at_a_large_object_read_a_page_each() {
+    const LOOKS: u64 = 300;
+    let large = tempfile::tempfile_in(memobj_sim::fixture::folder()).unwrap();
+    large.set_len(256 * MIB).unwrap();
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&large));
+    for advice in [Advice::Normal, Advice::Random] {
+        for delivery in [Delivery::ReaderThread, Delivery::InThread, Delivery::PinOnly] {
+            let cache = cache(32 * MIB);
+            let object = cache.open_file(&path, ObjectOptions { advice, ..Default::default() }).unwrap();
+            let mapping = object.map(0..object.len(), MapOptions { delivery, ..Default::default() }).unwrap();
+            let mut random = memobj_sim::Random::new(7);
+            for _ in 0..LOOKS {
+                let at = random.below(object.len() - 8);
+                match delivery {
+                    Delivery::PinOnly => mapping.read_at(at, &mut [0; 8]).unwrap(),
+                    _ => mapping.touch_at(at, &mut [0; 8]).unwrap(),
+                }
+            }
+            // A look can lie in two pages.
+            let read = cache.metrics().read_bytes;
+            assert!(read <= (LOOKS + 10) * 4096, "{advice:?} {delivery:?}: {read} bytes for {LOOKS} looks");
+        }
+    }
+}
+
+#[test]
+fn what_was_said_when_an_object_was_opened_holds_until_something_else_is_said() {
+    let sample = Sample::new(24 * MIB);
+    let read = |advice, then: Option<Advice>| {
+        let cache = cache(32 * MIB);
+        let object = cache.open_file(sample.path(), ObjectOptions { advice, ..Default::default() }).unwrap();
+        let map = || object.map(0..object.len(), MapOptions::default()).unwrap();
+        let mut mapping = map();
+        if let Some(then) = then {
+            mapping.advise(0..object.len(), then).unwrap();
+            drop(mapping);
+            mapping = map();
+        }
+        let mut buffer = vec![0; 4 << 20];
+        mapping.touch_at(0, &mut buffer).unwrap();
+        sample.check(0..4 * MIB, &buffer, "in order");
+        (mapping.page_bytes(), cache.metrics().read_ahead_pages > 0)
+    };
+    assert_eq!(read(Advice::Normal, None), (4096, true));
+    assert_eq!(read(Advice::Random, None), (4096, false));
+    assert_eq!(read(Advice::Sequential, Some(Advice::Random)).0, 4096);
+    let has_large = memobj::doctor::report()
+        .iter()
+        .any(|found| found.name == "2 MiB frames" && found.status == memobj::doctor::Status::Available);
+    if has_large {
+        assert_eq!(read(Advice::Sequential, None), (2 * MIB, true));
+        assert_eq!(read(Advice::Normal, Some(Advice::Sequential)).0, 2 * MIB);
+    } else {
+        println!("skipped: 2 MiB frames are not to be had");
+    }
+}

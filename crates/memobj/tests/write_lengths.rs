@@ -263,3 +263,67 @@ fn as_an_ordinary_user() {
 fn with_shared_frames() {
     memobj_sim::process::rerun_shared("with_shared_frames");
 }
+
+/// Whether thread `id` of this process sleeps.
+fn is_asleep(id: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{id}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('S'))
+}
+
+/// Runs `change` on a thread that has to wait for a pin, and `meanwhile` before the pin ends.
+fn beside_a_wait(
+    rig: Rig,
+    pinned: std::ops::Range<u64>,
+    change: impl FnOnce(&Rig) -> Result<(), memobj::WriteError> + Send + 'static,
+    meanwhile: impl FnOnce(&Rig) + Send + 'static,
+) {
+    let rig = std::sync::Arc::new(rig);
+    let pin = rig.mapping.pin_mut(pinned).unwrap();
+    let (report, started) = std::sync::mpsc::channel();
+    let changing = std::thread::spawn({
+        let rig = std::sync::Arc::clone(&rig);
+        move || {
+            report.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
+            change(&rig)
+        }
+    });
+    let id = started.recv().unwrap();
+    wait_until("the thread waits for the pin", || is_asleep(id));
+    within(20, "others", move || meanwhile(&rig));
+    assert!(!changing.is_finished(), "it waited for nothing");
+    drop(pin);
+    within(20, "the change", move || changing.join().unwrap().unwrap());
+}
+
+/// Patient enough that only the end of the pin ends the wait.
+fn patient() -> ObjectOptions {
+    ObjectOptions { supply_timeout: Some(Duration::from_secs(100)), ..writable() }
+}
+
+fn use_it(rig: &Rig) {
+    let mapping = rig.object.map(0..8192, mapped(Delivery::PinOnly)).unwrap();
+    mapping.write_at(0, &[3; 4096]).unwrap();
+    mapping.sync(0..4096).unwrap();
+    assert_eq!(mapping.pin(0..4096).unwrap()[..], [3; 4096]);
+}
+
+#[test]
+fn a_new_length_that_waits_for_a_pin_holds_up_nobody() {
+    for length in [8192, 10_000] {
+        in_each_delivery(move |delivery| {
+            let rig = Rig::new(delivery, MIB, MIB, patient());
+            let pinned = if length == 8192 { MIB - 4096..MIB } else { 8192..12_288 };
+            beside_a_wait(rig, pinned, move |rig| rig.object.set_len(length), use_it);
+        });
+    }
+}
+
+#[test]
+fn a_sync_that_waits_for_a_pin_holds_up_no_new_length() {
+    in_each_delivery(|delivery| {
+        let rig = Rig::new(delivery, MIB, MIB, patient());
+        let (kept, changed) = (rig.object.clone(), MIB - 8192);
+        beside_a_wait(rig, 0..4096, |rig| rig.object.sync(), move |rig| rig.object.set_len(changed).unwrap());
+        assert_eq!(kept.len(), changed);
+    });
+}

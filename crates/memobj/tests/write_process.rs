@@ -91,6 +91,41 @@ fn exit_loses_nothing() {
     });
 }
 
+/// Only the process itself could end its pins: their pages are written as they are.
+#[test]
+fn exit_waits_for_no_pins() {
+    const NAME: &str = "exit_waits_for_no_pins";
+    if let Some(part) = part(NAME) {
+        let (delivery, path) = arguments(&part);
+        let files = [path.to_owned(), format!("{path}.2"), format!("{path}.3")];
+        let cache = cache(4 * MIB);
+        let opened = files.map(|path| {
+            let object = cache.open_file(path, writable()).unwrap();
+            let mapping = object.map(0..MIB, mapped(delivery)).unwrap();
+            mapping.write_at(8192, &[5; 4096]).unwrap();
+            let mut pinned = mapping.pin_mut(MIB - 6000..MIB).unwrap();
+            pinned.fill(7);
+            (object, mapping, pinned)
+        });
+        std::mem::forget(opened);
+        std::process::exit(3);
+    }
+    for (index, delivery) in DELIVERIES.into_iter().enumerate() {
+        let folder = tempfile::tempdir_in(memobj_sim::fixture::folder()).unwrap();
+        let path = folder.path().join("file").display().to_string();
+        let files = [path.clone(), format!("{path}.2"), format!("{path}.3")];
+        files.iter().for_each(|path| std::fs::write(path, sample_bytes(MIB)).unwrap());
+        let mut child = memobj_sim::process::start(NAME, &format!("{index},{path}"));
+        assert_eq!(child.wait(20).code(), Some(3), "{delivery:?}");
+        for path in files {
+            let bytes = std::fs::read(path).unwrap();
+            assert!(is_all(&bytes, 8192..12_288, 5), "{delivery:?}");
+            assert!(is_all(&bytes, MIB - 6000..MIB, 7), "{delivery:?}: what was stored through a pin");
+            assert_eq!(bytes[..8192], sample_bytes(MIB)[..8192], "{delivery:?}");
+        }
+    }
+}
+
 #[test]
 fn return_from_main_loses_nothing() {
     let body = |delivery, path: &str| {

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::quiet::quietly;
+
 /// What identifies the bytes of a file at one moment.
 ///
 /// Since Linux 6.13 a change after the version was asked for always gets another time stamp on the file systems
@@ -146,8 +148,12 @@ pub fn read_full(file: &impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result
     Ok(done)
 }
 
-/// Writes all of `buffer` at `offset`; returns its length.
+/// Writes all of `buffer` at `offset`; returns its length. Beyond the limit of file sizes it is EFBIG, without a signal.
 pub fn write_full(file: &impl AsFd, buffer: &[u8], offset: u64) -> io::Result<usize> {
+    quietly(|| write_all(file, buffer, offset))
+}
+
+fn write_all(file: &impl AsFd, buffer: &[u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < buffer.len() {
         match rustix::io::pwrite(file, &buffer[done..], offset + done as u64) {
@@ -173,7 +179,7 @@ pub fn drop_cached(file: &impl AsFd) {
 
 /// Cuts the file off at `length` bytes, or extends it with a hole.
 pub fn set_length(file: &impl AsFd, length: u64) -> io::Result<()> {
-    Ok(rustix::io::retry_on_intr(|| rustix::fs::ftruncate(file, length))?)
+    Ok(quietly(|| rustix::io::retry_on_intr(|| rustix::fs::ftruncate(file, length)))?)
 }
 
 /// Gives `range` room on the device, so that later writes to it cannot run out of it. The length stays.
@@ -181,7 +187,7 @@ pub fn set_length(file: &impl AsFd, length: u64) -> io::Result<()> {
 pub fn reserve(file: &impl AsFd, range: std::ops::Range<u64>) -> io::Result<()> {
     let keep = rustix::fs::FallocateFlags::KEEP_SIZE;
     let length = range.end - range.start;
-    Ok(rustix::io::retry_on_intr(|| rustix::fs::fallocate(file, keep, range.start, length))?)
+    Ok(quietly(|| rustix::io::retry_on_intr(|| rustix::fs::fallocate(file, keep, range.start, length)))?)
 }
 
 /// Whether `range` is all hole: reads as zeros, and has no place on the device. `false` where the file system
@@ -205,6 +211,35 @@ pub fn is_data(file: &impl AsFd, range: std::ops::Range<u64>) -> bool {
 pub fn overwrites_in_place(file: &impl AsFd) -> bool {
     const EXT4: i64 = 0xef53;
     rustix::fs::fstatfs(file).is_ok_and(|info| info.f_type == EXT4)
+}
+
+/// Whether this file system answers questions about a file, its metadata and its holes, from this machine's memory and
+/// disks alone. Others ask a server, and wait as long as that takes. `false` of what is not known, and of overlays, which
+/// can have anything below them. Source: statfs(2).
+pub fn is_local(file: &impl AsFd) -> bool {
+    // ext2 to ext4, XFS, Btrfs, Bcachefs, F2FS, tmpfs, ramfs, hugetlbfs, ZFS, EROFS, SquashFS, ISO 9660, UDF, FAT, exFAT,
+    // NTFS3, JFS, NILFS. Block devices lie in a tmpfs.
+    const LOCAL: [u32; 18] = [
+        0xef53,
+        0x5846_5342,
+        0x9123_683e,
+        0xca45_1a4e,
+        0xf2f5_2010,
+        0x0102_1994,
+        0x8584_58f6,
+        0x9584_58f6,
+        0x2fc1_2fc1,
+        0xe0f5_e1e2,
+        0x7371_7368,
+        0x9660,
+        0x1501_3346,
+        0x4d44,
+        0x2011_bab0,
+        0x7366_746e,
+        0x3153_464a,
+        0x3434,
+    ];
+    rustix::fs::fstatfs(file).is_ok_and(|info| LOCAL.contains(&(info.f_type as u32)))
 }
 
 /// The first part of `range` that holds data, as far as the file system can tell; all of it where it cannot.

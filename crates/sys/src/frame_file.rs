@@ -16,6 +16,7 @@ use rustix::fs::{
 };
 
 use crate::huge_folder::HugeFolder;
+use crate::quiet::quietly;
 use crate::region::LARGE;
 
 /// What the kernel takes as the name of a memory file is 249 bytes long at most.
@@ -42,7 +43,7 @@ impl FrameFile {
         let name =
             CString::new(format!("memobj:{}", short(name))).map_err(|_| io::ErrorKind::InvalidInput)?;
         let descriptor = memfd_create(name.as_c_str(), MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        ftruncate(&descriptor, len)?;
+        quietly(|| ftruncate(&descriptor, len))?;
         // An object that grows has been given all of the room that it can grow to.
         fcntl_add_seals(&descriptor, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         fchmod(&descriptor, Mode::RUSR)?;
@@ -55,7 +56,7 @@ impl FrameFile {
     pub fn new_large(folder: &HugeFolder, len: u64) -> io::Result<Self> {
         let len = len.checked_next_multiple_of(LARGE as u64).ok_or(io::ErrorKind::OutOfMemory)?;
         let descriptor = folder.file()?;
-        ftruncate(&descriptor, len)?;
+        quietly(|| ftruncate(&descriptor, len))?;
         fchmod(&descriptor, Mode::RUSR)?;
         Ok(Self { descriptor, len })
     }
@@ -78,7 +79,7 @@ impl FrameFile {
     pub(crate) fn fill_large(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         debug_assert!(offset.is_multiple_of(LARGE as u64) && bytes.len() <= LARGE);
         // One call: each call could allocate, and so fail, by itself.
-        let written = rustix::io::pwrite(&self.descriptor, bytes, offset);
+        let written = quietly(|| rustix::io::pwrite(&self.descriptor, bytes, offset));
         if written.is_ok_and(|count| count == bytes.len()) {
             return Ok(());
         }

@@ -37,10 +37,12 @@ pub mod line;
 #[cfg(feature = "oracle")]
 pub mod oracle;
 pub mod pagemap;
+pub mod part;
 #[cfg(feature = "peer")]
 pub mod peer;
 pub mod pool;
 pub mod processor;
+pub mod quiet;
 pub mod region;
 pub mod remote;
 pub mod ring;

@@ -134,7 +134,8 @@ impl Pagemap {
 pub fn present_pages(start: usize, len: usize) -> io::Result<u64> {
     let map = Pagemap::shared();
     let file = map.0.as_ref().ok_or(io::ErrorKind::PermissionDenied)?;
-    let mut found = [FoundRange::default(); 128];
+    // Few: signal handlers ask, about one page mostly, and their stacks are small.
+    let mut found = [FoundRange::default(); 8];
     let mut next = start as u64;
     let end = (start + len) as u64;
     let mut pages = 0;

@@ -58,7 +58,8 @@ pub fn install(resolver: Resolver) -> io::Result<()> {
     let mut action: sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
     action.sa_sigaction = on_bus_error as *const () as usize;
     // SA_NODEFER: the chained handler may jump away, and SIGBUS must not stay blocked then.
-    action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
+    // SA_ONSTACK: the faulting thread can have a stack that is too small for the machine context alone (coroutines).
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER | libc::SA_ONSTACK;
     let mut previous = MaybeUninit::zeroed();
     // SAFETY: asks only; `previous` has room for the answer.
     check(unsafe { libc::sigaction(libc::SIGBUS, std::ptr::null(), previous.as_mut_ptr()) })?;

@@ -116,3 +116,52 @@ pub fn drop_memory(address: u64, len: usize) -> std::io::Result<()> {
     }
     Ok(())
 }
+
+/// Runs `body` with an alternate signal stack of `len` bytes for this thread, with a page below it that traps. Returns
+/// how many bytes of the stack were used.
+pub fn on_alternate_stack(len: usize, body: impl FnOnce()) -> std::io::Result<usize> {
+    const PAGE: usize = 4096;
+    let len = len.next_multiple_of(PAGE);
+    let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: new memory, of which the lowest page becomes inaccessible before anybody knows of it.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), PAGE + len, prot, flags, -1, 0) };
+    // SAFETY: as above.
+    if start == libc::MAP_FAILED || unsafe { libc::mprotect(start, PAGE, libc::PROT_NONE) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    let bottom = start.cast::<u8>().wrapping_add(PAGE);
+    let new = libc::stack_t { ss_sp: bottom.cast(), ss_flags: 0, ss_size: len };
+    let mut old = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: 0, ss_size: 0 };
+    // SAFETY: the stack lives until the old one is back.
+    if unsafe { libc::sigaltstack(&new, &mut old) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    body();
+    // SAFETY: puts back what was there, which its owner keeps; this thread is not on an alternate stack.
+    unsafe { libc::sigaltstack(&old, std::ptr::null_mut()) };
+    // SAFETY: the stack is ours again, and initialised, since the system fills new memory with zeros.
+    let bytes = unsafe { std::slice::from_raw_parts(bottom, len) };
+    let unused = bytes.iter().take_while(|byte| **byte == 0).count();
+    // SAFETY: nobody has references into it any more.
+    unsafe { libc::munmap(start, PAGE + len) };
+    Ok(len - unused)
+}
+
+/// What the kernel puts on the stack for a signal, at most, in bytes (AT_MINSIGSTKSZ).
+pub fn signal_frame_bytes() -> usize {
+    const AT_MINSIGSTKSZ: libc::c_ulong = 51;
+    // SAFETY: takes a number.
+    let told = unsafe { libc::getauxval(AT_MINSIGSTKSZ) } as usize;
+    if told == 0 { libc::MINSIGSTKSZ } else { told }
+}
+
+/// Drops the frame of the page at `address`, as a stray madvise(2) does. For addresses of mapped objects.
+pub fn drop_page(address: u64) -> std::io::Result<()> {
+    let page = (address & !0xfff) as usize as *mut libc::c_void;
+    // SAFETY: the page is one of a mapped object that nobody has references into, as the test sees to; what is read there
+    // next is what the engine puts there.
+    match unsafe { libc::madvise(page, 4096, libc::MADV_DONTNEED) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}

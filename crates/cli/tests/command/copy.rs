@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 
-use crate::room::Room;
+use crate::room::{Ran, Room};
 
 const MIB: usize = 1 << 20;
 
@@ -159,4 +159,28 @@ fn an_interrupted_copy_says_how_far_it_is() {
         assert_eq!(room.path().join("dst").exists(), commit.is_empty());
         let _ = fs::remove_file(room.path().join("dst"));
     }
+}
+
+/// The signal of a file that is too large would end the command without a word.
+#[test]
+fn a_limit_of_file_sizes_is_an_error_with_a_message() {
+    let room = Room::new();
+    room.file("a", 3 << 20);
+    std::fs::write(room.path().join("old"), [7; 4096]).expect("a file");
+    let limited = |arguments: &str| {
+        // In units of 512 or 1024 bytes, as the shell likes.
+        let script = format!("ulimit -f 500 && exec timeout 60 \"$0\" {arguments}");
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_memobj")]).current_dir(room.path());
+        Ran(command.output().expect("a shell"))
+    };
+    for arguments in ["copy a new", "copy --commit a new", "copy --commit a old", "read a >out"] {
+        let ran = limited(arguments);
+        assert_eq!(ran.code(), 1, "{arguments}: {}", ran.err());
+        let told = ran.err().contains("no room") || ran.err().contains("file too large");
+        assert!(told, "{arguments}: {}", ran.err());
+        assert!(!room.path().join("new").exists(), "{arguments}: a file that looks like a copy");
+    }
+    assert_eq!(std::fs::read(room.path().join("old")).expect("the old file"), [7; 4096]);
+    assert_eq!(limited("hash a").code(), 0);
 }

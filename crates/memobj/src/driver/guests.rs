@@ -50,6 +50,13 @@ impl Guests {
         self.news = true;
     }
 
+    /// Lets go of all.
+    pub(super) fn end_all(&mut self) {
+        for (_, guest) in self.known.drain() {
+            guest.end(GuestEnd::Broken);
+        }
+    }
+
     /// Lets go of a guest that was dismissed.
     pub(super) fn forget(&mut self, guest: &Arc<GuestState>) {
         let number =

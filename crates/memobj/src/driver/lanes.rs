@@ -36,6 +36,7 @@ use crate::cache::CacheShared;
 use crate::pagers::{File, Source};
 use crate::reclaim::Patience;
 use crate::store::FrameStore;
+use crate::threads::{self, Serves};
 use crate::workers::Asked;
 use crate::write::Access;
 
@@ -43,6 +44,7 @@ use crate::write::Access;
 const MOST_LANES: usize = 4;
 /// Reads of one lane in flight at once; more go through the driver.
 const DEPTH: u32 = 32;
+pub(crate) const THREAD: &str = "memobj-lane";
 /// How often events are read before other work has its turn.
 const ROUNDS: u32 = 32;
 const KEY_FAULTS: u32 = 1;
@@ -92,6 +94,12 @@ impl Lanes {
         Ok(())
     }
 
+    /// Whether lanes read the events.
+    #[cfg(test)]
+    pub(crate) fn exist(&self) -> bool {
+        self.processors.get().is_some_and(|processors| !processors.is_empty())
+    }
+
     /// Ends the lanes; the cache is closing.
     pub(crate) fn stop(&self) {
         let crew = self.crew.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -117,16 +125,18 @@ fn start(shared: &Arc<CacheShared>, duty: &Arc<Duty>, lane: usize) -> io::Result
     let (shared, duty) = (Arc::clone(shared), Arc::clone(duty));
     let (report, started) = std::sync::mpsc::sync_channel(1);
     // The ring belongs to the thread that makes it.
-    let body = move || match Lane::new(shared, duty, lane) {
+    let new = move || Lane::new(Arc::clone(&shared), Arc::clone(&duty), lane);
+    let body = move || match new() {
         Ok(lane) => {
             let _ = report.send(Ok(()));
-            lane.run();
+            let shared = Arc::clone(&lane.shared);
+            threads::serve(&shared, THREAD, lane, new, Lane::run);
         }
         Err(error) => {
             let _ = report.send(Err(error));
         }
     };
-    let thread = std::thread::Builder::new().name(format!("memobj-lane-{lane}")).spawn(body)?;
+    let thread = threads::start(format!("{THREAD}-{lane}"), Serves::All, body)?;
     started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
     Ok(thread)
 }
@@ -176,7 +186,7 @@ impl Lane {
         })
     }
 
-    fn run(mut self) {
+    fn run(&mut self) {
         let mut done = Vec::new();
         while !self.duty.is_over() {
             let on_duty = self.duty.includes(self.index);
@@ -273,7 +283,8 @@ impl Lane {
 
 impl Resolver for Lane {
     fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim, access: Access) {
-        let source = store.object.pager.source();
+        self.shared.may_panic(THREAD);
+        let source = store.object.source();
         if matches!(source, Source::Memory(_) | Source::Zero) {
             return store.fill_or_call(claim, access);
         }

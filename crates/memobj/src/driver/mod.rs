@@ -33,9 +33,10 @@ use memobj_sys::uffd::EventBuffer;
 
 use crate::batch::RUN_PAGES;
 use crate::cache::CacheShared;
-use crate::guest::GuestState;
+use crate::guest::{GuestEnd, GuestState};
 use crate::pagers::Source;
 use crate::store::FrameStore;
+use crate::threads::{self, Serves};
 use crate::workers::Asked;
 use crate::write::Access;
 use guests::Guests;
@@ -44,8 +45,11 @@ use stream::Stream;
 use unit::{Purpose, Unit};
 
 pub(crate) use lanes::Lanes;
+#[cfg(test)]
+pub(crate) use lanes::THREAD as LANE;
 
 const DEPTH: u32 = 128;
+pub(crate) const THREAD: &str = "memobj";
 const RUN_CHUNKS: usize = 24;
 /// Large pages that are read, or held, outside the pool at once.
 const LARGE_CHUNKS: usize = 6;
@@ -104,16 +108,16 @@ pub(crate) fn start(shared: &Arc<CacheShared>) -> io::Result<JoinHandle<()>> {
     let shared = Arc::clone(shared);
     let (report, started) = std::sync::mpsc::sync_channel(1);
     // The ring belongs to the thread that makes it.
-    let body = move || match Driver::new(shared) {
+    let body = move || match Driver::new(Arc::clone(&shared)) {
         Ok(driver) => {
             let _ = report.send(Ok(()));
-            driver.run();
+            threads::serve(&shared, THREAD, driver, || Driver::new(Arc::clone(&shared)), Driver::run);
         }
         Err(error) => {
             let _ = report.send(Err(error));
         }
     };
-    let thread = std::thread::Builder::new().name("memobj".into()).spawn(body)?;
+    let thread = threads::start(THREAD, Serves::All, body)?;
     started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
     Ok(thread)
 }
@@ -145,7 +149,7 @@ impl Driver {
         })
     }
 
-    fn run(mut self) {
+    fn run(&mut self) {
         let mut done = Vec::new();
         while !self.shared.closing.load(Ordering::Acquire) {
             let idle = self.backlog.is_empty()
@@ -202,8 +206,10 @@ impl Driver {
 
     /// Fills a claim that is waited for, and reads ahead of it.
     fn supply_and_advance(&mut self, store: &Arc<FrameStore>, claim: FillClaim, sequential: bool) {
+        self.shared.may_panic(THREAD);
+        let Some(claim) = store.refuse(claim, Asked::Demand) else { return };
         let page = PageIndex(claim.pages().start);
-        match store.object.pager.source() {
+        match store.object.source() {
             Source::File(_) => self.start(store, claim, Purpose::Demand),
             Source::Call => store.call_pager(claim, Asked::Demand),
             Source::Memory(_) | Source::Zero => return store.fill_or_call(claim, Access::Load),
@@ -258,7 +264,7 @@ impl Driver {
 
 impl Resolver for Driver {
     fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim, access: Access) {
-        if matches!(store.object.pager.source(), Source::Memory(_) | Source::Zero) {
+        if matches!(store.object.source(), Source::Memory(_) | Source::Zero) {
             return store.fill_or_call(claim, access);
         }
         let sequential = store.is_sequential(claim.pages());
@@ -277,6 +283,12 @@ impl Resolver for Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         // Claims that are still queued end with their requests: their pages are absent again.
-        while self.shared.requests.pop().is_some() {}
+        while let Some(request) = self.shared.requests.pop() {
+            if let Request::Admit(guest) = request {
+                guest.end(GuestEnd::Broken);
+            }
+        }
+        // Nobody reads their faults any more. A cache that is closed has none.
+        self.guests.end_all();
     }
 }

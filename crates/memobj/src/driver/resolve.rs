@@ -9,6 +9,7 @@ use memobj_sys::area::{FillClaim, Placement, Viewer};
 use memobj_sys::uffd::{Announce, FaultEvent, FaultKind};
 
 use crate::store::{ADDRESSES, FrameStore, STORES};
+use crate::workers::Asked;
 use crate::write::{Access, Stored};
 
 /// How long a page that somebody evicts is waited for, before another look.
@@ -100,6 +101,7 @@ pub(super) trait Resolver {
                 }
                 State::Absent => {
                     if let Ok(claim) = store.area.claim(page, Placement::AtOnce) {
+                        let Some(claim) = store.refuse(claim, Asked::Demand) else { return };
                         return self.supply(store, claim, access);
                     }
                 }

@@ -92,6 +92,9 @@ impl Driver {
 
     /// Fills the window of the stream that was used last.
     fn read_ahead(&mut self, store: &Arc<FrameStore>) {
+        if self.shared.refuses() {
+            return;
+        }
         let Some(index) = self.streams.iter().position(|stream| stream.used == self.tick) else { return };
         let unit = unit_pages(store);
         let most = self.window_limit(store);

@@ -79,7 +79,7 @@ impl Driver {
         claim: FillClaim,
         purpose: Purpose,
     ) -> Result<(), FillClaim> {
-        let Source::File(file) = store.object.pager.source() else {
+        let Source::File(file) = store.object.source() else {
             let asked = purpose.asked();
             if asked == Asked::InAdvance && self.shared.workers.is_busy() {
                 return Err(claim);
@@ -256,7 +256,7 @@ impl Driver {
     fn prefetch(&mut self, store: &Arc<FrameStore>, pages: PageRange) -> Option<PageRange> {
         let most = if store.is_large() { 1 } else { RUN_PAGES };
         let mut next = pages.start;
-        while next < pages.end {
+        while next < pages.end && !self.shared.refuses() {
             // Faults wait behind this: a bit at a time.
             if next - pages.start >= PREFETCH_AT_ONCE {
                 return Some(PageRange { start: next, end: pages.end });
@@ -290,7 +290,7 @@ pub(super) fn is_current(store: &Arc<FrameStore>, checked: &mut Vec<(usize, bool
     if let Some((_, current)) = checked.iter().find(|(known, _)| *known == key) {
         return *current;
     }
-    let current = match store.object.pager.source() {
+    let current = match store.object.source() {
         Source::File(file) => file.is_current(),
         _ => true,
     };

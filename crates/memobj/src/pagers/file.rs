@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use memobj_sys::file::{
-    FileVersion, cached_pages, is_hole, is_named, names, open_direct, open_direct_writable, read_full,
-    read_once, set_length, sync_data, try_lock, unlock, write_full,
+    FileVersion, cached_pages, is_hole, is_local, is_named, names, open_direct, open_direct_writable,
+    read_full, read_once, set_length, sync_data, try_lock, unlock, write_full,
 };
 use memobj_sys::ring::ReadFile;
 
@@ -64,6 +64,8 @@ pub struct File {
     goes_direct: AtomicBool,
     reads: AtomicU32,
     stale: AtomicBool,
+    /// Whether nobody but this machine is asked about the file.
+    is_local: bool,
 }
 
 impl fmt::Debug for File {
@@ -96,6 +98,7 @@ impl File {
         let length = file.metadata()?.len();
         Ok(Self {
             version: FileVersion::of(&file)?,
+            is_local: is_local(&file),
             probe: file.try_clone()?,
             buffered: ReadFile::new(file),
             direct: None,
@@ -171,6 +174,7 @@ impl File {
         };
         let probe = file.try_clone().map_err(refused)?;
         let pager = Self {
+            is_local: is_local(&file),
             buffered: ReadFile::new(file),
             goes_direct: AtomicBool::new(direct.is_some()),
             direct: direct.map(ReadFile::new),
@@ -249,6 +253,12 @@ impl File {
     /// Whether `bytes` are zeros that the file has already, as a hole.
     pub(crate) fn has_as_hole(&self, range: &std::ops::Range<u64>, bytes: &[u8]) -> bool {
         is_zero(bytes) && is_hole(&self.probe, range.clone())
+    }
+
+    /// Whether questions about the file are answered without anybody else: then the threads that serve all may ask them. A
+    /// file that is followed is asked nothing.
+    pub(crate) fn answers_at_once(&self) -> bool {
+        self.is_local || self.access == Access::Follow
     }
 
     /// Whether the file is still the version that was opened. Safe in a signal handler.

@@ -84,7 +84,8 @@ pub trait Pager: Send + Sync {
 
     /// A shorter way to the bytes than `supply`, if the pager knows one.
     ///
-    /// Unlike `supply` this may be called in a signal handler: it must not block, lock or allocate.
+    /// Asked for when an object is made of the pager, in the thread that makes it, and not again: the answer holds as long
+    /// as the pager lives.
     fn source(&self) -> Source<'_> {
         Source::Call
     }

@@ -48,12 +48,23 @@ pub(super) struct Inner {
     pub(super) memory: SpaceMemory,
     state: Mutex<State>,
     closing: AtomicBool,
+    /// A thread that reads faults has panicked.
+    refusing: AtomicBool,
 }
 
 impl Inner {
     /// Nothing panics while it has the lock, and nobody touches memory of the space.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn refuse(&self) {
+        self.refusing.store(true, Ordering::Release);
+    }
+
+    /// Whether faults are not resolved any more.
+    pub(super) fn refuses(&self) -> bool {
+        self.refusing.load(Ordering::Acquire)
     }
 
     /// Whether the space is not being dropped.
@@ -79,7 +90,12 @@ impl Space {
         }
         let memory = SpaceMemory::new(start, length).map_err(system("set addresses aside"))?;
         let state = Mutex::new(State::new(memory.window(), &options));
-        let inner = Arc::new(Inner { memory, state, closing: AtomicBool::new(false) });
+        let inner = Arc::new(Inner {
+            memory,
+            state,
+            closing: AtomicBool::new(false),
+            refusing: AtomicBool::new(false),
+        });
         let readers = Readers::start(&inner).map_err(system("start the thread that reads faults"))?;
         Ok(Self { inner, readers, options })
     }

@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -20,6 +21,7 @@ use memobj_sys::uffd::EventBuffer;
 use memobj_sys::wake::Doorbell;
 
 use super::handle::Inner;
+use crate::threads::{self, Serves};
 
 /// The most threads of a space.
 const MOST: usize = 64;
@@ -74,7 +76,7 @@ impl Readers {
         let (readers, inner) = (Arc::clone(self), Arc::clone(inner));
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let body = move || readers.run(&inner);
-        threads.push(std::thread::Builder::new().name("memobj-space".into()).spawn(body)?);
+        threads.push(threads::start("memobj-space", Serves::All, body)?);
         Ok(())
     }
 
@@ -103,8 +105,17 @@ impl Readers {
         loop {
             match self.next() {
                 Task::Stop => return,
-                Task::Resolve(page) => inner.resolve(page),
-                Task::Read => self.read(inner, &mut events),
+                Task::Resolve(page) => {
+                    if catch_unwind(AssertUnwindSafe(|| inner.resolve(page))).is_err() {
+                        inner.give_up(page);
+                    }
+                }
+                Task::Read => {
+                    if catch_unwind(AssertUnwindSafe(|| self.read(inner, &mut events))).is_err() {
+                        self.lock().is_read = false;
+                        inner.reading_ended();
+                    }
+                }
             }
         }
     }

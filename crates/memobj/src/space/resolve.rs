@@ -11,6 +11,9 @@ const PAGE: usize = 4096;
 impl Inner {
     /// Resolves the fault of the page at `page`, if that takes no waiting.
     pub(super) fn resolve_at_once(&self, page: VirtAddr) -> bool {
+        if self.refuses() {
+            return false;
+        }
         let is_there = match self.lock().behind(page) {
             Some(Behind { frames, offset, .. }) => !frames.is_empty() && frames.is_resident(offset),
             // Unmapped meanwhile, or mapped over: whoever tries again finds out.
@@ -24,6 +27,9 @@ impl Inner {
 
     /// Resolves the fault of the page at `page`, and wakes its sleepers. Blocks as long as the pager does.
     pub(super) fn resolve(&self, page: VirtAddr) {
+        if self.refuses() {
+            return self.give_up(page);
+        }
         let behind = self.lock().behind(page);
         match behind {
             Some(behind) if behind.frames.is_empty() => return self.trap_for_ever(page),
@@ -64,6 +70,26 @@ impl Inner {
                 state.failures.add(page, error);
             }
             return;
+        }
+        drop(state);
+        self.wake(page);
+    }
+
+    /// The thread that read faults has panicked, which is a bug of ours: further faults trap. Who sleeps on one that it had
+    /// read faults again.
+    pub(super) fn reading_ended(&self) {
+        self.refuse();
+        self.memory.wake(self.memory.window());
+    }
+
+    /// Makes the page at `page` trap, because the thread that was to resolve its fault has panicked.
+    pub(super) fn give_up(&self, page: VirtAddr) {
+        let mut state = self.lock();
+        let behind = state.behind(page);
+        // Without poison its sleepers would wait, or fault for ever.
+        let _ = self.memory.poison(page.0 as usize);
+        if let Some(behind) = behind {
+            state.failures.add(page, behind.frames.ended_error(behind.offset));
         }
         drop(state);
         self.wake(page);

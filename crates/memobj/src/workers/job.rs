@@ -81,12 +81,12 @@ impl Job {
         self.asked != Asked::InAdvance
     }
 
-    /// No thread can be had to call the pager.
-    pub(super) fn give_up(&self) {
+    /// Nobody will call the pager.
+    pub(super) fn give_up(&self, error: &SupplyError) {
         let Some(claim) = self.take_claim().filter(|_| self.is_demand()) else { return };
         for claim in split(claim) {
             let bytes = claim.bytes();
-            self.store.fail(claim, &SupplyError::new(ErrorKind::NoSpace), self.tries, bytes);
+            self.store.fail(claim, error, self.tries, bytes);
         }
     }
 
@@ -206,6 +206,7 @@ impl Job {
 
     /// The supervisor's verdict on a call that took too long.
     pub(super) fn overran(&self) -> Next {
+        self.store.cache.may_panic(super::CLOCK);
         let Some(claim) = self.take_claim() else { return Next::Done };
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.settle(claim, known.unwrap_or_else(|| SupplyError::new(ErrorKind::Timeout)), self.bytes)
@@ -300,7 +301,7 @@ impl Job {
 }
 
 /// The pages of a claim one by one, in order.
-fn split(mut claim: FillClaim) -> Vec<FillClaim> {
+pub(crate) fn split(mut claim: FillClaim) -> Vec<FillClaim> {
     let mut singles: Vec<FillClaim> = claim.pages().iter().rev().map(|page| claim.split_off(page)).collect();
     singles.reverse();
     singles

@@ -7,15 +7,19 @@
 mod job;
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use memobj_sys::area::FillClaim;
 
+use crate::error::{ErrorKind, SupplyError};
 use crate::event::Event;
 use crate::store::FrameStore;
+use crate::threads::{self, Serves};
 use job::Job;
+pub(crate) use job::split;
 
 /// Whether anybody waits for the pages of a claim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +47,7 @@ const MOST_STUCK_OF_ONE: usize = 16;
 const SLOW: Duration = Duration::from_secs(2);
 /// Jobs in the queue from which on what nobody waits for is held back.
 const MOST_QUEUED: usize = 256;
+pub(crate) const CLOCK: &str = "memobj-clock";
 
 #[derive(Debug)]
 pub(crate) struct Workers {
@@ -79,6 +84,8 @@ struct State {
     /// Jobs for which no thread could be started at all.
     unserved: Vec<Arc<Job>>,
     stopping: bool,
+    /// The supervisor has ended by a panic: nobody ends the waits any more.
+    unwatched: bool,
     supervisor: Option<JoinHandle<()>>,
     handles: Vec<JoinHandle<()>>,
 }
@@ -97,7 +104,12 @@ impl Workers {
 
     /// Calls the pager of `store` for the pages of `claim`, soon.
     pub(crate) fn submit(&self, store: Arc<FrameStore>, claim: FillClaim, asked: Asked) {
-        self.shared.enqueue(Arc::new(Job::new(store, claim, asked)));
+        if self.shared.lock().unwatched {
+            store.cache.thread_ended(CLOCK);
+        }
+        if let Some(claim) = store.refuse(claim, asked) {
+            self.shared.enqueue(Arc::new(Job::new(store, claim, asked)));
+        }
     }
 
     /// Whether so much is queued that guesses and advance wishes should wait.
@@ -167,15 +179,14 @@ impl Shared {
         self.change.notify_all();
         let unserved = std::mem::take(&mut state.unserved);
         drop(state);
-        unserved.iter().for_each(|job| job.give_up());
+        give_up(&unserved, &SupplyError::new(ErrorKind::NoSpace));
     }
 
     fn start_threads(self: &Arc<Self>, state: &mut State) {
         let most = self.limit + state.occupied(Instant::now()).min(MOST_STUCK);
         if state.idle < state.queue.len() && state.threads < most {
             let shared = Arc::clone(self);
-            let started =
-                std::thread::Builder::new().name("memobj-pager".into()).spawn(move || shared.work());
+            let started = threads::start("memobj-pager", Serves::All, move || shared.work());
             if let Ok(handle) = started {
                 state.threads += 1;
                 state.handles.retain(|handle| !handle.is_finished());
@@ -188,8 +199,7 @@ impl Shared {
         }
         if state.supervisor.is_none() {
             let shared = Arc::clone(self);
-            let started =
-                std::thread::Builder::new().name("memobj-clock".into()).spawn(move || shared.supervise());
+            let started = threads::start(CLOCK, Serves::All, move || shared.watch());
             state.supervisor = started.ok();
         }
     }
@@ -208,7 +218,12 @@ impl Shared {
             state.running.push(Running { started, deadline, job: Arc::clone(&job) });
             self.change.notify_all();
             drop(state);
-            let next = job.run(&mut buffer);
+            let next = catch_unwind(AssertUnwindSafe(|| job.run(&mut buffer))).unwrap_or_else(|_| {
+                // Not the pager's panic, which is an answer.
+                buffer = job::Buffer::default();
+                job.give_up(&SupplyError::new(ErrorKind::Integrity));
+                job::Next::Done
+            });
             state = self.lock();
             state.running.retain(|running| !Arc::ptr_eq(&running.job, &job));
             // If the supervisor has given this call up, somebody else stands in for this thread.
@@ -243,6 +258,24 @@ impl Shared {
         }
     }
 
+    /// The clock's thread. If it panics, all that is under way fails, and so does what comes later.
+    fn watch(self: &Arc<Self>) {
+        if catch_unwind(AssertUnwindSafe(|| self.supervise())).is_ok() {
+            return;
+        }
+        let mut state = self.lock();
+        state.unwatched = true;
+        let mut jobs: Vec<Arc<Job>> = std::mem::take(&mut state.queue).into();
+        jobs.extend(std::mem::take(&mut state.delayed).into_iter().map(|(_, job)| job));
+        jobs.extend(state.running.iter().map(|running| Arc::clone(&running.job)));
+        jobs.extend(state.stuck.iter().cloned());
+        self.change.notify_all();
+        drop(state);
+        jobs.iter().for_each(|job| job.store().cache.thread_ended(CLOCK));
+        let why = std::io::Error::other("a thread of the cache has ended by a panic");
+        give_up(&jobs, &SupplyError::because(ErrorKind::Detached, why));
+    }
+
     fn supervise(self: &Arc<Self>) {
         let mut state = self.lock();
         while !state.stopping {
@@ -256,7 +289,7 @@ impl Shared {
             let unserved = std::mem::take(&mut state.unserved);
             if !overdue.is_empty() || !unserved.is_empty() {
                 drop(state);
-                unserved.iter().for_each(|job| job.give_up());
+                give_up(&unserved, &SupplyError::new(ErrorKind::NoSpace));
                 let nexts: Vec<job::Next> = overdue.iter().map(|job| job.overran()).collect();
                 // As in `work`.
                 drop((overdue, unserved));
@@ -306,6 +339,10 @@ impl Shared {
             }
         }
     }
+}
+
+fn give_up(jobs: &[Arc<Job>], error: &SupplyError) {
+    jobs.iter().for_each(|job| job.give_up(error));
 }
 
 impl State {

@@ -25,10 +25,19 @@ impl FrameStore {
         writes: &WriteState,
         log: &Arc<Logged>,
     ) -> Result<u64, WriteError> {
-        let _turn = writes.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nobody reads from the log, or has read, what is dropped there: such pages are held, too.
-        let Held { quiet: _quiet, runs, claims } =
-            self.hold_changes(writes, WriteStep::Discard, |runs| self.hold_uncommitted(log, runs))?;
+        let until = self.hold_deadline();
+        let (_turn, held) = loop {
+            let turn = writes.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nobody reads from the log, or has read, what is dropped there: such pages are held, too.
+            match self.hold_changes(writes, until, |runs| self.hold_uncommitted(log, runs))? {
+                Ok(held) => break (turn, held),
+                Err(in_the_way) => {
+                    drop(turn);
+                    self.wait_to_hold(WriteStep::Discard, in_the_way, until)?;
+                }
+            }
+        };
+        let Held { quiet: _quiet, runs, claims } = held;
         let (spilled, length) = log.abandon();
         let only_spilled = spilled.iter().filter(|page| !is_locked(&runs, PageIndex(**page))).count() as u64;
         let dropped = runs.iter().map(|run| run.pages().len()).sum::<u64>() + only_spilled;

@@ -9,6 +9,7 @@ use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::event::Event;
 use crate::options::FailurePolicy;
 use crate::store::FrameStore;
+use crate::threads::{self, Serves};
 
 impl FrameStore {
     /// Runs `call` on a thread of its own and waits for it, as long as the object's time-out says. A call that
@@ -24,7 +25,7 @@ impl FrameStore {
             let result = result.unwrap_or_else(|_| Err(SupplyError::new(ErrorKind::Integrity)));
             let _ = report.send(result);
         };
-        std::thread::Builder::new().name("memobj-write".into()).spawn(body)?;
+        threads::start("memobj-write", Serves::One, body)?;
         let options = &self.object.options;
         let limit = options.supply_timeout.filter(|_| options.policy != FailurePolicy::WaitForEver);
         let received = match limit {

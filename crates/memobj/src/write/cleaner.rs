@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -18,12 +19,14 @@ use crate::cache::CacheShared;
 use crate::error::ErrorKind;
 use crate::pagers::Source;
 use crate::store::FrameStore;
+use crate::threads::{self, Serves};
 
 /// How soon the cleaner looks again when what it could do has to wait.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Pages that are offered to a pager in one call of a thread.
 const CALL_PAGES: u64 = 256;
 const KEY_BELL: u32 = 1;
+pub(crate) const THREAD: &str = "memobj-cleaner";
 
 /// How the rest of a cache talks to its cleaner.
 #[derive(Debug)]
@@ -59,6 +62,11 @@ impl Cleaner {
         self.bell.ring();
     }
 
+    /// Nothing will be written any more, or it may be: whoever waits looks again.
+    pub(crate) fn wake_waiters(&self) {
+        self.made_progress();
+    }
+
     pub(super) fn made_progress(&self) {
         self.progress.fetch_add(1, Ordering::AcqRel);
         if self.sleepers.load(Ordering::Acquire) > 0 {
@@ -82,16 +90,21 @@ impl Cleaner {
         }
         let shared = Arc::clone(shared);
         let (report, started) = std::sync::mpsc::sync_channel(1);
-        let body = move || match Worker::new(shared) {
-            Ok(worker) => {
+        let body = move || match Worker::new(Arc::clone(&shared)) {
+            Ok(mut worker) => {
                 let _ = report.send(Ok(()));
-                worker.run();
+                let panicked = catch_unwind(AssertUnwindSafe(|| worker.run())).is_err();
+                // What is on its way is Dirty again.
+                let _ = catch_unwind(AssertUnwindSafe(move || drop(worker)));
+                if panicked {
+                    shared.thread_ended(THREAD);
+                }
             }
             Err(error) => {
                 let _ = report.send(Err(error));
             }
         };
-        let handle = std::thread::Builder::new().name("memobj-cleaner".into()).spawn(body)?;
+        let handle = threads::start(THREAD, Serves::All, body)?;
         started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
         *thread = Some(handle);
         Ok(())
@@ -163,7 +176,7 @@ impl Worker {
         Ok(Self { shared, writer: Writer::new(ring)?, member: 0, block: 0 })
     }
 
-    fn run(mut self) {
+    fn run(&mut self) {
         let mut look = Look::Nothing;
         while !self.shared.closing.load(Ordering::Acquire) {
             let limit = (look == Look::Later).then_some(LOOK_AGAIN);
@@ -194,6 +207,7 @@ impl Worker {
 
     /// Starts writes of the next block that has something to write.
     fn write_some(&mut self) -> Look {
+        self.shared.may_panic(THREAD);
         let mut later = false;
         // Once round, and the rest of the member that it began with.
         for _ in 0..=self.shared.members.end() {
@@ -227,7 +241,7 @@ impl Worker {
         let Ok(_length) = writes.resizing.try_read() else { return Look::Later };
         let all = PageRange { start: 0, end: store.area.pages() };
         let pages = store.part(block, all);
-        match store.object.pager.source() {
+        match store.object.source() {
             Source::File(file) => {
                 let started = self.writer.start(store, file, pages);
                 let rest = started.next < pages.end;
@@ -259,13 +273,14 @@ fn offer_aside(store: &Arc<FrameStore>, writes: &WriteState, pages: PageRange) -
     };
     let other = Arc::clone(store);
     let body = move || {
-        other.offer(copies);
+        let offered = catch_unwind(AssertUnwindSafe(|| other.offer(copies)));
         if let Some(writes) = &other.writes {
             writes.in_call.store(false, Ordering::Release);
         }
         other.cache.cleaner.wake();
+        drop(offered);
     };
-    if let Err(error) = std::thread::Builder::new().name("memobj-write".into()).spawn(body) {
+    if let Err(error) = threads::start("memobj-write", Serves::One, body) {
         writes.in_call.store(false, Ordering::Release);
         let range = pages.start << 12..pages.end << 12;
         let source = crate::error::SupplyError::because(ErrorKind::NoSpace, error);

@@ -24,6 +24,7 @@ use crate::event::Event;
 use crate::pagers::Logged;
 use crate::pins::PinDeadline;
 use crate::store::FrameStore;
+use crate::threads::{self, Serves};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// How long a commit keeps the gate closed to wait for stores that are on their way through.
@@ -33,22 +34,38 @@ impl FrameStore {
     /// Commits. See `MemoryObject::commit`.
     pub(crate) fn commit(self: &Arc<Self>, writes: &WriteState, log: &Arc<Logged>) -> Result<(), WriteError> {
         let asked = writes.commits_begun.load(Ordering::SeqCst);
-        let _turn = writes.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(ended) = writes.shared_commit(asked) {
+        let until = self.hold_deadline();
+        loop {
+            let turn = writes.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(ended) = writes.shared_commit(asked) {
+                return ended;
+            }
+            let number = writes.commits_begun.fetch_add(1, Ordering::SeqCst) + 1;
+            let held = match self.hold_changes(writes, until, |_| Ok(Vec::new()))? {
+                Ok(held) => held,
+                // Whoever is in the way may need the turn to go on.
+                Err(in_the_way) => {
+                    drop(turn);
+                    self.wait_to_hold(WriteStep::Commit, in_the_way, until)?;
+                    continue;
+                }
+            };
+            let ended = self.commit_alone(writes, held, log);
+            writes.last_commit(number, &ended);
+            if log.wants_checkpoint() {
+                self.checkpoint_aside(log);
+            }
             return ended;
         }
-        let number = writes.commits_begun.fetch_add(1, Ordering::SeqCst) + 1;
-        let ended = self.commit_alone(writes, log);
-        writes.last_commit(number, &ended);
-        if log.wants_checkpoint() {
-            self.checkpoint_aside(log);
-        }
-        ended
     }
 
-    fn commit_alone(self: &Arc<Self>, writes: &WriteState, log: &Arc<Logged>) -> Result<(), WriteError> {
-        let Held { quiet: _quiet, runs, .. } =
-            self.hold_changes(writes, WriteStep::Commit, |_| Ok(Vec::new()))?;
+    fn commit_alone(
+        self: &Arc<Self>,
+        writes: &WriteState,
+        held: Held<'_>,
+        log: &Arc<Logged>,
+    ) -> Result<(), WriteError> {
+        let Held { quiet: _quiet, runs, .. } = held;
         // Without them it would be a part of the changes.
         if let Some(lost) = self.lost_in(writes, &(0..u64::MAX)) {
             return Err(lost);
@@ -100,34 +117,43 @@ impl FrameStore {
         Ok(Quiet(writes))
     }
 
-    /// Locks every page that has changes, at one moment, and holds what `more` does. Waits for what is in the way: pins,
-    /// mostly.
+    /// Until when whoever asks now waits for what is in the way of [`hold_changes`](Self::hold_changes).
+    pub(super) fn hold_deadline(&self) -> PinDeadline {
+        self.pin_deadline()
+    }
+
+    /// Locks every page that has changes, at one moment, and holds what `more` does; or says what is in the way, pins
+    /// mostly: a page, or a store that waits inside the gate. The caller has the turn, lets it go, and waits.
     pub(super) fn hold_changes<'a>(
         self: &Arc<Self>,
         writes: &'a WriteState,
-        step: WriteStep,
+        until: PinDeadline,
         more: impl Fn(&[WriteRun]) -> Result<Vec<FillClaim>, PageIndex>,
-    ) -> Result<Held<'a>, WriteError> {
-        let until = self.pin_deadline();
-        loop {
-            let quiet = self.stop_write_back(writes, until)?;
-            let in_the_way = match writes.gate.close(CLOSING) {
-                None => None,
-                Some(_closed) => match self.lock_all().and_then(|runs| Ok((more(&runs)?, runs))) {
-                    Ok((claims, runs)) => return Ok(Held { quiet, runs, claims }),
-                    Err(page) => Some(page),
-                },
-            };
-            // Who waits inside the gate may wait for pages to be written.
-            drop(quiet);
-            if until.is_over() {
-                return Err(self.in_the_way(step, in_the_way));
-            }
-            match in_the_way {
-                Some(page) => drop(self.area.wait_as_writer(page, Some(LOOK_AGAIN))),
-                None => self.cache.cleaner.wait_for_progress(LOOK_AGAIN),
-            }
+    ) -> Result<Result<Held<'a>, Option<PageIndex>>, WriteError> {
+        let quiet = self.stop_write_back(writes, until)?;
+        let Some(_closed) = writes.gate.close(CLOSING) else { return Ok(Err(None)) };
+        Ok(match self.lock_all().and_then(|runs| Ok((more(&runs)?, runs))) {
+            Ok((claims, runs)) => Ok(Held { quiet, runs, claims }),
+            Err(page) => Err(Some(page)),
+        })
+    }
+
+    /// Waits until what was in the way may be gone.
+    pub(super) fn wait_to_hold(
+        &self,
+        step: WriteStep,
+        in_the_way: Option<PageIndex>,
+        until: PinDeadline,
+    ) -> Result<(), WriteError> {
+        if until.is_over() {
+            return Err(self.in_the_way(step, in_the_way));
         }
+        match in_the_way {
+            Some(page) => drop(self.area.wait_as_writer(page, Some(LOOK_AGAIN))),
+            // Who waits inside the gate may wait for pages to be written.
+            None => self.cache.cleaner.wait_for_progress(LOOK_AGAIN),
+        }
+        Ok(())
     }
 
     /// Locks all pages that have changes, or says which cannot be.
@@ -181,7 +207,7 @@ impl FrameStore {
             }
         };
         // Without a thread the log grows until there is one.
-        let _ = std::thread::Builder::new().name("memobj-checkpoint".into()).spawn(body);
+        let _ = threads::start("memobj-checkpoint", Serves::One, body);
     }
 }
 

@@ -2,11 +2,16 @@
 
 use std::sync::{Arc, Once};
 
-use super::length::everything;
+use memobj_core::address::{ByteRange, PageIndex};
+use memobj_sys::region::SMALL;
+
+use super::length::{Changed, everything};
+use super::sync::PinnedPages;
 use super::{WriteState, WriteStep};
 use crate::error::WriteError;
 use crate::event::Event;
 use crate::options::Writing;
+use crate::pagers::Source;
 use crate::store::{FrameStore, STORES};
 
 impl FrameStore {
@@ -30,10 +35,10 @@ impl FrameStore {
         }
     }
 
-    pub(crate) fn set_len(self: &Arc<Self>, length: u64) -> Result<(), WriteError> {
+    pub(crate) fn set_len(self: &Arc<Self>, length: u64) -> Result<Changed, WriteError> {
         match &self.writes {
             Some(writes) => self.set_length(writes, length),
-            None => Ok(()),
+            None => Ok(Changed::Yes),
         }
     }
 
@@ -48,7 +53,7 @@ impl FrameStore {
         // What was not committed is as if it had never been.
         let written = match self.object.log {
             Some(_) => Ok(()),
-            None => self.write_back(writes, everything(self.area.length())),
+            None => self.write_back(writes, everything(self.area.length()), PinnedPages::AreWaitedFor),
         };
         let lost = || self.lost_in(writes, &(0..u64::MAX));
         let object = self.object.name.to_string();
@@ -76,8 +81,45 @@ fn flush_all() {
             continue;
         }
         if let Some(writes) = &store.writes {
-            // Nobody is left to tell.
-            let _ = store.write_back(writes, everything(store.area.length()));
+            store.flush_for_exit(writes);
+        }
+    }
+}
+
+impl FrameStore {
+    /// Nobody is left to tell of errors.
+    fn flush_for_exit(self: &Arc<Self>, writes: &WriteState) {
+        let all = everything(self.area.length());
+        let _ = self.write_back(writes, all, PinnedPages::AreLeft);
+        let pages = self.area.page_size().pages_of(all);
+        let mut from = 0;
+        while let Some(block) = self.area.next_unclean_block(from) {
+            let part = self.part(block, pages);
+            part.iter().filter(|page| self.area.word(*page).is_pinned_mut()).for_each(|page| {
+                self.write_pinned(writes, page);
+            });
+            from = block + 1;
+        }
+    }
+
+    /// Writes a page that is pinned for writing as it is: what the kernel does with memory of a file when a process ends.
+    fn write_pinned(self: &Arc<Self>, writes: &WriteState, page: PageIndex) {
+        let mut buffer = vec![0; SMALL];
+        if self.area.copy_pinned(page, &mut buffer).is_err() {
+            return;
+        }
+        let start = page.0 * SMALL as u64;
+        let bytes = ByteRange { start, end: start + SMALL as u64 }.below(self.area.length());
+        buffer.truncate(bytes.len() as usize);
+        let write = move |store: &Arc<Self>| store.object.pager.write_back(bytes.start..bytes.end, &buffer);
+        let _ = match self.object.source() {
+            Source::File(_) => write(self),
+            _ => self.call_aside(write),
+        };
+        // The pin has ended meanwhile: somebody else may have written later bytes before these.
+        if !self.area.word(page).is_pinned_mut() {
+            self.area.make_dirty(page);
+            let _ = self.write_back(writes, bytes, PinnedPages::AreLeft);
         }
     }
 }

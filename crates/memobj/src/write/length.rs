@@ -12,11 +12,36 @@ use memobj_sys::region::SMALL;
 use super::{WriteState, WriteStep};
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::pagers::Source;
+use crate::pins::PinDeadline;
 use crate::store::FrameStore;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a change of length keeps its locks to wait for pages that others hold, before it lets them go and waits
+/// without.
+const SHORTLY: Duration = Duration::from_millis(20);
 const PAGE: u64 = SMALL as u64;
+
+/// What keeps a length from being changed.
+enum Obstacle {
+    /// Somebody pins this page, or writes it.
+    Held(PageIndex),
+    Refused(WriteError),
+}
+
+impl From<WriteError> for Obstacle {
+    fn from(error: WriteError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// Whether the length of an object was changed.
+#[must_use]
+pub(crate) enum Changed {
+    Yes,
+    /// Not now: nothing has changed, and no lock is held. Somebody pins this page, or writes it.
+    NotNow(PageIndex),
+}
 
 impl FrameStore {
     /// Drops the changes of `pages` that the pager does not have; returns how many pages had some.
@@ -34,8 +59,9 @@ impl FrameStore {
             let error = self.write_error(WriteStep::Discard, range, &SupplyError::new(ErrorKind::Denied));
             return Err(error.because(why));
         }
-        let lost =
-            self.lift_lost(writes, &range).map_err(|page| self.waited_too_long(WriteStep::Discard, self.bytes_of(PageRange::one(page)), page))?;
+        let lost = self.lift_lost(writes, &range).map_err(|page| {
+            self.waited_too_long(WriteStep::Discard, self.bytes_of(PageRange::one(page)), page)
+        })?;
         self.forget_lost(writes, &range);
         let dropped = lost + self.discard_pages(pages)?;
         let mut trouble = writes.trouble();
@@ -89,8 +115,13 @@ impl FrameStore {
         pages.start << shift..pages.end << shift
     }
 
-    /// Changes the length of the object. Pages that are pinned cannot be cut off. On error nothing has changed.
-    pub(crate) fn set_length(self: &Arc<Self>, writes: &WriteState, length: u64) -> Result<(), WriteError> {
+    /// Changes the length of the object. Pages that are pinned cannot be cut off: they are not waited for. On error
+    /// nothing has changed.
+    pub(crate) fn set_length(
+        self: &Arc<Self>,
+        writes: &WriteState,
+        length: u64,
+    ) -> Result<Changed, WriteError> {
         let refused = |error: SupplyError| self.write_error(WriteStep::SetLength, 0..length, &error);
         if length > self.area.capacity() {
             let why = format!("the mapped object has room for {} bytes", self.area.capacity());
@@ -100,24 +131,55 @@ impl FrameStore {
         let _alone = writes.resizing.write().unwrap_or_else(PoisonError::into_inner);
         let _turn = writes.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.area.length();
-        match length < old {
+        let changed = match length < old {
             true => self.shrink(writes, length, old),
             false => self.extend(length, old),
-        }?;
-        self.object.set_length(length);
-        Ok(())
+        };
+        match changed {
+            Ok(()) => self.object.set_length(length),
+            Err(Obstacle::Held(page)) => return Ok(Changed::NotNow(page)),
+            Err(Obstacle::Refused(error)) => return Err(error),
+        }
+        Ok(Changed::Yes)
     }
 
-    fn shrink(self: &Arc<Self>, writes: &WriteState, length: u64, old: u64) -> Result<(), WriteError> {
+    /// Until when a change of length that starts now waits for what is in its way.
+    pub(crate) fn length_deadline(&self) -> PinDeadline {
+        self.pin_deadline()
+    }
+
+    /// Waits until `page`, which was in the way of the new length `length`, may be free. The caller holds no lock.
+    pub(crate) fn wait_to_set_length(
+        &self,
+        page: PageIndex,
+        length: u64,
+        until: PinDeadline,
+    ) -> Result<(), WriteError> {
+        loop {
+            if until.is_over() {
+                return Err(self.waited_too_long(WriteStep::SetLength, 0..length, page));
+            }
+            self.area.wait_as_writer(page, Some(LOOK_AGAIN));
+            if !self.area.word(page).is_busy() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn shrink(self: &Arc<Self>, writes: &WriteState, length: u64, old: u64) -> Result<(), Obstacle> {
+        // Before readers are told that the object is shorter.
+        if let Some(page) = self.busy_behind(length, old) {
+            return Err(Obstacle::Held(page));
+        }
         // Filled now, the last page would have zeros where bytes are if the pager refuses.
         let mut tail = match length.is_multiple_of(PAGE) {
             true => None,
-            false => Some(self.hold(PageIndex(length / PAGE), length)?),
+            false => Some(self.hold(PageIndex(length / PAGE))?),
         };
         // From here on nothing new comes in behind the end.
         self.area.set_length(length);
         let settled = self.settle_behind(length, old);
-        if let Err(error) = settled.and_then(|()| self.set_pager_length(length)) {
+        if let Err(error) = settled.and_then(|()| Ok(self.set_pager_length(length)?)) {
             self.area.set_length(old);
             return Err(error);
         }
@@ -132,10 +194,10 @@ impl FrameStore {
         Ok(())
     }
 
-    fn extend(self: &Arc<Self>, length: u64, old: u64) -> Result<(), WriteError> {
+    fn extend(self: &Arc<Self>, length: u64, old: u64) -> Result<(), Obstacle> {
         if !old.is_multiple_of(PAGE) {
             // Stores behind the end of an object land in its last page unseen, and must not become part of it.
-            let mut tail = self.hold(PageIndex(old / PAGE), length)?;
+            let mut tail = self.hold(PageIndex(old / PAGE))?;
             tail.zero((old % PAGE) as usize..SMALL).map_err(|_| {
                 let error = SupplyError::new(ErrorKind::Io);
                 let error = self.write_error(WriteStep::SetLength, 0..length, &error);
@@ -148,7 +210,7 @@ impl FrameStore {
     }
 
     fn set_pager_length(self: &Arc<Self>, length: u64) -> Result<(), WriteError> {
-        let changed = match self.object.pager.source() {
+        let changed = match self.object.source() {
             Source::File(_) => self.object.pager.set_length(length),
             // A call that is left behind would change the length later, and the log is about to be committed with it.
             _ if self.object.log.is_some() => self.object.pager.set_length(length),
@@ -157,28 +219,34 @@ impl FrameStore {
         changed.map_err(|error| self.write_error(WriteStep::SetLength, 0..length, &error))
     }
 
-    /// Keeps everybody off `page` until the length is `length`.
-    fn hold(&self, page: PageIndex, length: u64) -> Result<HeldPage, WriteError> {
-        let until = self.pin_deadline();
+    /// Keeps everybody off `page` until the length is changed.
+    fn hold(&self, page: PageIndex) -> Result<HeldPage, Obstacle> {
+        let until = Instant::now() + SHORTLY;
         loop {
             if let Ok(held) = self.area.hold(page) {
                 return Ok(held);
             }
-            if until.is_over() {
-                return Err(self.waited_too_long(WriteStep::SetLength, 0..length, page));
+            if Instant::now() >= until {
+                return Err(Obstacle::Held(page));
             }
             self.area.wait_as_writer(page, Some(LOOK_AGAIN));
         }
     }
 
-    /// Waits until no page that a shorter object loses is being written or pinned.
-    fn settle_behind(&self, length: u64, old: u64) -> Result<(), WriteError> {
-        let until = self.pin_deadline();
+    /// A page that a shorter object loses, and somebody pins or writes.
+    fn busy_behind(&self, length: u64, old: u64) -> Option<PageIndex> {
+        let pages = PageRange { start: length.div_ceil(PAGE), end: old.div_ceil(PAGE) };
+        pages.iter().find(|page| self.area.word(*page).is_busy())
+    }
+
+    /// Sees to it that no page that a shorter object loses is being written or pinned.
+    fn settle_behind(&self, length: u64, old: u64) -> Result<(), Obstacle> {
+        let until = Instant::now() + SHORTLY;
         let pages = PageRange { start: length.div_ceil(PAGE), end: old.div_ceil(PAGE) };
         for page in pages.iter() {
             while self.area.word(page).is_busy() {
-                if until.is_over() {
-                    return Err(self.waited_too_long(WriteStep::SetLength, 0..length, page));
+                if Instant::now() >= until {
+                    return Err(Obstacle::Held(page));
                 }
                 self.area.wait_as_writer(page, Some(LOOK_AGAIN));
             }

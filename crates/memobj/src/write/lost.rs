@@ -5,7 +5,7 @@
 //! stored, and must not be read as if it were.
 
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex};
 use memobj_core::page_word::State;
@@ -14,13 +14,12 @@ use memobj_sys::area::GonePage;
 use super::{WriteState, WriteStep};
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::event::Event;
+use crate::pins::PinDeadline;
 use crate::store::FrameStore;
 
 /// Ranges of lost bytes that one object keeps apart; beyond, neighbours are told as one.
 const MOST_LOST: usize = 1024;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How long pins of a lost page are waited for, if the object has no time-out of its own.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 impl FrameStore {
     /// The memory of a page was dropped while it had changes. It fails, and that is told.
@@ -52,12 +51,12 @@ impl FrameStore {
     }
 
     /// Lets `page` be read as the pager has it; whether it was Failed. An error if it is held for too long.
-    fn lift_page(&self, page: PageIndex, until: Instant) -> Result<bool, PageIndex> {
+    fn lift_page(&self, page: PageIndex, until: PinDeadline) -> Result<bool, PageIndex> {
         while !self.retry_page(page) {
             if self.area.word(page).state() != State::Failed {
                 return Ok(false);
             }
-            if Instant::now() >= until {
+            if until.is_over() {
                 return Err(page);
             }
             self.area.wait_as_writer(page, Some(LOOK_AGAIN));
@@ -68,7 +67,7 @@ impl FrameStore {
     /// Lets pages of `range` whose changes are lost be read as the pager has them. Returns how many there were; or the
     /// first that is pinned, or still being written, for too long.
     pub(super) fn lift_lost(&self, writes: &WriteState, range: &Range<u64>) -> Result<u64, PageIndex> {
-        let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
+        let until = self.pin_deadline();
         let lost: Vec<Range<u64>> = writes.trouble().lost.iter().map(|error| error.range.clone()).collect();
         let mut lifted = 0;
         for lost in lost {

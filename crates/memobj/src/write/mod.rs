@@ -36,7 +36,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 pub(crate) use cleaner::Cleaner;
+#[cfg(test)]
+pub(crate) use cleaner::THREAD as CLEANER;
 pub(crate) use end::flush_at_exit;
+pub(crate) use length::Changed;
 pub(crate) use store::{Access, MutPinShare, MutPinned, Stored};
 pub(crate) use users::{User, Users};
 
@@ -141,15 +144,20 @@ impl FrameStore {
         }
     }
 
-    /// Why stores cannot go on while too much is Dirty: the writes fail, and the policy says not to wait.
+    /// Why stores cannot go on while too much is Dirty: the writes fail, and the policy says not to wait; or nobody writes
+    /// any more.
     fn hopeless(&self, writes: &WriteState) -> Option<WriteError> {
         if !self.gives_up(writes) {
             return None;
         }
-        writes.trouble().last.clone()
+        let ended = self.cache.refusal();
+        let ended = ended.map(|error| self.write_error(WriteStep::WriteBack, 0..self.area.length(), &error));
+        ended.or_else(|| writes.trouble().last.clone())
     }
 
     fn gives_up(&self, writes: &WriteState) -> bool {
-        writes.failing.load(Ordering::Acquire) && self.object.options.policy == FailurePolicy::FailAtOnce
+        let refused =
+            writes.failing.load(Ordering::Acquire) && self.object.options.policy == FailurePolicy::FailAtOnce;
+        refused || self.cache.refuses()
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, RwLockReadGuard, TryLockError};
+use std::time::{Duration, Instant};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
@@ -19,6 +19,16 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The pause before a page that could not be protected is tried again.
 const SOON: Duration = Duration::from_millis(1);
 const CALL_PAGES: u64 = 256;
+/// How long the end of the process waits for whoever changes a length.
+const AT_EXIT: Duration = Duration::from_secs(1);
+
+/// What becomes of pages that are pinned for writing while they are to be written back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PinnedPages {
+    AreWaitedFor,
+    /// At the end of the process: the pins may never end.
+    AreLeft,
+}
 
 impl FrameStore {
     /// Makes durable what was stored to `bytes` before this call. See `Mapping::sync`.
@@ -29,7 +39,7 @@ impl FrameStore {
         let range = bytes.start..bytes.end;
         let failed_before = writes.trouble().failed_syncs;
         let unreported = writes.trouble().unreported.take();
-        let written = self.write_back(writes, bytes);
+        let written = self.write_back(writes, bytes, PinnedPages::AreWaitedFor);
         // What this call has met itself, it reports itself.
         if written.is_err() {
             writes.trouble().unreported = None;
@@ -61,17 +71,38 @@ impl FrameStore {
         }
     }
 
-    /// Hands what is Dirty in `bytes` to the pager and waits until it has it.
+    /// Hands what is Dirty in `bytes` to the pager and waits until it has it. Of pages that are pinned for writing it does
+    /// what `pinned` says. Locks are held only while writes are started.
     pub(crate) fn write_back(
         self: &Arc<Self>,
         writes: &WriteState,
         bytes: ByteRange,
+        pinned: PinnedPages,
     ) -> Result<(), WriteError> {
-        let _length = writes.resizing.read().unwrap_or_else(PoisonError::into_inner);
         let pages = self.area.page_size().pages_of(bytes.below(self.area.length()));
-        match self.object.pager.source() {
-            Source::File(file) => self.write_to_file(writes, file, pages),
-            _ => self.write_by_calls(pages),
+        match self.object.source() {
+            Source::File(file) => self.write_to_file(writes, file, pages, pinned),
+            _ => self.write_by_calls(writes, pages, pinned),
+        }
+    }
+
+    /// The right to start writes. At the end of the process it is not waited for long: who has it may be who ends it.
+    fn right_to_start<'a>(
+        &self,
+        writes: &'a WriteState,
+        pinned: PinnedPages,
+    ) -> Option<RwLockReadGuard<'a, ()>> {
+        if pinned == PinnedPages::AreWaitedFor {
+            return Some(writes.resizing.read().unwrap_or_else(PoisonError::into_inner));
+        }
+        let until = Instant::now() + AT_EXIT;
+        loop {
+            match writes.resizing.try_read() {
+                Ok(right) => return Some(right),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() >= until => return None,
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+            }
         }
     }
 
@@ -80,6 +111,7 @@ impl FrameStore {
         writes: &WriteState,
         file: &File,
         pages: PageRange,
+        pinned: PinnedPages,
     ) -> Result<(), WriteError> {
         if self.area.unclean_pages() == 0 {
             return Ok(());
@@ -95,13 +127,13 @@ impl FrameStore {
             if part.is_empty() {
                 break;
             }
-            self.write_part(&mut writer, file, part, &mut first);
+            self.write_part(writes, &mut writer, (file, pinned), part, &mut first);
             left.extend(part.iter().filter(|page| self.is_unwritten(*page)));
             from = block + 1;
         }
         self.drain(&mut writer, 0, &mut first);
         if first.is_none() {
-            first = self.write_rest(writes, &mut writer, file, left).err();
+            first = self.write_rest(writes, &mut writer, (file, pinned), left).err();
         }
         self.drain(&mut writer, 0, &mut first);
         first.map_or(Ok(()), Err)
@@ -111,14 +143,17 @@ impl FrameStore {
     /// many pages: none where they cannot be protected now.
     fn write_part(
         self: &Arc<Self>,
+        writes: &WriteState,
         writer: &mut Writer,
-        file: &File,
+        (file, pinned): (&File, PinnedPages),
         part: PageRange,
         first: &mut Option<WriteError>,
     ) -> u64 {
         let (mut next, mut pages) = (part.start, 0);
         while next < part.end && first.is_none() {
+            let Some(right) = self.right_to_start(writes, pinned) else { return pages };
             let started = writer.start(self, file, PageRange { start: next, end: part.end });
+            drop(right);
             next = started.next;
             pages += started.pages;
             if next < part.end && writer.ring.in_flight() > 0 {
@@ -133,20 +168,21 @@ impl FrameStore {
         self: &Arc<Self>,
         writes: &WriteState,
         writer: &mut Writer,
-        file: &File,
+        (file, pinned): (&File, PinnedPages),
         left: VecDeque<PageIndex>,
     ) -> Result<(), WriteError> {
         let until = self.pin_deadline();
         for page in left {
-            while self.is_unwritten(page) {
+            while self.is_unwritten(page) && !self.is_left(page, pinned) {
                 let mut first = None;
                 if self.is_writable_now(page) {
                     // What is stored from here on need not be in it: one write is enough.
-                    let started = self.write_part(writer, file, PageRange::one(page), &mut first);
+                    let started =
+                        self.write_part(writes, writer, (file, pinned), PageRange::one(page), &mut first);
                     self.drain(writer, 0, &mut first);
                     match first {
                         Some(error) => return Err(error),
-                        None if started > 0 => break,
+                        None if started > 0 || pinned == PinnedPages::AreLeft => break,
                         // It could not be protected.
                         None => std::thread::sleep(SOON),
                     }
@@ -175,7 +211,12 @@ impl FrameStore {
         word.state() == State::Dirty && !word.is_writing() && !word.is_pinned_mut()
     }
 
-    fn is_unwritten(&self, page: PageIndex) -> bool {
+    /// Pinned for writing, and not waited for.
+    fn is_left(&self, page: PageIndex, pinned: PinnedPages) -> bool {
+        pinned == PinnedPages::AreLeft && self.area.word(page).is_pinned_mut()
+    }
+
+    pub(super) fn is_unwritten(&self, page: PageIndex) -> bool {
         let word = self.area.word(page);
         matches!(word.state(), State::Dirty | State::Changing) || word.is_writing()
     }
@@ -207,7 +248,12 @@ impl FrameStore {
     }
 
     /// For pagers that must be called: on a thread that may be left behind.
-    fn write_by_calls(self: &Arc<Self>, pages: PageRange) -> Result<(), WriteError> {
+    fn write_by_calls(
+        self: &Arc<Self>,
+        writes: &WriteState,
+        pages: PageRange,
+        pinned: PinnedPages,
+    ) -> Result<(), WriteError> {
         let until = self.pin_deadline();
         let mut from = self.block_of(pages.start);
         while let Some(block) = self.area.next_unclean_block(from) {
@@ -215,11 +261,12 @@ impl FrameStore {
             if part.is_empty() {
                 break;
             }
-            self.call_for_part(part)?;
+            self.call_for_part(writes, part, pinned)?;
             for page in part.iter() {
-                while self.is_unwritten(page) {
+                while self.is_unwritten(page) && !self.is_left(page, pinned) {
                     if self.is_writable_now(page) {
-                        if self.call_for_part(PageRange::one(page))? > 0 {
+                        let taken = self.call_for_part(writes, PageRange::one(page), pinned)?;
+                        if taken > 0 || pinned == PinnedPages::AreLeft {
                             break;
                         }
                         std::thread::sleep(SOON);
@@ -236,15 +283,22 @@ impl FrameStore {
     }
 
     /// Offers what is Dirty in `part` and can be protected to the pager. Returns how many runs of pages it took.
-    fn call_for_part(self: &Arc<Self>, part: PageRange) -> Result<usize, WriteError> {
+    fn call_for_part(
+        self: &Arc<Self>,
+        writes: &WriteState,
+        part: PageRange,
+        pinned: PinnedPages,
+    ) -> Result<usize, WriteError> {
         let range = part.start << 12..part.end << 12;
         let refused = |error: SupplyError| self.write_error(WriteStep::WriteBack, range.clone(), &error);
         let (mut from, mut taken) = (part.start, 0);
         while from < part.end {
             let next = (from + CALL_PAGES).min(part.end);
+            let Some(right) = self.right_to_start(writes, pinned) else { return Ok(taken) };
             let copies =
                 self.copy_dirty(PageRange { start: from, end: next }, CALL_PAGES).map_err(refused)?;
             taken += copies.len();
+            drop(right);
             if !copies.is_empty()
                 && let Some(error) = self.call_aside(move |store| Ok(store.offer(copies))).map_err(refused)?
             {
@@ -264,7 +318,7 @@ impl FrameStore {
     ) -> Result<(), WriteError> {
         let _turn = writes.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pages = writes.unsynced.take();
-        let synced = match self.object.pager.source() {
+        let synced = match self.object.source() {
             Source::File(_) => self.object.pager.sync(),
             _ => self.call_aside(|store| store.object.pager.sync()),
         };

@@ -244,6 +244,28 @@ impl Area {
         Err(StoreRefused::Trapped((start + done) as u64))
     }
 
+    /// Copies a page that somebody has pinned for writing, as it is: he may be storing to it. For the end of the process
+    /// only, after which nobody can tell a half of a store from a store that did not come.
+    ///
+    /// The kernel copies (process_vm_readv(2)), so no reference points to what another thread changes.
+    pub fn copy_pinned(&self, page: PageIndex, buffer: &mut [u8]) -> std::io::Result<()> {
+        let start = self.offset_in_view(page.0);
+        let len = buffer.len();
+        if page.0 >= self.pages() || len > SMALL {
+            return Err(std::io::ErrorKind::InvalidInput.into());
+        }
+        let into = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: len };
+        let from = libc::iovec { iov_base: self.views[0].region.pointer(start).cast(), iov_len: len };
+        // SAFETY: the kernel writes to `buffer`, which is ours. It reads addresses of this process: those that are not
+        // mapped are an error.
+        let copied = unsafe { libc::process_vm_readv(libc::getpid(), &into, 1, &from, 1, 0) };
+        match usize::try_from(copied) {
+            Err(_) => Err(std::io::Error::last_os_error()),
+            Ok(copied) if copied == len => Ok(()),
+            Ok(_) => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
     /// Makes a Clean page Dirty without a store: the pager has lost what it had taken. `false` if it is not Clean.
     pub fn make_dirty(&self, page: PageIndex) -> bool {
         // Counted first: from the moment that it is Dirty others can write it, and discount it.

@@ -7,9 +7,7 @@ use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::budget::Budget;
 use memobj_core::page_word::State;
 
-use super::{
-    Area, AreaOptions, Frames, Looked, MutPinSet, Origin, PinSet, Placement, StoreRefused, Writes,
-};
+use super::{Area, AreaOptions, Frames, Looked, MutPinSet, Origin, PinSet, Placement, StoreRefused, Writes};
 use crate::huge_folder::HugeFolder;
 use crate::pagemap::present_pages;
 use crate::region::{LARGE, SMALL};

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -11,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::{Completion, Direction, ReadFile, Repeat, Transfer};
 use crate::file::{read_full, write_full};
+use crate::quiet::stay_quiet;
 use crate::wake::Doorbell;
 
 const MOST_THREADS: u32 = 16;
@@ -126,14 +128,16 @@ impl<T: Send + 'static> ThreadReads<T> {
 }
 
 fn read_until_closed<T>(queue: &Mutex<Receiver<Transfer<T>>>, report: &Sender<Completion<T>>) {
+    stay_quiet();
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Transfer { direction, file, offset, mut target, len, token }) = next else { return };
-        let buffer = &mut target.as_mut_slice()[..len];
-        let result = match direction {
-            Direction::Read => read_full(&file, buffer, offset),
-            Direction::Write => write_full(&file, buffer, offset),
+        let go = || match direction {
+            Direction::Read => read_full(&file, &mut target.as_mut_slice()[..len], offset),
+            Direction::Write => write_full(&file, &target.as_mut_slice()[..len], offset),
         };
+        // A transfer that is never reported would be waited for, for ever.
+        let result = catch_unwind(AssertUnwindSafe(go)).unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
         if report.send(Completion::Ended { target, token, result }).is_err() {
             return;
         }
@@ -147,6 +151,7 @@ fn watch_until_quit<T>(
     gate: &(Mutex<Gate>, Condvar),
     report: &Sender<Completion<T>>,
 ) {
+    stay_quiet();
     loop {
         let mut state = gate.0.lock().unwrap_or_else(PoisonError::into_inner);
         while *state == Gate::Shut {

@@ -7,6 +7,7 @@ use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::{Completion, Direction, Owner, ReadFile, Repeat, Transfer};
+use crate::quiet::quietly;
 
 const WATCH: u64 = 1 << 63;
 pub(super) struct UringReads<T> {
@@ -15,6 +16,8 @@ pub(super) struct UringReads<T> {
     free: Vec<usize>,
     watched: Vec<Watch>,
     in_flight: usize,
+    /// Whether there were writes, which the kernel makes in the thread that submits them if it can at once.
+    writes: bool,
 }
 
 struct Watch {
@@ -44,7 +47,14 @@ impl<T> UringReads<T> {
         if !ring.params().is_feature_ext_arg() || !ring.params().is_feature_nodrop() {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring without timeouts (Linux 5.11)"));
         }
-        Ok(Self { ring, flights: Vec::new(), free: Vec::new(), watched: Vec::new(), in_flight: 0 })
+        Ok(Self {
+            ring,
+            flights: Vec::new(),
+            free: Vec::new(),
+            watched: Vec::new(),
+            in_flight: 0,
+            writes: false,
+        })
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -74,6 +84,7 @@ impl<T> UringReads<T> {
             self.flights.push(None);
             self.flights.len() - 1
         });
+        self.writes |= transfer.direction == Direction::Write;
         self.flights[index] = Some(transfer);
         self.in_flight += 1;
         let entry = entry.user_data(index as u64);
@@ -87,11 +98,15 @@ impl<T> UringReads<T> {
         if self.ring.submission().is_empty() {
             return Ok(());
         }
-        match self.ring.submit() {
+        match self.enter(|ring| ring.submit()) {
             Ok(_) => Ok(()),
             Err(error) if may_pass(&error) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    fn enter(&self, call: impl FnOnce(&IoUring) -> io::Result<usize>) -> io::Result<usize> {
+        if self.writes { quietly(|| call(&self.ring)) } else { call(&self.ring) }
     }
 
     pub(super) fn watch(&mut self, descriptor: ReadFile, key: u32, repeat: Repeat) -> io::Result<()> {
@@ -128,10 +143,10 @@ impl<T> UringReads<T> {
             return self.submit();
         }
         let waited = match timeout {
-            None => self.ring.submit_and_wait(1),
+            None => self.enter(|ring| ring.submit_and_wait(1)),
             Some(time) => {
                 let limit = Timespec::from(time);
-                self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&limit))
+                self.enter(|ring| ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&limit)))
             }
         };
         match waited {
@@ -184,7 +199,7 @@ impl<T> Drop for UringReads<T> {
     fn drop(&mut self) {
         let mut dropped = Vec::new();
         while self.in_flight > 0 {
-            if self.ring.submit_and_wait(1).is_err_and(|error| !may_pass(&error))
+            if self.enter(|ring| ring.submit_and_wait(1)).is_err_and(|error| !may_pass(&error))
                 || self.reap(&mut dropped).is_err()
             {
                 // The kernel may still write into the buffers: leak them rather than free them.
