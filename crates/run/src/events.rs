@@ -41,6 +41,7 @@ impl Jobs {
 
     /// Has the tracer do `job` as soon as it has handled what it handles now. Does not block. A job that is not done
     /// before the last program ends is dropped.
+    #[cfg(test)]
     pub(crate) fn post(&self, job: Job) {
         // Dropped without the lock: what it has may post in turn.
         let refused = match &mut *self.posted.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -53,6 +54,11 @@ impl Jobs {
         if refused.is_none() {
             self.waker.wake();
         }
+    }
+
+    /// Has the tracer look for jobs, or whatever else it waits for.
+    pub(crate) fn look_again(&self) {
+        self.waker.wake();
     }
 
     fn next(&self) -> Option<Job> {
@@ -136,7 +142,7 @@ impl Supervisor {
 
     /// Handles a report.
     pub(crate) fn heard(&mut self, pid: i32, happened: Happened) {
-        if pid == self.guard.process() {
+        if self.guard.as_ref().is_some_and(|guard| pid == guard.process()) {
             // The descriptors must outlive the processes: those go first, and then this one.
             self.guard_is_gone = true;
             self.threads.values().for_each(|thread| kill(thread.process));
@@ -176,6 +182,7 @@ impl Supervisor {
                 Some(birth) => self.begins(pid, birth),
                 None => {
                     self.unborn.insert(pid);
+                    self.end_orphans();
                 }
             };
         }

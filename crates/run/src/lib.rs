@@ -28,8 +28,11 @@ mod options;
 mod programs;
 pub mod record;
 pub mod report;
+mod resolve;
+mod room;
 mod segments;
 mod space;
+#[cfg(test)]
 mod stops;
 mod supervisor;
 

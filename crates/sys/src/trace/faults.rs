@@ -39,6 +39,11 @@ impl ForeignFaults {
         self.uffd.register(start as usize, len as usize, modes)
     }
 
+    /// Whether the address space is there still.
+    pub fn has_address_space(&self) -> bool {
+        crate::uffd::address_space_lives(self.as_fd().as_raw_fd())
+    }
+
     /// Lets sleepers on the range try again.
     pub fn wake(&self, start: u64, len: u64) {
         self.uffd.wake(start as usize, len as usize);
