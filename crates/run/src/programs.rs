@@ -160,7 +160,7 @@ impl Supervisor {
         }
         if !self.room.is_left(Want::Program) {
             let most = self.room.most();
-            return Err(NotServed::Refused(format!("three quarters of {most} descriptors are open")));
+            return Err(NotServed::Refused(format!("five eighths of {most} descriptors are open")));
         }
         let vdso = vdso_of(pid).ok_or_else(|| NotServed::Refused("it has no vDSO".into()))?;
         let site = CallSite::prepare(thread, vdso)?
@@ -304,7 +304,7 @@ impl Supervisor {
         }
         let site = parent.site.copy(Arc::new(Maps::open(pid)?));
         let space = match self.forks {
-            Forks::Told => {
+            Forks::Told if faults.is_some() || self.has_frames(pid) => {
                 let faults = match faults {
                     Some(faults) => faults,
                     None => child_of(parent, &site, Thread(pid))?,
@@ -312,11 +312,17 @@ impl Supervisor {
                 self.next_space += 1;
                 Arc::new(Space::new(self.next_space, pid, program, faults, site))
             }
-            Forks::Untold => self.register_inherited(Thread(pid), site, program)?,
+            _ => self.register_inherited(Thread(pid), site, program)?,
         };
         space.inherit_from(parent);
         self.faults.serve(&space)?;
         Ok(space)
+    }
+
+    /// Whether the process maps frames. One that does not is not told of when it is forked.
+    pub(crate) fn has_frames(&self, pid: i32) -> bool {
+        let files = Maps::open(pid).and_then(|maps| maps.files()).unwrap_or_default();
+        files.iter().any(|found| self.files.of_frames(found.inode).is_some())
     }
 
     fn register_inherited(

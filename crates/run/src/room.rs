@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   up to a half of the limit         files that are mapped; then the kernel maps what is new
-//!   up to three quarters              programs that begin; then they run unserved
+//!   up to five eighths                programs that begin; then they run unserved
 //!   up to the limit, but for a few    forked children; then a new child is ended
 //! ```
 
@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use memobj_sys::trace::{most_descriptors, next_descriptor};
 use rustix::event::{EventfdFlags, eventfd};
 
-/// For what is opened for a moment while something is handled.
+/// For what is opened for a moment while something is handled: at most, and as a part of the limit.
 const FEW: u64 = 16;
+const FEW_PART: u64 = 8;
 
 /// Who wants a descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,8 +49,8 @@ impl Room {
     pub(crate) fn is_left(&self, want: Want) -> bool {
         let end = match want {
             Want::File => self.most / 2,
-            Want::Program => self.most / 4 * 3,
-            Want::Child => self.most.saturating_sub(FEW),
+            Want::Program => self.most / 8 * 5,
+            Want::Child => self.most - FEW.min(self.most / FEW_PART),
         };
         next_descriptor(&self.any).is_ok_and(|next| next < end)
     }

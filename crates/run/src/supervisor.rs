@@ -263,7 +263,8 @@ impl Supervisor {
             .space
             .as_ref()
             .filter(|space| !shares_memory && self.forks == Forks::Told && space.has_one_thread());
-        let faults = certain.and_then(|space| space.take_child(|_| true, || !has_ended(child)));
+        let faults = certain
+            .and_then(|space| space.take_child(|_| true, || !has_ended(child) && self.has_frames(child)));
         let is_thread = flags & libc_flags::THREAD != 0;
         let birth = Birth { maker, shares_memory, is_thread, faults };
         if self.unborn.remove(&child) {

@@ -4,9 +4,11 @@
 
 mod build;
 mod coherence;
+mod endings;
 mod ends;
 mod failures;
 mod jobs;
+mod limits;
 mod memory;
 mod ordinary;
 mod processes;
