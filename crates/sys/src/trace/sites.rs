@@ -97,6 +97,8 @@ impl CallSite {
     fn prepare_page(thread: Thread, base: &Registers) -> Result<Self, CallError> {
         let none = || CallError::System(io::Error::other("it has no place for calls in its name"));
         if !base.follows_call(thread) {
+            // One that has ended has no instructions.
+            thread.registers()?;
             return Err(none());
         }
         let address = thread.call_again(base, Call::map_page())?;
