@@ -6,7 +6,8 @@ use std::path::Path;
 use memobj::FailurePolicy;
 use memobj_run::record::{LeftOut, Record};
 use memobj_run::{
-    Counting, FileInjections, FrontEnds, Messages, NameMap, Options, Supervisor, report, run_in_front,
+    Counting, FileInjections, FrontEnds, LEAST_BUDGET_BYTES, Messages, NameMap, Options, Supervisor, report,
+    run_in_front,
 };
 
 use crate::engine::injections;
@@ -22,6 +23,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
             "run: programs map files in pages of 4k; --frames 2m does not go".into(),
         ));
     }
+    check_budget(arguments)?;
     let waits = arguments.report != ReportKind::None || arguments.record.is_some();
     let ends = if waits { FrontEnds::WithAll } else { FrontEnds::WithProgram };
     let at_end = |supervisor: &Supervisor| match tell(arguments, supervisor) {
@@ -42,6 +44,18 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         }
     };
     run_in_front(options(arguments, waits), &arguments.command, ends, &prepare, &at_end)
+}
+
+/// Refuses a budget in which programs get nowhere.
+fn check_budget(arguments: &RunArguments) -> Result<(), Failure> {
+    if arguments.tight || arguments.budget >= LEAST_BUDGET_BYTES {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "run: a budget of {}k is too small for most programs; the least is {}M, or any with --tight",
+        arguments.budget >> 10,
+        LEAST_BUDGET_BYTES >> 20
+    )))
 }
 
 fn read_record(path: &Path) -> Result<Record, Failure> {

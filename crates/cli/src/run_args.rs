@@ -34,14 +34,20 @@ is memobj. 127: there is no such program. 126: it cannot be run. Programs with a
 without the rights it would give, as under a debugger.
 
 --report and --record wait for all processes that came from the program. They have each first touch of
-a page announced, which makes the program slower.";
+a page announced, which makes the program slower.
+
+Where the budget is too small for what runs, so that the same pages are read again and again, a line says
+so once, with the budget that would do.";
 
 /// `memobj run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArguments {
-    /// Most memory to hold pages of files in, a hard bound; at least 64k
+    /// Most memory to hold pages of files in, a hard bound; at least 4M
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size::parse_budget)]
     pub(crate) budget: u64,
+    /// Take a budget below 4M, at least 64k, too: programs whose pages do not fit may take a thousand times as long
+    #[arg(long)]
+    pub(crate) tight: bool,
     /// Size of a frame; programs map files in pages of 4k, so there is nothing else to choose
     #[arg(long, value_enum, default_value_t = Frames::Auto)]
     pub(crate) frames: Frames,

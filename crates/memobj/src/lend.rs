@@ -66,9 +66,11 @@ impl MemoryObject {
     }
 }
 
-/// The same file through a description that cannot be written.
+/// The same file through a description that cannot be written. Who is handed it cannot open the file anew to write it,
+/// unless he is its owner, or may do all: a memory file lets everybody at first.
 fn reopen(file: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     use std::os::fd::AsRawFd;
+    rustix::fs::fchmod(file, rustix::fs::Mode::RUSR)?;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use memobj_sys::trace::{Call, MapCall, Registers, Resume, Thread, far_away, read_memory};
 
-use crate::files::{Executes, MappedObject, Wish};
+use crate::files::{FramesId, MappedObject, Wish};
 use crate::programs::NotServed;
 use crate::resolve::Sought;
 use crate::space::Space;
@@ -14,7 +14,6 @@ use crate::supervisor::{Filters, PassNext, Supervisor};
 const PAGE: u64 = 4096;
 const PROT_NONE: u64 = 0;
 const PROT_WRITE: u64 = 2;
-const PROT_EXECUTE: u64 = 4;
 const MAP_SHARED: u64 = 1;
 const MAP_PRIVATE: u64 = 2;
 const MAP_KIND: u64 = 0xf;
@@ -26,6 +25,7 @@ const MAP_SPECIAL: u64 = 0x0100 | 0x2000 | 0x4_0000 | 0x8_0000;
 /// The numbers of x86-64.
 mod numbers {
     pub(super) const MMAP: i64 = 9;
+    pub(super) const MREMAP: i64 = 25;
     pub(super) const CLONE: i64 = 56;
     pub(super) const EXECVE: i64 = 59;
     pub(super) const MLOCKALL: i64 = 151;
@@ -62,7 +62,7 @@ impl Asked {
 /// Whether it is really the object that is mapped at `start`. Another thread can have put another file in the place of the
 /// descriptor, and where /proc is that of other processes the path names something else.
 fn shows(space: &Space, start: u64, object: &MappedObject) -> bool {
-    space.maps.at(start).is_ok_and(|at| at.is_some_and(|at| at.inode == object.inode))
+    space.maps.at(start).is_ok_and(|at| at.is_some_and(|at| FramesId::of(&at) == object.frames))
 }
 
 /// A child that asks not to be traced would find nobody who resolves its faults: it is traced all the same, which it
@@ -92,8 +92,7 @@ fn map_frames(
     object: &MappedObject,
     map: &MapCall,
 ) -> Result<i64, NotServed> {
-    let answer = space.site.map(thread, base, object.frames(), *map)?;
-    answer.ok_or_else(|| NotServed::Refused("it cannot open descriptors of its tracer".into()))
+    space.map_descriptor(thread, base, object.lent.file(), *map)
 }
 
 impl Supervisor {
@@ -102,15 +101,8 @@ impl Supervisor {
         let Ok(registers) = Thread(pid).registers() else { return Resume::Run };
         match registers.call() {
             numbers::MMAP => self.maps_file(pid, &registers),
-            numbers::PRCTL | numbers::SECCOMP => {
-                // Calls in its name might be the death of it from now on.
-                if let Some(space) = self.space_of(pid) {
-                    space.leave_alone();
-                }
-                if let Some(thread) = self.threads.get_mut(&pid) {
-                    thread.filters = Filters::ItsOwn;
-                }
-            }
+            numbers::PRCTL | numbers::SECCOMP => self.filters_itself(pid, &registers),
+            numbers::MREMAP => self.duplicates(pid, &registers),
             numbers::MLOCKALL => {
                 if let Some(space) = self.space_of(pid) {
                     space.lock_future();
@@ -118,6 +110,7 @@ impl Supervisor {
             }
             numbers::CLONE | numbers::CLONE3 => keep_traced(pid, registers),
             numbers::EXECVE | numbers::EXECVEAT => self.look_at_segments(pid),
+            _ if self.opens_in_haste(pid, &registers) => {}
             // A mark that nobody waits for: its close is of nothing.
             _ => self.names_file(pid, &registers),
         }
@@ -126,6 +119,65 @@ impl Supervisor {
 
     pub(crate) fn space_of(&self, pid: i32) -> Option<Arc<Space>> {
         self.threads.get(&pid)?.space.clone()
+    }
+
+    /// mremap(2) without an old length maps what is shared once more. Of a served mapping, which is private to the kernel,
+    /// the frames are mapped again instead.
+    fn duplicates(&mut self, pid: i32, registers: &Registers) {
+        const MAY_MOVE: u64 = 1;
+        const FIXED: u64 = 2;
+        let [from, old_length, length, flags, to, _] = registers.arguments();
+        let Some(space) = self.space_of(pid).filter(|space| !space.is_left_alone()) else { return };
+        let Ok(Some(found)) = space.maps.at(from) else { return };
+        let object = self.files.of_frames(FramesId::of(&found)).filter(|object| object.wish == Wish::Shared);
+        let (Some(object), true) = (object, old_length == 0 && length > 0 && flags & MAY_MOVE != 0) else {
+            return;
+        };
+        let is_fixed = flags & FIXED != 0;
+        let asked = Asked {
+            address: if is_fixed { to } else { 0 },
+            length,
+            prot: found.prot,
+            flags: MAP_SHARED | if is_fixed { MAP_FIXED } else { 0 },
+            descriptor: -1,
+            offset: found.offset + (from - found.start),
+        };
+        match self.map_object(Thread(pid), registers, &space, &object, &asked) {
+            Ok(()) => self.gather.mapping(object.file),
+            // If it has ended, its next report tells of it.
+            Err(NotServed::Ended) => {}
+            Err(NotServed::Refused(_)) => {
+                // The kernel refuses it: it is made once more, and finds no such mapping.
+                let _ = crate::programs::continue_from(Thread(pid), registers);
+            }
+        }
+    }
+
+    /// The thread puts itself behind a filter of its own. From then on calls in its name might be the death of it, so what
+    /// it maps is handed over to the kernel before.
+    fn filters_itself(&mut self, pid: i32, registers: &Registers) {
+        if let Some(thread) = self.threads.get_mut(&pid) {
+            thread.filters = Filters::ItsOwn;
+        }
+        let Some(space) = self.space_of(pid).filter(|space| !space.is_left_alone()) else { return };
+        space.leave_alone();
+        let thread = Thread(pid);
+        match self.hand_over_all(thread, registers, &space) {
+            // It was ended instead: its next report tells of it.
+            Err(NotServed::Ended) => return,
+            Err(NotServed::Refused(why)) => {
+                self.tell(&format!(
+                    "process {} ({}) makes a filter of its own, and its mappings stay memobj's ({why})",
+                    space.process,
+                    crate::programs::name_of(pid)
+                ));
+            }
+            Ok(()) => {}
+        }
+        // It stops here again, and is left alone.
+        let mut again = *registers;
+        again.repeat_call();
+        let _ = thread.set_registers(&again);
     }
 
     fn maps_file(&mut self, pid: i32, registers: &Registers) {
@@ -169,8 +221,7 @@ impl Supervisor {
         if mode & 0o400 == 0 || (wish == Wish::Shared && mode & 0o200 != 0) {
             return None;
         }
-        let executes = if asked.prot & PROT_EXECUTE != 0 { Executes::Yes } else { Executes::No };
-        self.find(Sought { path, wish, executes })
+        self.find(Sought { path, wish })
     }
 
     /// Maps the frames of `object` in place of the file, registered before anybody can touch them.

@@ -41,7 +41,6 @@ impl Jobs {
 
     /// Has the tracer do `job` as soon as it has handled what it handles now. Does not block. A job that is not done
     /// before the last program ends is dropped.
-    #[cfg(test)]
     pub(crate) fn post(&self, job: Job) {
         // Dropped without the lock: what it has may post in turn.
         let refused = match &mut *self.posted.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -138,6 +137,11 @@ impl Supervisor {
 
     fn somebody_runs(&self) -> bool {
         !(self.threads.is_empty() && self.expected.is_empty() && self.unborn.is_empty())
+    }
+
+    /// Whether there are new threads whose address spaces nobody has looked at.
+    pub(crate) fn births_are_under_way(&self) -> bool {
+        !(self.expected.is_empty() && self.unborn.is_empty())
     }
 
     /// Handles a report.

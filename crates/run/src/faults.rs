@@ -13,14 +13,15 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use memobj_sys::uffd::{EventBuffer, FaultEvent};
+use memobj_sys::uffd::{EventBuffer, FaultEvent, FaultKind};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 
-use crate::files::Files;
+use crate::files::{Files, FramesId};
 use crate::gather::Gather;
 use crate::history::{FaultRecord, Resolution};
 use crate::options::{Counting, Messages, Options};
 use crate::space::Space;
+use crate::thrash::Thrash;
 
 const PAGE: u64 = 4096;
 /// How many windows fit into the budget at least, unless they are of one page.
@@ -47,6 +48,7 @@ struct Desk {
     gather: Arc<Gather>,
     options: Options,
     window_bytes: u64,
+    thrash: Thrash,
     poll: OwnedFd,
     bell: OwnedFd,
     spaces: RwLock<HashMap<u64, Arc<Space>>>,
@@ -78,6 +80,7 @@ impl Faults {
             files,
             gather,
             window_bytes: window_bytes(&options),
+            thrash: Thrash::new(options.budget_bytes),
             options,
             poll,
             bell,
@@ -97,6 +100,11 @@ impl Faults {
         self.desk.spaces().insert(space.number, Arc::clone(space));
         let data = epoll::EventData::new_u64(space.number);
         Ok(epoll::add(&self.desk.poll, &space.faults, data, epoll::EventFlags::IN)?)
+    }
+
+    /// The spaces whose faults are resolved.
+    pub(crate) fn spaces(&self) -> Vec<Arc<Space>> {
+        self.desk.spaces.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// The space is gone.
@@ -199,7 +207,11 @@ impl Desk {
     fn resolve(&self, (space, event, read_at): &Job) {
         let address = event.address as u64;
         let found = space.maps.at(address).ok().flatten();
-        let place = found.and_then(|found| Some((found, self.files.of_frames(found.inode)?)));
+        if event.kind == FaultKind::WriteProtect {
+            // Its mapping is being handed over, which wakes it at the end.
+            return;
+        }
+        let place = found.and_then(|found| Some((found, self.files.of_frames(FramesId::of(&found))?)));
         let Some((found, object)) = place else {
             // Unmapped meanwhile: whoever sleeps on it faults again, and finds that out.
             return space.faults.wake(address, PAGE);
@@ -209,7 +221,10 @@ impl Desk {
         let first = (offset & !(window - 1)).max(found.offset);
         let end = ((offset & !(window - 1)) + window).min(found.offset + (found.end - found.start));
         let was_resident = object.lent.is_resident(offset);
-        let answer = if was_resident { Ok(()) } else { object.lent.resolve(offset, first..end) };
+        let answer = match was_resident {
+            true => Ok(()),
+            false => self.supply(&object.lent, object.file, offset, first..end),
+        };
         let record = |resolution| FaultRecord {
             at: *read_at,
             took: self.gather.now().saturating_sub(*read_at),
@@ -236,6 +251,24 @@ impl Desk {
                 self.tell(space, &error);
             }
         }
+    }
+
+    /// Obtains the page at `offset`, and says so if that happens too often.
+    fn supply(
+        &self,
+        lent: &memobj::LentFrames,
+        file: usize,
+        offset: u64,
+        around: std::ops::Range<u64>,
+    ) -> Result<(), memobj::PageError> {
+        let pages = around.clone().step_by(PAGE as usize);
+        let missing = pages.filter(|offset| !lent.is_resident(*offset)).count() as u64;
+        let answer = lent.resolve(offset, around.clone());
+        let told = self.thrash.supplied(file, around, missing);
+        if let Some(told) = told.filter(|_| self.options.messages == Messages::StandardError) {
+            eprintln!("memobj: {told}");
+        }
+        answer
     }
 
     fn tell(&self, space: &Space, error: &memobj::PageError) {

@@ -47,6 +47,12 @@ impl Gather {
         state.history.files.len() - 1
     }
 
+    /// The path of a file, for messages.
+    pub(crate) fn name_of(&self, file: usize) -> String {
+        let state = self.lock();
+        state.history.files.get(file).map_or_else(String::new, |file| file.path.display().to_string())
+    }
+
     /// Counts a mapping of a file.
     pub(crate) fn mapping(&self, file: usize) {
         if let Some(file) = self.lock().history.files.get_mut(file) {

@@ -22,6 +22,8 @@ mod faults;
 mod files;
 mod front;
 mod gather;
+mod handover;
+mod haste;
 pub mod history;
 mod names;
 mod options;
@@ -32,11 +34,11 @@ mod resolve;
 mod room;
 mod segments;
 mod space;
-#[cfg(test)]
 mod stops;
 mod supervisor;
+mod thrash;
 
 pub use error::RunError;
 pub use front::{FrontEnds, run_in_front};
-pub use options::{Counting, FileInjections, Messages, NameMap, Options};
+pub use options::{Counting, FileInjections, LEAST_BUDGET_BYTES, Messages, NameMap, Options};
 pub use supervisor::{Outcome, Progress, Supervisor};

@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use memobj::FailurePolicy;
 use memobj::pagers::Injection;
 
+/// A budget below this is too small for most programs: an interpreter and its libraries touch about as much before they do
+/// anything, and read the same pages again and again in less.
+pub const LEAST_BUDGET_BYTES: u64 = 4 << 20;
+
 /// For [`Supervisor::new`](crate::Supervisor::new).
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use memobj_sys::trace::{
     Call, CallError, CallSite, ForeignFaults, MapCall, MappedFile, Maps, Registers, Resume, Shows, Sites,
-    Thread, write_memory,
+    Thread,
 };
 
 use memobj_sys::uffd::Forks;
 
-use crate::files::{Executes, MappedObject, Wish};
+use crate::files::{FramesId, MappedObject, Wish};
 use crate::history::ProgramEnd;
 use crate::options::Counting;
 use crate::resolve::{Sought, rights_of};
@@ -21,13 +21,10 @@ use crate::supervisor::{FaultsBy, Filters, Supervisor, command_of, kill};
 
 const PAGE: u64 = 4096;
 const PROT_WRITE: u64 = 2;
-const PROT_EXECUTE: u64 = 4;
 const MAP_PRIVATE: u64 = 2;
 const MAP_FIXED: u64 = 0x10;
 /// How far below its first byte the stack of a new program is nobody's.
 const TABLE_BELOW: u64 = 32 << 10;
-const PATHS_BELOW: u64 = 48 << 10;
-const PATH_BYTES: u64 = 64;
 /// Files that are mapped when a program begins: its own, and its dynamic linker.
 const MOST_FILES: usize = 8;
 /// Of the auxiliary vector: the address of the vDSO.
@@ -95,6 +92,10 @@ impl Supervisor {
         self.gather.ended(before, ProgramEnd::Replaced);
         let program = self.gather.program(pid as u32, parent as u32, command_of(pid));
         self.tell_of_lost_rights(pid);
+        if self.options.names.is_empty() || rustix::process::geteuid().is_root() {
+            // From its first program on nothing needs this process's memory. Mapped names are opened by its descriptors.
+            memobj_sys::trace::close_to_others();
+        }
         let served = match filters {
             Filters::Ours => self.serve_program(pid, program),
             // Calls in its name might be the death of it.
@@ -250,8 +251,7 @@ impl Supervisor {
             let name = maps.name_at(found.start).ok()??;
             Some(PathBuf::from(format!("/proc/{pid}/root{name}"))).filter(|path| is_it(path))?
         };
-        let executes = if found.prot & PROT_EXECUTE != 0 { Executes::Yes } else { Executes::No };
-        self.find(Sought { path, wish: Wish::Private, executes })
+        self.find(Sought { path, wish: Wish::Private })
     }
 
     /// An address space for the stopped thread, nothing of which is registered.
@@ -287,15 +287,28 @@ impl Supervisor {
         }
     }
 
+    /// Whether anything of a stopped process is served: a fork is told of only then.
+    pub(crate) fn maps_frames(&self, pid: i32) -> bool {
+        let files = Maps::open(pid).and_then(|maps| maps.files());
+        // What cannot be known is waited for.
+        files.map_or(true, |files| {
+            files.iter().any(|found| self.files.of_frames(FramesId::of(found)).is_some())
+        })
+    }
+
     /// An address space for the first thread of a process that was forked from one that runs in `parent`: what it has
-    /// inherited is registered before it touches it.
+    /// inherited is registered before it touches it. `None`: it has inherited nothing, and nothing more is served.
     pub(crate) fn copy_space(
         &mut self,
         pid: i32,
         parent: &Arc<Space>,
         program: usize,
         faults: Option<ForeignFaults>,
-    ) -> Result<Arc<Space>, NotServed> {
+    ) -> Result<Option<Arc<Space>>, NotServed> {
+        let inherits = faults.is_some() || self.maps_frames(pid);
+        if !inherits && parent.is_left_alone() {
+            return Ok(None);
+        }
         if !self.room.is_left(Want::Child) {
             return Err(NotServed::Refused(format!(
                 "nearly all of {} descriptors are open",
@@ -304,7 +317,7 @@ impl Supervisor {
         }
         let site = parent.site.copy(Arc::new(Maps::open(pid)?));
         let space = match self.forks {
-            Forks::Told if faults.is_some() || self.has_frames(pid) => {
+            Forks::Told if inherits => {
                 let faults = match faults {
                     Some(faults) => faults,
                     None => child_of(parent, &site, Thread(pid))?,
@@ -312,17 +325,12 @@ impl Supervisor {
                 self.next_space += 1;
                 Arc::new(Space::new(self.next_space, pid, program, faults, site))
             }
-            _ => self.register_inherited(Thread(pid), site, program)?,
+            Forks::Told | Forks::Untold => self.register_inherited(Thread(pid), site, program)?,
         };
         space.inherit_from(parent);
+        Self::hand_over_inherited(Thread(pid), &space)?;
         self.faults.serve(&space)?;
-        Ok(space)
-    }
-
-    /// Whether the process maps frames. One that does not is not told of when it is forked.
-    pub(crate) fn has_frames(&self, pid: i32) -> bool {
-        let files = Maps::open(pid).and_then(|maps| maps.files()).unwrap_or_default();
-        files.iter().any(|found| self.files.of_frames(found.inode).is_some())
+        Ok(Some(space))
     }
 
     fn register_inherited(
@@ -334,7 +342,7 @@ impl Supervisor {
         let base = thread.registers()?;
         let space = self.make_space(thread, &base, site, program)?;
         for found in space.maps.files()? {
-            if self.files.of_frames(found.inode).is_some() {
+            if self.files.of_frames(FramesId::of(&found)).is_some() {
                 space.faults.register(found.start, found.end - found.start, self.shows())?;
             }
         }
@@ -379,18 +387,13 @@ fn place(
     shows: Shows,
 ) -> Result<(), NotServed> {
     let mut calls = Vec::new();
-    let mut paths: Vec<u8> = Vec::new();
-    let path_at = (base.stack() - PATHS_BELOW) & !15;
-    let mut objects: Vec<&Arc<MappedObject>> = Vec::new();
+    let mut descriptors = Vec::new();
     for Placed { object, .. } in placed {
-        if objects.iter().any(|known| Arc::ptr_eq(known, object)) {
+        if descriptors.contains(&object.frames_descriptor()) {
             continue;
         }
-        calls.push(Call::open(path_at + objects.len() as u64 * PATH_BYTES));
-        objects.push(object);
-        let mut text = space.site.path_text(object.frames());
-        text.resize(PATH_BYTES as usize, 0);
-        paths.extend(text);
+        calls.push(Call::ask_for_descriptor());
+        descriptors.push(object.frames_descriptor());
         let same = placed.iter().filter(|other| Arc::ptr_eq(&other.object, object));
         calls.extend(same.map(|placed| Call::map_that_file(placed.map)));
         calls.push(Call::close_that_file());
@@ -398,19 +401,17 @@ fn place(
     if calls.is_empty() {
         return Ok(());
     }
-    write_memory(thread.0, path_at, &paths)?;
-    let answers = space.site.list(thread, base, &calls, (base.stack() - TABLE_BELOW) & !15)?;
-    write_memory(thread.0, path_at, &vec![0; paths.len()])?;
+    let table = (base.stack() - TABLE_BELOW) & !15;
+    let answers = space.site.list(thread, base, &calls, &descriptors, table)?;
     if let Some(answer) = answers.iter().find(|answer| (-4095..0).contains(*answer)) {
         let error = io::Error::from_raw_os_error(-answer as i32);
         return Err(NotServed::Refused(format!("its files cannot be mapped ({error})")));
     }
     for Placed { object, map } in placed {
         space.keep(object);
-        let is_it = space.maps.at(map.address)?.is_some_and(|at| at.inode == object.inode);
+        let is_it = space.maps.at(map.address)?.is_some_and(|at| FramesId::of(&at) == object.frames);
         if !is_it {
-            // Where /proc is that of other processes the path names something else.
-            return Err(NotServed::Refused("its /proc is not the supervisor's".into()));
+            return Err(NotServed::Refused("something else is mapped there already".into()));
         }
         space.faults.register(map.address, map.length, shows)?;
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use memobj_sys::trace::{self, Heard};
 
-use crate::files::{Executes, MappedObject, Wish};
+use crate::files::{MappedObject, Wish};
 use crate::supervisor::Supervisor;
 
 /// How long an answer may take.
@@ -77,7 +77,6 @@ pub(crate) struct Sought {
     /// A link of /proc: to a descriptor or a program of a process.
     pub(crate) path: PathBuf,
     pub(crate) wish: Wish,
-    pub(crate) executes: Executes,
 }
 
 impl Supervisor {
@@ -93,7 +92,7 @@ impl Supervisor {
             return None;
         }
         if self.resolver.system_of(&sought.path) == FromKernel::Yes {
-            return self.files.find(&sought.path, sought.wish, sought.executes);
+            return self.files.find(&sought.path, sought.wish);
         }
         let answer = self.ask_helper(&sought)?;
         let until = Instant::now() + PATIENCE;
@@ -131,7 +130,7 @@ impl Supervisor {
         helpers.fetch_add(1, Ordering::AcqRel);
         let counted = Arc::clone(&helpers);
         let helper = std::thread::Builder::new().name("memobj-resolve".into()).spawn(move || {
-            let _ = tell.send(files.find(&sought.path, sought.wish, sought.executes));
+            let _ = tell.send(files.find(&sought.path, sought.wish));
             counted.fetch_sub(1, Ordering::AcqRel);
             jobs.look_again();
         });

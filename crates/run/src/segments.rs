@@ -2,6 +2,7 @@
 
 use memobj_sys::trace::Present;
 
+use crate::files::FramesId;
 use crate::history::SegmentRecord;
 use crate::supervisor::Supervisor;
 
@@ -25,9 +26,10 @@ impl Supervisor {
         let (start, end) = (hex(start)?, hex(end)?);
         let letters = fields.next()?;
         let offset = hex(fields.next()?)?;
-        let inode = fields.nth(1)?.trim().parse().ok()?;
+        let device = fields.next()?;
+        let inode = fields.next()?.trim().parse().ok()?;
         let name = fields.next().unwrap_or("").trim().to_string();
-        let object = self.files.of_frames(inode);
+        let object = self.files.of_frames(FramesId { device: device_of(device)?, inode });
         let present = object.as_ref().and_then(|_| Present::of(pid, start, end).ok()).unwrap_or_default();
         let pages =
             |runs: &mut dyn Iterator<Item = &Present>| runs.map(|run| (run.end - run.start) / PAGE).sum();
@@ -47,6 +49,12 @@ impl Supervisor {
             copied_pages: pages(&mut present.iter().filter(|run| run.is_own)),
         })
     }
+}
+
+/// As /proc/PID/maps has it: two numbers.
+fn device_of(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.split_once(':')?;
+    Some((u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?))
 }
 
 fn prot_of(letters: &str) -> memobj_core::prot::Prot {

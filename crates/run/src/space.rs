@@ -1,12 +1,15 @@
 //! The address spaces of the programs that run.
 
+use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use memobj_sys::trace::{ForeignFaults, Maps, Sites};
+use memobj_sys::trace::{ForeignFaults, MapCall, Maps, Registers, Sites, Thread, is_same_file};
 
-use crate::files::MappedObject;
+use crate::files::{FramesId, MappedObject};
+use crate::programs::NotServed;
 
 /// The address space of one program, and of its threads and vfork children.
 #[derive(Debug)]
@@ -25,8 +28,10 @@ pub(crate) struct Space {
     /// It has made a filter of its own, or locks all that it maps in future.
     is_left_alone: AtomicBool,
     locks_future: AtomicBool,
-    /// What it maps or has mapped: kept as long as it lives.
-    objects: Mutex<Vec<Arc<MappedObject>>>,
+    /// What it maps, and what it has mapped since it was looked last.
+    objects: Mutex<HashMap<FramesId, Arc<MappedObject>>>,
+    /// Numbers that its threads were handed descriptors by, for a moment, and the last descriptor that each stood for.
+    handed: Mutex<HashMap<i32, RawFd>>,
     /// Userfaultfds of forked children that have not been looked at.
     children: Mutex<Vec<ForeignFaults>>,
     child_is_born: Condvar,
@@ -50,6 +55,7 @@ impl Space {
             is_left_alone: AtomicBool::new(false),
             locks_future: AtomicBool::new(false),
             objects: Mutex::default(),
+            handed: Mutex::default(),
             children: Mutex::default(),
             child_is_born: Condvar::new(),
         }
@@ -61,17 +67,63 @@ impl Space {
 
     /// What another space that is a copy of this one takes over.
     pub(crate) fn inherit_from(&self, parent: &Self) {
-        let objects = parent.objects.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        *self.objects.lock().unwrap_or_else(PoisonError::into_inner) = objects;
+        let objects = parent.objects().clone();
+        *self.objects() = objects;
         self.is_left_alone.store(parent.is_left_alone(), Ordering::Relaxed);
     }
 
-    /// Keeps `object` as long as the space.
+    fn objects(&self) -> MutexGuard<'_, HashMap<FramesId, Arc<MappedObject>>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps `object` until it is known that the space does not map it.
     pub(crate) fn keep(&self, object: &Arc<MappedObject>) {
-        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
-        if !objects.iter().any(|kept| Arc::ptr_eq(kept, object)) {
-            objects.push(Arc::clone(object));
+        self.objects().entry(object.frames).or_insert_with(|| Arc::clone(object));
+    }
+
+    /// It maps no other frames than these.
+    pub(crate) fn keep_only(&self, mapped: &HashSet<FramesId>) {
+        self.objects().retain(|frames, _| mapped.contains(frames));
+    }
+
+    /// Whether it may map `object`.
+    pub(crate) fn keeps(&self, object: &MappedObject) -> bool {
+        self.objects().contains_key(&object.frames)
+    }
+
+    /// All that it may map.
+    pub(crate) fn kept(&self) -> Vec<Arc<MappedObject>> {
+        self.objects().values().cloned().collect()
+    }
+
+    /// Maps a descriptor of this process in the name of a stopped thread that runs in the space; the answer is the
+    /// kernel's.
+    pub(crate) fn map_descriptor(
+        &self,
+        thread: Thread,
+        base: &Registers,
+        descriptor: BorrowedFd<'_>,
+        map: MapCall,
+    ) -> Result<i64, NotServed> {
+        let ours = descriptor.as_raw_fd();
+        let mapped = self.site.map(thread, base, ours, map)?;
+        let mapped = mapped.ok_or_else(|| NotServed::Refused("it cannot be handed descriptors".into()))?;
+        if !self.has_one_thread() {
+            self.handed.lock().unwrap_or_else(PoisonError::into_inner).insert(mapped.number, ours);
         }
+        Ok(mapped.answer)
+    }
+
+    /// Descriptors that a process, which was forked from one that runs in this space and has not run yet, has by accident:
+    /// another thread had been handed them at that moment. They are its own numbers.
+    pub(crate) fn leaked_to(&self, process: i32) -> Vec<i32> {
+        let handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_ours = |number: i32, ours: RawFd| {
+            let link = std::fs::read_link(format!("/proc/{process}/fd/{number}")).unwrap_or_default();
+            link.as_os_str().as_encoded_bytes().starts_with(b"/memfd:memobj:")
+                || (!link.as_os_str().is_empty() && is_same_file(process, number, ours))
+        };
+        handed.iter().filter(|(number, ours)| is_ours(**number, **ours)).map(|(number, _)| *number).collect()
     }
 
     /// Forks were told of.

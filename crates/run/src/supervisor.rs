@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use memobj::{Cache, CacheOptions};
 use memobj_sys::trace::{
-    self, ForeignFaults, Guard, Happened, Limits, Program, Registers, Resume, Started, Thread, Traced,
+    self, Call, ForeignFaults, Guard, Happened, Limits, Program, Registers, Resume, Started, Thread, Traced,
     Tracing,
 };
 
@@ -16,7 +16,7 @@ use memobj_sys::uffd::{Forks, forks_can_be_told};
 use crate::error::RunError;
 use crate::events::{FirstProgram, Jobs};
 use crate::faults::Faults;
-use crate::files::{Executes, Files, MappedObject, Wish};
+use crate::files::{Files, Looks, MappedObject, Wish};
 use crate::gather::Gather;
 use crate::history::{History, ProgramEnd, Totals};
 use crate::options::{Counting, Options};
@@ -56,6 +56,8 @@ pub struct Supervisor {
     pub(crate) resolver: Resolver,
     /// What other threads want done by this one.
     pub(crate) jobs: Jobs,
+    /// When it is looked for objects that nobody maps.
+    pub(crate) looks: Looks,
     pub(crate) guard_is_gone: bool,
     // Dropped last: it keeps descriptors open.
     pub(crate) guard: Option<Guard>,
@@ -108,6 +110,7 @@ pub(crate) enum Filters {
 pub(crate) struct Birth {
     maker: Followed,
     shares_memory: bool,
+    shares_files: bool,
     is_thread: bool,
     /// The userfaultfd that came with the fork, if it is certain whose it is.
     faults: Option<ForeignFaults>,
@@ -146,12 +149,13 @@ impl Supervisor {
         let system = |what| move |source| RunError::System { what, source };
         // Before there are other threads: SIGCHLD is blocked in all.
         let jobs = Jobs::of_this_thread();
+        memobj_sys::pagemap::keep_open();
         let guard = Guard::start().map_err(system("start a guard"))?;
         let limits = Limits::raise().map_err(system("raise limits"))?;
         let cache = CacheOptions { budget_bytes: options.budget_bytes, ..CacheOptions::default() };
         let cache = Cache::new(cache).map_err(RunError::Cache)?;
         let gather = Arc::new(Gather::new());
-        let files = Arc::new(Files::new(cache, options.clone(), Arc::clone(&gather)));
+        let files = Files::new(cache, options.clone(), Arc::clone(&gather), jobs.clone());
         let faults = Faults::start(Arc::clone(&files), Arc::clone(&gather), options.clone());
         Ok(Self {
             faults: faults.map_err(system("start threads"))?,
@@ -171,6 +175,7 @@ impl Supervisor {
             room: Room::new().map_err(system("make an event"))?,
             resolver: Resolver::default(),
             jobs,
+            looks: Looks::new(),
             guard_is_gone: false,
             guard: Some(guard),
         })
@@ -206,9 +211,7 @@ impl Supervisor {
         let objects: HashMap<&Path, Arc<MappedObject>> = record
             .files()
             .iter()
-            .filter_map(|file| {
-                Some((file.path.as_path(), self.files.find(&file.path, Wish::Private, Executes::No)?))
-            })
+            .filter_map(|file| Some((file.path.as_path(), self.files.find(&file.path, Wish::Private)?)))
             .collect();
         let known: Vec<RecordedFile> = record
             .files()
@@ -264,9 +267,10 @@ impl Supervisor {
             .as_ref()
             .filter(|space| !shares_memory && self.forks == Forks::Told && space.has_one_thread());
         let faults = certain
-            .and_then(|space| space.take_child(|_| true, || !has_ended(child) && self.has_frames(child)));
+            .and_then(|space| space.take_child(|_| true, || !has_ended(child) && self.maps_frames(child)));
         let is_thread = flags & libc_flags::THREAD != 0;
-        let birth = Birth { maker, shares_memory, is_thread, faults };
+        let shares_files = flags & libc_flags::FILES != 0;
+        let birth = Birth { maker, shares_memory, shares_files, is_thread, faults };
         if self.unborn.remove(&child) {
             self.begins(child, birth);
         } else if Path::new(&format!("/proc/{child}")).exists() {
@@ -278,7 +282,7 @@ impl Supervisor {
 
     /// A new thread has stopped for the first time.
     pub(crate) fn begins(&mut self, pid: i32, birth: Birth) {
-        let Birth { maker, shares_memory, is_thread, faults } = birth;
+        let Birth { maker, shares_memory, shares_files, is_thread, faults } = birth;
         let process = if is_thread { maker.process } else { pid };
         let mut new = Followed {
             process,
@@ -290,13 +294,16 @@ impl Supervisor {
             let command = command_of(pid);
             new.program = self.gather.program(pid as u32, maker.process as u32, command);
         }
+        if !shares_files && let Some(parent) = &new.space {
+            close_leaked(Thread(pid), parent);
+        }
         if shares_memory {
             if let Some(space) = &new.space {
                 space.thread_begins();
             }
         } else if let Some(parent) = new.space.take() {
             match self.copy_space(pid, &parent, new.program, faults) {
-                Ok(space) => new.space = Some(space),
+                Ok(space) => new.space = space,
                 // The next report tells of it. It is ended all the same, so that nothing of it can run.
                 Err(NotServed::Ended) => kill(pid),
                 Err(error) => {
@@ -383,6 +390,20 @@ impl Outcome {
     }
 }
 
+/// Closes descriptors that a new process has of what a thread of its maker was handed at that moment.
+fn close_leaked(thread: Thread, parent: &Space) {
+    if parent.is_left_alone() {
+        return;
+    }
+    let leaked = parent.leaked_to(thread.0);
+    let Ok(base) = thread.registers() else { return };
+    for number in leaked {
+        // One that is killed meanwhile is told of.
+        let _ = parent.site.one(thread, &base, Call::close(number));
+        let _ = crate::programs::continue_from(thread, &base);
+    }
+}
+
 /// Ends a process.
 pub(crate) fn kill(pid: i32) {
     if let Some(pid) = rustix::process::Pid::from_raw(pid) {
@@ -393,6 +414,7 @@ pub(crate) fn kill(pid: i32) {
 /// Numbers of clone(2).
 mod libc_flags {
     pub(super) const VM: u64 = 0x100;
+    pub(super) const FILES: u64 = 0x400;
     pub(super) const VFORK: u64 = 0x4000;
     pub(super) const THREAD: u64 = 0x1_0000;
 }

@@ -16,6 +16,13 @@ pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
     let _ = futex::wait(word, Flags::PRIVATE, expected, limit.as_ref());
 }
 
+/// As [`wait`], of a word that a process that shares this memory wakes.
+pub(crate) fn wait_shared(word: &AtomicU32, expected: u32, timeout: Duration) {
+    let limit = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
+    // As in `wait`.
+    let _ = futex::wait(word, Flags::empty(), expected, Some(&limit));
+}
+
 /// Wakes all sleepers on `word`.
 pub fn wake_all(word: &AtomicU32) {
     let _ = futex::wake(word, Flags::PRIVATE, i32::MAX as u32);

@@ -32,6 +32,7 @@ pub mod frame_file;
 pub mod futex;
 pub mod huge_folder;
 pub mod image;
+pub mod lease;
 pub mod line;
 #[cfg(feature = "oracle")]
 pub mod oracle;

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::OnceLock;
 
 #[repr(C)]
 #[derive(Default)]
@@ -40,9 +41,27 @@ const PAGEMAP_SCAN: std::ffi::c_ulong = (3 << 30)
     | ((b'f' as std::ffi::c_ulong) << 8)
     | 16;
 
+/// The pagemap of the process that has called [`keep_open`], and its number.
+static KEPT: OnceLock<(u32, File)> = OnceLock::new();
+
+/// Opens the pagemap of this process once for all questions to come. A process that closes itself to others of its user
+/// (PR_SET_DUMPABLE) may not open it any more.
+pub fn keep_open() {
+    if let Ok(file) = File::open(OF_THIS_PROCESS) {
+        // A process that was forked from one that has done so opens its own each time.
+        let _ = KEPT.set((std::process::id(), file));
+    }
+}
+
+const OF_THIS_PROCESS: &str = "/proc/self/pagemap";
+
 /// Counts the 4 KiB pages of `[start, start + len)` that have a frame now, or a place in swap.
 pub fn present_pages(start: usize, len: usize) -> io::Result<u64> {
-    let file = File::open("/proc/self/pagemap")?;
+    let kept = KEPT.get().filter(|(process, _)| *process == std::process::id());
+    let opened = if kept.is_none() { Some(File::open(OF_THIS_PROCESS)?) } else { None };
+    let Some(file) = kept.map(|(_, file)| file).or(opened.as_ref()) else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
     let mut found = [FoundRange::default(); 128];
     let mut next = start as u64;
     let end = (start + len) as u64;
@@ -100,6 +119,7 @@ pub(crate) fn runs(file: &File, start: u64, end: u64) -> io::Result<Vec<crate::t
             start: range.start,
             end: range.end,
             is_own: range.categories & PAGE_IS_FILE == 0,
+            is_resident: range.categories & PAGE_IS_PRESENT != 0,
         }));
         if argument.walk_end <= next {
             break;

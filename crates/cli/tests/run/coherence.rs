@@ -74,7 +74,9 @@ fn crowd(mode: &str) {
     let file = room.sample("sample", 2048);
     let seed = seed();
     let words = [program.as_os_str(), mode.as_ref(), file.as_os_str(), seed.as_ref()];
-    run(room.memobj(&["--budget", "64k"], &words)).succeeded(&format!("{mode}, seed {seed}"));
+    let end = run(room.memobj(&["--tight", "--budget", "64k"], &words));
+    let is_told = |line: &str| line.contains("the budget of 64 KiB is too small");
+    assert!(end.status.success() && end.err.lines().all(is_told), "{mode}, seed {seed}: {end:#?}");
 }
 
 #[test]

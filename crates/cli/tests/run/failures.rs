@@ -66,7 +66,7 @@ fn kill_while_processes_read(name: &str, whom: impl Fn(i32) -> Option<i32>) {
     println!("seed {seed}");
     let words = [program.as_os_str(), "processes".as_ref(), file.as_os_str(), seed.as_ref()];
     // Late pages, so that nearly all wait for one when it happens.
-    let options = ["--budget", "256k", "--inject", "sample:delay=5@0+8M"];
+    let options = ["--tight", "--budget", "256k", "--inject", "sample:delay=5@0+8M"];
     let mut running = Running::start(room.memobj(&options, &words));
     running.hear("running");
     // waits: lets them come to a state in which pages come and go.

@@ -2,16 +2,21 @@
 //! same programs.
 #![cfg(target_arch = "x86_64")]
 
+mod budget;
 mod build;
 mod coherence;
 mod endings;
 mod ends;
 mod failures;
+mod idle;
 mod jobs;
 mod limits;
 mod memory;
+mod mounts;
 mod ordinary;
 mod processes;
 mod programs;
 mod room;
+mod secrets;
 mod sharing;
+mod writers;

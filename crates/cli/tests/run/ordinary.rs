@@ -33,6 +33,13 @@ fn open_room() -> Option<(Room, PathBuf)> {
     Some((room, binary))
 }
 
+/// Says which of the processes behind the run let a program of the same user at their descriptors and memory.
+const LOOKS: &str = "guard=$(grep -lw PPid:.$PPID $(grep -l memobj-guard /proc/[0-9]*/status 2> /dev/null) 2> /dev/null); \
+    guard=${guard#/proc/}; guard=${guard%/status}; test -n \"$guard\" || echo no guard; \
+    for process in $PPID $guard; do \
+    ls /proc/$process/fd 2> /dev/null | grep -q . && echo descriptors of $process; \
+    head -c 1 /proc/$process/mem 2>&1 | grep -q denied || echo memory of $process; done; exit 0";
+
 /// Whether user 65534 may run what is in the room.
 fn may_be_run(room: &Room, binary: &std::path::Path) -> bool {
     let mut command = room.native(&NOBODY);
@@ -85,4 +92,11 @@ fn with_the_right_to_the_device_it_works() {
     std::fs::remove_file(room.path("device")).expect("the device");
     let end = inside(&format!("{} {} run -- bash -c '{SCRIPT}'", NOBODY.join(" "), binary.display()));
     assert!(works(&end), "{end:?}");
+    std::fs::remove_file(room.path("device")).expect("the device");
+    let end = inside(&format!("{} {} run -- bash -c '{LOOKS}'", NOBODY.join(" "), binary.display()));
+    assert_eq!(
+        (end.code(), end.out.as_str(), end.err.as_str()),
+        (0, "", ""),
+        "the supervisor is open to programs"
+    );
 }

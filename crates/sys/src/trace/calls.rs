@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 use super::code::{self, Entry, THAT_FILE};
+use super::hand::Hands;
 use super::memory::{read_memory, write_memory};
 use super::thread::{Registers, Resume, Thread};
 use super::wait::{self, Happened, Stop, wait_for};
@@ -13,7 +14,7 @@ const PATH_BYTES: usize = 64;
 const PAGE: u64 = 4096;
 /// Words of a call in a table.
 const WORDS: usize = 7;
-/// What r15 has until a file was opened.
+/// What r15 has until a descriptor was handed.
 const NOT_OPENED: u64 = u64::MAX;
 
 /// Why no answer came.
@@ -44,13 +45,13 @@ pub struct Call {
 }
 
 impl Call {
-    /// An mmap(2) of the file that was opened last.
+    /// An mmap(2) of the descriptor that was handed last.
     pub fn map_that_file(map: MapCall) -> Self {
         let MapCall { address, length, prot, flags, offset } = map;
         Self { number: libc::SYS_mmap, arguments: [address, length, prot, flags, THAT_FILE, offset] }
     }
 
-    /// Closes the file that was opened last.
+    /// Closes the descriptor that was handed last.
     pub fn close_that_file() -> Self {
         Self { number: libc::SYS_close, arguments: [THAT_FILE, 0, 0, 0, 0, 0] }
     }
@@ -74,6 +75,15 @@ pub struct MapCall {
     pub flags: u64,
     /// From which byte of the file on.
     pub offset: u64,
+}
+
+/// What became of a descriptor that was handed to be mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mapped {
+    /// The answer of mmap(2).
+    pub answer: i64,
+    /// The number that the descriptor had in the program for a moment.
+    pub number: RawFd,
 }
 
 /// Where in the address space of a program the instructions are.
@@ -166,18 +176,19 @@ impl CallSite {
         Ok(run(thread, &registers)?.0.rbx as i64)
     }
 
-    /// Opens descriptor `of` of the tracer, maps it, closes it. As [`one`](Self::one); the answer is mmap's, or
-    /// `None` if the thread cannot open descriptors of its tracer.
+    /// Hands the thread descriptor `of` of the tracer, which it maps and closes. As [`one`](Self::one); the answer is
+    /// mmap's, or `None` if it cannot be handed descriptors: it has no room for one, for example.
     pub fn map(
         &self,
         thread: Thread,
         base: &Registers,
         of: RawFd,
         map: MapCall,
-    ) -> Result<Option<i64>, CallError> {
-        let path = self.path_of(thread, of)?;
+    ) -> Result<Option<Mapped>, CallError> {
+        let Some(hands) = Hands::of_this_process() else { return Ok(None) };
+        let _offer = hands.offer(thread.0, &[of]);
         let mut registers = self.at(base, Entry::Map);
-        put(&mut registers, open_call(path));
+        put(&mut registers, Call::ask_for_descriptor());
         registers.0.r12 = map.address;
         registers.0.r13 = map.length;
         registers.0.r14 = map.prot;
@@ -185,18 +196,22 @@ impl CallSite {
         registers.0.rbx = map.offset;
         registers.0.r15 = NOT_OPENED;
         let registers = run(thread, &registers)?;
-        Ok((registers.0.r15 != NOT_OPENED).then_some(registers.0.rbx as i64))
+        let mapped = Mapped { answer: registers.0.rbx as i64, number: registers.0.r15 as RawFd };
+        Ok((registers.0.r15 != NOT_OPENED).then_some(mapped))
     }
 
-    /// Makes `calls` one after the other and returns their answers; all are made, whatever they answer. The table is
-    /// at `table`, in memory that nobody needs. As [`one`](Self::one).
+    /// Makes `calls` one after the other and returns their answers; all are made, whatever they answer. Those that ask for
+    /// descriptors are handed `descriptors` of the tracer in this order. The table is at `table`, in memory that nobody
+    /// needs. As [`one`](Self::one).
     pub fn list(
         &self,
         thread: Thread,
         base: &Registers,
         calls: &[Call],
+        descriptors: &[RawFd],
         table: u64,
     ) -> Result<Vec<i64>, CallError> {
+        let _offer = Hands::of_this_process().map(|hands| hands.offer(thread.0, descriptors));
         let mut bytes: Vec<u8> = Vec::with_capacity(calls.len() * WORDS * 8);
         for call in calls {
             bytes.extend(call.number.to_ne_bytes());
@@ -236,23 +251,16 @@ pub fn far_away() -> u64 {
     0x1000_0000_0000 + (u64::from(u32::from_ne_bytes(bytes)) << 12)
 }
 
-/// Opens a path for reading.
-pub(super) fn open_call(path: u64) -> Call {
-    let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as u64;
-    Call { number: libc::SYS_openat, arguments: [libc::AT_FDCWD as i64 as u64, path, flags, 0, 0, 0] }
-}
-
 impl Call {
-    /// Opens the path at this address of the process for reading.
-    pub fn open(path: u64) -> Self {
-        open_call(path)
+    /// Asks for the next descriptor that the thread is offered.
+    pub fn ask_for_descriptor() -> Self {
+        Self { number: libc::SYS_pidfd_getfd, arguments: [super::MARK.into(), 0, 0, 0, 0, 0] }
     }
 
     /// Opens the path at this address of the process for reading and writing.
     pub fn open_to_write(path: u64) -> Self {
-        let mut call = open_call(path);
-        call.arguments[2] = (libc::O_RDWR | libc::O_CLOEXEC) as u64;
-        call
+        let flags = (libc::O_RDWR | libc::O_CLOEXEC) as u64;
+        Self { number: libc::SYS_openat, arguments: [libc::AT_FDCWD as i64 as u64, path, flags, 0, 0, 0] }
     }
 
     /// Opens a userfaultfd that does not block.

@@ -2,18 +2,18 @@
 //!
 //! ```text
 //!   one    syscall                            registers as for that call
-//!   map    openat, mmap, close                registers as for openat; of mmap: r12 address, r13 length, r14
+//!   map    asks for a descriptor, mmap, close registers as for the question; of mmap: r12 address, r13 length, r14
 //!                                             protection, rbp flags, rbx offset
 //!   list   calls of a table                   r12 the table, r13 how many; each is a number and six arguments, and
 //!                                             gets its answer where the number was. An argument that is THAT_FILE is
-//!                                             what the last openat has answered
-//!   all    end with a close that the filter stops: the answer (of mmap, or of openat if that failed) is in rbx
+//!                                             the descriptor that was handed last
+//!   all    end with a close that the filter stops: the answer (of mmap, or of the question if that failed) is in rbx
 //! ```
 //!
 //! Descriptors that they map have the mark in their upper half, which the kernel does not look at and the filter does.
 //! They use no stack and write nothing but the table, since the stack of a stopped thread may be anybody's memory.
 
-/// An argument of a call in a table: the descriptor that the last openat(2) before it answered with.
+/// An argument of a call in a table: the descriptor that was handed last.
 pub(super) const THAT_FILE: u64 = -0x6d65_6d6f_i64 as u64;
 
 std::arch::global_asm!(
@@ -68,7 +68,7 @@ std::arch::global_asm!(
     "cmp r8, {that_file}",
     "cmove r8, rcx",
     "syscall",
-    "cmp qword ptr [r12], {openat}",
+    "cmp qword ptr [r12], {ask}",
     "cmove r15, rax",
     "mov [r12], rax",
     "add r12, 56",
@@ -84,7 +84,7 @@ std::arch::global_asm!(
     "memobj_calls_end:",
     ".popsection",
     that_file = const -0x6d65_6d6f_i64,
-    openat = const libc::SYS_openat,
+    ask = const libc::SYS_pidfd_getfd,
     mark = const super::filter::MARK,
     ours = const (super::filter::MARK as u64) << 32,
 );

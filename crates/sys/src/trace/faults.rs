@@ -18,15 +18,7 @@ pub struct ForeignFaults {
 impl ForeignFaults {
     /// Takes a duplicate of the userfaultfd that `process` has just made as its descriptor `number`.
     pub fn take(process: Pid, number: RawFd, forks: Forks) -> io::Result<Self> {
-        let process = pidfd(process)?;
-        // SAFETY: takes numbers.
-        let raw = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) };
-        if raw < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel has just returned this descriptor, and nobody else knows it.
-        let descriptor = unsafe { OwnedFd::from_raw_fd(raw as RawFd) };
-        Ok(Self { uffd: Userfaultfd::of_another(descriptor, forks)? })
+        Ok(Self { uffd: Userfaultfd::of_another(descriptor_of(process, number)?, forks)? })
     }
 
     /// Registers a range of a private mapping of lent frames: for missing pages, and for pages that are there but not
@@ -42,6 +34,23 @@ impl ForeignFaults {
     /// Whether the address space is there still.
     pub fn has_address_space(&self) -> bool {
         crate::uffd::address_space_lives(self.as_fd().as_raw_fd())
+    }
+
+    /// Registers a range for missing pages, and for stores to what [`protect`](Self::protect) protects.
+    pub fn register_to_protect(&self, start: u64, len: u64) -> io::Result<()> {
+        self.uffd.register(start as usize, len as usize, Modes::MISSING | Modes::WRITE_PROTECT)
+    }
+
+    /// Holds up stores to the range, which is registered so, until [`unprotect`](Self::unprotect).
+    pub fn protect(&self, start: u64, len: u64) -> io::Result<()> {
+        self.uffd.write_protect(start as usize, len as usize)
+    }
+
+    /// Lets stores to the range through again, and wakes who sleeps on it. Where nothing is registered any more they are
+    /// only woken.
+    pub fn unprotect(&self, start: u64, len: u64) {
+        // On an error it wakes them all the same.
+        let _ = self.uffd.unprotect(start as usize, len as usize);
     }
 
     /// Lets sleepers on the range try again.
@@ -84,6 +93,18 @@ impl AsFd for ForeignFaults {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.uffd.as_fd()
     }
+}
+
+/// A duplicate of descriptor `number` of `process`, which this one may trace.
+pub(super) fn descriptor_of(process: Pid, number: RawFd) -> io::Result<OwnedFd> {
+    let process = pidfd(process)?;
+    // SAFETY: takes numbers.
+    let raw = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) };
+    if raw < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just returned this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw as RawFd) })
 }
 
 fn pidfd(process: Pid) -> io::Result<OwnedFd> {

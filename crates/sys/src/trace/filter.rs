@@ -1,7 +1,8 @@
 //! The filter behind which programs run: it stops them before the calls that their tracer must see.
 
-/// The second argument of a close(2) by which injected calls say that they are done, and the upper half of the
-/// descriptor that an injected mmap(2) maps, which is not stopped.
+/// The second argument of a close(2) by which injected calls say that they are done, the first one of a pidfd_getfd(2) by
+/// which they ask for a descriptor, and the upper half of the descriptor that an injected mmap(2) maps, which is not
+/// stopped.
 pub const MARK: u32 = 0x6d65_6d6f;
 
 /// Calls that stop the caller, beside those that map files.
@@ -25,6 +26,8 @@ pub enum Traced {
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const STOP: u32 = libc::SECCOMP_RET_TRACE;
+/// Holds the call up and tells the listener.
+const ASK: u32 = libc::SECCOMP_RET_USER_NOTIF;
 const X86_64: u32 = 0xc000_003e;
 
 /// Where in `struct seccomp_data` the fields are.
@@ -53,11 +56,21 @@ fn answer(action: u32) -> libc::sock_filter {
 
 /// Stops at call `number` if its argument passes the test.
 fn stop_if(number: libc::c_long, argument: u32, code: u16, value: u32) -> [libc::sock_filter; 5] {
+    answer_if(number, argument, code, value, STOP)
+}
+
+fn answer_if(
+    number: libc::c_long,
+    argument: u32,
+    code: u16,
+    value: u32,
+    action: u32,
+) -> [libc::sock_filter; 5] {
     [
         test(EQUAL, number as u32, 0, 4),
         load(low_half_of_argument(argument)),
         test(code, value, 0, 1),
-        answer(STOP),
+        answer(action),
         answer(ALLOW),
     ]
 }
@@ -97,12 +110,29 @@ fn stop_if_maps_file() -> [libc::sock_filter; 7] {
     ]
 }
 
+/// Stops at a call that opens a file for changes and does not wait, whose flags are this argument: what others hold of
+/// the file must be given back before.
+fn stop_if_opens_in_haste(number: libc::c_long, argument: u32) -> [libc::sock_filter; 6] {
+    let changes = libc::O_WRONLY | libc::O_RDWR | libc::O_TRUNC;
+    [
+        test(EQUAL, number as u32, 0, 5),
+        load(low_half_of_argument(argument)),
+        test(HAS_BITS, libc::O_NONBLOCK as u32, 0, 2),
+        test(HAS_BITS, changes as u32, 0, 1),
+        answer(STOP),
+        answer(ALLOW),
+    ]
+}
+
 /// The filter's program.
 pub(super) fn program(tracing: Tracing) -> Vec<libc::sock_filter> {
     let mut code = vec![load(MACHINE), test(EQUAL, X86_64, 1, 0), answer(ALLOW), load(NUMBER)];
     code.extend(stop_if_maps_file());
     code.extend(stop_if(libc::SYS_close, 1, EQUAL, MARK));
+    code.extend(answer_if(libc::SYS_pidfd_getfd, 0, EQUAL, MARK, ASK));
     code.extend(stop_if(libc::SYS_prctl, 0, EQUAL, libc::PR_SET_SECCOMP as u32));
+    // Without an old length it duplicates a shared mapping.
+    code.extend(stop_if(libc::SYS_mremap, 1, EQUAL, 0));
     code.extend(stop_if(libc::SYS_mlockall, 0, HAS_BITS, libc::MCL_FUTURE as u32));
     code.extend(stop_at(libc::SYS_seccomp));
     // Both may ask for a child that is not traced.
@@ -113,19 +143,28 @@ pub(super) fn program(tracing: Tracing) -> Vec<libc::sock_filter> {
     }
     if tracing.names == Traced::Yes {
         code.extend(NAMES.into_iter().flat_map(stop_at));
+    } else {
+        code.extend(stop_if_opens_in_haste(libc::SYS_open, 1));
+        code.extend(stop_if_opens_in_haste(libc::SYS_openat, 2));
+        code.extend(stop_at(libc::SYS_openat2));
     }
     code.push(answer(ALLOW));
     code
 }
 
-/// Puts the calling thread behind `program`, and so all that it starts, by system calls that `call` makes; says whether
-/// that went well.
+/// Puts the calling thread behind `program`, and so all that it starts, by system calls that `call` makes. Returns the
+/// number of the listener, or something negative.
 pub(super) fn install(
     program: &[libc::sock_filter],
     call: impl Fn(libc::c_long, [usize; 4]) -> isize,
-) -> bool {
+) -> isize {
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
-    call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0]) == 0
-        && call(libc::SYS_seccomp, [libc::SECCOMP_SET_MODE_FILTER as usize, 0, &raw const filter as usize, 0])
-            == 0
+    match call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0]) {
+        0 => {
+            let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as usize;
+            let filter = &raw const filter as usize;
+            call(libc::SYS_seccomp, [libc::SECCOMP_SET_MODE_FILTER as usize, flags, filter, 0])
+        }
+        refused => refused.min(-1),
+    }
 }

@@ -52,10 +52,18 @@ impl Drop for Guard {
     }
 }
 
+/// From now on no other process of this user has access to this one's memory and descriptors, unless it may trace
+/// everybody's (PR_SET_DUMPABLE). Programs that were started are not concerned.
+pub fn close_to_others() {
+    // SAFETY: takes numbers.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
+}
+
 fn stand(tracer: Pid) -> ! {
     // SAFETY: system calls on numbers and structures of this stack.
     unsafe {
         libc::setsid();
+        libc::prctl(libc::PR_SET_DUMPABLE, 0);
         let mut all: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&raw mut all);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());

@@ -190,6 +190,8 @@ pub struct Present {
     pub end: u64,
     /// Whether they are the process's own, and not the file's.
     pub is_own: bool,
+    /// Whether they are in memory. Others were swapped out, or are marks of a userfaultfd.
+    pub is_resident: bool,
 }
 
 impl Present {

@@ -8,6 +8,7 @@
 //!   calls        a few instructions, put where the kernel leaves room in every program (the end of the vDSO page),
 //!                with which a stopped thread makes system calls that its tracer chose
 //!   maps         what is mapped where, asked of the kernel address by address
+//!   hand         descriptors of the tracer that such calls get
 //!   faults       the userfaultfd of another process
 //! ```
 //!
@@ -22,6 +23,7 @@ mod filter;
 mod front;
 mod guard;
 mod halt;
+mod hand;
 mod limits;
 mod maps;
 mod memory;
@@ -34,12 +36,13 @@ mod thread;
 mod wait;
 
 pub use beats::Beats;
-pub use calls::{Call, CallError, CallSite, MapCall, far_away};
+pub use calls::{Call, CallError, CallSite, MapCall, Mapped, far_away};
 pub use faults::{ForeignFaults, Shows};
 pub use filter::{MARK, Traced, Tracing};
 pub use front::{Errors, Side, become_silent, is_readable_within, parent_may_end, split};
-pub use guard::Guard;
+pub use guard::{Guard, close_to_others};
 pub use halt::Halted;
+pub use hand::is_same_file;
 pub use limits::{Limits, most_descriptors, next_descriptor};
 pub use maps::{MappedFile, Maps, Present};
 pub use memory::{read_memory, read_string, write_memory};

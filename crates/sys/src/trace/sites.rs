@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::calls::{Call, CallError, CallSite, MapCall};
+use super::calls::{Call, CallError, CallSite, MapCall, Mapped};
 use super::maps::Maps;
 use super::thread::{Registers, Thread};
 
@@ -49,11 +49,6 @@ impl Sites {
         Ok(site)
     }
 
-    /// As [`CallSite::path_text`].
-    pub fn path_text(&self, of: RawFd) -> Vec<u8> {
-        self.current().path_text(of)
-    }
-
     /// As [`CallSite::path_of`]. `base` is what the thread goes on from.
     pub fn path_of(&self, thread: Thread, base: &Registers, of: RawFd) -> Result<u64, CallError> {
         Ok(self.at(thread, base)?.path_of(thread, of)?)
@@ -76,7 +71,7 @@ impl Sites {
         base: &Registers,
         of: RawFd,
         map: MapCall,
-    ) -> Result<Option<i64>, CallError> {
+    ) -> Result<Option<Mapped>, CallError> {
         self.at(thread, base)?.map(thread, base, of, map)
     }
 
@@ -86,9 +81,10 @@ impl Sites {
         thread: Thread,
         base: &Registers,
         calls: &[Call],
+        descriptors: &[RawFd],
         table: u64,
     ) -> Result<Vec<i64>, CallError> {
-        self.at(thread, base)?.list(thread, base, calls, table)
+        self.at(thread, base)?.list(thread, base, calls, descriptors, table)
     }
 }
 

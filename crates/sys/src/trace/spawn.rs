@@ -2,14 +2,19 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
+use super::faults::descriptor_of;
 use super::filter::{self, Traced, Tracing};
+use super::hand::Hands;
 use super::limits::Limits;
 use super::thread::Thread;
 use super::wait::{self, Happened, Pid, SignalsBefore};
+use crate::futex::wait_shared;
 
 /// A program to start.
 #[derive(Clone, Debug)]
@@ -74,6 +79,8 @@ struct Launch {
     limits: Limits,
     ready: OwnedFd,
     mask: u64,
+    /// The number of the child's listener once it is behind the filter, and what has become of that.
+    listener: AtomicU32,
     signals: SignalsBefore,
     /// The strings that the lists point to.
     _strings: Vec<CString>,
@@ -81,6 +88,10 @@ struct Launch {
 }
 
 const STACK_BYTES: usize = 64 << 10;
+/// No descriptor, and no error number.
+const NOT_YET: u32 = i32::MIN as u32;
+/// Longer than a child that lives needs.
+const FILTER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Starts `program` with this process's environment and standard descriptors, traced by the calling thread and behind
 /// the filter, and the given limits. What is heard of it first is that it runs the program, or that it has exited with
@@ -92,7 +103,12 @@ pub fn spawn(program: &Program, tracing: Tracing, at_exit: Traced, limits: Limit
     let (ready, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let mut launch = Launch::new(program, tracing, limits, ready)?;
     let process = launch.clone_child()?;
-    let seized = Thread(process).seize(at_exit).and_then(|()| Ok(rustix::io::write(&go, b"g").map(drop)?));
+    let tell = || Ok(rustix::io::write(&go, b"g").map(drop)?);
+    let seized = Thread(process)
+        .seize(at_exit)
+        .and_then(|()| tell())
+        .and_then(|()| Hands::listen(launch.take_listener(process)?))
+        .and_then(|()| tell());
     if let Err(error) = seized {
         // SAFETY: takes numbers; the child is ours and has not been waited for.
         unsafe { libc::kill(process, libc::SIGKILL) };
@@ -124,10 +140,24 @@ impl Launch {
             limits,
             ready,
             mask: 0,
+            listener: AtomicU32::new(NOT_YET),
             signals: SignalsBefore::of_this_thread(),
             _strings: arguments.into_iter().chain(variables).collect(),
             stack: vec![0; STACK_BYTES / size_of::<u128>()],
         }))
+    }
+
+    /// Waits until the child is behind the filter, and takes the listener.
+    fn take_listener(&self, child: Pid) -> io::Result<OwnedFd> {
+        let until = Instant::now() + FILTER_TIMEOUT;
+        loop {
+            match self.listener.load(Ordering::Acquire) {
+                NOT_YET if Instant::now() >= until => return Err(io::ErrorKind::TimedOut.into()),
+                NOT_YET => wait_shared(&self.listener, NOT_YET, Duration::from_millis(100)),
+                number if number as i32 >= 0 => return descriptor_of(child, number as RawFd),
+                refused => return Err(io::Error::from_raw_os_error((refused as i32).wrapping_neg())),
+            }
+        }
     }
 
     /// Makes the child, with all signals blocked: their handlers are not to run in it.
@@ -187,8 +217,16 @@ extern "C" fn child(launch: *mut libc::c_void) -> libc::c_int {
             let ignore = [libc::SIG_IGN, 0, 0, 0];
             raw(libc::SYS_rt_sigaction, [libc::SIGCHLD as usize, &raw const ignore as usize, 0, 8]);
         }
-        let told = raw(libc::SYS_read, [launch.ready.as_raw_fd() as usize, &raw mut letter as usize, 1, 0]);
-        if told == 1 && filter::install(&launch.filter, |number, arguments| raw(number, arguments)) {
+        let wait = [launch.ready.as_raw_fd() as usize, &raw mut letter as usize, 1, 0];
+        let mut goes_on = raw(libc::SYS_read, wait) == 1;
+        if goes_on {
+            let listener = filter::install(&launch.filter, |number, arguments| raw(number, arguments));
+            launch.listener.store(listener as u32, Ordering::Release);
+            let wake = libc::FUTEX_WAKE as usize;
+            raw(libc::SYS_futex, [launch.listener.as_ptr() as usize, wake, 1, 0]);
+            goes_on = listener >= 0 && raw(libc::SYS_read, wait) == 1;
+        }
+        if goes_on {
             for (resource, limit) in launch.limits.each() {
                 raw(libc::SYS_prlimit64, [0, resource as usize, &raw const *limit as usize, 0]);
             }

@@ -59,16 +59,15 @@ fn calls_are_made_in_its_name_and_leave_it_as_it_was() {
     let file = crate::frame_file::FrameFile::new("list", 8192).unwrap();
     file.pwrite_for_test(0, b"listed");
     let of = file.as_fd().as_raw_fd();
-    let path = site.path_of(thread, of).unwrap();
     let map = |offset| MapCall { address: 0, length: 4096, prot: 1, flags: libc::MAP_PRIVATE as u64, offset };
     let calls = [
-        Call::open(path),
+        Call::ask_for_descriptor(),
         Call::map_that_file(map(0)),
         Call::map_that_file(map(4096)),
         Call::close_that_file(),
         number,
     ];
-    let answers = site.list(thread, &registers, &calls, registers.stack() - 16384).unwrap();
+    let answers = site.list(thread, &registers, &calls, &[of], registers.stack() - 16384).unwrap();
     assert!(answers[0] >= 3 && answers[1] > 0 && answers[2] > 0, "{answers:?}");
     assert_eq!(answers[3..], [0, i64::from(thread.0)]);
     let maps = Maps::open(thread.0).unwrap();

@@ -82,6 +82,8 @@ impl Userfaultfd {
             | abi::FEATURE_EVENT_REMAP
             | abi::FEATURE_MISSING_SHMEM
             | abi::FEATURE_MINOR_SHMEM
+            | abi::FEATURE_PAGEFAULT_FLAG_WP
+            | abi::FEATURE_WP_HUGETLBFS_SHMEM
             | abi::FEATURE_POISON;
         let mut api = abi::ApiArgument { api: abi::API, features, ioctls: 0 };
         super::control(&descriptor, abi::UFFDIO_API, &mut api)?;

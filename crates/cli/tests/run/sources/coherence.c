@@ -20,8 +20,8 @@ static void ended_well(pid_t pid) {
 // Stores to private pages are seen by nobody else, before and after they are made.
 static void stores(void) {
     unsigned char *bytes = map(PROT_READ | PROT_WRITE, MAP_PRIVATE, O_RDONLY, PAGES * PAGE);
-    unsigned char *writable = map(PROT_READ | PROT_WRITE, MAP_PRIVATE, O_RDWR, PAGES * PAGE);
     CHECK(served(bytes));
+    unsigned char *writable = map(PROT_READ | PROT_WRITE, MAP_PRIVATE, O_RDWR, PAGES * PAGE);
     for (size_t page = 0; page < PAGES; page += 2) memset(bytes + page * PAGE, 0x55, PAGE);
     memset(writable, 0x66, PAGES * PAGE);
     pid_t pid = fork();

@@ -1,0 +1,180 @@
+//! The thread that hears of files that are about to change, or have changed, and that looks for idle objects by the clock.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, mpsc};
+use std::thread::JoinHandle;
+
+use memobj_sys::lease::{self, BreakNews, BreakReader, News};
+use rustix::fs::inotify;
+
+use super::idle::LOOK_EVERY;
+use super::{Files, Hold, MappedObject};
+use crate::events::Jobs;
+use crate::handover::time_to_hand_over;
+
+/// Where work for the tracer goes.
+pub(crate) type Post = Jobs;
+
+/// See the module. The thread starts with the first file.
+#[derive(Debug)]
+pub(super) struct Guardian {
+    files: Weak<Files>,
+    post: Post,
+    thread: OnceLock<Option<(BreakReader, Mutex<Option<JoinHandle<()>>>)>>,
+    inotify: OnceLock<Option<Arc<OwnedFd>>>,
+    kept: Mutex<HashMap<Key, Weak<MappedObject>>>,
+    is_over: Arc<AtomicBool>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Key {
+    Lease(RawFd),
+    Watch(i32),
+}
+
+impl Key {
+    fn of(hold: Hold) -> Self {
+        match hold {
+            Hold::Lease(descriptor) => Self::Lease(descriptor),
+            Hold::Watch(number) => Self::Watch(number),
+        }
+    }
+}
+
+impl Guardian {
+    pub(super) fn new(files: Weak<Files>, post: Post) -> Self {
+        Self {
+            files,
+            post,
+            thread: OnceLock::new(),
+            inotify: OnceLock::new(),
+            kept: Mutex::default(),
+            is_over: Arc::default(),
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<Key, Weak<MappedObject>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where leases tell of themselves. `None`: no thread can be started.
+    pub(super) fn reader(&self) -> Option<BreakReader> {
+        let started = self.thread.get_or_init(|| {
+            let (tell, told) = mpsc::sync_channel(1);
+            let (files, is_over) = (self.files.clone(), Arc::clone(&self.is_over));
+            let thread = std::thread::Builder::new().name("memobj-leases".into()).spawn(move || {
+                let news = BreakNews::listen();
+                let _ = tell.send(news.reader());
+                listen(&news, &files, &is_over);
+            });
+            Some((told.recv().ok()?, Mutex::new(Some(thread.ok()?))))
+        });
+        started.as_ref().map(|(reader, _)| *reader)
+    }
+
+    /// Watches a file for changes that have happened. `None`: it cannot be watched.
+    pub(super) fn watch(&self, file: &File) -> Option<Hold> {
+        let reader = self.reader()?;
+        let made = self.inotify.get_or_init(|| {
+            let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+            let descriptor = inotify::init(flags).ok()?;
+            lease::tell_when_readable(&descriptor, reader).ok()?;
+            Some(Arc::new(descriptor))
+        });
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let number = inotify::add_watch(made.as_ref()?.as_fd(), path, inotify::WatchFlags::MODIFY).ok()?;
+        Some(Hold::Watch(number))
+    }
+
+    /// `object` is to be handed over when `hold` breaks.
+    pub(super) fn keep(&self, hold: Hold, object: &Arc<MappedObject>) {
+        self.kept().insert(Key::of(hold), Arc::downgrade(object));
+    }
+
+    /// Nobody needs to hear of it any more.
+    pub(super) fn forget(&self, hold: Hold) {
+        self.kept().remove(&Key::of(hold));
+        if let (Hold::Watch(number), Some(Some(descriptor))) = (hold, self.inotify.get()) {
+            // One whose file is gone has gone by itself.
+            let _ = inotify::remove_watch(descriptor.as_fd(), number);
+        }
+    }
+
+    /// Has the tracer hand over the mappings of `object`.
+    pub(super) fn hand_over(&self, object: &Arc<MappedObject>) {
+        let object = Arc::clone(object);
+        let until = time_to_hand_over();
+        self.post.post(Box::new(move |supervisor| supervisor.hand_over(&object, until)));
+    }
+
+    fn object_of(&self, key: Key) -> Option<Arc<MappedObject>> {
+        self.kept().get(&key).and_then(Weak::upgrade)
+    }
+
+    /// Objects whose leases are waited for.
+    fn waited_for(&self) -> Vec<Arc<MappedObject>> {
+        let kept: Vec<_> = self.kept().iter().filter_map(|(_, object)| object.upgrade()).collect();
+        let is_waited_for = |object: &Arc<MappedObject>| {
+            matches!(object.hold, Hold::Lease(_)) && !lease::is_held(&*object.source)
+        };
+        kept.into_iter().filter(is_waited_for).collect()
+    }
+
+    /// Objects whose files were changed.
+    fn changed(&self) -> Vec<Arc<MappedObject>> {
+        let Some(Some(descriptor)) = self.inotify.get() else { return Vec::new() };
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(descriptor.as_fd(), &mut buffer);
+        let mut changed = Vec::new();
+        while let Ok(event) = reader.next() {
+            if event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW) {
+                // Any may have changed.
+                let kept = self.kept();
+                changed
+                    .extend(kept.iter().filter(|(key, _)| matches!(key, Key::Watch(_))).map(|(key, _)| *key));
+            } else if event.events().contains(inotify::ReadFlags::MODIFY) {
+                changed.push(Key::Watch(event.wd()));
+            }
+        }
+        changed.into_iter().filter_map(|key| self.object_of(key)).collect()
+    }
+}
+
+impl Drop for Guardian {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Release);
+        let Some(Some((reader, thread))) = self.thread.take() else { return };
+        reader.wake();
+        let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // The thread itself may be the last that had the files.
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn listen(news: &BreakNews, files: &Weak<Files>, is_over: &AtomicBool) {
+    while !is_over.load(Ordering::Acquire) {
+        let came = news.next(LOOK_EVERY);
+        let Some(files) = files.upgrade() else { return };
+        let guardian = &files.guardian;
+        let broken = match came {
+            None => {
+                if !files.is_empty() {
+                    guardian.post.post(Box::new(|supervisor| supervisor.look_for_idle()));
+                }
+                Vec::new()
+            }
+            Some(News::Woken) => Vec::new(),
+            Some(News::Some) => guardian.waited_for().into_iter().chain(guardian.changed()).collect(),
+            Some(News::Breaks(descriptor)) => {
+                let lease = guardian.object_of(Key::Lease(descriptor));
+                lease.into_iter().chain(guardian.changed()).collect()
+            }
+        };
+        broken.iter().for_each(|object| files.has_broken(object));
+    }
+}

@@ -1,0 +1,231 @@
+//! The files that programs map, as memory objects.
+//!
+//! ```text
+//!   find     the object of a file that a program maps, made when the file is mapped first. None: the kernel maps it
+//!   Hold     what makes an object one version of its file, for as long as it is current
+//!     Lease    nobody can change the file before the lease is given back
+//!     Watch    where there is no lease and this user cannot write: inotify tells of changes that have happened
+//!   broken   a writer waits, or has written: the tracer hands the object's mappings over to the kernel (`handover`),
+//!            and gives the lease back. New mappings of the file are the kernel's while there are writers
+//!   idle     an object that nobody maps is closed: its frames, its file, its lease
+//! ```
+//!
+//! A file that is mapped both privately and shared is two objects. So the frames of a mapping tell which it is, wherever
+//! the program has moved it.
+
+mod guardian;
+mod idle;
+mod make;
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
+
+use memobj::{Cache, LentFrames, pagers};
+
+use self::guardian::Guardian;
+use crate::gather::Gather;
+use crate::options::Options;
+
+pub(crate) use self::guardian::Post;
+pub(crate) use self::idle::Looks;
+
+/// What a program wants to do with a file that it maps.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Wish {
+    /// Stores are its own.
+    Private,
+    /// It wants to see the stores of others.
+    Shared,
+}
+
+/// Which file of frames: device, major and minor, and inode.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct FramesId {
+    pub(crate) device: (u32, u32),
+    pub(crate) inode: u64,
+}
+
+/// Which file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+/// The bytes of a file at one moment, as far as its attributes tell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Version {
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Version {
+    fn of(metadata: &std::fs::Metadata) -> Self {
+        Self { size: metadata.size(), modified: (metadata.mtime(), metadata.mtime_nsec()) }
+    }
+}
+
+/// What makes an object one version of its file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Hold {
+    /// A lease, which tells of itself by this descriptor.
+    Lease(RawFd),
+    /// A watch of this number.
+    Watch(i32),
+}
+
+/// Its mappings are segments of the object.
+const CURRENT: u8 = 0;
+/// The file changes: its mappings are being handed over to the kernel, new ones are the kernel's.
+const BROKEN: u8 = 1;
+/// They were handed over.
+const RETIRED: u8 = 2;
+
+/// A file that programs map in one way, as a memory object.
+#[derive(Debug)]
+pub(crate) struct MappedObject {
+    /// The index in the history.
+    pub(crate) file: usize,
+    pub(crate) lent: LentFrames,
+    pub(crate) frames: FramesId,
+    pub(crate) wish: Wish,
+    id: FileId,
+    source: Arc<pagers::File>,
+    version: Version,
+    hold: Hold,
+    state: AtomicU8,
+    /// At how many looks in a row nobody mapped it.
+    idle_looks: AtomicU32,
+}
+
+impl MappedObject {
+    /// The descriptor of the file of frames.
+    pub(crate) fn frames_descriptor(&self) -> RawFd {
+        self.lent.file().as_raw_fd()
+    }
+
+    /// The descriptor of the file itself, open for reading.
+    pub(crate) fn file_descriptor(&self) -> BorrowedFd<'_> {
+        self.source.as_fd()
+    }
+
+    /// Whether its file has not changed since it was made.
+    pub(crate) fn is_current(&self) -> bool {
+        self.state.load(Ordering::Acquire) == CURRENT
+    }
+
+    /// Lets whoever waits for the file's lease go on.
+    fn give_way(&self) {
+        if matches!(self.hold, Hold::Lease(_)) {
+            memobj_sys::lease::give_back(&*self.source);
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Files {
+    cache: Cache,
+    options: Options,
+    gather: Arc<Gather>,
+    current: Mutex<HashMap<(FileId, Wish), Arc<MappedObject>>>,
+    /// All that have not been closed, also those that are not current any more.
+    by_frames: RwLock<HashMap<FramesId, Arc<MappedObject>>>,
+    guardian: Guardian,
+}
+
+impl Files {
+    /// `post` hands work to the tracer.
+    pub(crate) fn new(cache: Cache, options: Options, gather: Arc<Gather>, post: Post) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            cache,
+            options,
+            gather,
+            current: Mutex::default(),
+            by_frames: RwLock::default(),
+            guardian: Guardian::new(this.clone(), post),
+        })
+    }
+
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    fn current(&self) -> MutexGuard<'_, HashMap<(FileId, Wish), Arc<MappedObject>>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn by_frames(&self) -> RwLockWriteGuard<'_, HashMap<FramesId, Arc<MappedObject>>> {
+        self.by_frames.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The object whose frames are in this file.
+    pub(crate) fn of_frames(&self, frames: FramesId) -> Option<Arc<MappedObject>> {
+        self.by_frames.read().unwrap_or_else(PoisonError::into_inner).get(&frames).cloned()
+    }
+
+    /// The object for the file at `path`, which names it for this process: /proc/PID/fd/N, for example. `None`: the
+    /// kernel is to map it. Opens the file; blocks as long as its file system does.
+    pub(crate) fn find(&self, path: &Path, wish: Wish) -> Option<Arc<MappedObject>> {
+        if !make::may_be_served(path) {
+            return None;
+        }
+        let metadata = std::fs::metadata(path).ok()?;
+        if !metadata.file_type().is_file() || metadata.size() == 0 {
+            return None;
+        }
+        let id = FileId { device: metadata.dev(), inode: metadata.ino() };
+        let known = self.current().get(&(id, wish)).cloned();
+        let object = match known {
+            Some(object) => object,
+            None => self.make(path, id, wish)?,
+        };
+        object.idle_looks.store(0, Ordering::Relaxed);
+        if matches!(object.hold, Hold::Watch(_)) && object.version != Version::of(&metadata) {
+            self.has_broken(&object);
+        }
+        object.is_current().then_some(object)
+    }
+
+    /// The current objects of a file.
+    pub(crate) fn of_file(&self, metadata: &std::fs::Metadata) -> Vec<Arc<MappedObject>> {
+        let id = FileId { device: metadata.dev(), inode: metadata.ino() };
+        let current = self.current();
+        [Wish::Private, Wish::Shared].iter().filter_map(|wish| current.get(&(id, *wish)).cloned()).collect()
+    }
+
+    /// Nothing of `object` is mapped anew: the tracer hands it over.
+    pub(crate) fn breaks(&self, object: &MappedObject) {
+        object.state.store(BROKEN, Ordering::Release);
+    }
+
+    /// The file of `object` is about to change, or has changed: its mappings are handed over to the kernel.
+    fn has_broken(&self, object: &Arc<MappedObject>) {
+        let first =
+            object.state.compare_exchange(CURRENT, BROKEN, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if first {
+            self.guardian.hand_over(object);
+        }
+    }
+
+    /// What people call the file.
+    pub(crate) fn name(&self, object: &MappedObject) -> String {
+        self.gather.name_of(object.file)
+    }
+
+    /// The mappings of `object` are the kernel's now.
+    pub(crate) fn retire(&self, object: &Arc<MappedObject>) {
+        object.state.store(RETIRED, Ordering::Release);
+        let mut current = self.current();
+        if current.get(&(object.id, object.wish)).is_some_and(|known| Arc::ptr_eq(known, object)) {
+            current.remove(&(object.id, object.wish));
+        }
+        drop(current);
+        object.give_way();
+        self.guardian.forget(object.hold);
+    }
+}

@@ -1,0 +1,291 @@
+//! Hands mappings of an object over to the kernel: the file itself takes the place of its frames.
+//!
+//! ```text
+//!   a writer waits for the lease        some thread of each address space that maps the object makes the calls
+//!     shared     the whole mapping becomes the kernel's, in one step
+//!     private    stores are held up; pages that were stored to are copied; the mapping becomes the kernel's, in one step
+//!   then the lease is given back, and the writer goes on
+//! ```
+//!
+//! Nothing is seen of it: until the lease is given back the file and its frames have the same bytes. What cannot be handed
+//! over in time is ended, with a line: it would see old bytes.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use memobj_sys::trace::{
+    Call, MapCall, MappedFile, Present, Registers, Thread, far_away, read_memory, write_memory,
+};
+
+use crate::files::{FramesId, MappedObject, Wish};
+use crate::programs::NotServed;
+use crate::space::Space;
+use crate::stops::NotDone;
+use crate::supervisor::{Supervisor, kill};
+
+const PAGE: u64 = 4096;
+const PROT_READ: u64 = 1;
+const PROT_WRITE: u64 = 2;
+const MAP_SHARED: u64 = 1;
+const MAP_PRIVATE: u64 = 2;
+const MAP_FIXED: u64 = 0x10;
+/// Of a private mapping so many bytes are handed over at a time: marks of protected pages take page tables.
+const PART_BYTES: u64 = 1 << 30;
+const EAGAIN: i32 = 11;
+/// How long it may take until a fork is read of.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What of the time that the kernel waits for a lease may be used, in quarters.
+const QUARTERS: u32 = 3;
+
+/// Until when a lease that is waited for from now on must be given back.
+pub(crate) fn time_to_hand_over() -> Instant {
+    let whole = memobj_sys::lease::break_time();
+    // Zero: the kernel waits without end.
+    let whole = if whole.is_zero() { Duration::from_secs(45) } else { whole };
+    Instant::now() + whole * QUARTERS / 4
+}
+
+impl Supervisor {
+    /// Hands over all mappings of `object` and lets who waits for its lease go on.
+    pub(crate) fn hand_over(&mut self, object: &Arc<MappedObject>, until: Instant) {
+        self.hand_over_but(object, until, HashSet::new());
+    }
+
+    /// The same from the stopped thread `pid`, which is about to change the file and would not wait. Returns whether it has
+    /// made calls: then it is where it stopped, and stops there again.
+    pub(crate) fn hand_over_from(&mut self, pid: i32, base: &Registers, object: &Arc<MappedObject>) -> bool {
+        let until = time_to_hand_over();
+        let mut done = HashSet::new();
+        let own = self.space_of(pid).filter(|space| space.keeps(object));
+        if let Some(space) = &own {
+            match hand_over_in(Thread(pid), base, space, object) {
+                Ok(()) | Err(NotServed::Ended) => {}
+                Err(why) => self.end_instead(space, object, &NotDone::Refused(why)),
+            }
+            done.insert(space.number);
+        }
+        self.files.breaks(object);
+        self.hand_over_but(object, until, done);
+        if own.is_some() {
+            let mut again = *base;
+            again.repeat_call();
+            // One that has ended is told of.
+            let _ = Thread(pid).set_registers(&again);
+        }
+        own.is_some()
+    }
+
+    /// The same, but for spaces that have nothing of it any more.
+    fn hand_over_but(&mut self, object: &Arc<MappedObject>, until: Instant, mut done: HashSet<u64>) {
+        loop {
+            let spaces = self.faults.spaces();
+            let next = spaces.into_iter().find(|space| !done.contains(&space.number) && space.keeps(object));
+            let Some(space) = next else { break };
+            done.insert(space.number);
+            let answer =
+                self.in_space(&space, until, |_, thread, base| hand_over_in(thread, base, &space, object));
+            match answer {
+                Ok(()) | Err(NotDone::Gone) => {}
+                Err(why) => self.end_instead(&space, object, &why),
+            }
+        }
+        self.files.retire(object);
+    }
+
+    /// Hands over all that `space` maps, in the name of one of its threads, which is stopped.
+    pub(crate) fn hand_over_all(
+        &mut self,
+        thread: Thread,
+        base: &Registers,
+        space: &Arc<Space>,
+    ) -> Result<(), NotServed> {
+        space.kept().iter().try_for_each(|object| hand_over_in(thread, base, space, object))
+    }
+
+    /// Hands over what a forked child has inherited of objects whose files have changed or are about to.
+    pub(crate) fn hand_over_inherited(thread: Thread, space: &Arc<Space>) -> Result<(), NotServed> {
+        let base = thread.registers()?;
+        let changed: Vec<_> = space.kept().into_iter().filter(|object| !object.is_current()).collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        changed.iter().try_for_each(|object| hand_over_in(thread, &base, space, object))?;
+        Ok(crate::programs::continue_from(thread, &base)?)
+    }
+
+    fn end_instead(&mut self, space: &Arc<Space>, object: &MappedObject, why: &NotDone) {
+        let why = match why {
+            NotDone::Gone => return,
+            NotDone::Late => "all its threads sleep".to_string(),
+            NotDone::Refused(why) => why.to_string(),
+        };
+        let processes: HashSet<i32> = self
+            .threads
+            .values()
+            .filter(|thread| thread.space.as_ref().is_some_and(|other| Arc::ptr_eq(other, space)))
+            .map(|thread| thread.process)
+            .collect();
+        for process in processes {
+            self.tell(&format!(
+                "process {process} is ended: {} is written to by others, and cannot be mapped anew in time ({why})",
+                self.files.name(object)
+            ));
+            kill(process);
+        }
+    }
+}
+
+/// Makes all mappings of `object` in `space` the kernel's. What fails has changed nothing but whole parts.
+fn hand_over_in(
+    thread: Thread,
+    base: &Registers,
+    space: &Space,
+    object: &MappedObject,
+) -> Result<(), NotServed> {
+    for found in space.maps.files()?.iter().filter(|found| FramesId::of(found) == object.frames) {
+        match object.wish {
+            Wish::Shared => {
+                map_file(thread, base, space, object, found, found.start..found.end)?;
+                space.faults.wake(found.start, found.end - found.start);
+            }
+            Wish::Private => {
+                for start in (found.start..found.end).step_by(PART_BYTES as usize) {
+                    let part = start..found.end.min(start + PART_BYTES);
+                    hand_over_part(thread, base, space, object, found, part)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes `part` of a private mapping the kernel's, with the pages that were stored to.
+///
+/// They are copied into a mapping of the file beside, which takes the place of the old one in one step. Stores are held up
+/// meanwhile; loads find the same bytes before and after. So the pages are the kernel's in all respects: it drops them,
+/// too, if the file is cut off.
+fn hand_over_part(
+    thread: Thread,
+    base: &Registers,
+    space: &Space,
+    object: &MappedObject,
+    found: &MappedFile,
+    part: Range<u64>,
+) -> Result<(), NotServed> {
+    let length = part.end - part.start;
+    // Of what is swapped out it cannot be told later whether it is a page or the mark of a protected hole.
+    let mut own = own_pages(thread, &part, Place::Anywhere)?;
+    patiently(|| space.faults.register_to_protect(part.start, length))?;
+    patiently(|| space.faults.protect(part.start, length))?;
+    let answer = own_pages(thread, &part, Place::InMemory).map_err(NotServed::from).and_then(|now| {
+        own.extend(now);
+        match own.is_empty() {
+            true => map_file(thread, base, space, object, found, part.clone()),
+            false => replace_with_copy(thread, base, space, object, found, &part, &own),
+        }
+    });
+    if answer.is_err() {
+        space.faults.unprotect(part.start, length);
+    }
+    space.faults.wake(part.start, length);
+    answer
+}
+
+/// The kernel answers EAGAIN while it waits for a thread of this process to read of a fork.
+fn patiently(call: impl Fn() -> std::io::Result<()>) -> std::io::Result<()> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match call() {
+            Err(error) if error.raw_os_error() == Some(EAGAIN) && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Maps the file elsewhere, copies `own` pages of `part` into it, and moves it into the place of `part`.
+fn replace_with_copy(
+    thread: Thread,
+    base: &Registers,
+    space: &Space,
+    object: &MappedObject,
+    found: &MappedFile,
+    part: &Range<u64>,
+    own: &[Range<u64>],
+) -> Result<(), NotServed> {
+    let length = part.end - part.start;
+    let offset = found.offset + (part.start - found.start);
+    let (prot, flags) = (PROT_READ | PROT_WRITE, MAP_PRIVATE);
+    let beside = MapCall { address: far_away(), length, prot, flags, offset };
+    let beside = checked(space.map_descriptor(thread, base, object.file_descriptor(), beside)?)? as u64;
+    let moved = copy_pages(thread, part.start, beside, own).map_err(NotServed::from).and_then(|()| {
+        if found.prot != prot {
+            checked(space.site.one(thread, base, Call::protect(beside, length, found.prot))?)?;
+        }
+        checked(space.site.one(thread, base, Call::move_to(beside, length, part.start))?)
+    });
+    if matches!(moved, Err(NotServed::Refused(_))) {
+        space.site.one(thread, base, Call::unmap(beside, length))?;
+    }
+    moved.map(drop)
+}
+
+/// Copies pages of one process from where they are, in a mapping that starts at `from`, to one that starts at `to`.
+fn copy_pages(thread: Thread, from: u64, to: u64, pages: &[Range<u64>]) -> std::io::Result<()> {
+    let mut page = [0; PAGE as usize];
+    for at in pages.iter().flat_map(|range| range.clone().step_by(PAGE as usize)) {
+        // One that traps has no bytes to keep.
+        if read_memory(thread.0, at, &mut page).is_ok_and(|count| count == page.len()) {
+            write_memory(thread.0, to + (at - from), &page)?;
+        }
+    }
+    Ok(())
+}
+
+/// Maps the file over `range`, a part of `found`, with the protection that it has.
+fn map_file(
+    thread: Thread,
+    base: &Registers,
+    space: &Space,
+    object: &MappedObject,
+    found: &MappedFile,
+    range: Range<u64>,
+) -> Result<(), NotServed> {
+    let sharing = if object.wish == Wish::Shared { MAP_SHARED } else { MAP_PRIVATE };
+    let map = MapCall {
+        address: range.start,
+        length: range.end - range.start,
+        prot: found.prot,
+        flags: sharing | MAP_FIXED,
+        offset: found.offset + (range.start - found.start),
+    };
+    checked(space.map_descriptor(thread, base, object.file_descriptor(), map)?).map(drop)
+}
+
+/// The answer of a call that must succeed.
+fn checked(answer: i64) -> Result<i64, NotServed> {
+    match answer {
+        -4095..0 => {
+            let error = std::io::Error::from_raw_os_error(-answer as i32);
+            Err(NotServed::Refused(format!("the file cannot be mapped: {error}")))
+        }
+        answer => Ok(answer),
+    }
+}
+
+/// Which of its own pages are meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Anywhere,
+    InMemory,
+}
+
+/// The ranges of `range` that the process has stored to.
+fn own_pages(thread: Thread, range: &Range<u64>, place: Place) -> std::io::Result<Vec<Range<u64>>> {
+    let present = Present::of(thread.0, range.start, range.end)?;
+    let meant = |run: &&Present| run.is_own && (place == Place::Anywhere || run.is_resident);
+    Ok(present.iter().filter(meant).map(|run| run.start..run.end).collect())
+}
