@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use memobj_sys::trace::{Call, MapCall, Registers, Resume, Thread, far_away};
+use memobj_sys::trace::{Call, MapCall, Registers, Resume, Thread, far_away, read_memory};
 
 use crate::files::{FramesId, MappedObject, Wish};
 use crate::programs::NotServed;
+use crate::resolve::Sought;
 use crate::space::Space;
 use crate::supervisor::{Filters, PassNext, Supervisor};
 
@@ -25,11 +26,13 @@ const MAP_SPECIAL: u64 = 0x0100 | 0x2000 | 0x4_0000 | 0x8_0000;
 mod numbers {
     pub(super) const MMAP: i64 = 9;
     pub(super) const MREMAP: i64 = 25;
+    pub(super) const CLONE: i64 = 56;
     pub(super) const EXECVE: i64 = 59;
     pub(super) const MLOCKALL: i64 = 151;
     pub(super) const PRCTL: i64 = 157;
     pub(super) const SECCOMP: i64 = 317;
     pub(super) const EXECVEAT: i64 = 322;
+    pub(super) const CLONE3: i64 = 435;
 }
 
 /// What mmap(2) was asked for.
@@ -62,6 +65,25 @@ fn shows(space: &Space, start: u64, object: &MappedObject) -> bool {
     space.maps.at(start).is_ok_and(|at| at.is_some_and(|at| FramesId::of(&at) == object.frames))
 }
 
+/// A child that asks not to be traced would find nobody who resolves its faults: it is traced all the same, which it
+/// cannot see.
+fn keep_traced(pid: i32, mut registers: Registers) {
+    const UNTRACED: u64 = 0x80_0000;
+    let first = registers.arguments()[0];
+    if registers.call() == numbers::CLONE {
+        registers.set_argument(0, first & !UNTRACED);
+        let _ = Thread(pid).set_registers(&registers);
+        return;
+    }
+    let mut flags = [0; 8];
+    if matches!(read_memory(pid, first, &mut flags), Ok(8)) {
+        let flags = u64::from_ne_bytes(flags);
+        if flags & UNTRACED != 0 {
+            let _ = Thread(pid).poke(first, &(flags & !UNTRACED).to_ne_bytes());
+        }
+    }
+}
+
 /// Makes the call in the thread's name; the answer is the kernel's.
 fn map_frames(
     thread: Thread,
@@ -86,6 +108,7 @@ impl Supervisor {
                     space.lock_future();
                 }
             }
+            numbers::CLONE | numbers::CLONE3 => keep_traced(pid, registers),
             numbers::EXECVE | numbers::EXECVEAT => self.look_at_segments(pid),
             _ if self.opens_in_haste(pid, &registers) => {}
             // A mark that nobody waits for: its close is of nothing.
@@ -182,7 +205,7 @@ impl Supervisor {
     }
 
     /// The object that is to be mapped; `None`: the kernel maps the file.
-    fn object_for(&self, pid: i32, asked: &Asked) -> Option<Arc<MappedObject>> {
+    fn object_for(&mut self, pid: i32, asked: &Asked) -> Option<Arc<MappedObject>> {
         let wish = match asked.flags & MAP_KIND {
             MAP_PRIVATE => Wish::Private,
             MAP_SHARED if asked.prot & PROT_WRITE == 0 => Wish::Shared,
@@ -198,7 +221,7 @@ impl Supervisor {
         if mode & 0o400 == 0 || (wish == Wish::Shared && mode & 0o200 != 0) {
             return None;
         }
-        self.files.find(&path, wish)
+        self.find(Sought { path, wish })
     }
 
     /// Maps the frames of `object` in place of the file, registered before anybody can touch them.

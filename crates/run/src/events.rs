@@ -55,6 +55,11 @@ impl Jobs {
         }
     }
 
+    /// Has the tracer look for jobs, or whatever else it waits for.
+    pub(crate) fn look_again(&self) {
+        self.waker.wake();
+    }
+
     fn next(&self) -> Option<Job> {
         self.posted.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.pop_front()
     }
@@ -141,7 +146,7 @@ impl Supervisor {
 
     /// Handles a report.
     pub(crate) fn heard(&mut self, pid: i32, happened: Happened) {
-        if pid == self.guard.process() {
+        if self.guard.as_ref().is_some_and(|guard| pid == guard.process()) {
             // The descriptors must outlive the processes: those go first, and then this one.
             self.guard_is_gone = true;
             self.threads.values().for_each(|thread| kill(thread.process));
@@ -181,6 +186,7 @@ impl Supervisor {
                 Some(birth) => self.begins(pid, birth),
                 None => {
                     self.unborn.insert(pid);
+                    self.end_orphans();
                 }
             };
         }

@@ -27,6 +27,9 @@ const PAGE: u64 = 4096;
 /// How many windows fit into the budget at least, unless they are of one page.
 const LEAST_WINDOWS: u64 = 16;
 const MOST_THREADS: usize = 512;
+const ESRCH: i32 = 3;
+/// When an event is read again that could not be.
+const READ_AGAIN: Duration = Duration::from_millis(1);
 /// Of the epoll entry that says that it is over.
 const END: u64 = u64::MAX;
 
@@ -193,9 +196,11 @@ impl Desk {
                 backlog.extend(faults.into_iter().map(|fault| (Arc::clone(space), fault, now)));
             }
             // Its address space is gone.
-            Err(_) => {
+            Err(error) if error.raw_os_error() == Some(ESRCH) => {
                 let _ = epoll::delete(&self.poll, &space.faults);
             }
+            // No descriptor for a forked child, or no memory: the event stays, and is read as soon as there is some.
+            Err(_) => std::thread::sleep(READ_AGAIN),
         }
     }
 

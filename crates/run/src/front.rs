@@ -8,9 +8,12 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::time::Duration;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
-use memobj_sys::trace::{Forward, Side, die_by, is_readable_within, parent_may_end, split};
+use memobj_sys::trace::{
+    Beats, Errors, Forward, Handles, Side, become_silent, die_by, is_readable_within, parent_may_end, split,
+};
 use rustix::process::{Pid, Signal};
 
 use crate::error::RunError;
@@ -33,6 +36,11 @@ pub enum FrontEnds {
 const STARTED: u8 = b'r';
 const EXITED: u8 = b'e';
 const KILLED: u8 = b'k';
+/// The program has ended, and the front waits for what it has left behind.
+const LEFT_BEHIND: u8 = b'l';
+/// How long the supervisor may take until it looks for reports again, once a signal has asked the program to end.
+const STUCK: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Runs `command` as if it had been started in place of this process, and ends as it does. To be called while this
 /// process has one thread. `at_end` hears of the history when nothing runs any more, and says whether all went well.
@@ -46,8 +54,9 @@ pub fn run_in_front(
     at_end: &dyn Fn(&Supervisor) -> i32,
 ) -> ! {
     match split() {
-        Ok(Side::Front { supervisor, news }) => front(supervisor, news.into()),
-        Ok(Side::Supervisor { news }) => {
+        Ok(Side::Front { supervisor, news, beats }) => front(supervisor, news.into(), beats),
+        Ok(Side::Supervisor { news, beats }) => {
+            beats.of_this_thread();
             let status = supervise(options, command, ends, prepare, at_end, news.into());
             std::process::exit(status)
         }
@@ -58,29 +67,91 @@ pub fn run_in_front(
     }
 }
 
-fn front(supervisor: i32, mut news: File) -> ! {
-    let forward = Forward::to(supervisor);
-    let mut started = false;
-    loop {
-        if !started && !is_readable_within(&news, START_TIMEOUT) {
-            eprintln!("memobj: the program has not started within {} s", START_TIMEOUT.as_secs());
+/// The front, while it waits.
+struct Front {
+    supervisor: i32,
+    news: File,
+    beats: Beats,
+    forward: Forward,
+    /// The program that was run has ended; what it has left behind has not.
+    has_ended: bool,
+}
+
+fn front(supervisor: i32, news: File, beats: Beats) -> ! {
+    let forward = match Forward::start(Handles::AllBut(supervisor)) {
+        Ok(forward) => forward,
+        Err(error) => {
+            eprintln!("memobj: handle signals: {error}");
             crate::supervisor::kill(supervisor);
             std::process::exit(1)
         }
-        let mut message = [0; 5];
-        if news.read_exact(&mut message).is_err() {
-            eprintln!("memobj: the supervisor has ended, and the program with it");
-            std::process::exit(1)
-        }
-        let number = i32::from_le_bytes(message[1..].try_into().unwrap_or_default());
-        match message[0] {
-            STARTED => started = true,
-            KILLED => {
-                drop(forward);
-                die_by(number)
+    };
+    let mut front = Front { supervisor, news, beats, forward, has_ended: false };
+    let started = Instant::now();
+    let mut is_started = false;
+    loop {
+        let limit = (!is_started).then(|| START_TIMEOUT.saturating_sub(started.elapsed()));
+        match front.next(limit) {
+            None => {
+                eprintln!("memobj: the program has not started within {} s", START_TIMEOUT.as_secs());
+                crate::supervisor::kill(supervisor);
+                std::process::exit(1)
             }
-            _ => std::process::exit(number),
+            Some((STARTED, process)) => {
+                is_started = true;
+                front.forward.now_to(process);
+                // Who reads its output is told of its end by the program itself.
+                become_silent(Errors::Told);
+            }
+            Some((LEFT_BEHIND, _)) => front.has_ended = true,
+            Some((KILLED, signal)) => {
+                drop(front);
+                die_by(signal)
+            }
+            Some((_, status)) => std::process::exit(status),
         }
+    }
+}
+
+impl Front {
+    /// What the supervisor tells next. `None`: nothing in this time.
+    fn next(&mut self, limit: Option<Duration>) -> Option<(u8, i32)> {
+        loop {
+            let [is_told, is_signalled] =
+                is_readable_within([self.news.as_fd(), self.forward.as_fd()], limit);
+            if !is_told && is_signalled {
+                if let Some(signal) = self.forward.take_end() {
+                    self.see_to_end(signal);
+                }
+                continue;
+            }
+            if !is_told {
+                return None;
+            }
+            let mut message = [0; 5];
+            if self.news.read_exact(&mut message).is_err() {
+                eprintln!("memobj: the supervisor has ended, and the program with it");
+                std::process::exit(1)
+            }
+            return Some((message[0], i32::from_le_bytes(message[1..].try_into().unwrap_or_default())));
+        }
+    }
+
+    /// `signal` was passed on, or there is nobody any more to pass it on to. What the program makes of it is its
+    /// business; that it can make something of it is the supervisor's, which may be stuck.
+    fn see_to_end(&mut self, signal: i32) {
+        let (since, beats) = (Instant::now(), self.beats.count());
+        while !self.has_ended && since.elapsed() < STUCK {
+            let [is_told] = is_readable_within([self.news.as_fd()], Some(LOOK_AGAIN));
+            if is_told || self.beats.count() != beats {
+                return;
+            }
+        }
+        if !self.has_ended {
+            eprintln!("memobj: the supervisor is stuck: it is ended, and the programs with it");
+        }
+        crate::supervisor::kill(self.supervisor);
+        die_by(signal)
     }
 }
 
@@ -99,7 +170,8 @@ fn supervise(
         let _ = news.write_all(&message);
     };
     let front = rustix::process::getppid();
-    let forward = Forward::to(0);
+    // For the whole group, or for nobody.
+    let _forward = Forward::start(Handles::Nothing);
     let mut supervisor = match Supervisor::new(options) {
         Ok(supervisor) => supervisor,
         Err(error) => return refuse(&error, &mut tell),
@@ -107,32 +179,33 @@ fn supervise(
     prepare(&mut supervisor);
     let mut progress = |progress: Progress| match progress {
         Progress::Started(pid) => {
-            if let Ok(forward) = &forward {
-                forward.now_to(pid);
-            }
-            tell(STARTED, 0);
+            tell(STARTED, pid);
+            become_silent(Errors::Told);
         }
         Progress::Stopped(_) => like_the_program(front, Signal::STOP),
         Progress::Continued => like_the_program(front, Signal::CONT),
         Progress::Ended(outcome) if ends == FrontEnds::WithProgram => {
             parent_may_end();
             tell_outcome(&mut tell, outcome);
+            // Nobody reads messages any more, and somebody may wait for the end of what is said.
+            become_silent(Errors::Silent);
         }
-        Progress::Ended(_) => {}
+        Progress::Ended(_) => tell(LEFT_BEHIND, 0),
     };
     let outcome = match supervisor.run(command, &mut progress) {
         Ok(outcome) => outcome,
         Err(error) => return refuse(&error, &mut tell),
     };
     let status = at_end(&supervisor);
-    drop(supervisor);
+    supervisor.end_guard();
     if ends == FrontEnds::WithAll {
         match status {
             0 => tell_outcome(&mut tell, outcome),
             status => tell(EXITED, status),
         }
     }
-    0
+    // Threads that still wait for a page end with this process: nobody needs the page any more.
+    std::process::exit(0)
 }
 
 /// Stops the front, or continues it, as the program was. One process sends both, so that they come in order.

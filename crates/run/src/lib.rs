@@ -30,6 +30,8 @@ mod options;
 mod programs;
 pub mod record;
 pub mod report;
+mod resolve;
+mod room;
 mod segments;
 mod space;
 mod stops;

@@ -85,9 +85,9 @@ impl Supervisor {
             Err(error) => Ok(-i64::from(error.raw_os_error().unwrap_or(EIO))),
             Ok(_) if naming.reads_link => Ok(-EINVAL),
             Ok(file) => {
-                space.site.path_of(thread, file.as_raw_fd()).map_err(NotServed::from).and_then(|path| {
-                    Ok(space.site.one(thread, registers, redirected(naming, registers, path))?)
-                })
+                space.site.path_of(thread, registers, file.as_raw_fd()).map_err(NotServed::from).and_then(
+                    |path| Ok(space.site.one(thread, registers, redirected(naming, registers, path))?),
+                )
             }
         };
         match answer {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memobj_sys::trace::{
-    Call, CallError, CallSite, ForeignFaults, MapCall, MappedFile, Maps, Registers, Resume, Shows, Thread,
+    Call, CallError, CallSite, ForeignFaults, MapCall, MappedFile, Maps, Registers, Resume, Shows, Sites,
+    Thread,
 };
 
 use memobj_sys::uffd::Forks;
@@ -13,6 +14,8 @@ use memobj_sys::uffd::Forks;
 use crate::files::{FramesId, MappedObject, Wish};
 use crate::history::ProgramEnd;
 use crate::options::Counting;
+use crate::resolve::{Sought, rights_of};
+use crate::room::Want;
 use crate::space::Space;
 use crate::supervisor::{FaultsBy, Filters, Supervisor, command_of, kill};
 
@@ -130,13 +133,14 @@ impl Supervisor {
         use std::os::unix::fs::MetadataExt;
         const SET_USER: u32 = 0o4000;
         const SET_GROUP: u32 = 0o2010;
-        let Ok(metadata) = std::fs::metadata(format!("/proc/{pid}/exe")) else { return };
-        if metadata.mode() & (SET_USER | SET_GROUP) == 0 {
+        let rights = rights_of(Path::new(&format!("/proc/{pid}/exe")));
+        let Some((mode, owner, group)) = rights.filter(|(mode, ..)| mode & (SET_USER | SET_GROUP) != 0)
+        else {
             return;
-        }
+        };
         let Ok(process) = std::fs::metadata(format!("/proc/{pid}")) else { return };
-        let set_user = metadata.mode() & SET_USER != 0 && metadata.uid() != process.uid();
-        let set_group = metadata.mode() & SET_GROUP == SET_GROUP && metadata.gid() != process.gid();
+        let set_user = mode & SET_USER != 0 && owner != process.uid();
+        let set_group = mode & SET_GROUP == SET_GROUP && group != process.gid();
         if set_user || set_group {
             self.tell(&format!(
                 "process {pid} ({}) runs without the rights of its file's owner",
@@ -155,12 +159,16 @@ impl Supervisor {
         if !sees_our_files(pid) {
             return Err(NotServed::Refused("its file system is not the supervisor's".into()));
         }
+        if !self.room.is_left(Want::Program) {
+            let most = self.room.most();
+            return Err(NotServed::Refused(format!("five eighths of {most} descriptors are open")));
+        }
         let vdso = vdso_of(pid).ok_or_else(|| NotServed::Refused("it has no vDSO".into()))?;
         let site = CallSite::prepare(thread, vdso)?
             .ok_or_else(|| NotServed::Refused("its vDSO has no room".into()))?;
-        let maps = Maps::open(pid)?;
-        let placed = self.placed(pid, &maps)?;
-        let served = self.make_space(thread, &base, site, maps, program);
+        let site = Sites::new(site, Arc::new(Maps::open(pid)?));
+        let placed = self.placed(pid, site.maps())?;
+        let served = self.make_space(thread, &base, site, program);
         let space = match served {
             Ok(space) => space,
             Err(why @ NotServed::Ended) => return Err(why),
@@ -194,7 +202,7 @@ impl Supervisor {
     }
 
     /// What of the new program becomes a segment.
-    fn placed(&self, pid: i32, maps: &Maps) -> io::Result<Vec<Placed>> {
+    fn placed(&mut self, pid: i32, maps: &Maps) -> io::Result<Vec<Placed>> {
         let mut placed = Vec::new();
         let mut known: Vec<(MappedFile, Option<Arc<MappedObject>>)> = Vec::new();
         for found in maps.files()? {
@@ -227,13 +235,14 @@ impl Supervisor {
         Ok(placed)
     }
 
-    fn object_at(&self, pid: i32, maps: &Maps, found: &MappedFile) -> Option<Arc<MappedObject>> {
+    fn object_at(&mut self, pid: i32, maps: &Maps, found: &MappedFile) -> Option<Arc<MappedObject>> {
         let is_it = |path: &Path| {
-            use std::os::unix::fs::MetadataExt;
-            let device = |metadata: &std::fs::Metadata| {
-                (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()))
-            };
-            std::fs::metadata(path).is_ok_and(|it| it.ino() == found.inode && device(&it) == found.device)
+            use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+            // What the kernel knows, without asking a server.
+            let known = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::INO);
+            known.is_ok_and(|it| {
+                (it.stx_ino, (it.stx_dev_major, it.stx_dev_minor)) == (found.inode, found.device)
+            })
         };
         let program = PathBuf::from(format!("/proc/{pid}/exe"));
         let path = if is_it(&program) {
@@ -242,7 +251,7 @@ impl Supervisor {
             let name = maps.name_at(found.start).ok()??;
             Some(PathBuf::from(format!("/proc/{pid}/root{name}"))).filter(|path| is_it(path))?
         };
-        self.files.find(&path, Wish::Private)
+        self.find(Sought { path, wish: Wish::Private })
     }
 
     /// An address space for the stopped thread, nothing of which is registered.
@@ -250,18 +259,17 @@ impl Supervisor {
         &mut self,
         thread: Thread,
         base: &Registers,
-        site: CallSite,
-        maps: Maps,
+        site: Sites,
         program: usize,
     ) -> Result<Arc<Space>, NotServed> {
         let number = self.open_faults(thread, base, &site)?;
         let faults = ForeignFaults::take(thread.0, number as i32, self.forks)?;
         site.one(thread, base, Call::close(number as i32))?;
         self.next_space += 1;
-        Ok(Arc::new(Space::new(self.next_space, thread.0, program, faults, maps, site)))
+        Ok(Arc::new(Space::new(self.next_space, thread.0, program, faults, site)))
     }
 
-    fn open_faults(&self, thread: Thread, base: &Registers, site: &CallSite) -> Result<i64, NotServed> {
+    fn open_faults(&self, thread: Thread, base: &Registers, site: &Sites) -> Result<i64, NotServed> {
         let refused = |answer: i64| {
             let error = io::Error::from_raw_os_error(-answer as i32);
             NotServed::Refused(format!("it may not make a userfaultfd ({error})"))
@@ -270,7 +278,7 @@ impl Supervisor {
         match self.way {
             FaultsBy::Call => checked(site.one(thread, base, Call::userfaultfd())?),
             FaultsBy::Device => {
-                let path = site.any_path(thread, "/dev/userfaultfd")?;
+                let path = site.any_path(thread, base, "/dev/userfaultfd")?;
                 let device = checked(site.one(thread, base, Call::open_to_write(path))?)? as i32;
                 let number = site.one(thread, base, Call::userfaultfd_of(device))?;
                 site.one(thread, base, Call::close(device))?;
@@ -297,21 +305,27 @@ impl Supervisor {
         program: usize,
         faults: Option<ForeignFaults>,
     ) -> Result<Option<Arc<Space>>, NotServed> {
-        let inherits = self.maps_frames(pid);
+        let inherits = faults.is_some() || self.maps_frames(pid);
         if !inherits && parent.is_left_alone() {
             return Ok(None);
         }
-        let maps = Maps::open(pid)?;
+        if !self.room.is_left(Want::Child) {
+            return Err(NotServed::Refused(format!(
+                "nearly all of {} descriptors are open",
+                self.room.most()
+            )));
+        }
+        let site = parent.site.copy(Arc::new(Maps::open(pid)?));
         let space = match self.forks {
             Forks::Told if inherits => {
                 let faults = match faults {
                     Some(faults) => faults,
-                    None => child_of(parent, Thread(pid))?,
+                    None => child_of(parent, &site, Thread(pid))?,
                 };
                 self.next_space += 1;
-                Arc::new(Space::new(self.next_space, pid, program, faults, maps, parent.site))
+                Arc::new(Space::new(self.next_space, pid, program, faults, site))
             }
-            Forks::Told | Forks::Untold => self.register_inherited(Thread(pid), parent, maps, program)?,
+            Forks::Told | Forks::Untold => self.register_inherited(Thread(pid), site, program)?,
         };
         space.inherit_from(parent);
         Self::hand_over_inherited(Thread(pid), &space)?;
@@ -322,12 +336,11 @@ impl Supervisor {
     fn register_inherited(
         &mut self,
         thread: Thread,
-        parent: &Arc<Space>,
-        maps: Maps,
+        site: Sites,
         program: usize,
     ) -> Result<Arc<Space>, NotServed> {
         let base = thread.registers()?;
-        let space = self.make_space(thread, &base, parent.site, maps, program)?;
+        let space = self.make_space(thread, &base, site, program)?;
         for found in space.maps.files()? {
             if self.files.of_frames(FramesId::of(&found)).is_some() {
                 space.faults.register(found.start, found.end - found.start, self.shows())?;
@@ -339,17 +352,21 @@ impl Supervisor {
 }
 
 /// The userfaultfd of a child that was forked from `parent`.
-fn child_of(parent: &Space, thread: Thread) -> Result<ForeignFaults, NotServed> {
+fn child_of(parent: &Space, site: &Sites, thread: Thread) -> Result<ForeignFaults, NotServed> {
     let none = || NotServed::Refused("its fork was not told of".into());
     // Several threads can have forked at once: the child's is the one that knows a page which only the child has.
     let base = thread.registers()?;
-    let page = parent.site.one(thread, &base, Call::map_nothing(PAGE))?;
+    let page = site.one(thread, &base, Call::map_nothing(PAGE))?;
     if page < 0 {
         return Err(none());
     }
     let knows = |faults: &ForeignFaults| faults.register(page as u64, PAGE, Shows::ByItself).is_ok();
-    let found = parent.take_child(knows).ok_or_else(none)?;
-    parent.site.one(thread, &base, Call::unmap(page as u64, PAGE))?;
+    let is_alive = || thread.registers().is_ok();
+    let found = parent.take_child(knows, is_alive);
+    // One that has ended is heard of.
+    thread.registers()?;
+    let found = found.ok_or_else(none)?;
+    site.one(thread, &base, Call::unmap(page as u64, PAGE))?;
     continue_from(thread, &base)?;
     Ok(found)
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use memobj_sys::trace::{CallSite, ForeignFaults, MapCall, Maps, Registers, Thread, is_same_file};
+use memobj_sys::trace::{ForeignFaults, MapCall, Maps, Registers, Sites, Thread, is_same_file};
 
 use crate::files::{FramesId, MappedObject};
 use crate::programs::NotServed;
@@ -19,8 +19,8 @@ pub(crate) struct Space {
     /// Whose it is.
     pub(crate) process: i32,
     pub(crate) faults: ForeignFaults,
-    pub(crate) maps: Maps,
-    pub(crate) site: CallSite,
+    pub(crate) maps: Arc<Maps>,
+    pub(crate) site: Sites,
     /// The index of the program in the history. A forked child has its own.
     program: AtomicUsize,
     /// Threads that run in it.
@@ -39,21 +39,16 @@ pub(crate) struct Space {
 
 /// How long the event of a fork may take.
 const BIRTH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it is looked whether the child is there still.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 impl Space {
-    pub(crate) fn new(
-        number: u64,
-        process: i32,
-        program: usize,
-        faults: ForeignFaults,
-        maps: Maps,
-        site: CallSite,
-    ) -> Self {
+    pub(crate) fn new(number: u64, process: i32, program: usize, faults: ForeignFaults, site: Sites) -> Self {
         Self {
             number,
             process,
             faults,
-            maps,
+            maps: Arc::clone(site.maps()),
             site,
             program: AtomicUsize::new(program),
             threads: AtomicUsize::new(1),
@@ -140,15 +135,22 @@ impl Space {
     }
 
     /// Waits for the userfaultfd of a forked child, the first that `is_it` says yes to.
-    pub(crate) fn take_child(&self, is_it: impl Fn(&ForeignFaults) -> bool) -> Option<ForeignFaults> {
+    ///
+    /// Ends early when `is_alive` says no more; forgets those of children that have ended.
+    pub(crate) fn take_child(
+        &self,
+        is_it: impl Fn(&ForeignFaults) -> bool,
+        is_alive: impl Fn() -> bool,
+    ) -> Option<ForeignFaults> {
         let until = Instant::now() + BIRTH_TIMEOUT;
         let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
+            children.retain(ForeignFaults::has_address_space);
             if let Some(at) = children.iter().position(&is_it) {
                 return Some(children.remove(at));
             }
-            let left = until.checked_duration_since(Instant::now())?;
-            let waited = self.child_is_born.wait_timeout(children, left);
+            let left = until.checked_duration_since(Instant::now()).filter(|_| is_alive())?;
+            let waited = self.child_is_born.wait_timeout(children, left.min(LOOK_AGAIN));
             children = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }

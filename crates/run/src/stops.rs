@@ -38,11 +38,7 @@ impl Supervisor {
         until: Instant,
         mut act: impl FnMut(&mut Self, Thread, &Registers) -> Result<R, NotServed>,
     ) -> Result<R, NotDone> {
-        for pid in self.threads_of(space) {
-            if Thread(pid).interrupt().is_ok() {
-                self.interrupted.insert(pid);
-            }
-        }
+        self.threads_of(space).into_iter().for_each(|pid| self.interrupt(pid));
         loop {
             if self.threads_of(space).is_empty() {
                 return Err(NotDone::Gone);
@@ -57,6 +53,10 @@ impl Supervisor {
             };
             let Some(halted) = self.halted(space, pid, happened) else {
                 self.heard(pid, happened);
+                if self.threads_of(space).contains(&pid) {
+                    // Any stop undoes an interruption that was to come.
+                    self.interrupt(pid);
+                }
                 continue;
             };
             let answer = act(self, Thread(pid), halted.registers());
@@ -69,6 +69,12 @@ impl Supervisor {
                 Err(why) => return Err(NotDone::Refused(why)),
                 Ok(answer) => return Ok(answer),
             }
+        }
+    }
+
+    fn interrupt(&mut self, pid: i32) {
+        if Thread(pid).interrupt().is_ok() {
+            self.interrupted.insert(pid);
         }
     }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use memobj::{Cache, CacheOptions};
 use memobj_sys::trace::{
-    self, Call, DescriptorLimit, ForeignFaults, Guard, Happened, Program, Registers, Resume, Started, Thread,
-    Traced, Tracing,
+    self, Call, ForeignFaults, Guard, Happened, Limits, Program, Registers, Resume, Started, Thread, Traced,
+    Tracing,
 };
 
 use memobj_sys::uffd::{Forks, forks_can_be_told};
@@ -20,7 +20,10 @@ use crate::files::{Files, Looks, MappedObject, Wish};
 use crate::gather::Gather;
 use crate::history::{History, ProgramEnd, Totals};
 use crate::options::{Counting, Options};
+use crate::programs::NotServed;
 use crate::record::{FilePlan, Record, RecordedFile};
+use crate::resolve::Resolver;
+use crate::room::Room;
 use crate::space::Space;
 
 /// Runs programs whose file mappings are segments of memory objects of one cache.
@@ -46,16 +49,18 @@ pub struct Supervisor {
     pub(crate) forks: Forks,
     /// Why programs run unserved, as far as it was told.
     pub(crate) unserved: HashSet<String>,
-    limit: DescriptorLimit,
+    limits: Limits,
     /// Of the program that was run.
     pub(crate) first: FirstProgram,
+    pub(crate) room: Room,
+    pub(crate) resolver: Resolver,
     /// What other threads want done by this one.
     pub(crate) jobs: Jobs,
     /// When it is looked for objects that nobody maps.
     pub(crate) looks: Looks,
     pub(crate) guard_is_gone: bool,
     // Dropped last: it keeps descriptors open.
-    pub(crate) guard: Guard,
+    pub(crate) guard: Option<Guard>,
 }
 
 /// How processes get a userfaultfd.
@@ -146,7 +151,7 @@ impl Supervisor {
         let jobs = Jobs::of_this_thread();
         memobj_sys::pagemap::keep_open();
         let guard = Guard::start().map_err(system("start a guard"))?;
-        let limit = DescriptorLimit::raise().map_err(system("raise the limit of descriptors"))?;
+        let limits = Limits::raise().map_err(system("raise limits"))?;
         let cache = CacheOptions { budget_bytes: options.budget_bytes, ..CacheOptions::default() };
         let cache = Cache::new(cache).map_err(RunError::Cache)?;
         let gather = Arc::new(Gather::new());
@@ -165,12 +170,14 @@ impl Supervisor {
             way,
             forks: forks_can_be_told(),
             unserved: HashSet::new(),
-            limit,
+            limits,
             first: FirstProgram::default(),
+            room: Room::new().map_err(system("make an event"))?,
+            resolver: Resolver::default(),
             jobs,
             looks: Looks::new(),
             guard_is_gone: false,
-            guard,
+            guard: Some(guard),
         })
     }
 
@@ -183,7 +190,7 @@ impl Supervisor {
             names: if self.options.names.is_empty() { Traced::No } else { Traced::Yes },
             programs: self.at_ends(),
         };
-        let started = trace::spawn(&program, tracing, self.at_ends(), self.limit)
+        let started = trace::spawn(&program, tracing, self.at_ends(), self.limits)
             .map_err(|source| RunError::NotStarted { program: name(), source })?;
         self.gather.command(command);
         let first = Followed {
@@ -258,18 +265,18 @@ impl Supervisor {
         let certain = maker
             .space
             .as_ref()
-            .filter(|space| !shares_memory && self.forks == Forks::Told && space.has_one_thread())
-            .filter(|_| self.maps_frames(child));
-        let faults = certain.and_then(|space| space.take_child(|_| true));
+            .filter(|space| !shares_memory && self.forks == Forks::Told && space.has_one_thread());
+        let faults = certain
+            .and_then(|space| space.take_child(|_| true, || !has_ended(child) && self.maps_frames(child)));
         let is_thread = flags & libc_flags::THREAD != 0;
         let shares_files = flags & libc_flags::FILES != 0;
         let birth = Birth { maker, shares_memory, shares_files, is_thread, faults };
-        match self.unborn.remove(&child) {
-            true => self.begins(child, birth),
-            false => {
-                self.expected.insert(child, birth);
-            }
+        if self.unborn.remove(&child) {
+            self.begins(child, birth);
+        } else if Path::new(&format!("/proc/{child}")).exists() {
+            self.expected.insert(child, birth);
         }
+        // Else it was killed before it could stop, and its end was heard of.
         Resume::Run
     }
 
@@ -297,6 +304,8 @@ impl Supervisor {
         } else if let Some(parent) = new.space.take() {
             match self.copy_space(pid, &parent, new.program, faults) {
                 Ok(space) => new.space = space,
+                // The next report tells of it. It is ended all the same, so that nothing of it can run.
+                Err(NotServed::Ended) => kill(pid),
                 Err(error) => {
                     // It would see zeros where pages of files should be.
                     self.tell(&format!("process {pid} is ended: its faults cannot be told of ({error})"));
@@ -325,11 +334,18 @@ impl Supervisor {
         self.end_orphans();
     }
 
+    /// Ends the second process that keeps descriptors, when nothing runs any more.
+    pub(crate) fn end_guard(&mut self) {
+        self.guard = None;
+    }
+
     /// Ends new processes whose makers have ended before they could tell of them: nobody knows what they have inherited.
-    fn end_orphans(&mut self) {
-        let orphans = self.unborn.iter().copied().filter(|pid| {
-            maker_of(*pid).is_none_or(|maker| !self.threads.values().any(|thread| thread.process == maker))
-        });
+    pub(crate) fn end_orphans(&mut self) {
+        let us = std::process::id() as i32;
+        let is_known = |maker: i32| self.threads.values().any(|thread| thread.process == maker);
+        // The child of a parent's child has the parent's parent, which may be this process.
+        let has_maker = |maker: i32| is_known(maker) || (maker == us && !self.threads.is_empty());
+        let orphans = self.unborn.iter().copied().filter(|pid| !maker_of(*pid).is_some_and(has_maker));
         for orphan in orphans.collect::<Vec<_>>() {
             self.tell(&format!("process {orphan} is ended: its maker was killed while it made it"));
             kill(orphan);
@@ -426,11 +442,18 @@ fn clone_flags(pid: i32, registers: &Registers) -> u64 {
     }
 }
 
-/// The parent of a process.
-fn maker_of(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// Whether a process is no more, or was not waited for yet.
+fn has_ended(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // Behind the name, which may have anything in it.
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+}
+
+/// The process of a thread that is not the first of its own, or the parent of a process.
+fn maker_of(pid: i32) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let number = |name: &str| status.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok();
+    number("Tgid:").filter(|process: &i32| *process != pid).or_else(|| number("PPid:"))
 }
 
 /// The program and its arguments, as the process has them.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longer than any program of these tests takes.
@@ -46,6 +47,8 @@ pub struct Running {
     out: File,
     err: File,
     since: Instant,
+    /// Of an environment variable that all its processes have.
+    mark: String,
 }
 
 impl Running {
@@ -54,6 +57,8 @@ impl Running {
         let file = || tempfile::tempfile().expect("a temporary file");
         let (out, err) = (file(), file());
         let share = |file: &File| Stdio::from(file.try_clone().expect("a descriptor"));
+        let mark = mark();
+        command.env(MARK, &mark);
         let child =
             command.process_group(0).stdin(Stdio::null()).stdout(share(&out)).stderr(share(&err)).spawn();
         Self {
@@ -61,6 +66,7 @@ impl Running {
             out,
             err,
             since: Instant::now(),
+            mark,
         }
     }
 
@@ -87,7 +93,18 @@ impl Running {
     pub fn end(mut self) -> End {
         let status = self.wait();
         let (out, err) = self.said();
+        self.nothing_is_left();
         End { status, out, err }
+    }
+
+    /// Waits until none of its processes is left, those that have supervised it among them.
+    pub fn nothing_is_left(&self) {
+        let since = Instant::now();
+        while let Some(left) = somebody_with(&self.mark) {
+            assert!(since.elapsed() < LIMIT, "is left: {left}");
+            // waits: polls for the end of processes that are not this one's.
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// As [`end`](Self::end), and lets what it has left behind go on until this is dropped.
@@ -114,6 +131,26 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The name of the variable by which the processes of a run are known.
+const MARK: &str = "MEMOBJ_TEST_RUN";
+
+fn mark() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("{}-{}-", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A process that was started with this mark.
+fn somebody_with(mark: &str) -> Option<String> {
+    let wanted = format!("{MARK}={mark}");
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    processes.map(|process| process.path()).find_map(|process| {
+        let variables = std::fs::read(process.join("environ")).ok()?;
+        let has_it = variables.split(|byte| *byte == 0).any(|pair| pair == wanted.as_bytes());
+        let command = || std::fs::read(process.join("cmdline")).unwrap_or_default();
+        has_it.then(|| format!("{}: {}", process.display(), String::from_utf8_lossy(&command())))
+    })
 }
 
 fn whole(file: &mut File) -> String {

@@ -5,10 +5,12 @@
 mod budget;
 mod build;
 mod coherence;
+mod endings;
 mod ends;
 mod failures;
 mod idle;
 mod jobs;
+mod limits;
 mod memory;
 mod mounts;
 mod ordinary;

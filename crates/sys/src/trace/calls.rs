@@ -108,12 +108,29 @@ impl CallSite {
         if used < 4 || image[..4] != *b"\x7fELF" || start + code.len() + 2 * PATH_BYTES > count {
             return Ok(None);
         }
-        let site = Self { code: vdso + start as u64, tracer: std::process::id() };
-        thread.poke(site.code, code)?;
+        Self::put(thread, vdso + start as u64).map(Some)
+    }
+
+    /// Puts the instructions at `address`, where there is room.
+    pub(super) fn put(thread: Thread, address: u64) -> io::Result<Self> {
+        let site = Self { code: address, tracer: std::process::id() };
+        thread.poke(site.code, code::bytes())?;
         let mut path = format!("/proc/{}/fd/", site.tracer).into_bytes();
         path.resize(path.len().next_multiple_of(8), 0);
         thread.poke(site.path(), &path)?;
-        Ok(Some(site))
+        Ok(site)
+    }
+
+    /// The first address of the instructions.
+    pub(super) fn address(&self) -> u64 {
+        self.code
+    }
+
+    /// Whether the instructions are there still.
+    pub(super) fn is_there(&self, thread: Thread) -> bool {
+        let code = code::bytes();
+        let mut found = vec![0; code.len()];
+        read_memory(thread.0, self.code, &mut found).is_ok_and(|count| count == code.len()) && found == code
     }
 
     fn path(&self) -> u64 {
@@ -270,6 +287,12 @@ impl Call {
         Self { number: libc::SYS_mmap, arguments: [far_away(), length, 0, flags, u64::MAX, 0] }
     }
 
+    /// Maps a page of code anywhere.
+    pub(super) fn map_page() -> Self {
+        let (prot, flags) = (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        Self { number: libc::SYS_mmap, arguments: [0, PAGE, prot as u64, flags as u64, u64::MAX, 0] }
+    }
+
     /// Moves a range to `to`, in place of what is there.
     pub fn move_to(address: u64, length: u64, to: u64) -> Self {
         let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
@@ -340,6 +363,27 @@ pub(super) fn run_to(
 }
 
 impl Thread {
+    /// Makes a call by the instruction right before where `base` is, and returns its answer. The thread is left where the
+    /// call ends: its registers are to be set before it goes on.
+    pub(super) fn call_again(self, base: &Registers, call: Call) -> Result<i64, CallError> {
+        /// What is found as the answer where a call begins.
+        const ENOSYS: i64 = -38;
+        let mask = self.signal_mask()?;
+        self.set_signal_mask(u64::MAX)?;
+        let mut registers = *base;
+        put(&mut registers, call);
+        registers.0.orig_rax = u64::MAX;
+        registers.0.rip -= 2;
+        self.set_registers(&registers)?;
+        let end = run_to(self, Resume::ToCallBorder, |stop, at| {
+            stop == Stop::CallBorder && at.call() == call.number && at.answer() != ENOSYS
+        });
+        if !matches!(end, Err(CallError::Ended)) {
+            self.set_signal_mask(mask)?;
+        }
+        Ok(end?.answer())
+    }
+
     /// Lets the stopped thread go on to the end of the system call that it is in.
     pub fn run_to_end_of_call(self) -> Result<Registers, CallError> {
         run_to(self, Resume::ToCallBorder, |stop, _| stop == Stop::CallBorder)

@@ -31,6 +31,11 @@ impl ForeignFaults {
         self.uffd.register(start as usize, len as usize, modes)
     }
 
+    /// Whether the address space is there still.
+    pub fn has_address_space(&self) -> bool {
+        crate::uffd::address_space_lives(self.as_fd().as_raw_fd())
+    }
+
     /// Registers a range for missing pages, and for stores to what [`protect`](Self::protect) protects.
     pub fn register_to_protect(&self, start: u64, len: u64) -> io::Result<()> {
         self.uffd.register(start as usize, len as usize, Modes::MISSING | Modes::WRITE_PROTECT)

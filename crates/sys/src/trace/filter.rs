@@ -135,6 +135,9 @@ pub(super) fn program(tracing: Tracing) -> Vec<libc::sock_filter> {
     code.extend(stop_if(libc::SYS_mremap, 1, EQUAL, 0));
     code.extend(stop_if(libc::SYS_mlockall, 0, HAS_BITS, libc::MCL_FUTURE as u32));
     code.extend(stop_at(libc::SYS_seccomp));
+    // Both may ask for a child that is not traced.
+    code.extend(stop_if(libc::SYS_clone, 0, HAS_BITS, libc::CLONE_UNTRACED as u32));
+    code.extend(stop_at(libc::SYS_clone3));
     if tracing.programs == Traced::Yes {
         code.extend([libc::SYS_execve, libc::SYS_execveat].into_iter().flat_map(stop_at));
     }

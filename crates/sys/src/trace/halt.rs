@@ -29,7 +29,8 @@ const RESTART: std::ops::RangeInclusive<i64> = -514..=-512;
 const UNLESS_HANDLED: i64 = -514;
 /// The same, by restart_syscall(2).
 const RESTART_BLOCK: i64 = -516;
-const SYSCALL: [u8; 2] = [0x0f, 0x05];
+/// Bytes of the instruction.
+const SYSCALL_BYTES: u64 = 2;
 
 /// Calls that a stop interrupts without a signal.
 const INTERRUPTED: [i64; 10] = [
@@ -66,11 +67,7 @@ impl Halted {
         let mut again = None;
         if stop != Stop::Call {
             again = interrupted(&registers);
-            let mut instruction = [0; 2];
-            if again.is_some()
-                && (read_memory(thread.0, registers.0.rip - 2, &mut instruction).ok()? != 2
-                    || instruction != SYSCALL)
-            {
+            if again.is_some() && !registers.follows_call(thread) {
                 return None;
             }
             if registers.call() < 0 {
@@ -137,7 +134,7 @@ fn begin_again(thread: Thread, mut registers: Registers, number: i64) -> Result<
     thread.set_signal_mask(u64::MAX)?;
     registers.0.rax = number as u64;
     registers.0.orig_rax = u64::MAX;
-    registers.0.rip -= SYSCALL.len() as u64;
+    registers.0.rip -= SYSCALL_BYTES;
     thread.set_registers(&registers)?;
     let begun =
         run_to(thread, Resume::ToCallBorder, |stop, at| stop == Stop::CallBorder && at.call() == number);

@@ -28,11 +28,17 @@ pub struct MappedFile {
 }
 
 /// The mappings of a process as they are now, and stay when it runs as another user.
+///
+/// Costs a descriptor while there are many left; later ones are opened for each question. Who asks like that of a process
+/// that runs as another user since is refused.
 #[derive(Debug)]
 pub struct Maps {
-    file: File,
+    file: Option<File>,
     process: Pid,
 }
+
+/// Descriptors from this part of the limit on are not kept for answers.
+const KEPT_PART: u64 = 4;
 
 #[repr(C)]
 #[derive(Default)]
@@ -63,7 +69,14 @@ const OF_A_FILE: u64 = 0x20;
 impl Maps {
     /// Of this process, which is stopped or has stopped since it was started.
     pub fn open(process: Pid) -> io::Result<Self> {
-        Ok(Self { file: File::open(format!("/proc/{process}/maps"))?, process })
+        let file = open(process)?;
+        let is_low = (file.as_raw_fd() as u64) < super::most_descriptors() / KEPT_PART;
+        Ok(Self { file: is_low.then_some(file), process })
+    }
+
+    /// Whether what is mapped at `address` can be executed.
+    pub(super) fn is_code(&self, address: u64) -> io::Result<bool> {
+        Ok(self.query(address, 0)?.is_some_and(|found| found.prot & libc::PROT_EXEC as u64 != 0))
     }
 
     /// The file that is mapped at `address`.
@@ -88,9 +101,16 @@ impl Maps {
     }
 
     fn query(&self, address: u64, flags: u64) -> io::Result<Option<MappedFile>> {
+        match &self.file {
+            Some(file) => self.query_of(file, address, flags),
+            None => self.query_of(&open(self.process)?, address, flags),
+        }
+    }
+
+    fn query_of(&self, file: &File, address: u64, flags: u64) -> io::Result<Option<MappedFile>> {
         let mut query = Query { size: size_of::<Query>() as u64, flags, address, ..Default::default() };
         // SAFETY: the kernel reads and writes the structure, which lives across the call and asks for no name.
-        if unsafe { libc::ioctl(self.file.as_raw_fd(), QUERY, &raw mut query) } >= 0 {
+        if unsafe { libc::ioctl(file.as_raw_fd(), QUERY, &raw mut query) } >= 0 {
             return Ok(Some(MappedFile {
                 start: query.start,
                 end: query.end,
@@ -104,25 +124,9 @@ impl Maps {
         let error = io::Error::last_os_error();
         match error.raw_os_error() {
             Some(libc::ENOENT) => Ok(None),
-            Some(libc::ENOTTY) => self.search(address, flags),
+            Some(libc::ENOTTY) => search(file, address, flags),
             _ => Err(error),
         }
-    }
-
-    /// Before Linux 6.11.
-    fn search(&self, address: u64, flags: u64) -> io::Result<Option<MappedFile>> {
-        let mut file = &self.file;
-        file.rewind()?;
-        for line in BufReader::new(file).split(b'\n') {
-            let line = line?;
-            let found = parse(&String::from_utf8_lossy(&line))
-                .filter(|found| found.inode != 0 && address < found.end);
-            if let Some(found) = found {
-                let wanted = found.start <= address || flags & OR_NEXT != 0;
-                return Ok(wanted.then_some(found));
-            }
-        }
-        Ok(None)
     }
 
     /// What the kernel calls the file at `address`: a path, followed by ` (deleted)` if it has none any more.
@@ -134,6 +138,26 @@ impl Maps {
             .find(|line| parse(line).is_some_and(|found| (found.start..found.end).contains(&address)));
         Ok(line.and_then(|line| line.find('/').map(|at| line[at..].to_string())))
     }
+}
+
+fn open(process: Pid) -> io::Result<File> {
+    File::open(format!("/proc/{process}/maps"))
+}
+
+/// Before Linux 6.11.
+fn search(mut file: &File, address: u64, flags: u64) -> io::Result<Option<MappedFile>> {
+    file.rewind()?;
+    for line in BufReader::new(file).split(b'\n') {
+        let line = line?;
+        let of_a_file = flags & OF_A_FILE != 0;
+        let found = parse(&String::from_utf8_lossy(&line))
+            .filter(|found| (found.inode != 0 || !of_a_file) && address < found.end);
+        if let Some(found) = found {
+            let wanted = found.start <= address || flags & OR_NEXT != 0;
+            return Ok(wanted.then_some(found));
+        }
+    }
+    Ok(None)
 }
 
 /// A line of /proc/PID/maps.

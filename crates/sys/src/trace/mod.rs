@@ -15,6 +15,7 @@
 //! One thread, the tracer, makes all calls on traced threads. Numbers and registers are those of x86-64.
 //! Sources: ptrace(2), seccomp(2), vdso(7), and for what a stop is, "Stopped states" in ptrace(2).
 
+mod beats;
 mod calls;
 mod code;
 mod faults;
@@ -23,25 +24,30 @@ mod front;
 mod guard;
 mod halt;
 mod hand;
+mod limits;
 mod maps;
 mod memory;
 mod signals;
+mod sites;
 mod spawn;
 #[cfg(test)]
 mod tests;
 mod thread;
 mod wait;
 
+pub use beats::Beats;
 pub use calls::{Call, CallError, CallSite, MapCall, Mapped, far_away};
 pub use faults::{ForeignFaults, Shows};
 pub use filter::{MARK, Traced, Tracing};
-pub use front::{Side, is_readable_within, parent_may_end, split};
+pub use front::{Errors, Side, become_silent, is_readable_within, parent_may_end, split};
 pub use guard::{Guard, close_to_others};
 pub use halt::Halted;
 pub use hand::is_same_file;
+pub use limits::{Limits, most_descriptors, next_descriptor};
 pub use maps::{MappedFile, Maps, Present};
 pub use memory::{read_memory, read_string, write_memory};
-pub use signals::{Forward, die_by};
-pub use spawn::{DescriptorLimit, Program, Started, spawn};
+pub use signals::{Forward, Handles, die_by};
+pub use sites::Sites;
+pub use spawn::{Program, Started, spawn};
 pub use thread::{Registers, Resume, Thread};
 pub use wait::{Happened, Heard, Stop, Waker, is_reported, wait_any};

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use super::faults::descriptor_of;
 use super::filter::{self, Traced, Tracing};
 use super::hand::Hands;
+use super::limits::Limits;
 use super::thread::Thread;
-use super::wait::{self, ChildSignal, Happened, Pid};
+use super::wait::{self, Happened, Pid, SignalsBefore};
 use crate::futex::wait_shared;
 
 /// A program to start.
@@ -60,25 +61,6 @@ fn c_string(text: &OsStr) -> io::Result<CString> {
     CString::new(text.as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
-/// How many descriptors a process may have.
-#[derive(Clone, Copy, Debug)]
-pub struct DescriptorLimit(libc::rlimit);
-
-impl DescriptorLimit {
-    /// Takes as many as this process may, and returns what it had.
-    pub fn raise() -> io::Result<Self> {
-        let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: the kernel writes the structure.
-        if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut before) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let most = libc::rlimit { rlim_cur: before.rlim_max.min(1 << 20), ..before };
-        // SAFETY: the kernel reads the structure.
-        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const most) };
-        Ok(Self(before))
-    }
-}
-
 /// A program that was started, and the memory that it needs until it runs. To be kept until then.
 #[derive(Debug)]
 pub struct Started {
@@ -94,12 +76,12 @@ struct Launch {
     arguments: Vec<*const libc::c_char>,
     variables: Vec<*const libc::c_char>,
     filter: Vec<libc::sock_filter>,
-    limit: DescriptorLimit,
+    limits: Limits,
     ready: OwnedFd,
     mask: u64,
     /// The number of the child's listener once it is behind the filter, and what has become of that.
     listener: AtomicU32,
-    child_signal: ChildSignal,
+    signals: SignalsBefore,
     /// The strings that the lists point to.
     _strings: Vec<CString>,
     stack: Vec<u128>,
@@ -112,19 +94,14 @@ const NOT_YET: u32 = i32::MIN as u32;
 const FILTER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Starts `program` with this process's environment and standard descriptors, traced by the calling thread and behind
-/// the filter, and the given limit. What is heard of it first is that it runs the program, or that it has exited with
+/// the filter, and the given limits. What is heard of it first is that it runs the program, or that it has exited with
 /// 126 because it could not.
 ///
 /// The child shares this process's memory until then, as that of vfork(2) does: a copy of it takes longer than all the
 /// rest.
-pub fn spawn(
-    program: &Program,
-    tracing: Tracing,
-    at_exit: Traced,
-    limit: DescriptorLimit,
-) -> io::Result<Started> {
+pub fn spawn(program: &Program, tracing: Tracing, at_exit: Traced, limits: Limits) -> io::Result<Started> {
     let (ready, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    let mut launch = Launch::new(program, tracing, limit, ready)?;
+    let mut launch = Launch::new(program, tracing, limits, ready)?;
     let process = launch.clone_child()?;
     let tell = || Ok(rustix::io::write(&go, b"g").map(drop)?);
     let seized = Thread(process)
@@ -142,12 +119,7 @@ pub fn spawn(
 }
 
 impl Launch {
-    fn new(
-        program: &Program,
-        tracing: Tracing,
-        limit: DescriptorLimit,
-        ready: OwnedFd,
-    ) -> io::Result<Box<Self>> {
+    fn new(program: &Program, tracing: Tracing, limits: Limits, ready: OwnedFd) -> io::Result<Box<Self>> {
         let arguments = program.arguments.iter().map(|word| c_string(word));
         let arguments = arguments.collect::<io::Result<Vec<_>>>()?;
         let variables = std::env::vars_os().map(|(name, value)| {
@@ -165,11 +137,11 @@ impl Launch {
             arguments: pointers(&arguments),
             variables: pointers(&variables),
             filter: filter::program(tracing),
-            limit,
+            limits,
             ready,
             mask: 0,
             listener: AtomicU32::new(NOT_YET),
-            child_signal: ChildSignal::at_start(),
+            signals: SignalsBefore::of_this_thread(),
             _strings: arguments.into_iter().chain(variables).collect(),
             stack: vec![0; STACK_BYTES / size_of::<u128>()],
         }))
@@ -195,9 +167,7 @@ impl Launch {
         // SAFETY: the kernel reads one mask and writes the other.
         unsafe { libc::syscall(set, libc::SIG_SETMASK, &raw const all, &raw mut self.mask, size) };
         let before = self.mask;
-        if !self.child_signal.is_blocked {
-            self.mask &= !(1 << (libc::SIGCHLD - 1));
-        }
+        self.mask = self.signals.mask_of_program(self.mask);
         let top = self.stack.as_mut_ptr_range().end;
         let flags = libc::CLONE_VM | libc::SIGCHLD;
         // SAFETY: the stack is the child's own, and it and all else that the child uses lives as long as `Started`,
@@ -243,7 +213,7 @@ extern "C" fn child(launch: *mut libc::c_void) -> libc::c_int {
     // SAFETY: calls on numbers, a byte of this stack, and strings and lists of `launch`, which end with null.
     unsafe {
         reset_handlers();
-        if launch.child_signal.is_ignored {
+        if launch.signals.ignores_children {
             let ignore = [libc::SIG_IGN, 0, 0, 0];
             raw(libc::SYS_rt_sigaction, [libc::SIGCHLD as usize, &raw const ignore as usize, 0, 8]);
         }
@@ -257,8 +227,9 @@ extern "C" fn child(launch: *mut libc::c_void) -> libc::c_int {
             goes_on = listener >= 0 && raw(libc::SYS_read, wait) == 1;
         }
         if goes_on {
-            let limit = &raw const launch.limit.0;
-            raw(libc::SYS_prlimit64, [0, libc::RLIMIT_NOFILE as usize, limit as usize, 0]);
+            for (resource, limit) in launch.limits.each() {
+                raw(libc::SYS_prlimit64, [0, resource as usize, &raw const *limit as usize, 0]);
+            }
             let mask = &raw const launch.mask;
             raw(libc::SYS_rt_sigprocmask, [libc::SIG_SETMASK as usize, mask as usize, 0, 8]);
             let (arguments, variables) = (launch.arguments.as_ptr(), launch.variables.as_ptr());

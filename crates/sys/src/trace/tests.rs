@@ -19,8 +19,7 @@ fn vdso(process: i32) -> u64 {
 
 /// Starts a program and brings it to where its execve(2) ends.
 fn started(words: &[&str]) -> (Thread, Registers) {
-    let begun =
-        spawn(&program(words), Tracing::default(), Traced::No, DescriptorLimit::raise().unwrap()).unwrap();
+    let begun = spawn(&program(words), Tracing::default(), Traced::No, Limits::raise().unwrap()).unwrap();
     let pid = begun.process;
     assert_eq!(wait_for(pid).unwrap(), Happened::Stopped(Stop::Program));
     let thread = Thread(pid);

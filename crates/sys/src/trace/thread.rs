@@ -60,6 +60,13 @@ impl Registers {
         self.call() == libc::SYS_close && self.arguments()[1] == super::MARK.into()
     }
 
+    /// Whether the instruction before where the thread is makes a system call.
+    pub(super) fn follows_call(&self, thread: Thread) -> bool {
+        let mut instruction = [0; 2];
+        let read = super::read_memory(thread.0, self.0.rip.wrapping_sub(2), &mut instruction);
+        matches!(read, Ok(2)) && instruction == [0x0f, 0x05]
+    }
+
     /// Whether the thread runs 64-bit code.
     pub fn is_64_bit(&self) -> bool {
         self.0.cs == 0x33

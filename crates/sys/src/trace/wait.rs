@@ -22,6 +22,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::beats::Beats;
+
 /// The number of a process or thread.
 pub(super) type Pid = i32;
 
@@ -86,28 +88,31 @@ thread_local! {
 struct Reports {
     kept: VecDeque<(Pid, Happened)>,
     is_wanted: Arc<AtomicBool>,
-    /// Whether SIGCHLD was blocked before.
-    was_blocked: bool,
+    /// What was blocked before.
+    mask: libc::sigset_t,
+    beats: Option<Beats>,
 }
 
 impl Reports {
-    /// Blocks SIGCHLD in this thread, and has the kernel send it.
+    /// Blocks SIGCHLD in this thread, and has the kernel send it. Blocks signals by which limits of its own end others.
     fn start() -> Self {
         // SAFETY: system calls on structures of this stack. SIGCHLD ignored means that ends are not told, and nobody in
         // this process can have counted on that and wait.
-        let was_blocked = unsafe {
+        let mask = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut action);
             if action.sa_sigaction == libc::SIG_IGN {
                 CHILDREN_WERE_IGNORED.store(true, Ordering::Relaxed);
                 libc::signal(libc::SIGCHLD, libc::SIG_DFL);
             }
-            let set = child_signal();
+            let mut set = child_signal();
+            libc::sigaddset(&raw mut set, libc::SIGXFSZ);
+            libc::sigaddset(&raw mut set, libc::SIGXCPU);
             let mut before: libc::sigset_t = std::mem::zeroed();
             libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before);
-            libc::sigismember(&raw const before, libc::SIGCHLD) == 1
+            before
         };
-        Self { kept: VecDeque::new(), is_wanted: Arc::default(), was_blocked }
+        Self { kept: VecDeque::new(), is_wanted: Arc::default(), mask, beats: None }
     }
 }
 
@@ -125,17 +130,38 @@ fn with_reports<R>(use_them: impl FnOnce(&mut Reports) -> R) -> R {
     REPORTS.with_borrow_mut(|reports| use_them(reports.get_or_insert_with(Reports::start)))
 }
 
-/// What a program that is started here is to find of SIGCHLD, as this process had found it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ChildSignal {
-    pub(super) is_blocked: bool,
-    pub(super) is_ignored: bool,
+/// See [`Beats::of_this_thread`].
+pub(super) fn beat_by(beats: Beats) {
+    with_reports(|reports| reports.beats = Some(beats));
 }
 
-impl ChildSignal {
-    pub(super) fn at_start() -> Self {
-        let is_blocked = with_reports(|reports| reports.was_blocked);
-        Self { is_blocked, is_ignored: CHILDREN_WERE_IGNORED.load(Ordering::Relaxed) }
+/// What a program that is started here is to find of the signals that this thread blocks.
+#[derive(Clone, Copy)]
+pub(super) struct SignalsBefore {
+    mask: libc::sigset_t,
+    pub(super) ignores_children: bool,
+}
+
+impl std::fmt::Debug for SignalsBefore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignalsBefore")
+            .field("ignores_children", &self.ignores_children)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SignalsBefore {
+    pub(super) fn of_this_thread() -> Self {
+        let mask = with_reports(|reports| reports.mask);
+        Self { mask, ignores_children: CHILDREN_WERE_IGNORED.load(Ordering::Relaxed) }
+    }
+
+    /// `now` without those that are blocked only since then.
+    pub(super) fn mask_of_program(&self, now: u64) -> u64 {
+        let ours = [libc::SIGCHLD, libc::SIGXFSZ, libc::SIGXCPU].into_iter();
+        // SAFETY: reads a set.
+        let added = ours.filter(|signal| unsafe { libc::sigismember(&raw const self.mask, *signal) } == 0);
+        added.fold(now, |mask, signal| mask & !(1 << (signal - 1)))
     }
 }
 
@@ -186,9 +212,12 @@ fn happened(status: i32) -> Happened {
 
 /// Waits for a report of any child or traced thread of the calling thread, until `until`, if it is given.
 pub fn wait_any(until: Option<Instant>) -> io::Result<Heard> {
-    let is_wanted = with_reports(|reports| Arc::clone(&reports.is_wanted));
+    let (is_wanted, beats) = with_reports(|reports| (Arc::clone(&reports.is_wanted), reports.beats));
     let mut most = ASK_AGAIN;
     loop {
+        if let Some(beats) = beats {
+            beats.beat();
+        }
         if is_wanted.swap(false, Ordering::AcqRel) {
             return Ok(Heard::Woken);
         }
