@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -139,7 +140,7 @@ impl Files {
             ..ObjectOptions::default()
         };
         let pager = pagers::File::follow(file)?;
-        let text = name.to_string_lossy();
+        let text = object_name(&name);
         let is_meant = |path: &Path| path == Path::new("*") || name.ends_with(path);
         let injections = self.options.injections.iter().find(|injections| is_meant(&injections.path));
         let object = match injections {
@@ -199,6 +200,17 @@ impl Version {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
+}
+
+/// The name of the object of a file: its path, with backslashes doubled, and bytes that are not UTF-8 as `\xff`, so that
+/// whoever reads the name has the path.
+pub(crate) fn object_name(path: &Path) -> String {
+    let mut name = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        name.push_str(&chunk.valid().replace('\\', "\\\\"));
+        chunk.invalid().iter().for_each(|byte| name.push_str(&format!("\\x{byte:02x}")));
+    }
+    name
 }
 
 fn is_young(metadata: &std::fs::Metadata) -> bool {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -136,7 +137,7 @@ impl Supervisor {
         let limit = DescriptorLimit::raise().map_err(system("raise the limit of descriptors"))?;
         let cache = CacheOptions { budget_bytes: options.budget_bytes, ..CacheOptions::default() };
         let cache = Cache::new(cache).map_err(RunError::Cache)?;
-        let gather = Arc::new(Gather::new());
+        let gather = Arc::new(Gather::new(options.counting));
         let files = Arc::new(Files::new(cache, options.clone(), Arc::clone(&gather)));
         let faults = Faults::start(Arc::clone(&files), Arc::clone(&gather), options.clone());
         Ok(Self {
@@ -480,10 +481,10 @@ fn maker_of(pid: i32) -> Option<i32> {
 }
 
 /// The program and its arguments, as the process has them.
-pub(crate) fn command_of(pid: i32) -> Vec<String> {
+pub(crate) fn command_of(pid: i32) -> Vec<OsString> {
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words = bytes.split(|byte| *byte == 0).filter(|word| !word.is_empty());
-    words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    words.map(|word| OsString::from_vec(word.to_vec())).collect()
 }
 
 /// How faults can be told of here.
