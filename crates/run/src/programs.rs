@@ -21,6 +21,7 @@ const PAGE: u64 = 4096;
 const PROT_WRITE: u64 = 2;
 const PROT_EXECUTE: u64 = 4;
 const MAP_PRIVATE: u64 = 2;
+const MMAP: i64 = 9;
 const MAP_FIXED: u64 = 0x10;
 /// How far below its first byte the stack of a new program is nobody's.
 const TABLE_BELOW: u64 = 32 << 10;
@@ -171,12 +172,20 @@ impl Supervisor {
                 return Err(why);
             }
         };
-        if let Err(why) = place(thread, &base, &space, &placed, self.shows()) {
-            if !matches!(why, NotServed::Ended(_)) {
-                // What is mapped is not registered: it would read zeros.
-                kill(pid);
+        match place(thread, &base, &space, &placed, self.shows()) {
+            Ok(None) => {}
+            Ok(Some(why)) => {
+                // Its mappings are those that the kernel has made.
+                continue_from(thread, &base)?;
+                return Err(NotServed::Refused(why));
             }
-            return Err(why);
+            Err(why) => {
+                if !matches!(why, NotServed::Ended(_)) {
+                    // What is mapped is not registered: it would read zeros.
+                    kill(pid);
+                }
+                return Err(why);
+            }
         }
         placed.iter().for_each(|placed| self.gather.mapping(placed.object.file));
         continue_from(thread, &base)?;
@@ -350,14 +359,15 @@ pub(crate) fn continue_from(thread: Thread, base: &Registers) -> io::Result<()> 
     thread.set_registers(&registers)
 }
 
-/// Maps the objects over what the kernel has mapped, and registers them.
+/// Maps the objects over what the kernel has mapped, and registers them. `Some`: nothing was mapped, for this reason. A
+/// program that has given up rights may not open descriptors of the supervisor.
 fn place(
     thread: Thread,
     base: &Registers,
     space: &Arc<Space>,
     placed: &[Placed],
     shows: Shows,
-) -> Result<(), NotServed> {
+) -> Result<Option<String>, NotServed> {
     let mut calls = Vec::new();
     let mut paths: Vec<u8> = Vec::new();
     let path_at = (base.stack() - PATHS_BELOW) & !15;
@@ -376,14 +386,21 @@ fn place(
         calls.push(Call::close_that_file());
     }
     if calls.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     write_memory(thread.0, path_at, &paths)?;
     let answers = space.site.list(thread, base, &calls, (base.stack() - TABLE_BELOW) & !15)?;
     write_memory(thread.0, path_at, &vec![0; paths.len()])?;
-    if let Some(answer) = answers.iter().find(|answer| (-4095..0).contains(*answer)) {
+    let failed = |answer: &i64| (-4095..0).contains(answer);
+    if let Some(answer) = answers.iter().find(|answer| failed(answer)) {
         let error = io::Error::from_raw_os_error(-answer as i32);
-        return Err(NotServed::Refused(format!("its files cannot be mapped ({error})")));
+        let why = format!("its files cannot be mapped ({error})");
+        let mut made = calls.iter().zip(&answers).filter(|(call, _)| call.number == MMAP);
+        return if made.all(|(_, answer)| failed(answer)) {
+            Ok(Some(why))
+        } else {
+            Err(NotServed::Refused(why))
+        };
     }
     for Placed { object, map } in placed {
         space.keep(object);
@@ -394,7 +411,7 @@ fn place(
         }
         space.faults.register(map.address, map.length, shows)?;
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Whether paths, those of /proc among them, mean to a process what they mean here.
