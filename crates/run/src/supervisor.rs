@@ -20,6 +20,7 @@ use crate::faults::Faults;
 use crate::files::{Executes, Files, MappedObject, Wish};
 use crate::gather::Gather;
 use crate::history::{History, ProgramEnd, Totals};
+use crate::names::Names;
 use crate::options::{Counting, Options};
 use crate::record::{FilePlan, Record, RecordedFile};
 use crate::space::Space;
@@ -34,6 +35,7 @@ pub struct Supervisor {
     pub(crate) files: Arc<Files>,
     pub(crate) faults: Faults,
     pub(crate) gather: Arc<Gather>,
+    pub(crate) names: Arc<Names>,
     pub(crate) threads: HashMap<i32, Followed>,
     pub(crate) next_space: u64,
     /// New threads that have stopped before their makers told of them.
@@ -142,6 +144,7 @@ impl Supervisor {
         let faults = Faults::start(Arc::clone(&files), Arc::clone(&gather), options.clone());
         Ok(Self {
             faults: faults.map_err(system("start threads"))?,
+            names: Arc::new(Names::new(&options.names).map_err(system("open what names stand for"))?),
             options,
             files,
             gather,
