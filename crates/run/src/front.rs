@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::error::RunError;
 use crate::options::Options;
+use crate::say::say;
 use crate::supervisor::{Outcome, Progress, Supervisor};
 
 /// How long it may take until the program runs.
@@ -52,7 +53,7 @@ pub fn run_in_front(
             std::process::exit(status)
         }
         Err(error) => {
-            eprintln!("memobj: start a supervisor: {error}");
+            say(&format_args!("start a supervisor: {error}"));
             std::process::exit(1)
         }
     }
@@ -63,13 +64,13 @@ fn front(supervisor: i32, mut news: File) -> ! {
     let mut started = false;
     loop {
         if !started && !is_readable_within(&news, START_TIMEOUT) {
-            eprintln!("memobj: the program has not started within {} s", START_TIMEOUT.as_secs());
+            say(&format_args!("the program has not started within {} s", START_TIMEOUT.as_secs()));
             crate::supervisor::kill(supervisor);
             std::process::exit(1)
         }
         let mut message = [0; 5];
         if news.read_exact(&mut message).is_err() {
-            eprintln!("memobj: the supervisor has ended, and the program with it");
+            say(&"the supervisor has ended, and the program with it");
             std::process::exit(1)
         }
         let number = i32::from_le_bytes(message[1..].try_into().unwrap_or_default());
@@ -151,7 +152,7 @@ fn tell_outcome(tell: &mut dyn FnMut(u8, i32), outcome: Outcome) {
 }
 
 fn refuse(error: &RunError, tell: &mut dyn FnMut(u8, i32)) -> i32 {
-    eprintln!("memobj: {error}");
+    say(error);
     let status = match error {
         RunError::NotFound { source, .. } if source.kind() == std::io::ErrorKind::NotFound => 127,
         RunError::NotFound { .. } | RunError::NotStarted { .. } => 126,

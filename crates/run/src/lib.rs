@@ -27,6 +27,7 @@ mod options;
 mod programs;
 pub mod record;
 pub mod report;
+mod say;
 mod segments;
 mod space;
 mod supervisor;

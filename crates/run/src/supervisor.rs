@@ -413,7 +413,7 @@ impl Supervisor {
     /// Says something to whoever started the run.
     pub(crate) fn tell(&self, text: &str) {
         if self.options.messages == crate::options::Messages::StandardError {
-            eprintln!("memobj: {text}");
+            crate::say::say(&text);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use crate::build::{Kind, program};
 use crate::ends::run;
 use crate::room::{Room, settle};
 
@@ -128,4 +129,18 @@ fn a_descriptor_that_is_closed_is_closed_for_the_program() {
             let _ = std::fs::remove_file(room.path(name));
         }
     }
+}
+
+#[test]
+fn lines_that_nobody_takes_end_nobody() {
+    let Some(room) = Room::new() else { return };
+    let Some(program) = program("failures", Kind::Dynamic) else { return };
+    let file = room.sample("sample", 256);
+    let mut words: Vec<&OsStr> = ["sh", "-c", "", env!("CARGO_BIN_EXE_memobj")].map(OsStr::new).to_vec();
+    words.extend(["run", "--inject", "sample:error@400k+4k", "--"].map(OsStr::new));
+    words.extend([program.as_os_str(), OsStr::new("errors"), file.as_os_str()]);
+    words[2] = OsStr::new("exec \"$0\" \"$@\" 2>/dev/full");
+    let end = run(room.native(&words));
+    let expected = "before: status 3\nbad: signal 7\nbehind: status 3\nwrite: -1\nerrors done\n";
+    assert_eq!((end.code(), end.out.as_str()), (0, expected), "{end:?}");
 }

@@ -24,7 +24,7 @@ pub(super) fn told_length(file: &File) -> io::Result<Option<u64>> {
     loop {
         let metadata = file.metadata()?;
         let length = metadata.len();
-        if length > 0 && metadata.blocks() > 0 {
+        if length > 0 && metadata.blocks() > 0 && !is_told_by_a_program(file) {
             return Ok(Some(length));
         }
         let is_true = ends_at(file, length)?;
@@ -33,6 +33,13 @@ pub(super) fn told_length(file: &File) -> io::Result<Option<u64>> {
             return Ok(is_true.then_some(length));
         }
     }
+}
+
+/// Whether a program, or another machine's, says what the file is: of FUSE and 9P.
+fn is_told_by_a_program(file: &File) -> bool {
+    const FUSE: u64 = 0x6573_5546;
+    const PLAN9: u64 = 0x0102_1997;
+    rustix::fs::fstatfs(file).is_ok_and(|system| [FUSE, PLAN9].contains(&(system.f_type as u64)))
 }
 
 /// Whether the bytes of the file end at `length`.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
 use super::helper::Helper;
@@ -28,6 +28,13 @@ pub(super) struct Place {
 pub(super) struct Named {
     descriptor: OwnedFd,
     pub(super) stat: Stat,
+}
+
+/// What is done about mounts of the kernel's on the way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Mounts {
+    Crossed,
+    Refused,
 }
 
 /// A mapped name.
@@ -120,8 +127,15 @@ impl Named {
     }
 
     /// What `name` is in the folder, a link itself if it is one.
-    pub(super) fn in_folder(folder: &Named, name: &[u8]) -> Result<Self, Errno> {
-        Self::of(rustix::fs::openat(&folder.descriptor, name, NAMES_ONLY | OFlags::NOFOLLOW, Mode::empty())?)
+    pub(super) fn in_folder(folder: &Named, name: &[u8], mounts: Mounts) -> Result<Self, Errno> {
+        let flags = NAMES_ONLY | OFlags::NOFOLLOW;
+        Self::of(match mounts {
+            Mounts::Crossed => rustix::fs::openat(&folder.descriptor, name, flags, Mode::empty())?,
+            Mounts::Refused => {
+                let ways = ResolveFlags::NO_XDEV;
+                rustix::fs::openat2(&folder.descriptor, name, flags, Mode::empty(), ways)?
+            }
+        })
     }
 
     /// As [`in_folder`](Self::in_folder), but follows a link by the kernel.
@@ -136,6 +150,12 @@ impl Named {
 
     pub(super) fn kind(&self) -> FileType {
         FileType::from_raw_mode(self.stat.st_mode)
+    }
+
+    /// The mount that it was found on.
+    pub(super) fn mount(&self) -> Result<u64, Errno> {
+        let (flags, mask) = (AtFlags::EMPTY_PATH, StatxFlags::MNT_ID);
+        Ok(rustix::fs::statx(&self.descriptor, "", flags, mask)?.stx_mnt_id)
     }
 
     /// What the link says.

@@ -97,8 +97,16 @@ impl Trees {
         // Without links, so that it is the same folder when the tree has moved.
         let start = start.canonicalize().ok().filter(|start| start.is_dir()).unwrap_or(self.base.clone());
         let start = start.strip_prefix(&self.base).map(Path::to_owned).unwrap_or_default();
-        let ways =
-            [0, 0, 0, resolve::NO_SYMLINKS, resolve::BENEATH, resolve::IN_ROOT, resolve::NO_MAGICLINKS];
+        let ways = [
+            0,
+            0,
+            0,
+            resolve::NO_SYMLINKS,
+            resolve::BENEATH,
+            resolve::IN_ROOT,
+            resolve::NO_MAGICLINKS,
+            resolve::NO_XDEV,
+        ];
         let last_link = if draw.below(2) == 0 { LastLink::Follow } else { LastLink::Keep };
         Question { name, start, resolve: ways[draw.below(ways.len())], last_link }
     }
@@ -234,8 +242,10 @@ fn the_longest_name_decides_and_names_need_not_be_there() {
     fails("/no-such/database", Errno::NOENT, false);
     fails("/no-such", Errno::NOENT, false);
     assert_eq!(led(&names, "/etc", 0), (Ok("/etc".into()), false));
-    let crosses = led(&names, "/no-such/data/x", resolve::NO_XDEV);
-    assert_eq!(crosses, (Err(Errno::XDEV), false));
+    // No mount that the kernel knows.
+    assert_eq!(led(&names, "/no-such/data/x", resolve::NO_XDEV), (Ok(base.join("a/x")), true));
+    symlink("/proc/version", base.join("a/version")).expect("a link");
+    assert_eq!(led(&names, "/no-such/data/version", resolve::NO_XDEV), (Err(Errno::XDEV), true));
 }
 
 #[test]

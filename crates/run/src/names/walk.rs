@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::place::{Named, Names, Place};
+use super::place::{Mounts, Named, Names, Place};
 
 /// Links that are followed for one name.
 const MOST_LINKS: u32 = 40;
@@ -162,6 +162,11 @@ impl<'a> Walk<'a> {
         self.resolve & what != 0
     }
 
+    /// A mapped name is none of the mounts that the kernel knows.
+    fn mounts(&self) -> Mounts {
+        if self.forbids(resolve::NO_XDEV) { Mounts::Refused } else { Mounts::Crossed }
+    }
+
     /// To the folder above.
     fn up(&mut self) -> Result<(), Errno> {
         if self.here.at == self.root.at {
@@ -169,15 +174,12 @@ impl<'a> Walk<'a> {
         }
         let above = self.here.at.parent().map(Path::to_owned);
         if let (Some(_), Some(above)) = (self.names.mapped_at(&self.here.at), &above) {
-            if self.forbids(resolve::NO_XDEV) {
-                return Err(Errno::XDEV);
-            }
             *self.crossed = true;
             self.here = self.place_of(above)?;
             return Ok(());
         }
         let Some(here) = &self.here.file else { return Err(Errno::NOENT) };
-        let file = Named::in_folder(here, b"..")?;
+        let file = Named::in_folder(here, b"..", self.mounts())?;
         self.here = match above {
             Some(at) if at.is_absolute() => Place { at, file: Some(Arc::new(file)) },
             _ => Place::of(file),
@@ -213,15 +215,14 @@ impl<'a> Walk<'a> {
         }
         let at = self.here.at.join(OsStr::from_bytes(name));
         if let Some(mapped) = self.names.mapped_at(&at) {
-            if self.forbids(resolve::NO_XDEV) {
-                return Err(Errno::XDEV);
-            }
             *self.crossed = true;
             self.here = mapped;
             return Ok(Down::To(None));
         }
         let opened = match &self.here.file {
-            Some(folder) => Named::in_folder(folder, name).map(|file| (Arc::clone(folder), file)),
+            Some(folder) => {
+                Named::in_folder(folder, name, self.mounts()).map(|file| (Arc::clone(folder), file))
+            }
             None => Err(Errno::NOENT),
         };
         let (folder, file) = match opened {
@@ -265,8 +266,9 @@ impl<'a> Walk<'a> {
             return Err(Errno::NOENT);
         }
         if text.starts_with(b"/") {
-            let leaves = self.names.above(&self.here.at) != self.names.above(&self.root.at);
-            if self.forbids(resolve::BENEATH) || (leaves && self.forbids(resolve::NO_XDEV)) {
+            let root = self.root.file.as_deref().ok_or(Errno::NOENT)?;
+            let leaves = || Ok::<_, Errno>(folder.mount()? != root.mount()?);
+            if self.forbids(resolve::BENEATH) || (self.forbids(resolve::NO_XDEV) && leaves()?) {
                 return Err(Errno::XDEV);
             }
             self.here = self.root.clone();

@@ -52,7 +52,7 @@ static void made(const char *what, int file) {
 }
 
 static void ask(int folder, const char *name) {
-    static const uint64_t ways[] = {2, 4, 8, 16, 0x40, 8 | 16};
+    static const uint64_t ways[] = {1, 2, 4, 8, 16, 0x40, 8 | 16};
     struct stat stat;
     struct statx x;
     char link[5000];
