@@ -77,6 +77,8 @@ pub(super) fn walk(names: &Names, wanted: Wanted<'_>) -> Walked {
 struct Walk<'a> {
     names: &'a Names,
     root: Place,
+    /// The kernel takes every root for another mount before a name has begun there or met `..`.
+    has_met_root: bool,
     here: Place,
     /// Components that are still to come, the next one last.
     rest: Vec<Vec<u8>>,
@@ -108,6 +110,7 @@ impl<'a> Walk<'a> {
         let mut walk = Self {
             names,
             root,
+            has_met_root: is_absolute || is_scoped,
             here,
             rest,
             wants_folder: false,
@@ -169,6 +172,7 @@ impl<'a> Walk<'a> {
 
     /// To the folder above.
     fn up(&mut self) -> Result<(), Errno> {
+        self.has_met_root = true;
         if self.here.at == self.root.at {
             return if self.forbids(resolve::BENEATH) { Err(Errno::XDEV) } else { Ok(()) };
         }
@@ -268,6 +272,7 @@ impl<'a> Walk<'a> {
         if text.starts_with(b"/") {
             let root = self.root.file.as_deref().ok_or(Errno::NOENT)?;
             let leaves = || Ok::<_, Errno>(folder.mount()? != root.mount()?);
+            let leaves = || Ok::<_, Errno>(!self.has_met_root || leaves()?);
             if self.forbids(resolve::BENEATH) || (self.forbids(resolve::NO_XDEV) && leaves()?) {
                 return Err(Errno::XDEV);
             }
