@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::image_args::{IMAGE_HELP, ImageArguments, SEGMENTS_HELP, SegmentsArguments};
 use crate::inject::{self, FaultPlan};
-use crate::options::{Access, Delivery, Frames, Settings};
+use crate::options::{Access, Delivery, ForeignLog, Frames, Settings};
 use crate::retry::{self, Retry};
 use crate::run_args::{RUN_HELP, RunArguments};
 use crate::size;
@@ -172,9 +172,27 @@ pub(crate) struct CommonArguments {
     /// Try a failed page again for this long: a time such as 500ms, 10s or 2m, never, or forever
     #[arg(long, value_name = "DURATION", default_value = "never", value_parser = retry::parse)]
     retry: Retry,
+    #[command(flatten)]
+    pub(crate) log: LogArguments,
     /// Print statistics on standard error at the end, as one JSON object
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) stats: Option<StatsFormat>,
+}
+
+/// What the commands that read share.
+#[derive(Debug, Args)]
+pub(crate) struct LogArguments {
+    /// Read a file beside which lies a commit log of another user, without that log. Who makes such a log where
+    /// anybody may make files keeps the file from being read otherwise
+    #[arg(long)]
+    ignore_foreign_log: bool,
+}
+
+impl LogArguments {
+    /// What the engine is told.
+    pub(crate) fn foreign_log(&self) -> ForeignLog {
+        if self.ignore_foreign_log { ForeignLog::Ignore } else { ForeignLog::Refuse }
+    }
 }
 
 /// How statistics are printed.
@@ -195,6 +213,7 @@ impl CommonArguments {
             delivery: self.delivery,
             faults: self.inject.clone().unwrap_or_default(),
             retry: self.retry,
+            foreign_log: self.log.foreign_log(),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use rustix::fs::OFlags;
 
-use crate::engine::{Engine, View};
+use crate::engine::{Engine, Origin, View};
 use crate::extents::next_data;
 use crate::failure::{Failure, complain};
 use crate::interrupt::Interrupt;
@@ -28,14 +28,14 @@ const OWNER_WRITES: u32 = 0o200;
 /// Copies the file.
 pub(crate) fn run(arguments: &CopyArguments, interrupt: &Interrupt) -> Result<(), Failure> {
     let begin = Instant::now();
-    let engine = Engine::new(Settings::sequential(arguments.common.budget))?;
+    let settings = Settings::sequential(arguments.common.budget);
+    let engine = Engine::new(Settings { foreign_log: arguments.log.foreign_log(), ..settings })?;
     let result = copy(&engine, arguments, interrupt);
-    stats::print(arguments.common.stats, &engine, begin);
-    result
+    stats::print(result, arguments.common.stats, &engine, begin)
 }
 
 fn copy(engine: &Engine, arguments: &CopyArguments, interrupt: &Interrupt) -> Result<(), Failure> {
-    let source = Source::open(engine, &arguments.source)?;
+    let source = Source::open(engine, &arguments.source, interrupt)?;
     let place = Place::prepare(&arguments.target, &source)?;
     let ending = arguments.common.ending();
     let target = engine.open_target(&place.path, ending, source.view.length());
@@ -73,18 +73,20 @@ struct Source {
 }
 
 impl Source {
-    fn open(engine: &Engine, path: &Path) -> Result<Self, Failure> {
+    fn open(engine: &Engine, path: &Path, interrupt: &Interrupt) -> Result<Self, Failure> {
         let refused = |error: &io::Error| Failure::io(&format!("open {}", path.display()), error);
         // Without waiting for anybody to write into a FIFO; the library says what it cannot map.
         let flags = OFlags::NONBLOCK.bits() as i32;
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
         let file = file.map_err(|error| refused(&error))?;
+        let view = engine.open(path, interrupt)?;
+        // Behind that, since what was committed to the file is put in place when it is opened.
         let metadata = file.metadata().map_err(|error| refused(&error))?;
-        let view = engine.open(path)?;
         // The name stood for one file before and after, so the library opened that one.
         let same = fs::metadata(path).is_ok_and(|now| is_same_file(&now, &metadata));
         let source = Self { path: path.to_owned(), view, file, metadata };
-        let length_fits = !source.metadata.is_file() || source.metadata.len() == source.view.length();
+        let tells_length = source.metadata.is_file() && source.view.origin() == Origin::File;
+        let length_fits = !tells_length || source.metadata.len() == source.view.length();
         if same && length_fits { Ok(source) } else { Err(source.changed()) }
     }
 
@@ -94,6 +96,9 @@ impl Source {
 
     /// Pages that were read are known to be of one version; this says the same of what was taken for holes.
     fn check_unchanged(&self) -> Result<(), Failure> {
+        if self.view.origin() == Origin::Copy {
+            return Ok(());
+        }
         let version = |of: &Metadata| {
             (of.dev(), of.ino(), of.len(), (of.mtime(), of.mtime_nsec()), (of.ctime(), of.ctime_nsec()))
         };
@@ -190,7 +195,10 @@ impl Copy {
         while self.done < length {
             let failed =
                 |error| Failure::io(&format!("look for holes of {}", self.source.path.display()), &error);
-            let data = next_data(&self.source.file, self.done..length).map_err(failed)?;
+            let data = match self.source.view.origin() {
+                Origin::File => next_data(&self.source.file, self.done..length).map_err(failed)?,
+                Origin::Copy => Some(self.done..length),
+            };
             let data = data.unwrap_or(length..length);
             self.skip(data.start, interrupt, progress)?;
             self.transfer(data, interrupt, progress)?;

@@ -1,12 +1,11 @@
 //! `memobj doctor`: what this machine offers.
 
-use std::io::{Write, stdout};
-
 use serde::Serialize;
 
 use crate::args::DoctorArguments;
 use crate::engine::{self, Facility};
 use crate::failure::Failure;
+use crate::output::put;
 
 /// The whole report, as `--json` prints it.
 #[derive(Debug, Serialize)]
@@ -18,7 +17,7 @@ struct Report {
 pub(crate) fn run(arguments: &DoctorArguments) -> Result<(), Failure> {
     let report = Report { facilities: engine::doctor() };
     let text = if arguments.json { json(&report) } else { table(&report) };
-    stdout().write_all(text.as_bytes()).map_err(|error| Failure::stdout(&error))
+    put(text.as_bytes())
 }
 
 fn json(report: &Report) -> String {

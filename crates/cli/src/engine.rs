@@ -4,17 +4,19 @@ use std::ops::Range;
 use std::path::Path;
 
 use memobj::doctor::Status;
-use memobj::pagers::{self, Faulty, Inject, Injection};
+use memobj::pagers::{self, Faulty, ForeignLog, Inject, Injection, Pager};
 use memobj::{
     Advice, Cache, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, Mapping, MemoryObject,
-    ObjectOptions,
+    ObjectOptions, OpenError,
 };
 use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::inject::{Action, FaultPlan, InjectedFault};
+use crate::interrupt::Interrupt;
 use crate::options::{self, Access, Frames, Settings};
 use crate::retry::Retry;
+use crate::spool::{self, Contents};
 use crate::target::{Ending, Target};
 use crate::walk::Plan;
 
@@ -55,6 +57,35 @@ pub(crate) struct Engine {
 pub(crate) struct View {
     mapping: Mapping,
     settings: Settings,
+    origin: Origin,
+}
+
+/// Where the bytes of a view come from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Origin {
+    /// The file itself.
+    File,
+    /// A copy of a file that does not tell its length: what it was when it was opened.
+    Copy,
+}
+
+/// Opens a file for reading, with what was committed to it in place. `None`: it does not tell its length.
+pub(crate) fn open_file(
+    path: &Path,
+    foreign_log: options::ForeignLog,
+) -> Result<Option<pagers::File>, Failure> {
+    let foreign_log = match foreign_log {
+        options::ForeignLog::Refuse => ForeignLog::Refuse,
+        options::ForeignLog::Ignore => ForeignLog::Ignore,
+    };
+    match pagers::File::open_beside(path, foreign_log) {
+        Ok(file) => Ok(Some(file)),
+        Err(OpenError::LengthUntold { .. }) => Ok(None),
+        Err(error @ OpenError::ForeignLog { .. }) => {
+            Err(Failure::Message(format!("{error}; --ignore-foreign-log reads the file without it")))
+        }
+        Err(error) => Err(failure(error)),
+    }
 }
 
 /// Makes all changes of `object` since the last commit durable, or none.
@@ -98,23 +129,35 @@ impl Engine {
         Ok(Self { settings, cache: Cache::new(options).map_err(failure)? })
     }
 
-    /// Opens and maps the file at `path`.
-    pub(crate) fn open(&self, path: &Path) -> Result<View, Failure> {
+    /// Opens and maps the file at `path`. One that does not tell its length is read to its end first.
+    pub(crate) fn open(&self, path: &Path, interrupt: &Interrupt) -> Result<View, Failure> {
         let name = path.display().to_string();
-        let file = pagers::File::open(path).map_err(failure)?;
+        if let Some(file) = open_file(path, self.settings.foreign_log)? {
+            return self.view(&name, file, Origin::File);
+        }
+        match spool::read_to_end(path, self.settings.budget_bytes, interrupt)? {
+            Contents::Kept(bytes) => self.view(&name, pagers::Bytes::new(bytes), Origin::Copy),
+            Contents::Spilled(file) => {
+                let refused = |error| Failure::io(&format!("read {name}"), &error);
+                self.view(&name, pagers::File::follow(file).map_err(refused)?, Origin::Copy)
+            }
+        }
+    }
+
+    fn view(&self, name: &str, pager: impl Pager + 'static, origin: Origin) -> Result<View, Failure> {
         let options = self.object_options();
         let faults = &self.settings.faults;
         let object = if faults.faults.is_empty() {
-            self.cache.object(&name, file, options)
+            self.cache.object(name, pager, options)
         } else {
-            self.cache.object(&name, Faulty::new(file, injections(faults), faults.seed), options)
+            self.cache.object(name, Faulty::new(pager, injections(faults), faults.seed), options)
         };
         let object = object.map_err(failure)?;
         let delivery = delivery(self.settings.delivery);
         let mapping =
             object.map(0..object.len(), MapOptions { delivery, ..Default::default() }).map_err(failure)?;
         mapping.advise(0..object.len(), Advice::Sequential).map_err(failure)?;
-        Ok(View { mapping, settings: self.settings.clone() })
+        Ok(View { mapping, settings: self.settings.clone(), origin })
     }
 
     /// Opens the file at `path` for writing. It can grow to `room_bytes`.
@@ -163,6 +206,11 @@ impl View {
     /// The file's length in bytes.
     pub(crate) fn length(&self) -> u64 {
         self.mapping.len()
+    }
+
+    /// Where its bytes come from.
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// How to go through `range` within the budget.

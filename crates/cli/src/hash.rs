@@ -1,6 +1,6 @@
 //! `memobj hash`: the BLAKE3 digest of each file.
 
-use std::io::{Write, stdout};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -10,6 +10,7 @@ use crate::args::HashArguments;
 use crate::engine::{Engine, View};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::output::put;
 use crate::progress::{Output, Progress};
 use crate::stats;
 use crate::tree::{Tree, hash_piece};
@@ -20,15 +21,14 @@ pub(crate) fn run(arguments: &HashArguments, interrupt: &Interrupt) -> Result<()
     let begin = Instant::now();
     let engine = Engine::new(arguments.common.settings())?;
     let result = hash_files(&engine, &arguments.files, interrupt);
-    stats::print(arguments.common.stats, &engine, begin);
-    result
+    stats::print(result, arguments.common.stats, &engine, begin)
 }
 
 fn hash_files(engine: &Engine, files: &[impl AsRef<Path>], interrupt: &Interrupt) -> Result<(), Failure> {
     let mut result = Ok(());
     for path in files.iter().map(AsRef::as_ref) {
         match hash_file(engine, path, interrupt) {
-            Ok(digest) => print_line(&line(&digest, path))?,
+            Ok(digest) => put(&line(&digest, path))?,
             Err(failure @ Failure::Message(_)) => {
                 failure.print();
                 result = Err(Failure::Reported);
@@ -40,7 +40,7 @@ fn hash_files(engine: &Engine, files: &[impl AsRef<Path>], interrupt: &Interrupt
 }
 
 fn hash_file(engine: &Engine, path: &Path, interrupt: &Interrupt) -> Result<Hash, Failure> {
-    let view = engine.open(path)?;
+    let view = engine.open(path, interrupt)?;
     let plan = view.plan(0..view.length());
     let progress = Progress::begin(&path.to_string_lossy(), view.length(), Output::Lines);
     if view.length() <= plan.piece_bytes {
@@ -71,21 +71,28 @@ fn hash_pieces(
 }
 
 /// The line that b3sum prints. A name that would break the line is escaped, and the line says so by a
-/// backslash at its beginning.
-fn line(digest: &Hash, path: &Path) -> String {
-    let name = path.to_string_lossy();
-    let escaped = name.replace('\\', "\\\\").replace('\n', "\\n");
-    let mark = if escaped == name { "" } else { "\\" };
-    format!("{mark}{digest}  {escaped}\n")
-}
-
-fn print_line(line: &str) -> Result<(), Failure> {
-    stdout().write_all(line.as_bytes()).map_err(|error| Failure::stdout(&error))
+/// backslash at its beginning. Bytes of a name that are not UTF-8 stay as they are.
+fn line(digest: &Hash, path: &Path) -> Vec<u8> {
+    let name = path.as_os_str().as_bytes();
+    let needs_escape = name.iter().any(|byte| matches!(byte, b'\\' | b'\n'));
+    let mut line = if needs_escape { vec![b'\\'] } else { Vec::new() };
+    line.extend(format!("{digest}  ").bytes());
+    for byte in name {
+        match byte {
+            b'\\' => line.extend(b"\\\\"),
+            b'\n' => line.extend(b"\\n"),
+            other => line.push(*other),
+        }
+    }
+    line.push(b'\n');
+    line
 }
 
 #[cfg(test)]
 mod tests {
     use super::line;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
     use std::path::Path;
 
     #[test]
@@ -93,7 +100,9 @@ mod tests {
         let digest = blake3::hash(b"");
         let hex = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
         assert_eq!(digest.to_string(), hex);
-        assert_eq!(line(&digest, Path::new("a b")), format!("{hex}  a b\n"));
-        assert_eq!(line(&digest, Path::new("a\\n\n")), format!("\\{hex}  a\\\\n\\n\n"));
+        let line = |name: &[u8]| line(&digest, Path::new(OsStr::from_bytes(name)));
+        assert_eq!(line(b"a b"), format!("{hex}  a b\n").as_bytes());
+        assert_eq!(line(b"a\\n\n"), format!("\\{hex}  a\\\\n\\n\n").as_bytes());
+        assert_eq!(line(b"\xff"), [hex.as_bytes(), b"  \xff\n"].concat());
     }
 }

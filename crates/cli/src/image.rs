@@ -1,21 +1,29 @@
 //! `memobj image`: what of a file is mapped where.
 
-use std::fs::File;
-use std::io::{Write, stdout};
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 
 use memobj::image::{
     AddressRange, ImageMapOptions, ImagePlan, ImageRecord, Interpret, MapImageError, Model, Placement,
     RecordKind, Step, map_image, plan_image,
 };
+use rustix::fs::OFlags;
 use serde::Serialize;
 
+use crate::engine;
 use crate::failure::{Failure, reason};
+use crate::hex::hex_unless_utf8;
 use crate::image_args::ImageArguments;
+use crate::output::put;
 
 /// Everything, as `--json` prints it.
 #[derive(Debug, Serialize)]
 struct Report {
     file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_hex: Option<String>,
     placement: &'static str,
     length_bytes: Option<u64>,
     align_bytes: Option<u64>,
@@ -48,19 +56,29 @@ struct StepRow {
 /// Plans, maps unless told not to, and prints.
 pub(crate) fn run(arguments: &ImageArguments) -> Result<(), Failure> {
     let name = arguments.file.display().to_string();
-    let file = File::open(&arguments.file).map_err(|error| Failure::io(&format!("open {name}"), &error))?;
+    let refused = |error: &io::Error| Failure::io(&format!("open {name}"), error);
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(&arguments.file);
+    let file = file.map_err(|error| refused(&error))?;
+    if file.metadata().map_err(|error| refused(&error))?.is_file() {
+        // As the commands that read do: puts in place what was committed to the file.
+        let opened = engine::open_file(&arguments.file, arguments.log.foreign_log())?;
+        let untold = || format!("image {name}: a file that does not tell its length cannot be mapped");
+        drop(opened.ok_or_else(|| Failure::Message(untold()))?);
+    }
     let interpret = if arguments.flat { Interpret::Flat } else { Interpret::Elf(Model::Elf64) };
     let options = ImageMapOptions { interpret, padding_bytes: arguments.padding, room_records: None };
     let failed = |error| failure(&name, &error);
     let plan = plan_image(&file, &options).map_err(failed)?;
-    let report = if arguments.plan {
+    let mut report = if arguments.plan {
         report(&name, &plan, &plan.records, false)
     } else {
         let image = map_image(&file, &options).map_err(failed)?;
         report(&name, &plan, image.records(), true)
     };
+    report.file_hex = hex_unless_utf8(arguments.file.as_os_str().as_bytes());
     let text = if arguments.json { json(&report) } else { table(&report) };
-    stdout().write_all(text.as_bytes()).map_err(|error| Failure::stdout(&error))
+    put(text.as_bytes())
 }
 
 fn failure(name: &str, error: &MapImageError) -> Failure {
@@ -85,7 +103,16 @@ fn report(name: &str, plan: &ImagePlan, records: &[ImageRecord], mapped: bool) -
     };
     let segments = records.iter().map(row).collect();
     let steps = plan.steps.iter().map(step_row).collect();
-    Report { file: name.to_string(), placement, length_bytes, align_bytes, mapped, segments, steps }
+    Report {
+        file: name.to_string(),
+        file_hex: None,
+        placement,
+        length_bytes,
+        align_bytes,
+        mapped,
+        segments,
+        steps,
+    }
 }
 
 fn row(record: &ImageRecord) -> Row {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::args::LogArguments;
 use crate::size;
 
 pub(crate) const IMAGE_HELP: &str = "\
@@ -46,6 +47,8 @@ pub(crate) struct ImageArguments {
     /// Print one JSON object, with the steps that map the file
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) log: LogArguments,
     /// An ELF file: a program, a shared or other object, a core file
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,

@@ -10,11 +10,13 @@ mod engine;
 mod extents;
 mod failure;
 mod hash;
+mod hex;
 mod image;
 mod image_args;
 mod inject;
 mod interrupt;
 mod options;
+mod output;
 mod patch;
 mod progress;
 mod read;
@@ -23,6 +25,7 @@ mod run;
 mod run_args;
 mod segments;
 mod size;
+mod spool;
 mod stats;
 mod target;
 mod torture;
@@ -42,12 +45,22 @@ fn main() -> ExitCode {
     // A file that may not grow is an error with a message. Programs that are run have the signal as ever.
     memobj_sys::quiet::survive_file_size_limit();
     let result = match Arguments::try_parse() {
-        Ok(arguments) => run(arguments.command),
+        Ok(arguments) => check_output(&arguments.command).and_then(|()| run(arguments.command)),
         Err(error) => return usage(&error),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
+    }
+}
+
+/// Who started the command without a standard output would miss what it says. What it is to write would not be told from
+/// what it has opened.
+fn check_output(command: &Command) -> Result<(), Failure> {
+    match command {
+        // It is the program's affair.
+        Command::Run(_) => Ok(()),
+        _ => output::check(),
     }
 }
 
@@ -71,8 +84,15 @@ fn usage(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     match text.strip_prefix("error: ") {
         Some(problem) => failure::complain(problem.trim_end()),
-        // Help, asked for or not. Whoever does not read it has no use for an error.
+        // Help that was asked for.
+        None if !error.use_stderr() => {
+            let print = || error.print().map_err(|error| Failure::stdout(&error));
+            return output::check()
+                .and_then(|()| print())
+                .map_or_else(|f| f.report(), |()| ExitCode::SUCCESS);
+        }
+        // Whoever does not read it has no use for an error.
         None => drop(error.print()),
     }
-    if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS }
+    ExitCode::from(2)
 }

@@ -42,6 +42,15 @@ pub(crate) enum Delivery {
     Auto,
 }
 
+/// What to do about a commit log that belongs to a stranger.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum ForeignLog {
+    /// The file is not read.
+    Refuse,
+    /// The file is read as if there were none.
+    Ignore,
+}
+
 /// Everything the engine is told.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -52,6 +61,7 @@ pub(crate) struct Settings {
     pub(crate) delivery: Delivery,
     pub(crate) faults: FaultPlan,
     pub(crate) retry: Retry,
+    pub(crate) foreign_log: ForeignLog,
 }
 
 impl Settings {
@@ -65,6 +75,7 @@ impl Settings {
             delivery: Delivery::Auto,
             faults: FaultPlan::default(),
             retry: Retry::Never,
+            foreign_log: ForeignLog::Refuse,
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::failure::{Failure, complain};
 use crate::interrupt::Interrupt;
 use crate::options::Settings;
+use crate::output;
 use crate::stats;
 use crate::target::{Ending, Target};
 use crate::write_args::PatchArguments;
@@ -28,11 +29,12 @@ pub(crate) fn run(arguments: &PatchArguments, interrupt: &Interrupt) -> Result<(
     let begin = Instant::now();
     let engine = Engine::new(Settings::sequential(arguments.common.budget))?;
     let result = patch(&engine, arguments, interrupt);
-    stats::print(arguments.common.stats, &engine, begin);
-    result
+    stats::print(result, arguments.common.stats, &engine, begin)
 }
 
 fn patch(engine: &Engine, arguments: &PatchArguments, interrupt: &Interrupt) -> Result<(), Failure> {
+    // Nothing at all is another thing than input without a byte.
+    output::check_input()?;
     let (at, ending) = (arguments.at, arguments.common.ending());
     if at > MOST_AT {
         let name = arguments.file.display();

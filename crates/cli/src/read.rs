@@ -1,6 +1,5 @@
 //! `memobj read`: the bytes of a file on standard output.
 
-use std::io::{Write, stdout};
 use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
@@ -9,6 +8,7 @@ use crate::args::ReadArguments;
 use crate::engine::{Engine, View};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::output::put;
 use crate::progress::{Output, Progress};
 use crate::stats;
 use crate::walk::in_order;
@@ -18,12 +18,11 @@ pub(crate) fn run(arguments: &ReadArguments, interrupt: &Interrupt) -> Result<()
     let begin = Instant::now();
     let engine = Engine::new(arguments.common.settings())?;
     let result = read_file(&engine, arguments, interrupt);
-    stats::print(arguments.common.stats, &engine, begin);
-    result
+    stats::print(result, arguments.common.stats, &engine, begin)
 }
 
 fn read_file(engine: &Engine, arguments: &ReadArguments, interrupt: &Interrupt) -> Result<(), Failure> {
-    let view = engine.open(&arguments.file)?;
+    let view = engine.open(&arguments.file, interrupt)?;
     let range = clip(&arguments.file, view.length(), arguments.offset, arguments.length)?;
     let progress = Progress::begin(&arguments.file.to_string_lossy(), range.end - range.start, Output::Bytes);
     write_range(&view, range, interrupt, &progress)
@@ -35,18 +34,16 @@ fn write_range(
     interrupt: &Interrupt,
     progress: &Progress,
 ) -> Result<(), Failure> {
-    let mut output = stdout().lock();
     in_order(
         &view.plan(range),
         interrupt,
         |piece, buffer| view.load(piece, buffer, <[u8]>::to_vec),
         |piece, bytes| {
-            output.write_all(&bytes).map_err(|error| Failure::stdout(&error))?;
+            put(&bytes)?;
             progress.advance(piece.end - piece.start);
             Ok(())
         },
-    )?;
-    output.flush().map_err(|error| Failure::stdout(&error))
+    )
 }
 
 /// The range of a file of `file_bytes` to write: not past the end, unless it begins there.

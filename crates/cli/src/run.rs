@@ -1,6 +1,8 @@
 //! `memobj run`.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use memobj::FailurePolicy;
@@ -9,10 +11,12 @@ use memobj_run::{
     Counting, FileInjections, FrontEnds, LEAST_BUDGET_BYTES, Messages, NameMap, Options, Supervisor, report,
     run_in_front,
 };
+use rustix::fs::OFlags;
 
 use crate::engine::injections;
 use crate::failure::{Failure, complain};
 use crate::options::Frames;
+use crate::output;
 use crate::retry::Retry;
 use crate::run_args::{ReportKind, RunArguments};
 
@@ -24,6 +28,11 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         ));
     }
     check_budget(arguments)?;
+    output::pass_on_what_is_closed()?;
+    if arguments.report != ReportKind::None && arguments.report_file.is_none() {
+        output::check_error()?;
+    }
+    check_places(arguments)?;
     let waits = arguments.report != ReportKind::None || arguments.record.is_some();
     let ends = if waits { FrontEnds::WithAll } else { FrontEnds::WithProgram };
     let at_end = |supervisor: &Supervisor| match tell(arguments, supervisor) {
@@ -61,15 +70,47 @@ fn check_budget(arguments: &RunArguments) -> Result<(), Failure> {
 fn read_record(path: &Path) -> Result<Record, Failure> {
     let refused =
         |error: &dyn std::error::Error| Failure::Message(format!("replay {}: {error}", path.display()));
-    let file = std::fs::File::open(path).map_err(|error| refused(&error))?;
+    let file = open_regular(path).map_err(|error| refused(&error))?;
     Record::read(std::io::BufReader::new(file)).map_err(|error| refused(&error))
+}
+
+/// Opens a regular file for reading, and waits for nobody.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is not a regular file")),
+    }
+}
+
+/// Opens a file to write a report to. A FIFO has to have a reader.
+fn create_report(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let file = File::options().write(true).create(true).truncate(true).custom_flags(flags).open(path)?;
+    // What reads it may be slow.
+    rustix::fs::fcntl_setfl(&file, rustix::fs::fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+    Ok(file)
+}
+
+/// Looks at where the record goes before the program runs: the record takes the place of what is there.
+fn check_places(arguments: &RunArguments) -> Result<(), Failure> {
+    let Some(path) = &arguments.record else { return Ok(()) };
+    match path.metadata() {
+        Ok(metadata) if !metadata.is_file() => {
+            Err(Failure::Message(format!("record {}: it is not a regular file", path.display())))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn write_record(path: &Path, record: &Record) -> Result<(), String> {
     // Not over an older one before it is whole.
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
-    let written = std::fs::File::create(&name).and_then(|file| {
+    // Whatever has this name is not written to: it could be somebody else's, or one that has to be waited for.
+    let _ = std::fs::remove_file(&name);
+    let written = File::create_new(&name).and_then(|file| {
         let mut file = std::io::BufWriter::new(file);
         record.write(&mut file)?;
         file.flush()?;
@@ -118,7 +159,8 @@ fn tell(arguments: &RunArguments, supervisor: &Supervisor) -> Result<(), String>
             std::io::stderr().write_all(text.as_bytes()).map_err(|error| format!("write the report: {error}"))
         }
         Some(path) => {
-            std::fs::write(path, text).map_err(|error| format!("write {}: {error}", path.display()))
+            let written = create_report(path).and_then(|mut file| file.write_all(text.as_bytes()));
+            written.map_err(|error| format!("write {}: {error}", path.display()))
         }
     }
 }

@@ -1,12 +1,14 @@
 //! The output of `--stats json`.
 
-use std::io::{Write, stderr};
+use std::io::{self, Write, stderr};
 use std::time::Instant;
 
 use serde::Serialize;
 
 use crate::args::StatsFormat;
 use crate::engine::{Counters, Engine};
+use crate::failure::Failure;
+use crate::output;
 
 /// The counters of the cache, and how long it all took.
 #[derive(Debug, Serialize)]
@@ -16,15 +18,18 @@ struct Stats {
     seconds: f64,
 }
 
-/// Prints the statistics of everything `engine` did since `begin`, if they were asked for.
-pub(crate) fn print(format: Option<StatsFormat>, engine: &Engine, begin: Instant) {
-    match format {
-        None => {}
-        Some(StatsFormat::Json) => {
-            // Statistics that nobody reads are not a failure of the work.
-            let _ = writeln!(stderr(), "{}", json(engine.counters(), begin.elapsed().as_secs_f64()));
-        }
-    }
+/// Prints the statistics of everything `engine` did since `begin`, if they were asked for. `result` is how that went;
+/// statistics that cannot be written are a failure of work that has none of its own.
+pub(crate) fn print(
+    result: Result<(), Failure>,
+    format: Option<StatsFormat>,
+    engine: &Engine,
+    begin: Instant,
+) -> Result<(), Failure> {
+    let Some(StatsFormat::Json) = format else { return result };
+    let failed = |error: io::Error| Failure::io("write standard error", &error);
+    let written = writeln!(stderr(), "{}", json(engine.counters(), begin.elapsed().as_secs_f64()));
+    result.and(output::check_error()).and(written.map_err(failed))
 }
 
 fn json(counters: Counters, seconds: f64) -> String {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::args::StatsFormat;
+use crate::args::{LogArguments, StatsFormat};
 use crate::options::Delivery;
 use crate::size;
 use crate::target::Ending;
@@ -58,6 +58,8 @@ power is NOT tested here, and a device that lies about its cache passes.";
 pub(crate) struct CopyArguments {
     #[command(flatten)]
     pub(crate) common: WriteArguments,
+    #[command(flatten)]
+    pub(crate) log: LogArguments,
     /// The file to read
     #[arg(value_name = "SRC")]
     pub(crate) source: PathBuf,

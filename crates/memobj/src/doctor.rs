@@ -142,7 +142,7 @@ fn kernel_faults(found: &Capabilities) -> Facility {
 
 fn programs(found: &Capabilities) -> Facility {
     let name = "running programs";
-    let instead = "programs run without memobj";
+    let instead = "nothing: `memobj run` refuses, with status 1";
     match &found.userfaultfd {
         _ if cfg!(not(target_arch = "x86_64")) => {
             missing(name, "x86-64 only".into(), instead, "a machine with such processors")

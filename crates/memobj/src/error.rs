@@ -49,12 +49,14 @@ impl From<io::Error> for SupplyError {
 /// The kind of failure that an error of the system is.
 pub(crate) fn kind_of(error: &io::Error) -> ErrorKind {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::Denied,
         io::ErrorKind::UnexpectedEof => ErrorKind::Truncated,
         io::ErrorKind::TimedOut => ErrorKind::Timeout,
         io::ErrorKind::StorageFull
         | io::ErrorKind::QuotaExceeded
         | io::ErrorKind::FileTooLarge
+        // A device takes no byte behind its end.
+        | io::ErrorKind::WriteZero
         | io::ErrorKind::OutOfMemory => ErrorKind::NoSpace,
         io::ErrorKind::InvalidData => ErrorKind::Integrity,
         _ => ErrorKind::Io,
@@ -214,6 +216,18 @@ pub enum OpenError {
         /// What it is instead.
         what: &'static str,
     },
+    /// The file has other bytes than as many as it says: one of /proc or /sys, for example. What is mapped needs a
+    /// length; whoever wants the bytes reads them to their end.
+    LengthUntold {
+        /// The path as given.
+        path: std::path::PathBuf,
+    },
+    /// A commit log lies beside the file and belongs to a stranger.
+    /// [`File::open_beside`](crate::pagers::File::open_beside) reads the file all the same.
+    ForeignLog {
+        /// The path of the log.
+        path: std::path::PathBuf,
+    },
     /// Somebody else has the file open for writing.
     Locked {
         /// The path as given.
@@ -241,6 +255,12 @@ impl fmt::Display for OpenError {
             Self::File { path, source } => write!(f, "open {}: {}", path.display(), describe(source)),
             Self::Locked { path } => {
                 write!(f, "open {}: it is open for writing elsewhere", path.display())
+            }
+            Self::LengthUntold { path } => {
+                write!(f, "open {}: a file that does not tell its length cannot be mapped", path.display())
+            }
+            Self::ForeignLog { path } => {
+                write!(f, "commit log {}: it belongs to another user", path.display())
             }
             Self::Log { path, source } => {
                 write!(f, "commit log {}: {}", path.display(), describe(source))?;
@@ -275,7 +295,11 @@ impl Error for OpenError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::File { source, .. } | Self::Log { source, .. } => Some(source),
-            Self::NotAFile { .. } | Self::Locked { .. } | Self::NotWritable { .. } => None,
+            Self::NotAFile { .. }
+            | Self::LengthUntold { .. }
+            | Self::ForeignLog { .. }
+            | Self::Locked { .. }
+            | Self::NotWritable { .. } => None,
         }
     }
 }
@@ -483,5 +507,6 @@ mod tests {
         const EIO: i32 = 5;
         let kinds = [ENOSPC, EFBIG, EDQUOT, EIO].map(|number| kind_of(&io::Error::from_raw_os_error(number)));
         assert_eq!(kinds, [ErrorKind::NoSpace, ErrorKind::NoSpace, ErrorKind::NoSpace, ErrorKind::Io]);
+        assert_eq!(kind_of(&io::ErrorKind::WriteZero.into()), ErrorKind::NoSpace);
     }
 }

@@ -41,6 +41,21 @@ fn a_fifo_is_refused_at_once() {
 }
 
 #[test]
+fn files_that_do_not_tell_their_length_are_no_empty_objects() {
+    let cache = Cache::new(CacheOptions::default()).unwrap();
+    for path in ["/proc/version", "/proc/self/maps", "/sys/kernel/mm/transparent_hugepage/enabled"] {
+        if std::fs::read(path).is_err() {
+            println!("skipped: no {path}");
+            continue;
+        }
+        assert!(matches!(open_error(path), OpenError::LengthUntold { .. }), "{path}");
+        let refused = cache.open_file(path, ObjectOptions::default()).unwrap_err();
+        let message = format!("open {path}: a file that does not tell its length cannot be mapped");
+        assert_eq!(refused.to_string(), message);
+    }
+}
+
+#[test]
 fn devices_and_sockets_are_refused() {
     let error = open_error("/dev/zero");
     assert!(matches!(error, OpenError::NotAFile { what: "a character device", .. }), "{error}");

@@ -112,7 +112,8 @@ fn lengths_that_change_are_errors_of_whoever_pins_and_copies() {
             }
             stop.store(true, Ordering::Relaxed);
         });
-        object.set_len(64 * PAGE).unwrap();
+        // What is being written is waited for only shortly, too.
+        wait_until("the object has its length again", || object.set_len(64 * PAGE).is_ok());
         mapping.retry(0..64 * PAGE).unwrap();
         mapping.read_at(0, &mut vec![0; 64 * PAGE as usize]).unwrap();
     });

@@ -276,6 +276,7 @@ impl Desk {
             return;
         }
         let name = std::fs::read_to_string(format!("/proc/{}/comm", space.process)).unwrap_or_default();
-        eprintln!("memobj: {error}; process {} ({}) is sent SIGBUS", space.process, name.trim_end());
+        let (process, name) = (space.process, name.trim_end());
+        crate::say::say(&format_args!("{error}; process {process} ({name}) is sent SIGBUS"));
     }
 }

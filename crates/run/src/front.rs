@@ -18,6 +18,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::error::RunError;
 use crate::options::Options;
+use crate::say::say;
 use crate::supervisor::{Outcome, Progress, Supervisor};
 
 /// How long it may take until the program runs.
@@ -61,7 +62,7 @@ pub fn run_in_front(
             std::process::exit(status)
         }
         Err(error) => {
-            eprintln!("memobj: start a supervisor: {error}");
+            say(&format_args!("start a supervisor: {error}"));
             std::process::exit(1)
         }
     }
@@ -81,7 +82,7 @@ fn front(supervisor: i32, news: File, beats: Beats) -> ! {
     let forward = match Forward::start(Handles::AllBut(supervisor)) {
         Ok(forward) => forward,
         Err(error) => {
-            eprintln!("memobj: handle signals: {error}");
+            say(&format_args!("handle signals: {error}"));
             crate::supervisor::kill(supervisor);
             std::process::exit(1)
         }
@@ -93,7 +94,7 @@ fn front(supervisor: i32, news: File, beats: Beats) -> ! {
         let limit = (!is_started).then(|| START_TIMEOUT.saturating_sub(started.elapsed()));
         match front.next(limit) {
             None => {
-                eprintln!("memobj: the program has not started within {} s", START_TIMEOUT.as_secs());
+                say(&format_args!("the program has not started within {} s", START_TIMEOUT.as_secs()));
                 crate::supervisor::kill(supervisor);
                 std::process::exit(1)
             }
@@ -130,7 +131,7 @@ impl Front {
             }
             let mut message = [0; 5];
             if self.news.read_exact(&mut message).is_err() {
-                eprintln!("memobj: the supervisor has ended, and the program with it");
+                say(&"the supervisor has ended, and the program with it");
                 std::process::exit(1)
             }
             return Some((message[0], i32::from_le_bytes(message[1..].try_into().unwrap_or_default())));
@@ -148,7 +149,7 @@ impl Front {
             }
         }
         if !self.has_ended {
-            eprintln!("memobj: the supervisor is stuck: it is ended, and the programs with it");
+            say(&"the supervisor is stuck: it is ended, and the programs with it");
         }
         crate::supervisor::kill(self.supervisor);
         die_by(signal)
@@ -224,7 +225,7 @@ fn tell_outcome(tell: &mut dyn FnMut(u8, i32), outcome: Outcome) {
 }
 
 fn refuse(error: &RunError, tell: &mut dyn FnMut(u8, i32)) -> i32 {
-    eprintln!("memobj: {error}");
+    say(error);
     let status = match error {
         RunError::NotFound { source, .. } if source.kind() == std::io::ErrorKind::NotFound => 127,
         RunError::NotFound { .. } | RunError::NotStarted { .. } => 126,

@@ -1,5 +1,6 @@
 //! Gathers the history of a run.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,27 +8,58 @@ use std::time::{Duration, Instant};
 use crate::history::{
     FaultRecord, FileHistory, History, ProcessHistory, ProgramEnd, Resolution, SegmentRecord,
 };
+use crate::options::Counting;
 
-/// Faults that are kept one by one.
-const MOST_FAULTS: usize = 1 << 20;
+/// How much of a run is kept, however long it is.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// Faults, one by one.
+    faults: usize,
+    /// Pages in the lists of all files together.
+    pages: usize,
+    files: usize,
+    programs: usize,
+    /// Of all programs together.
+    segments: usize,
+    /// Bytes of a program's arguments.
+    command_bytes: usize,
+}
+
+const BOUNDS: Bounds = Bounds {
+    faults: 1 << 20,
+    pages: 1 << 22,
+    files: 1 << 16,
+    programs: 1 << 16,
+    segments: 1 << 20,
+    command_bytes: 4096,
+};
+
+/// The index of what is not kept.
+const LEFT_OUT: usize = usize::MAX;
 
 /// A history that is being made.
 #[derive(Debug)]
 pub(crate) struct Gather {
     begun: Instant,
+    counting: Counting,
+    bounds: Bounds,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     history: History,
-    /// For each file a bit for each page that was touched.
-    touched: Vec<Vec<u64>>,
+    /// For each file the pages that were touched: a word of bits for 64 of them, where there is one.
+    touched: Vec<HashMap<u64, u64>>,
+    /// Pages and segments that are kept.
+    pages: usize,
+    segments: usize,
 }
 
 impl Gather {
-    pub(crate) fn new() -> Self {
-        Self { begun: Instant::now(), state: Mutex::default() }
+    /// With [`Counting::Totals`] nothing is kept but totals.
+    pub(crate) fn new(counting: Counting) -> Self {
+        Self { begun: Instant::now(), counting, bounds: BOUNDS, state: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -39,10 +71,22 @@ impl Gather {
         self.begun.elapsed()
     }
 
+    /// What is kept, if anything but totals is.
+    fn kept(&self) -> Option<MutexGuard<'_, State>> {
+        match self.counting {
+            Counting::Totals => None,
+            Counting::Touches => Some(self.lock()),
+        }
+    }
+
     /// Adds a file, and returns its index.
     pub(crate) fn file(&self, file: FileHistory) -> usize {
-        let mut state = self.lock();
-        state.touched.push(vec![0; file.length_bytes.div_ceil(4096 * 64) as usize]);
+        let Some(mut state) = self.kept() else { return LEFT_OUT };
+        if state.history.files.len() >= self.bounds.files {
+            state.history.files_left_out += 1;
+            return LEFT_OUT;
+        }
+        state.touched.push(HashMap::new());
         state.history.files.push(file);
         state.history.files.len() - 1
     }
@@ -55,7 +99,8 @@ impl Gather {
 
     /// Counts a mapping of a file.
     pub(crate) fn mapping(&self, file: usize) {
-        if let Some(file) = self.lock().history.files.get_mut(file) {
+        let Some(mut state) = self.kept() else { return };
+        if let Some(file) = state.history.files.get_mut(file) {
             file.mappings += 1;
         }
     }
@@ -71,9 +116,20 @@ impl Gather {
     }
 
     /// Adds a program that a process begins, and returns its index.
-    pub(crate) fn program(&self, pid: u32, parent: u32, command: Vec<String>) -> usize {
+    pub(crate) fn program(&self, pid: u32, parent: u32, command: Vec<OsString>) -> usize {
         let started = self.now();
-        let mut state = self.lock();
+        let Some(mut state) = self.kept() else { return LEFT_OUT };
+        if state.history.processes.len() >= self.bounds.programs {
+            state.history.programs_left_out += 1;
+            return LEFT_OUT;
+        }
+        let mut room = self.bounds.command_bytes;
+        let fits = |word: &OsString| {
+            let left = room.checked_sub(word.len());
+            room = left.unwrap_or(0);
+            left.is_some()
+        };
+        let command = command.into_iter().take_while(fits).collect();
         state.history.processes.push(ProcessHistory { pid, parent, command, started, ..Default::default() });
         state.history.processes.len() - 1
     }
@@ -81,37 +137,56 @@ impl Gather {
     /// Notes how a program ended, unless that is known.
     pub(crate) fn ended(&self, program: usize, end: ProgramEnd) {
         let now = self.now();
-        if let Some(process) = self.lock().history.processes.get_mut(program) {
+        let Some(mut state) = self.kept() else { return };
+        if let Some(process) = state.history.processes.get_mut(program) {
             process.ended.get_or_insert((now, end));
         }
     }
 
     /// Notes what a program had, and which pages of files it had copied.
-    pub(crate) fn segments(&self, program: usize, segments: Vec<SegmentRecord>, copied: &[(usize, u64)]) {
-        let mut state = self.lock();
+    pub(crate) fn segments(&self, program: usize, mut segments: Vec<SegmentRecord>, copied: &[(usize, u64)]) {
+        let Some(mut state) = self.kept() else { return };
+        let state = &mut *state;
+        let files = state.history.files.len();
+        segments.iter_mut().for_each(|segment| segment.file = segment.file.filter(|(file, _)| *file < files));
         if let Some(process) = state.history.processes.get_mut(program) {
+            state.segments -= process.segments.len();
+            let room = self.bounds.segments - state.segments;
+            state.history.segments_left_out += segments.len().saturating_sub(room) as u64;
             process.segments = segments;
+            process.segments.truncate(room);
+            state.segments += process.segments.len();
         }
         for (file, page) in copied {
             let Some(file) = state.history.files.get_mut(*file) else { continue };
-            if let Err(at) = file.copied.binary_search(page) {
+            let Err(at) = file.copied.binary_search(page) else { continue };
+            if state.pages < self.bounds.pages {
                 file.copied.insert(at, *page);
+                state.pages += 1;
+            } else {
+                state.history.pages_left_out += 1;
             }
         }
     }
 
     /// Adds a fault.
     pub(crate) fn fault(&self, record: FaultRecord) {
-        let mut state = self.lock();
-        let State { history, touched } = &mut *state;
-        let word = touched.get_mut(record.file).and_then(|words| words.get_mut(record.page as usize / 64));
-        if let (Some(word), Some(file)) = (word, history.files.get_mut(record.file))
-            && *word & 1 << (record.page % 64) == 0
+        let Some(mut state) = self.kept() else { return };
+        let State { history, touched, pages, .. } = &mut *state;
+        if let (Some(words), Some(file)) = (touched.get_mut(record.file), history.files.get_mut(record.file))
         {
-            *word |= 1 << (record.page % 64);
-            file.first_touches.push(record.page);
+            let (at, bit) = (record.page / 64, 1 << (record.page % 64));
+            let is_new = words.get(&at).is_none_or(|word| word & bit == 0);
+            if is_new && *pages < self.bounds.pages {
+                *words.entry(at).or_default() |= bit;
+                file.first_touches.push(record.page);
+                *pages += 1;
+            } else if is_new {
+                history.pages_left_out += 1;
+            }
         }
-        match history.faults.len() < MOST_FAULTS {
+        let is_of_ours = record.file < history.files.len() && record.process < history.processes.len();
+        match is_of_ours && history.faults.len() < self.bounds.faults {
             true => history.faults.push(record),
             false => history.faults_left_out += 1,
         }
@@ -121,10 +196,15 @@ impl Gather {
     pub(crate) fn failed(&self, record: FaultRecord, why: &str) {
         debug_assert_eq!(record.resolution, Resolution::Failed);
         self.fault(record);
-        let mut state = self.lock();
+        let Some(mut state) = self.kept() else { return };
+        let state = &mut *state;
         let Some(file) = state.history.files.get_mut(record.file) else { return };
-        if let Err(at) = file.failed.binary_search_by_key(&record.page, |(page, _)| *page) {
+        let Err(at) = file.failed.binary_search_by_key(&record.page, |(page, _)| *page) else { return };
+        if state.pages < self.bounds.pages {
             file.failed.insert(at, (record.page, why.to_string()));
+            state.pages += 1;
+        } else {
+            state.history.pages_left_out += 1;
         }
     }
 
@@ -133,5 +213,61 @@ impl Gather {
         let mut history = self.lock().history.clone();
         history.duration = self.now();
         history
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FEW: Bounds = Bounds { faults: 5, pages: 6, files: 2, programs: 3, segments: 4, command_bytes: 10 };
+
+    fn fault(process: usize, file: usize, page: u64) -> FaultRecord {
+        let (at, took) = (Duration::ZERO, Duration::ZERO);
+        FaultRecord { at, took, process, file, page, resolution: Resolution::Supplied }
+    }
+
+    fn file(length_bytes: u64) -> FileHistory {
+        FileHistory { length_bytes, ..Default::default() }
+    }
+
+    /// A run of many programs, files, pages and segments.
+    fn busy(gather: &Gather) -> History {
+        for round in 0..20 {
+            let file = gather.file(file(u64::MAX));
+            gather.mapping(file);
+            let program = gather.program(round, 1, vec!["make".into(), "x".repeat(100).into()]);
+            for page in 0..10 {
+                gather.fault(fault(program, file, page << 40));
+                let failed = FaultRecord { resolution: Resolution::Failed, ..fault(program, file, page) };
+                gather.failed(failed, "input/output error");
+            }
+            gather.segments(program, vec![SegmentRecord::default(); 3], &[(file, 7), (file, 9)]);
+            gather.ended(program, ProgramEnd::Exited(0));
+            gather.passed_through();
+        }
+        gather.history()
+    }
+
+    #[test]
+    fn a_run_that_nobody_reports_keeps_totals_only() {
+        let history = busy(&Gather::new(Counting::Totals));
+        let totals = history.totals;
+        assert_eq!(totals.passed_through, 20);
+        assert_eq!(History { duration: Duration::ZERO, ..history }, History { totals, ..History::default() });
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_the_rest_is_counted() {
+        let history = busy(&Gather { bounds: FEW, ..Gather::new(Counting::Touches) });
+        assert_eq!((history.files.len(), history.processes.len(), history.faults.len()), (2, 3, 5));
+        assert_eq!((history.files_left_out, history.programs_left_out), (18, 17));
+        assert_eq!(history.faults_left_out, 20 * 20 - 5);
+        let pages = |file: &FileHistory| file.first_touches.len() + file.copied.len() + file.failed.len();
+        assert_eq!(history.files.iter().map(pages).sum::<usize>(), 6);
+        assert!(history.pages_left_out > 0);
+        assert_eq!(history.processes.iter().map(|process| process.segments.len()).sum::<usize>(), 4);
+        assert_eq!(history.segments_left_out, 5);
+        assert_eq!(history.processes[0].command, ["make"]);
     }
 }

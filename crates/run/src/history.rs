@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use memobj_core::prot::Prot;
 
-/// A run, from the start of its program to the end of the last process.
+/// A run, from the start of its program to the end of the last process. It has a bounded size, however long the run is.
+/// Of a run that counts totals only it has `command`, `duration` and `totals`.
 ///
 /// Times count from the start of the run. Pages have 4 KiB.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,8 +22,17 @@ pub struct History {
     pub processes: Vec<ProcessHistory>,
     /// Faults in the order in which they were resolved.
     pub faults: Vec<FaultRecord>,
-    /// Faults that found no room in `faults`.
+    /// Faults that found no room in `faults`: there are 2^20 at most, of programs and files that are kept.
     pub faults_left_out: u64,
+    /// Files that found no room in `files`: there are 2^16 at most.
+    pub files_left_out: u64,
+    /// Programs that found no room in `processes`: there are 2^16 at most.
+    pub programs_left_out: u64,
+    /// Pages that found no room in the lists of their files, which have 2^22 pages together at most; a page is counted
+    /// each time that it was met.
+    pub pages_left_out: u64,
+    /// Segments that found no room in the tables of their programs, which have 2^20 together at most.
+    pub segments_left_out: u64,
     /// What the cache counted.
     pub totals: Totals,
 }
@@ -53,8 +63,8 @@ pub struct ProcessHistory {
     pub pid: u32,
     /// That of the process that made it.
     pub parent: u32,
-    /// The program and its arguments.
-    pub command: Vec<String>,
+    /// The program and its first arguments: as many as have 4096 bytes together.
+    pub command: Vec<OsString>,
     /// When the program was started.
     pub started: Duration,
     /// When it ended, and how; `None` if that was not seen.
@@ -87,7 +97,7 @@ pub struct SegmentRecord {
     /// not mapped from a memory object.
     pub file: Option<(usize, u64)>,
     /// What the kernel calls it, if it is not mapped from a memory object: a path, `[heap]`, nothing.
-    pub name: String,
+    pub name: OsString,
     /// Pages of it that the process had in its page table.
     pub present_pages: u64,
     /// Pages among them that are the process's own copies.

@@ -32,6 +32,7 @@ pub mod record;
 pub mod report;
 mod resolve;
 mod room;
+mod say;
 mod segments;
 mod space;
 mod stops;

@@ -22,6 +22,7 @@ use crate::supervisor::{FaultsBy, Filters, Supervisor, command_of, kill};
 const PAGE: u64 = 4096;
 const PROT_WRITE: u64 = 2;
 const MAP_PRIVATE: u64 = 2;
+const MMAP: i64 = 9;
 const MAP_FIXED: u64 = 0x10;
 /// How far below its first byte the stack of a new program is nobody's.
 const TABLE_BELOW: u64 = 32 << 10;
@@ -177,12 +178,20 @@ impl Supervisor {
                 return Err(why);
             }
         };
-        if let Err(why) = place(thread, &base, &space, &placed, self.shows()) {
-            if !matches!(why, NotServed::Ended) {
-                // What is mapped is not registered: it would read zeros.
-                kill(pid);
+        match place(thread, &base, &space, &placed, self.shows()) {
+            Ok(None) => {}
+            Ok(Some(why)) => {
+                // Its mappings are those that the kernel has made.
+                continue_from(thread, &base)?;
+                return Err(NotServed::Refused(why));
             }
-            return Err(why);
+            Err(why) => {
+                if !matches!(why, NotServed::Ended) {
+                    // What is mapped is not registered: it would read zeros.
+                    kill(pid);
+                }
+                return Err(why);
+            }
         }
         placed.iter().for_each(|placed| self.gather.mapping(placed.object.file));
         continue_from(thread, &base)?;
@@ -378,14 +387,15 @@ pub(crate) fn continue_from(thread: Thread, base: &Registers) -> io::Result<()> 
     thread.set_registers(&registers)
 }
 
-/// Maps the objects over what the kernel has mapped, and registers them.
+/// Maps the objects over what the kernel has mapped, and registers them. `Some`: nothing was mapped, for this reason. A
+/// program that has given up rights may not open descriptors of the supervisor.
 fn place(
     thread: Thread,
     base: &Registers,
     space: &Arc<Space>,
     placed: &[Placed],
     shows: Shows,
-) -> Result<(), NotServed> {
+) -> Result<Option<String>, NotServed> {
     let mut calls = Vec::new();
     let mut descriptors = Vec::new();
     for Placed { object, .. } in placed {
@@ -399,13 +409,20 @@ fn place(
         calls.push(Call::close_that_file());
     }
     if calls.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let table = (base.stack() - TABLE_BELOW) & !15;
     let answers = space.site.list(thread, base, &calls, &descriptors, table)?;
-    if let Some(answer) = answers.iter().find(|answer| (-4095..0).contains(*answer)) {
+    let failed = |answer: &i64| (-4095..0).contains(answer);
+    if let Some(answer) = answers.iter().find(|answer| failed(answer)) {
         let error = io::Error::from_raw_os_error(-answer as i32);
-        return Err(NotServed::Refused(format!("its files cannot be mapped ({error})")));
+        let why = format!("its files cannot be mapped ({error})");
+        let mut made = calls.iter().zip(&answers).filter(|(call, _)| call.number == MMAP);
+        return if made.all(|(_, answer)| failed(answer)) {
+            Ok(Some(why))
+        } else {
+            Err(NotServed::Refused(why))
+        };
     }
     for Placed { object, map } in placed {
         space.keep(object);
@@ -415,7 +432,7 @@ fn place(
         }
         space.faults.register(map.address, map.length, shows)?;
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Whether paths, those of /proc among them, mean to a process what they mean here.

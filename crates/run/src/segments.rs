@@ -1,5 +1,8 @@
 //! What a program has mapped at its end.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
 use memobj_sys::trace::Present;
 
 use crate::files::FramesId;
@@ -14,13 +17,15 @@ impl Supervisor {
         let Some(thread) = self.threads.get(&pid) else { return };
         let Ok(text) = std::fs::read(format!("/proc/{pid}/maps")) else { return };
         let mut copied = Vec::new();
-        let lines = String::from_utf8_lossy(&text).into_owned();
-        let segments = lines.lines().filter_map(|line| self.segment(pid, line, &mut copied)).collect();
+        let lines = text.split(|byte| *byte == b'\n');
+        let segments = lines.filter_map(|line| self.segment(pid, line, &mut copied)).collect();
         self.gather.segments(thread.program, segments, &copied);
     }
 
-    fn segment(&self, pid: i32, line: &str, copied: &mut Vec<(usize, u64)>) -> Option<SegmentRecord> {
-        let mut fields = line.splitn(6, ' ');
+    fn segment(&self, pid: i32, line: &[u8], copied: &mut Vec<(usize, u64)>) -> Option<SegmentRecord> {
+        // A name has any bytes, and what is before it none of these.
+        let mut parts = line.splitn(6, |byte| *byte == b' ');
+        let mut fields = parts.by_ref().take(5).map_while(|field| std::str::from_utf8(field).ok());
         let (start, end) = fields.next()?.split_once('-')?;
         let hex = |text: &str| u64::from_str_radix(text, 16).ok();
         let (start, end) = (hex(start)?, hex(end)?);
@@ -28,7 +33,7 @@ impl Supervisor {
         let offset = hex(fields.next()?)?;
         let device = fields.next()?;
         let inode = fields.next()?.trim().parse().ok()?;
-        let name = fields.next().unwrap_or("").trim().to_string();
+        let name = OsString::from_vec(parts.next().unwrap_or_default().trim_ascii().to_vec());
         let object = self.files.of_frames(FramesId { device: device_of(device)?, inode });
         let present = object.as_ref().and_then(|_| Present::of(pid, start, end).ok()).unwrap_or_default();
         let pages =
@@ -43,7 +48,7 @@ impl Supervisor {
             start,
             end,
             prot: prot_of(letters),
-            name: if object.is_some() { String::new() } else { name },
+            name: if object.is_some() { OsString::new() } else { name },
             file: object.map(|object| (object.file, offset)),
             present_pages: pages(&mut present.iter()),
             copied_pages: pages(&mut present.iter().filter(|run| run.is_own)),

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::faults::Faults;
 use crate::files::{Files, Looks, MappedObject, Wish};
 use crate::gather::Gather;
 use crate::history::{History, ProgramEnd, Totals};
+use crate::names::Names;
 use crate::options::{Counting, Options};
 use crate::programs::NotServed;
 use crate::record::{FilePlan, Record, RecordedFile};
@@ -37,6 +39,7 @@ pub struct Supervisor {
     pub(crate) files: Arc<Files>,
     pub(crate) faults: Faults,
     pub(crate) gather: Arc<Gather>,
+    pub(crate) names: Arc<Names>,
     pub(crate) threads: HashMap<i32, Followed>,
     pub(crate) next_space: u64,
     /// New threads that have stopped before their makers told of them.
@@ -154,11 +157,12 @@ impl Supervisor {
         let limits = Limits::raise().map_err(system("raise limits"))?;
         let cache = CacheOptions { budget_bytes: options.budget_bytes, ..CacheOptions::default() };
         let cache = Cache::new(cache).map_err(RunError::Cache)?;
-        let gather = Arc::new(Gather::new());
+        let gather = Arc::new(Gather::new(options.counting));
         let files = Files::new(cache, options.clone(), Arc::clone(&gather), jobs.clone());
         let faults = Faults::start(Arc::clone(&files), Arc::clone(&gather), options.clone());
         Ok(Self {
             faults: faults.map_err(system("start threads"))?,
+            names: Arc::new(Names::new(&options.names).map_err(system("open what names stand for"))?),
             options,
             files,
             gather,
@@ -368,7 +372,7 @@ impl Supervisor {
     /// Says something to whoever started the run.
     pub(crate) fn tell(&self, text: &str) {
         if self.options.messages == crate::options::Messages::StandardError {
-            eprintln!("memobj: {text}");
+            crate::say::say(&text);
         }
     }
 }
@@ -457,10 +461,10 @@ fn maker_of(pid: i32) -> Option<i32> {
 }
 
 /// The program and its arguments, as the process has them.
-pub(crate) fn command_of(pid: i32) -> Vec<String> {
+pub(crate) fn command_of(pid: i32) -> Vec<OsString> {
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words = bytes.split(|byte| *byte == 0).filter(|word| !word.is_empty());
-    words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    words.map(|word| OsString::from_vec(word.to_vec())).collect()
 }
 
 /// How faults can be told of here.

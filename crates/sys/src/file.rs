@@ -88,16 +88,22 @@ pub fn open_beside(path: &Path, owned: &impl AsFd) -> io::Result<(File, Option<F
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
     let metadata = file.metadata()?;
-    let trusted = [rustix::fs::fstat(owned)?.st_uid, rustix::process::geteuid().as_raw(), 0];
+    let owner = rustix::fs::fstat(owned)?.st_uid;
     let why = match () {
         () if !metadata.is_file() => "it is not a regular file",
-        () if !trusted.contains(&metadata.uid()) => "it belongs to another user",
+        () if !may_own_log(metadata.uid(), owner) => "it belongs to another user",
         () => {
             let direct = open_direct_writable(path, &file);
             return Ok((file, direct));
         }
     };
     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+}
+
+/// Whether a file of user `user` beside a file of user `owner` can be by somebody who may write to that: its owner, this
+/// user, or root.
+pub fn may_own_log(user: u32, owner: u32) -> bool {
+    [owner, rustix::process::geteuid().as_raw(), 0].contains(&user)
 }
 
 /// Whether `path` is a name of `file`.

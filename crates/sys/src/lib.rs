@@ -49,6 +49,7 @@ pub mod ring;
 pub mod signal;
 pub mod slots;
 pub mod space;
+pub mod standard;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(target_arch = "x86_64")]

@@ -10,12 +10,13 @@ mod umem;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, BufWriter, Write, stdout};
+use std::io::{self, BufWriter, Write};
 
 use serde::ser::{SerializeSeq, Serializer};
 
 use crate::failure::Failure;
 use crate::image_args::{SegmentsArguments, SegmentsFormat};
+use crate::output::Output;
 use maps::Row;
 use source::Source;
 
@@ -25,7 +26,7 @@ pub(crate) fn run(arguments: &SegmentsArguments) -> Result<(), Failure> {
         Some(path) => Source::file(path)?,
         None => Source::process(arguments.pid)?,
     };
-    let mut out = BufWriter::with_capacity(64 << 10, stdout().lock());
+    let mut out = BufWriter::with_capacity(64 << 10, Output);
     print(&mut source, arguments.format, &mut out)?;
     out.flush().map_err(|error| Failure::stdout(&error))
 }

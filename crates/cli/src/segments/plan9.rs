@@ -30,7 +30,7 @@ fn name(row: &Row) -> &'static str {
     match () {
         () if row.is_stack() => "Stack",
         () if row.allows('s') => "Shared",
-        () if row.name.starts_with("[v") => "Phys",
+        () if row.name.starts_with(b"[v") => "Phys",
         () if !row.has_file() => "Bss",
         () if row.allows('w') => "Data",
         () => "Text",

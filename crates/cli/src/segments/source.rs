@@ -80,8 +80,7 @@ fn each_line(
             break;
         }
         // File names may be anything but a newline.
-        let row = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line));
-        let Some(row) = maps::parse(&row) else {
+        let Some(row) = maps::parse(line.strip_suffix(b"\n").unwrap_or(&line)) else {
             return Err(failed(name, &format!("line {number} is none of /proc/PID/maps")));
         };
         see(&row)?;

@@ -24,12 +24,16 @@ fn sample_as_maps() -> String {
 
 /// The text of a table in a file.
 fn printed(text: &str, format: SegmentsFormat) -> String {
+    String::from_utf8(printed_bytes(text.as_bytes(), format)).expect("UTF-8")
+}
+
+fn printed_bytes(text: &[u8], format: SegmentsFormat) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("maps");
     std::fs::write(&path, text).expect("a file");
     let mut out = Vec::new();
     print(&mut Source::file(&path).expect("a table"), format, &mut out).expect("rows");
-    String::from_utf8(out).expect("UTF-8")
+    out
 }
 
 #[test]
@@ -92,12 +96,14 @@ fn objects_are_shown_as_their_files() {
 #[test]
 fn only_names_of_objects_are_taken_for_them() {
     let of = |name: &str| {
-        let row = maps::parse(&format!("1000-2000 r--p 00000000 00:01 5    {name}")).expect("a row");
-        (row.object, row.name)
+        let line = format!("1000-2000 r--p 00000000 00:01 5    {name}");
+        let row = maps::parse(line.as_bytes()).expect("a row");
+        (row.object, String::from_utf8(row.name).expect("text"))
     };
     let shown = |is_object, name: &str| (is_object, name.to_string());
     assert_eq!(of("/memfd:memobj:/a b (deleted) (deleted)"), shown(true, "/a b (deleted)"));
     assert_eq!(of("/memfd:memobj:/a"), shown(true, "/a"));
+    assert_eq!(of("/memfd:memobj:/a\\\\x41\\x41\\x4 (deleted)"), shown(true, "/a\\x41A\\x4"));
     for other in
         ["/memfd:memobj:nothing (deleted)", "/memfd:x:/a (deleted)", "/tmp/memfd:memobj:/a", "/a (deleted)"]
     {
@@ -106,10 +112,28 @@ fn only_names_of_objects_are_taken_for_them() {
 }
 
 #[test]
+fn names_that_are_not_utf_8_keep_their_bytes() {
+    let names: [&[u8]; 2] = [b"/a\xff\xfe b", b"/memfd:memobj:/caf\\xe9 (deleted)"];
+    for (name, shown) in names.iter().zip([&b"/a\xff\xfe b"[..], b"/caf\xe9"]) {
+        let begin = format!("{:73}", "00001000-00002000 r--p 00000000 00:01 5 ");
+        let line = [begin.as_bytes(), name, b"\n"].concat();
+        let lines = [begin.as_bytes(), shown, b"\n"].concat();
+        assert_eq!(printed_bytes(&line, SegmentsFormat::Linux), lines);
+        let umem = [&b"1 0x00001000-0x00002000 0x00000000@"[..], shown, b"\n"].concat();
+        assert_eq!(printed_bytes(&line, SegmentsFormat::Umem), umem);
+        let json: serde_json::Value =
+            serde_json::from_slice(&printed_bytes(&line, SegmentsFormat::Json)).expect("JSON");
+        let hex: String = shown.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(json[0]["name_hex"], serde_json::Value::from(hex));
+        assert_eq!(json[0]["name"], serde_json::Value::from(String::from_utf8_lossy(shown)));
+    }
+}
+
+#[test]
 fn other_lines_are_no_rows() {
     for line in ["", "1000-2000", "2000-1000 r-xp 0 0:0 0", "x-y r-xp 0 0:0 0 ", "1000-2000 r-x 0 0:0 0 "] {
-        assert_eq!(maps::parse(line), None, "{line:?}");
+        assert_eq!(maps::parse(line.as_bytes()), None, "{line:?}");
     }
-    let row = maps::parse("1000-2000 r--p 00000000 00:00 5    a name  with blanks ").expect("a row");
-    assert_eq!(row.name, "a name  with blanks ");
+    let row = maps::parse(b"1000-2000 r--p 00000000 00:00 5    a name  with blanks ").expect("a row");
+    assert_eq!(row.name, b"a name  with blanks ");
 }

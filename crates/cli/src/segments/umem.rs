@@ -2,13 +2,17 @@
 
 use std::io::{self, Write};
 
-use super::maps::Row;
+use super::maps::{Row, write_name};
 
 /// Prints the row. All is in segment 1 but the stack, which is in segment 2.
 pub(super) fn write(to: &mut impl Write, row: &Row) -> io::Result<()> {
     let segment = if row.is_stack() { 2 } else { 1 };
     write!(to, "{segment} {}-{} ", number(row.start), number(row.end))?;
-    if row.has_file() { writeln!(to, "{}@{}", number(row.offset), row.name) } else { writeln!(to, "*ANON*") }
+    if !row.has_file() {
+        return writeln!(to, "*ANON*");
+    }
+    write!(to, "{}@", number(row.offset))?;
+    write_name(to, &row.name)
 }
 
 /// Eight digits if that is enough, else sixteen.

@@ -2,7 +2,6 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::{Write, stdout};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -19,6 +18,7 @@ use super::store::{Store, copies_of};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::options::Delivery;
+use crate::output::put;
 use crate::write_args::{LoadArguments, Promise, TortureArguments, Way};
 
 /// The longest life of a worker.
@@ -112,7 +112,7 @@ fn check_budget(load: &LoadArguments) -> Result<(), Failure> {
 }
 
 fn say(line: &str) -> Result<(), Failure> {
-    writeln!(stdout(), "{line}").map_err(|error| Failure::stdout(&error))
+    put(format!("{line}\n").as_bytes())
 }
 
 fn any_seed() -> u64 {

@@ -245,3 +245,20 @@ fn help_of_images_teaches() {
         );
     }
 }
+
+#[test]
+fn names_that_are_not_utf_8_are_there_as_bytes() {
+    use std::os::unix::ffi::OsStrExt;
+    let room = Room::new();
+    let name = std::ffi::OsStr::from_bytes(b"caf\xe9 \xff");
+    std::fs::copy("/proc/self/exe", room.path().join(name)).expect("a copy");
+    let ran = Ran(room.command(&["image", "--json"]).arg(name).output().expect("timeout(1) runs"));
+    let report: serde_json::Value = serde_json::from_str(ran.out()).expect("JSON");
+    assert_eq!((ran.code(), &report["file_hex"]), (0, &"636166e920ff".into()));
+    assert_eq!(report["file"], "caf\u{fffd} \u{fffd}");
+    let ran = Ran(room.command(&["hash"]).arg(name).output().expect("timeout(1) runs"));
+    assert!(ran.0.stdout.ends_with(b"  caf\xe9 \xff\n"), "{:?}", ran.0);
+    let ran = room.run(&["image", "--json", "/proc/self/exe"]);
+    let report: serde_json::Value = serde_json::from_str(ran.out()).expect("JSON");
+    assert!(report.get("file_hex").is_none(), "{report}");
+}

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::room::{Ran, Room};
 
@@ -86,4 +86,26 @@ fn what_cannot_be_patched_is_an_error() {
     let ran = patch(&room, &["f"], b"x");
     assert_eq!(ran.code(), 2);
     assert!(fs::read(room.path().join("f")).expect("it") == bytes);
+}
+
+#[test]
+fn a_block_device_has_no_room_behind_its_end() {
+    let room = Room::new();
+    room.file("disk", 1 << 20);
+    let output = Command::new("losetup").args(["--find", "--show", "disk"]).current_dir(room.path()).output();
+    let Some(output) = output.ok().filter(|output| output.status.success()) else {
+        return println!("skipped: no loop device can be had");
+    };
+    let device = String::from_utf8(output.stdout).expect("text").trim().to_string();
+    let inside = patch(&room, &["--at", "1048574", &device], b"xy");
+    let across = patch(&room, &["--at", "1048574", &device], b"0123456789");
+    let behind = patch(&room, &["--at", "2M", &device], b"x");
+    let copied = room.run(&["copy", "disk", &device]);
+    Command::new("losetup").args(["--detach", &device]).status().expect("losetup(8) runs");
+    assert_eq!((inside.code(), inside.err()), (0, ""));
+    for ran in [across, behind] {
+        assert!(ran.code() == 1 && ran.err().contains("no room"), "{}", ran.err());
+        assert!(!ran.err().contains("input/output"), "{}", ran.err());
+    }
+    assert_eq!(copied.code(), 0, "{}", copied.err());
 }

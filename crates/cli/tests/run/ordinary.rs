@@ -100,3 +100,50 @@ fn with_the_right_to_the_device_it_works() {
         "the supervisor is open to programs"
     );
 }
+
+#[test]
+fn the_doctor_says_what_run_does() {
+    let Some((room, binary)) = open_room() else { return };
+    if !may_be_run(&room, &binary) {
+        return;
+    }
+    let as_nobody = |words: &[&str]| {
+        let mut command: Command = room.native(&NOBODY);
+        command.arg(&binary).args(words);
+        run(command)
+    };
+    let report: serde_json::Value =
+        serde_json::from_str(&as_nobody(&["doctor", "--json"]).out).expect("JSON");
+    let facilities = report["facilities"].as_array().expect("a list");
+    let programs = facilities.iter().find(|facility| facility["name"] == "running programs").expect("it");
+    let end = as_nobody(&["run", "--", "true"]);
+    match programs["status"].as_str() {
+        Some("available") => assert_eq!((end.code(), &end.err[..]), (0, "")),
+        Some("missing") => {
+            assert_eq!(end.code(), 1, "{end:?}");
+            let instead = programs["used_instead"].as_str().expect("text");
+            assert!(instead.contains("refuses") && instead.contains("status 1"), "{instead}");
+            assert!(end.err.contains("vm.unprivileged_userfaultfd=1"), "{end:?}");
+            assert!(
+                programs["fix"].as_str().is_some_and(|fix| fix.contains("vm.unprivileged_userfaultfd=1"))
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A child that may make a userfaultfd, as every child may where the system says so, but not open what the supervisor
+/// has open.
+#[test]
+fn a_child_that_gives_up_its_rights_and_runs_a_program_runs_unserved() {
+    let Some((room, _)) = open_room() else { return };
+    let rights = "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=+sys_ptrace \
+        --ambient-caps=+sys_ptrace --";
+    if run(room.native(&["sh", "-c", &format!("{rights} true")])).code() != 0 {
+        return println!("skipped: setpriv(1) cannot leave a right to another user");
+    }
+    let script = format!("{rights} sh -c 'echo still; /bin/echo here; exit 3'; echo $?");
+    let end = run(room.memobj(&[], &["sh", "-c", &script]));
+    assert_eq!((end.code(), &end.out[..]), (0, "still\nhere\n3\n"), "{end:?}");
+    assert!(end.err.lines().count() == 1 && end.err.contains("runs without memobj"), "{end:?}");
+}

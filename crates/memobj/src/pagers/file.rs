@@ -14,6 +14,8 @@ use memobj_sys::file::{
 };
 use memobj_sys::ring::ReadFile;
 
+use super::log_file::ForeignLog;
+use super::told_length::told_length;
 use super::{Pager, Source};
 use crate::error::{ErrorKind, OpenError, SupplyError};
 
@@ -87,8 +89,15 @@ impl File {
 
     /// Opens `path` for reading.
     pub fn open_with(path: impl AsRef<Path>, cache_use: CacheUse) -> Result<Self, OpenError> {
-        super::recover(path.as_ref())?;
+        super::recover(path.as_ref(), ForeignLog::Refuse)?;
         Self::open_as(path.as_ref(), cache_use, Access::Read)
+    }
+
+    /// As [`open`](Self::open), beside a log that belongs to a stranger, if `foreign_log` says so: what such a log holds
+    /// is left out, and it stays where it is.
+    pub fn open_beside(path: impl AsRef<Path>, foreign_log: ForeignLog) -> Result<Self, OpenError> {
+        super::recover(path.as_ref(), foreign_log)?;
+        Self::open_as(path.as_ref(), CacheUse::Auto, Access::Read)
     }
 
     /// Supplies what the open `file`, a regular one, has at the moment of each supply, as the kernel's own mappings do:
@@ -160,7 +169,8 @@ impl File {
         let metadata = file.metadata().map_err(refused)?;
         let kind = metadata.file_type();
         let length = if kind.is_file() {
-            metadata.len()
+            let told = told_length(&file).map_err(refused)?;
+            told.ok_or_else(|| OpenError::LengthUntold { path: path.to_owned() })?
         } else if kind.is_block_device() {
             rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0)).map_err(|error| refused(error.into()))?
         } else {
@@ -337,7 +347,13 @@ impl Pager for File {
         if self.access != Access::ReadWrite {
             return Err(SupplyError::new(ErrorKind::Denied));
         }
-        set_length(&self.probe, length)?;
+        // The length of a device is what it is.
+        match self.block_length() {
+            0 => set_length(&self.probe, length)?,
+            device if length == device => {}
+            device if length > device => return Err(SupplyError::new(ErrorKind::NoSpace)),
+            _ => return Err(SupplyError::new(ErrorKind::Denied)),
+        }
         self.length.store(length, Ordering::Release);
         Ok(())
     }

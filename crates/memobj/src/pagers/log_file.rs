@@ -1,6 +1,7 @@
 //! The file of a commit log: where it is, how it is opened, and what it is good for after a crash.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,10 +96,27 @@ pub(crate) fn open_in_place(path: &Path, lock_timeout: Duration) -> Result<Arc<F
     Ok(file)
 }
 
+/// What a reader does about the log of a stranger: one that belongs neither to the owner of the file, nor to this user,
+/// nor to root. Anybody can make one where anybody may make files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ForeignLog {
+    /// The file is not opened: it may lack what somebody committed to it.
+    #[default]
+    Refuse,
+    /// The file is read as if there were no such log.
+    Ignore,
+}
+
 /// If a log lies beside the file at `path`, puts in place what it holds: whoever reads the file without the log would
 /// read half of a commit, or none.
-pub(crate) fn recover(path: &Path) -> Result<(), OpenError> {
+pub(crate) fn recover(path: &Path, foreign: ForeignLog) -> Result<(), OpenError> {
     let Some(path) = with_log(path) else { return Ok(()) };
+    if is_foreign(&path) {
+        return match foreign {
+            ForeignLog::Ignore => Ok(()),
+            ForeignLog::Refuse => Err(OpenError::ForeignLog { path: log_path(&path) }),
+        };
+    }
     let file = File::open_locked(&path, Duration::ZERO).map_err(|error| cannot_write(&path, error))?;
     let file = Arc::new(file);
     // Another opener can have done it meanwhile.
@@ -109,6 +127,12 @@ pub(crate) fn recover(path: &Path) -> Result<(), OpenError> {
 fn with_log(path: &Path) -> Option<PathBuf> {
     let whole = std::fs::canonicalize(path).ok()?;
     log_path(&whole).symlink_metadata().is_ok().then_some(whole)
+}
+
+/// Whether the log beside the file at `path` is a stranger's, as far as can be seen.
+fn is_foreign(path: &Path) -> bool {
+    let (Ok(file), Ok(log)) = (path.metadata(), log_path(path).symlink_metadata()) else { return false };
+    !file::may_own_log(log.uid(), file.uid())
 }
 
 fn settle(file: &Arc<File>, path: &Path) -> Result<(), OpenError> {

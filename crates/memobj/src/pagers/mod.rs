@@ -12,6 +12,7 @@ mod log_file;
 mod logged;
 mod private;
 mod storage;
+mod told_length;
 mod zero;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 pub use bytes::Bytes;
 pub use faulty::{Faulty, Inject, Injection, Operation};
 pub use file::{CacheUse, File};
+pub use log_file::ForeignLog;
 pub(crate) use log_file::{open_in_place, recover};
 pub(crate) use logged::Logged;
 pub(crate) use private::Private;

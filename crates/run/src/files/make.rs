@@ -3,6 +3,7 @@
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -111,7 +112,7 @@ impl Files {
             Some(these) => Box::new(Faulty::new(source, these.faults.clone(), these.seed)),
         };
         let refused = |error: &dyn std::error::Error| io::Error::other(error.to_string());
-        let object = self.cache.object(&name.to_string_lossy(), pager, options);
+        let object = self.cache.object(&object_name(name), pager, options);
         object.map_err(|error| refused(&error))?.lend_frames().map_err(|error| refused(&error))
     }
 }
@@ -124,6 +125,17 @@ fn is_still_held(hold: Hold, object: &MappedObject) -> bool {
             object.version == Version { size: stat.st_size as u64, modified }
         }),
     }
+}
+
+/// The name of the object of a file: its path, with backslashes doubled, and bytes that are not UTF-8 as `\xff`, so that
+/// whoever reads the name has the path.
+pub(crate) fn object_name(path: &Path) -> String {
+    let mut name = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        name.push_str(&chunk.valid().replace('\\', "\\\\"));
+        chunk.invalid().iter().for_each(|byte| name.push_str(&format!("\\x{byte:02x}")));
+    }
+    name
 }
 
 /// Whether this user could open the file for writing.

@@ -32,6 +32,7 @@ use crate::options::Options;
 
 pub(crate) use self::guardian::Post;
 pub(crate) use self::idle::Looks;
+pub(crate) use self::make::object_name;
 
 /// What a program wants to do with a file that it maps.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -207,7 +207,7 @@ fn segments(process: &ProcessHistory) -> Vec<(String, String, i64, String, Strin
             segment.prot.to_string(),
             file,
             offset,
-            printable(segment.name.as_ref()),
+            printable(&segment.name),
             segment.present_pages,
             segment.copied_pages,
         )

@@ -1,5 +1,7 @@
 //! The report for programs; `docs/run-report.md` is its schema.
 
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
@@ -25,6 +27,9 @@ struct Report<'a> {
     format: &'static str,
     version: u32,
     command: Vec<String>,
+    /// The bytes of each word, if one of them is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command_hex: Option<Vec<String>>,
     end: Option<End>,
     duration_ns: u64,
     totals: Totals,
@@ -54,6 +59,10 @@ struct Totals {
     minor_faults: u64,
     failed_faults: u64,
     faults_left_out: u64,
+    files_left_out: u64,
+    programs_left_out: u64,
+    pages_left_out: u64,
+    segments_left_out: u64,
     slept_ns: u64,
     budget_bytes: u64,
     peak_frame_bytes: u64,
@@ -99,7 +108,9 @@ struct Process<'a> {
     parent_pid: u32,
     parent: Option<usize>,
     replaces: Option<usize>,
-    command: &'a [String],
+    command: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command_hex: Option<Vec<String>>,
     started_ns: u64,
     ended_ns: Option<u64>,
     end: Option<End>,
@@ -117,7 +128,9 @@ struct Segment<'a> {
     protection: String,
     file: Option<usize>,
     offset: Option<u64>,
-    name: &'a str,
+    name: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name_hex: Option<String>,
     present_pages: u64,
     copied_pages: u64,
 }
@@ -134,7 +147,8 @@ impl<'a> Report<'a> {
         Report {
             format: "memobj-run-report",
             version: VERSION,
-            command: command(history).iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+            command: texts(&command(history)),
+            command_hex: texts_hex(&command(history)),
             end: outcome(history).map(End::of),
             duration_ns: ns(history.duration),
             totals: Totals::of(history, &summary.whole),
@@ -165,6 +179,10 @@ impl Totals {
             minor_faults: whole.counts.minor,
             failed_faults: whole.counts.failed,
             faults_left_out: history.faults_left_out,
+            files_left_out: history.files_left_out,
+            programs_left_out: history.programs_left_out,
+            pages_left_out: history.pages_left_out,
+            segments_left_out: history.segments_left_out,
             slept_ns: ns(whole.slept),
             budget_bytes: totals.budget_bytes,
             peak_frame_bytes: totals.peak_frame_bytes,
@@ -181,7 +199,7 @@ fn files<'a>(history: &'a History, summary: &Summary) -> Vec<File<'a>> {
     let pairs = history.files.iter().zip(&summary.files);
     let row = |(file, part): (&'a crate::history::FileHistory, &Part)| File {
         path: file.path.to_string_lossy().into_owned(),
-        path_hex: file.path.to_str().is_none().then(|| hex(file.path.as_os_str().as_bytes())),
+        path_hex: hex_unless_utf8(file.path.as_os_str()),
         length_bytes: file.length_bytes,
         modified: file.modified,
         mappings: file.mappings,
@@ -213,7 +231,8 @@ impl<'a> Process<'a> {
             parent_pid: process.parent,
             parent: None,
             replaces: None,
-            command: &process.command,
+            command: texts(&process.command),
+            command_hex: texts_hex(&process.command),
             started_ns: ns(process.started),
             ended_ns: process.ended.map(|(at, _)| ns(at)),
             end: process.ended.map(|(_, end)| End::of(end)),
@@ -234,7 +253,8 @@ impl<'a> Segment<'a> {
             protection: segment.prot.to_string(),
             file: segment.file.map(|(file, _)| file),
             offset: segment.file.map(|(_, offset)| offset),
-            name: &segment.name,
+            name: segment.name.to_string_lossy(),
+            name_hex: hex_unless_utf8(&segment.name),
             present_pages: segment.present_pages,
             copied_pages: segment.copied_pages,
         }
@@ -258,6 +278,19 @@ fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+fn texts(words: &[OsString]) -> Vec<String> {
+    words.iter().map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+fn texts_hex(words: &[OsString]) -> Option<Vec<String>> {
+    let is_needed = words.iter().any(|word| word.to_str().is_none());
+    is_needed.then(|| words.iter().map(|word| hex(word)).collect())
+}
+
+fn hex_unless_utf8(text: &OsStr) -> Option<String> {
+    text.to_str().is_none().then(|| hex(text))
+}
+
+fn hex(text: &OsStr) -> String {
+    text.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,5 +1,6 @@
 //! Lists of pages, shorter.
 
+use crate::files::object_name;
 use crate::history::FileHistory;
 
 /// The pages as runs of pages that follow each other in the list: the first, and how many.
@@ -16,7 +17,7 @@ pub(super) fn runs(pages: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
 
 /// Failed pages with what was said of them, as runs of pages of which the same was said.
 pub(super) fn failed_runs(file: &FileHistory) -> Vec<(u64, u64, &str)> {
-    let of_file = format!(" of {}: ", file.path.display());
+    let of_file = format!(" of {}: ", object_name(&file.path));
     let mut runs: Vec<(u64, u64, &str)> = Vec::new();
     for (page, reason) in &file.failed {
         let reason = bare(reason, &of_file);

@@ -93,7 +93,7 @@ pub(super) fn file_pages(file: &FileHistory) -> u64 {
 /// The program that was asked for and its arguments; if the history does not say, those of the first process.
 pub(super) fn command(history: &History) -> Vec<OsString> {
     match history.processes.first() {
-        Some(first) if history.command.is_empty() => first.command.iter().map(OsString::from).collect(),
+        Some(first) if history.command.is_empty() => first.command.clone(),
         _ => history.command.clone(),
     }
 }

@@ -118,7 +118,7 @@ fn neighbours_that_failed_alike_are_one_run() {
 fn the_command_is_that_of_the_first_process_if_nothing_else_is_known() {
     let mut history = shell();
     assert_eq!(command(&history), [""; 0]);
-    history.processes[0].command = vec!["sh".to_string(), "-c".to_string()];
+    history.processes[0].command = vec!["sh".into(), "-c".into()];
     assert_eq!(command(&history), ["sh", "-c"]);
     history.command = vec!["/bin/sh".into()];
     assert_eq!(command(&history), ["/bin/sh"]);

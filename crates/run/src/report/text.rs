@@ -172,7 +172,7 @@ fn programs(history: &History, summary: &Summary) -> Vec<String> {
 fn by_name(history: &History, summary: &Summary) -> Vec<(String, Program)> {
     let mut programs: HashMap<String, Program> = HashMap::new();
     for (process, part) in history.processes.iter().zip(&summary.processes) {
-        let name = process.command.first().map_or("?".to_string(), |name| printable(name.as_ref()));
+        let name = process.command.first().map_or("?".to_string(), |name| printable(name));
         let program = programs.entry(name).or_default();
         program.runs += 1;
         program.counts.major += part.counts.major;

@@ -28,7 +28,7 @@ fn every_member_is_documented_and_there() {
         ("## Totals", &report["totals"]),
         ("## Files", &report["files"][0]),
         ("## Processes", &report["processes"][0]),
-        ("## Segments", &report["processes"][0]["segments"][0]),
+        ("## Segments", &report["processes"][0]["segments"][6]),
         ("## Failed", &report["files"][0]["failed"][0]),
     ];
     for (title, object) in places {
@@ -86,6 +86,11 @@ fn names_that_are_not_utf_8_are_there_as_bytes() {
         .collect();
     assert_eq!(bytes, history.files[0].path.as_os_str().as_encoded_bytes());
     assert_eq!(report["files"][1]["path_hex"], Value::Null);
+    assert_eq!(report["command_hex"], value!([hex, hex, ""]));
+    let process = &report["processes"][0];
+    assert_eq!(process["command_hex"], value!([hex, hex]));
+    assert_eq!(process["segments"][6]["name_hex"], value!(hex));
+    assert_eq!(process["segments"][0]["name_hex"], Value::Null);
     assert_eq!(report["files"][0]["failed"][0]["pages"], value!(2));
 }
 

@@ -54,7 +54,7 @@ pub fn ls() -> History {
     let process = ProcessHistory {
         pid: 4711,
         parent: 4700,
-        command: vec!["ls".to_string(), "-l".to_string()],
+        command: vec!["ls".into(), "-l".into()],
         started: us(120),
         ended: Some((us(3400), ProgramEnd::Exited(0))),
         segments,
@@ -74,6 +74,7 @@ pub fn ls() -> History {
             passed_through: 3,
             ..Default::default()
         },
+        ..Default::default()
     }
 }
 
@@ -109,7 +110,7 @@ fn segment(index: u64, file: usize) -> SegmentRecord {
         end: start + 0x8000,
         prot: if index.is_multiple_of(2) { Prot::READ } else { Prot::READ | Prot::EXECUTE },
         file: (file < 6).then_some((file, index * 4096)),
-        name: if file < 6 { String::new() } else { "[heap]".to_string() },
+        name: if file < 6 { OsString::new() } else { "[heap]".into() },
         present_pages: 8,
         copied_pages: index % 2,
     }
@@ -166,6 +167,7 @@ pub fn big() -> History {
         faults,
         faults_left_out: 1234,
         totals: Totals { budget_bytes: 256 << 20, peak_frame_bytes: 255 << 20, ..Default::default() },
+        ..Default::default()
     }
 }
 
@@ -197,7 +199,7 @@ fn processes() -> Vec<ProcessHistory> {
         ProcessHistory {
             pid: if index == 0 { 100 } else { 101 + made },
             parent: if index < 20 { 100 } else { 101 + made / 2 },
-            command: name.split(' ').map(str::to_string).chain([format!("file{index}.c")]).collect(),
+            command: name.split(' ').map(OsString::from).chain([format!("file{index}.c").into()]).collect(),
             started: us(started),
             ended: Some((us((started + length).min(4_099_000)), end)),
             segments: (0..25).map(|at| segment(at, at as usize % 7)).collect(),
@@ -214,9 +216,9 @@ pub fn hostile() -> History {
     let os: OsString = OsString::from_vec(name.to_vec());
     let text = String::from_utf8_lossy(name).into_owned();
     history.command = vec![os.clone(), os.clone(), "".into()];
-    history.files[0].path = PathBuf::from(os);
+    history.files[0].path = PathBuf::from(os.clone());
     history.files[0].failed = vec![(0, text.clone()), (1, text.clone()), (3, "b".to_string())];
-    history.processes[0].command = vec![text.clone(), text.clone()];
-    history.processes[0].segments[6].name = text;
+    history.processes[0].command = vec![os.clone(), os.clone()];
+    history.processes[0].segments[6].name = os;
     history
 }

@@ -54,6 +54,11 @@ impl Sites {
         Ok(self.at(thread, base)?.path_of(thread, of)?)
     }
 
+    /// As [`CallSite::path_text`].
+    pub fn path_text(&self, of: RawFd) -> Vec<u8> {
+        self.current().path_text(of)
+    }
+
     /// As [`CallSite::any_path`]. `base` is what the thread goes on from.
     pub fn any_path(&self, thread: Thread, base: &Registers, path: &str) -> Result<u64, CallError> {
         Ok(self.at(thread, base)?.any_path(thread, path)?)

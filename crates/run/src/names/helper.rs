@@ -1,0 +1,62 @@
+//! Looks at names on a thread of its own: a file system can make whoever looks at it wait, for a server that waits for the
+//! supervisor itself.
+
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A thread that does one job after the other; it is started with the first.
+#[derive(Debug, Default)]
+pub(super) struct Helper {
+    jobs: Mutex<Option<Sender<Job>>>,
+}
+
+impl Helper {
+    /// What `job` says; `None` if it does not within `limit`, or the system refuses a thread. A thread whose job is late is
+    /// left to it, and ends with it.
+    pub(super) fn within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let (answer, told) = channel();
+        // Nobody waits any more for what comes late.
+        let job: Job = Box::new(move || drop(answer.send(job())));
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = jobs.take().or_else(start)?;
+        sender.send(job).ok()?;
+        let answer = told.recv_timeout(limit).ok()?;
+        *jobs = Some(sender);
+        Some(answer)
+    }
+}
+
+fn start() -> Option<Sender<Job>> {
+    let (sender, jobs) = channel::<Job>();
+    let run = move || jobs.into_iter().for_each(|job| job());
+    std::thread::Builder::new().name("names".into()).spawn(run).ok()?;
+    Some(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Helper;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    #[test]
+    fn a_job_that_hangs_holds_up_no_other() {
+        let helper = Helper::default();
+        let long = Duration::from_secs(60);
+        let thread = || std::thread::current().id();
+        let first = helper.within(long, thread);
+        assert_eq!(helper.within(long, thread), first);
+        let (end, ends) = channel::<()>();
+        assert_eq!(helper.within(Duration::from_millis(1), move || ends.recv().is_ok()), None);
+        let second = helper.within(long, thread);
+        assert!(second.is_some() && second != first);
+        drop(end);
+    }
+}

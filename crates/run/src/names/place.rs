@@ -1,0 +1,190 @@
+//! Mapped names, and places in the tree that programs see.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags};
+use rustix::io::Errno;
+
+use super::helper::Helper;
+use crate::options::NameMap;
+
+/// A descriptor that names a file, whatever may be done to it.
+const NAMES_ONLY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+
+/// A file, or a folder that is there only because a mapped name is below it.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// Its name as programs see it, without links. Of what has no name it is something that no mapped name is.
+    pub(super) at: PathBuf,
+    /// `None`: the file system has no such folder.
+    pub(super) file: Option<Arc<Named>>,
+}
+
+/// An open file of any kind, links among them.
+#[derive(Debug)]
+pub(super) struct Named {
+    descriptor: OwnedFd,
+    pub(super) stat: Stat,
+}
+
+/// What is done about mounts of the kernel's on the way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Mounts {
+    Crossed,
+    Refused,
+}
+
+/// A mapped name.
+#[derive(Debug)]
+struct Mount {
+    guest: PathBuf,
+    /// The file or folder that it stands for, held as a mount holds it.
+    object: Arc<Named>,
+    /// What the kernel calls that.
+    real: PathBuf,
+}
+
+/// The mapped names of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    mounts: Vec<Mount>,
+    pub(super) helper: Helper,
+}
+
+impl Names {
+    /// Opens what the names stand for.
+    pub(crate) fn new(maps: &[NameMap]) -> io::Result<Self> {
+        let mount = |map: &NameMap| {
+            let object = Named::open(&map.object)?;
+            let real = object.name();
+            Ok(Mount { guest: without_links(&map.guest), object: Arc::new(object), real })
+        };
+        Ok(Self { mounts: maps.iter().map(mount).collect::<io::Result<_>>()?, helper: Helper::default() })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.mounts.is_empty()
+    }
+
+    /// What is mapped at this name itself. Of a name that is mapped twice the last counts.
+    pub(super) fn mapped_at(&self, at: &Path) -> Option<Place> {
+        let mount = self.mounts.iter().rev().find(|mount| mount.guest == at)?;
+        Some(Place { at: at.to_owned(), file: Some(Arc::clone(&mount.object)) })
+    }
+
+    /// Whether a mapped name is below this one.
+    pub(super) fn are_below(&self, at: &Path) -> bool {
+        self.mounts.iter().any(|mount| mount.guest != at && mount.guest.starts_with(at))
+    }
+
+    /// The mapped name that `at` is or is below.
+    pub(super) fn above(&self, at: &Path) -> Option<&Path> {
+        let guests = self.mounts.iter().map(|mount| mount.guest.as_path());
+        guests.filter(|guest| at.starts_with(guest)).max_by_key(|guest| guest.components().count())
+    }
+
+    /// Where absolute names begin.
+    pub(super) fn root(&self) -> io::Result<Place> {
+        match self.mapped_at(Path::new("/")) {
+            Some(place) => Ok(place),
+            None => Ok(Place { at: "/".into(), file: Some(Arc::new(Named::open(Path::new("/"))?)) }),
+        }
+    }
+
+    /// The place of an open file by the name that it has below a mapped one: programs have come to it that way.
+    pub(super) fn seen_by_programs(&self, file: Named) -> Place {
+        let real = file.name();
+        let below =
+            self.mounts.iter().filter_map(|mount| Some((mount, real.strip_prefix(&mount.real).ok()?)));
+        let at = match below.min_by_key(|(_, rest)| rest.components().count()) {
+            Some((mount, rest)) if rest.as_os_str().is_empty() => mount.guest.clone(),
+            Some((mount, rest)) => mount.guest.join(rest),
+            None => real,
+        };
+        Place { at, file: Some(Arc::new(file)) }
+    }
+}
+
+impl Place {
+    /// Whether names can be looked up in it.
+    pub(super) fn is_folder(&self) -> bool {
+        self.file.as_ref().is_none_or(|file| file.kind() == FileType::Directory)
+    }
+
+    /// The place of an open file by its own name.
+    pub(super) fn of(file: Named) -> Self {
+        Self { at: file.name(), file: Some(Arc::new(file)) }
+    }
+}
+
+impl Named {
+    /// What `path` names for this process, links followed.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self::of(rustix::fs::open(path, NAMES_ONLY, Mode::empty())?)?)
+    }
+
+    /// What `name` is in the folder, a link itself if it is one.
+    pub(super) fn in_folder(folder: &Named, name: &[u8], mounts: Mounts) -> Result<Self, Errno> {
+        let flags = NAMES_ONLY | OFlags::NOFOLLOW;
+        Self::of(match mounts {
+            Mounts::Crossed => rustix::fs::openat(&folder.descriptor, name, flags, Mode::empty())?,
+            Mounts::Refused => {
+                let ways = ResolveFlags::NO_XDEV;
+                rustix::fs::openat2(&folder.descriptor, name, flags, Mode::empty(), ways)?
+            }
+        })
+    }
+
+    /// As [`in_folder`](Self::in_folder), but follows a link by the kernel.
+    pub(super) fn behind_link(folder: &Named, name: &[u8]) -> Result<Self, Errno> {
+        Self::of(rustix::fs::openat(&folder.descriptor, name, NAMES_ONLY, Mode::empty())?)
+    }
+
+    fn of(descriptor: OwnedFd) -> Result<Self, Errno> {
+        let stat = rustix::fs::fstat(&descriptor)?;
+        Ok(Self { descriptor, stat })
+    }
+
+    pub(super) fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+
+    /// The mount that it was found on.
+    pub(super) fn mount(&self) -> Result<u64, Errno> {
+        let (flags, mask) = (AtFlags::EMPTY_PATH, StatxFlags::MNT_ID);
+        Ok(rustix::fs::statx(&self.descriptor, "", flags, mask)?.stx_mnt_id)
+    }
+
+    /// What the link says.
+    pub(super) fn link(&self) -> Result<Vec<u8>, Errno> {
+        Ok(rustix::fs::readlinkat(&self.descriptor, "", Vec::new())?.into_bytes())
+    }
+
+    /// The name that the kernel has for it.
+    pub(super) fn name(&self) -> PathBuf {
+        let link = format!("/proc/self/fd/{}", self.descriptor.as_raw_fd());
+        std::fs::read_link(link).unwrap_or_default()
+    }
+}
+
+impl AsFd for Named {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+/// The name without links, `.` and `..`, as far as it is there: what mount(2) makes of it.
+fn without_links(path: &Path) -> PathBuf {
+    if let Ok(whole) = std::fs::canonicalize(path) {
+        return whole;
+    }
+    match (path.parent(), path.file_name()) {
+        (Some(folder), Some(name)) => without_links(folder).join(name),
+        // It ends with `..`: what is above what is not there.
+        (Some(folder), None) => without_links(folder).parent().map_or("/".into(), Path::to_owned),
+        (None, _) => path.to_owned(),
+    }
+}
