@@ -79,7 +79,7 @@ impl FrameStore {
     /// Waits until no thread offers pages to the log, and keeps further ones away.
     fn stop_write_back<'a>(&self, writes: &'a WriteState, until: Instant) -> Result<Quiet<'a>, WriteError> {
         while writes.in_call.swap(true, Ordering::AcqRel) {
-            if Instant::now() >= until {
+            if self.cache.now() >= until {
                 return Err(self.commit_error(&SupplyError::new(ErrorKind::Timeout)));
             }
             self.cache.cleaner.wait_for_progress(LOOK_AGAIN);
@@ -95,7 +95,7 @@ impl FrameStore {
         step: WriteStep,
         more: impl Fn(&[WriteRun]) -> Result<Vec<FillClaim>, PageIndex>,
     ) -> Result<Held<'a>, WriteError> {
-        let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
+        let until = self.cache.now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
         loop {
             let quiet = self.stop_write_back(writes, until)?;
             let in_the_way = match writes.gate.close(CLOSING) {
@@ -107,7 +107,7 @@ impl FrameStore {
             };
             // Who waits inside the gate may wait for pages to be written.
             drop(quiet);
-            if Instant::now() >= until {
+            if self.cache.now() >= until {
                 return Err(self.in_the_way(step, in_the_way));
             }
             match in_the_way {

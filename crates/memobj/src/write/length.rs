@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
@@ -66,7 +66,7 @@ impl FrameStore {
 
     /// Drops a page's frame if it has changes; waits for a write of it that is in flight, and for pins.
     fn discard_page(&self, page: PageIndex, step: WriteStep) -> Result<bool, WriteError> {
-        let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
+        let until = self.cache.now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
         loop {
             let word = self.area.word(page);
             let unwritten = matches!(word.state(), State::Dirty | State::Changing) || word.is_writing();
@@ -76,7 +76,7 @@ impl FrameStore {
             if self.area.discard(page, self.cache.clock.now()) {
                 return Ok(true);
             }
-            if Instant::now() >= until {
+            if self.cache.now() >= until {
                 let range = self.bytes_of(PageRange::one(page));
                 let why = std::io::Error::new(
                     std::io::ErrorKind::WouldBlock,
@@ -156,12 +156,12 @@ impl FrameStore {
 
     /// Keeps everybody off `page` until the length is `length`.
     fn hold(&self, page: PageIndex, length: u64) -> Result<HeldPage, WriteError> {
-        let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
+        let until = self.cache.now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
         loop {
             if let Ok(held) = self.area.hold(page) {
                 return Ok(held);
             }
-            if Instant::now() >= until {
+            if self.cache.now() >= until {
                 return Err(self.page_is_held(length));
             }
             self.area.wait_as_writer(page, Some(LOOK_AGAIN));
@@ -177,11 +177,11 @@ impl FrameStore {
 
     /// Waits until no page that a shorter object loses is being written or pinned.
     fn settle_behind(&self, length: u64, old: u64) -> Result<(), WriteError> {
-        let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
+        let until = self.cache.now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
         let pages = PageRange { start: length.div_ceil(PAGE), end: old.div_ceil(PAGE) };
         for page in pages.iter() {
             while self.area.word(page).is_busy() {
-                if Instant::now() >= until {
+                if self.cache.now() >= until {
                     return Err(self.page_is_held(length));
                 }
                 self.area.wait_as_writer(page, Some(LOOK_AGAIN));
@@ -196,9 +196,9 @@ impl FrameStore {
         let gone = PageRange { start: length.div_ceil(PAGE), end: old.div_ceil(PAGE) };
         self.area.evict_all(gone, now);
         for page in gone.iter() {
-            let until = Instant::now() + PATIENCE;
+            let until = self.cache.now() + PATIENCE;
             while !matches!(self.area.word(page).state(), State::Absent | State::Failed)
-                && Instant::now() < until
+                && self.cache.now() < until
             {
                 if self.area.evict_all(PageRange::one(page), now).pages == 0 && !self.area.discard(page, now)
                 {

@@ -263,8 +263,8 @@ impl FrameStore {
         until: &mut Option<Instant>,
     ) -> Result<(), AccessError> {
         let patience = self.object.options.supply_timeout.unwrap_or(PIN_PATIENCE);
-        let until = *until.get_or_insert_with(|| Instant::now() + patience);
-        if Instant::now() >= until {
+        let until = *until.get_or_insert_with(|| self.cache.now() + patience);
+        if self.cache.now() >= until {
             let start = page.0 << self.area.page_size().shift();
             return Err(AccessError::Pinned { range: start..start + self.area.page_size().bytes() });
         }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
@@ -133,7 +133,7 @@ impl FrameStore {
         file: &File,
         left: VecDeque<PageIndex>,
     ) -> Result<(), WriteError> {
-        let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
+        let until = self.cache.now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
         for page in left {
             while self.is_unwritten(page) {
                 let mut first = None;
@@ -146,7 +146,7 @@ impl FrameStore {
                         None => break,
                     }
                 }
-                if Instant::now() >= until {
+                if self.cache.now() >= until {
                     return Err(self.held_too_long(page));
                 }
                 self.area.wait_as_writer(page, Some(LOOK_AGAIN));
@@ -211,7 +211,7 @@ impl FrameStore {
 
     /// For pagers that must be called: on a thread that may be left behind.
     fn write_by_calls(self: &Arc<Self>, pages: PageRange) -> Result<(), WriteError> {
-        let until = Instant::now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
+        let until = self.cache.now() + self.object.options.supply_timeout.unwrap_or(PATIENCE);
         let mut from = self.block_of(pages.start);
         while let Some(block) = self.area.next_unclean_block(from) {
             let part = self.part(block, pages);
@@ -221,7 +221,7 @@ impl FrameStore {
             self.call_for_part(part)?;
             for page in part.iter() {
                 while self.is_unwritten(page) && !self.is_writable_now(page) {
-                    if Instant::now() >= until {
+                    if self.cache.now() >= until {
                         return Err(self.held_too_long(page));
                     }
                     self.area.wait_as_writer(page, Some(LOOK_AGAIN));
