@@ -1,42 +1,71 @@
 //! `cargo xtask check`: the steps every change must pass.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, ExitCode, Stdio};
+use std::io::{IsTerminal, Write};
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use crate::cargo::{add_flag, cargo, target_directory};
+use crate::cargo::{add_flag, cargo};
+use crate::quiet::{StepResult, quietly};
+use crate::suite::{Suite, Summary};
 use crate::tidy;
 
-/// What a step says when it fails.
-type StepResult = Result<(), String>;
-
-type Step = fn() -> StepResult;
-
-const STEPS: [(&str, Step); 6] = [
-    ("format", || status(&mut cargo(&["fmt", "--all", "--check"]))),
-    ("clippy", || status(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))),
-    ("test", || status(&mut cargo(&["test", "--workspace"]))),
-    ("loom", loom),
-    ("doc", || status(&mut doc_command())),
-    ("tidy", tidy::check),
-];
-
-/// Runs the steps in order, up to the first that fails.
+/// Runs the steps in order, up to the first that fails, and sums up.
 pub(crate) fn run() -> ExitCode {
+    sum_up("check", steps)
+}
+
+/// `cargo xtask test`: the tests alone.
+pub(crate) fn test() -> ExitCode {
+    sum_up("test", tests)
+}
+
+/// Runs `steps`, then says what became of the tests and of everything.
+fn sum_up(name: &str, steps: fn(&mut Option<Summary>) -> StepResult) -> ExitCode {
     let begin = Instant::now();
-    for (name, step) in STEPS {
-        println!("== {name}");
-        let step_begin = Instant::now();
-        let result = step();
-        let seconds = step_begin.elapsed().as_secs_f64();
-        if let Err(problem) = result {
-            println!("== {name} failed after {seconds:.1} s: {problem}");
-            return ExitCode::FAILURE;
-        }
-        println!("== {name} passed in {seconds:.1} s");
+    let mut summary = None;
+    let result = steps(&mut summary);
+    if let Some(summary) = summary {
+        print!("\n{summary}");
     }
-    println!("== check passed in {:.1} s", begin.elapsed().as_secs_f64());
-    ExitCode::SUCCESS
+    let seconds = begin.elapsed().as_secs_f64();
+    match &result {
+        Ok(()) => println!("{name} passed in {seconds:.1} s"),
+        Err(problem) => println!("{name} failed after {seconds:.1} s: {problem}"),
+    }
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Those that take a second come first. `summary` is what became of the tests, if it comes to them.
+fn steps(summary: &mut Option<Summary>) -> StepResult {
+    step("format", || quietly(&mut cargo(&["fmt", "--all", "--check"])))?;
+    step("tidy", tidy::check)?;
+    step("clippy", || {
+        quietly(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+    })?;
+    tests(summary)?;
+    step("doc", || quietly(doc_command().arg("--quiet")))?;
+    Ok(())
+}
+
+fn tests(summary: &mut Option<Summary>) -> StepResult {
+    let suite = step("build", Suite::build)?;
+    step("test", || summary.insert(suite.run()).result())
+}
+
+/// Runs one step and says in one line how it went.
+fn step<R>(name: &str, run: impl FnOnce() -> Result<R, String>) -> Result<R, String> {
+    if std::io::stdout().is_terminal() {
+        print!("{name}\r");
+        let _ = std::io::stdout().flush();
+    }
+    let begin = Instant::now();
+    let result = run();
+    let seconds = begin.elapsed().as_secs_f64();
+    match &result {
+        Ok(_) => println!("{name:<8} passed in {seconds:.1} s"),
+        Err(problem) => println!("{name} failed after {seconds:.1} s: {problem}"),
+    }
+    result.map_err(|problem| format!("{name}: {problem}"))
 }
 
 /// `cargo xtask doc`: builds the documentation with warnings denied.
@@ -48,33 +77,4 @@ fn doc_command() -> Command {
     let mut command = cargo(&["doc", "--workspace", "--no-deps"]);
     add_flag(&mut command, "RUSTDOCFLAGS", "-D warnings");
     command
-}
-
-/// Model-checks the page word. A run that finds no test to run is a failure: the filter went stale.
-fn loom() -> StepResult {
-    let mut command = cargo(&["test", "-p", "memobj-core", "--release", "--lib", "loom"]);
-    add_flag(&mut command, "RUSTFLAGS", "--cfg loom");
-    command.env("CARGO_TARGET_DIR", target_directory().join("loom"));
-    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| error.to_string())?;
-    let output = child.stdout.take().expect("standard output is piped");
-    let mut tests = 0;
-    for line in BufReader::new(output).lines() {
-        let line = line.map_err(|error| error.to_string())?;
-        println!("{line}");
-        tests += usize::from(line.starts_with("test ") && line.ends_with(" ok"));
-    }
-    let status = child.wait().map_err(|error| error.to_string())?;
-    match (status.success(), tests) {
-        (false, _) => Err(status.to_string()),
-        (true, 0) => Err("no loom test ran".to_string()),
-        (true, _) => Ok(()),
-    }
-}
-
-fn status(command: &mut Command) -> StepResult {
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(status.to_string()),
-        Err(error) => Err(error.to_string()),
-    }
 }

@@ -6,7 +6,9 @@
 mod bench;
 mod cargo;
 mod check;
+mod quiet;
 mod stress;
+mod suite;
 mod tidy;
 
 use std::io::Write;
@@ -17,9 +19,10 @@ Checks, benchmarks and house rules of the memobj workspace.
 
 Usage: cargo xtask <command> [arguments]
 
-  check    everything a change must pass, in this order, stopping at the first failure:
-           format, clippy with warnings denied, tests, loom tests, documentation, tidy
-  test     the tests only; arguments go to `cargo test --workspace`
+  check    everything a change must pass, in this order, stopping at the first failure: format, tidy, clippy with
+           warnings denied, tests (model checks and examples of the documentation too), documentation. Says in the
+           end how many tests passed, failed and skipped something, why, and which were slowest
+  test     the tests only, with their summary; with arguments, those of `cargo test --workspace` that they choose
   doc      the documentation only, warnings denied
   tidy     the house rules only: file and function lengths, where unsafe code may be, and so on;
            CONTRIBUTING.md lists them by name
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         "check" => without_arguments(&rest, check::run),
         "tidy" => without_arguments(&rest, tidy::run),
         "doc" => without_arguments(&rest, check::doc),
+        "test" if rest.is_empty() => check::test(),
         "test" => cargo::exit_code(cargo::cargo(&["test", "--workspace"]).args(rest)),
         "bench" => bench::run(&rest),
         "stress" if rest.iter().any(|argument| is_help(argument)) => help(),

@@ -54,7 +54,7 @@ fn a_c_program_maps_objects() {
     // Low addresses are those of programs, also of the one that calls: this one is linked further up.
     build(&["-no-pie", "-Wl,-Ttext-segment=0x10000000"], "fixed");
     build(&["-c"], "object");
-    let out = run(Command::new("timeout").arg("60").arg(&program).arg("/bin/ls").current_dir(folder.path()));
+    let out = run(Command::new("timeout").arg("600").arg(&program).arg("/bin/ls").current_dir(folder.path()));
     println!("{}", out.unwrap_or_default());
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crossbeam_queue::ArrayQueue;
 use memobj_core::budget::Budget;
@@ -24,7 +25,7 @@ use crate::batch::BatchRing;
 use crate::driver::{self, Lanes, Request};
 use crate::error::{CacheError, OpenError};
 use crate::event::{Event, Events, Sender};
-use crate::metrics::{Counters, Metrics};
+use crate::metrics::{Counters, Metrics, PagerCalls};
 use crate::object::MemoryObject;
 use crate::options::{CacheOptions, ObjectOptions, Reads, Writing};
 use crate::pagers::{self, Pager};
@@ -178,6 +179,11 @@ impl Cache {
         }
     }
 
+    /// Calls of pagers that are to supply pages, now. A call that failed and waits for its next try is none.
+    pub fn pager_calls(&self) -> PagerCalls {
+        self.inner.shared.workers.calls()
+    }
+
     /// What happens in the background.
     pub fn events(&self) -> Events {
         self.inner.shared.events.receiver()
@@ -201,6 +207,11 @@ fn check_budget(budget_bytes: u64) -> Result<(), CacheError> {
 }
 
 impl CacheShared {
+    /// The time, by the clock of this cache. Safe in a signal handler.
+    pub(crate) fn now(&self) -> Instant {
+        self.options.clock.now()
+    }
+
     fn new(options: CacheOptions) -> Result<Self, CacheError> {
         let limit = options.budget_bytes;
         // What pins may not have keeps faults going.
@@ -220,7 +231,7 @@ impl CacheShared {
             bell: Doorbell::new().map_err(system("create an eventfd"))?,
             counters: Counters::default(),
             owner: Owner::new().map_err(system("mark the process"))?,
-            workers: Workers::new(options.workers.clamp(1, MOST_WORKERS)),
+            workers: Workers::new(options.workers.clamp(1, MOST_WORKERS), options.clock.clone()),
             lanes: Lanes::default(),
             rings: Mutex::new(Vec::new()),
             closing: AtomicBool::new(false),

@@ -55,6 +55,7 @@
 
 mod batch;
 mod cache;
+mod clock;
 pub mod doctor;
 mod driver;
 mod error;
@@ -80,6 +81,7 @@ mod workers;
 mod write;
 
 pub use cache::Cache;
+pub use clock::EngineClock;
 pub use error::{
     AccessError, AdmitError, CacheError, ErrorKind, MapError, OpenError, PageError, SupplyError, WriteError,
     WriteStep,
@@ -89,7 +91,7 @@ pub use guest::{AdmitOptions, Guest, GuestEnd, GuestProt};
 pub use lend::LentFrames;
 pub use mapping::{Mapping, Pinned, PinnedMut, SharedWords};
 pub use memobj_sys::volatile::VolatileWords;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, PagerCalls};
 pub use object::MemoryObject;
 pub use options::{
     Advice, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, ObjectOptions, Reads, Sharing,

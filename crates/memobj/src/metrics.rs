@@ -42,6 +42,15 @@ pub struct Metrics {
     pub dropped_events: u64,
 }
 
+/// Calls of pagers that are to supply pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PagerCalls {
+    /// Calls that run or wait for a thread, and whose answer counts.
+    pub waited_for: usize,
+    /// Calls that run, but have overrun their time: their pages were decided without them.
+    pub given_up: usize,
+}
+
 macro_rules! counters {
     ($($name:ident),*) => {
         #[derive(Debug, Default)]

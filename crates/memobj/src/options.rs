@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::clock::EngineClock;
+
 /// For [`Cache::new`](crate::Cache::new).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheOptions {
@@ -13,12 +15,20 @@ pub struct CacheOptions {
     pub reads: Reads,
     /// The most events that wait to be received; further ones are counted and dropped.
     pub event_capacity: usize,
+    /// What time-outs and pauses are measured by; tests have one of their own.
+    pub clock: EngineClock,
 }
 
 impl Default for CacheOptions {
-    /// 64 MiB, 16 workers, io_uring where it can be had.
+    /// 64 MiB, 16 workers, io_uring where it can be had, the system's clock.
     fn default() -> Self {
-        Self { budget_bytes: 64 << 20, workers: 16, reads: Reads::Auto, event_capacity: 1024 }
+        Self {
+            budget_bytes: 64 << 20,
+            workers: 16,
+            reads: Reads::Auto,
+            event_capacity: 1024,
+            clock: EngineClock::system(),
+        }
     }
 }
 

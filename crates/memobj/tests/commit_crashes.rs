@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use memobj::{FrameSize, MapOptions, ObjectOptions, Writing};
 use memobj_sim::fixture::{MIB, cache, folder};
+use memobj_sim::process::full_name;
 
+const NAME: &str = "all_pages_are_of_one_commit_that_is_not_older_than_the_last_known";
 const CHILD: &str = "MEMOBJ_COMMIT_CHILD";
 const PAGES: u64 = 64;
 const ROUNDS: u64 = 25;
@@ -76,11 +78,7 @@ fn all_pages_are_of_one_commit_that_is_not_older_than_the_last_known() {
     let mut last = 0;
     for round in 0..ROUNDS {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "all_pages_are_of_one_commit_that_is_not_older_than_the_last_known",
-                "--nocapture",
-            ])
+            .args(["--exact", &full_name(NAME), "--nocapture"])
             .env(CHILD, &path)
             .stdout(Stdio::piped())
             .spawn()

@@ -1,24 +1,16 @@
 //! Back to the last commit: all of it, or nothing.
 
-use std::time::Duration;
-
 use memobj::{
     AccessError, Cache, ErrorKind, FrameSize, MapOptions, Mapping, MemoryObject, ObjectOptions, Writing,
 };
 use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes};
 
 fn open(sample: &Sample, budget: u64) -> (Cache, MemoryObject, Mapping) {
-    open_for(sample, budget, Duration::from_millis(300))
+    open_in(cache(budget), sample)
 }
 
-fn open_for(sample: &Sample, budget: u64, patience: Duration) -> (Cache, MemoryObject, Mapping) {
-    let options = ObjectOptions {
-        writing: Writing::Atomic,
-        frames: FrameSize::Small,
-        pin_timeout: patience,
-        ..Default::default()
-    };
-    let cache = cache(budget);
+fn open_in(cache: Cache, sample: &Sample) -> (Cache, MemoryObject, Mapping) {
+    let options = ObjectOptions { writing: Writing::Atomic, frames: FrameSize::Small, ..Default::default() };
     let object = cache.open_file(sample.path(), options).unwrap();
     let mapping = object.map(0..object.len(), MapOptions::default()).unwrap();
     (cache, object, mapping)
@@ -96,11 +88,12 @@ fn what_was_added_is_gone() {
 fn a_pin_keeps_everything_as_it_is() {
     let sample = Sample::new(MIB);
     // So little memory that most is put away in the log.
-    let (_cache, object, mapping) = open(&sample, MIB / 4);
+    let (cache, clock) = memobj_sim::time::timeless(MIB / 4);
+    let (_cache, object, mapping) = open_in(cache, &sample);
     mapping.write_at(0, &vec![7; MIB as usize]).unwrap();
     for page in [0, 100, 255] {
         let pinned = mapping.pin(page * 4096..(page + 1) * 4096).unwrap();
-        times_out(mapping.discard(0..MIB));
+        times_out(memobj_sim::time::passing(&clock, || mapping.discard(0..MIB)));
         assert!(all(&mapping).iter().all(|byte| *byte == 7), "page {page} is pinned: nothing is dropped");
         assert!(pinned.iter().all(|byte| *byte == 7));
     }
@@ -114,7 +107,7 @@ fn a_pin_keeps_everything_as_it_is() {
 #[test]
 fn readers_beside_it_leave_nothing_old_behind() {
     let sample = Sample::new(MIB);
-    let (_cache, object, mapping) = open_for(&sample, MIB / 4, Duration::from_secs(30));
+    let (_cache, object, mapping) = open(&sample, MIB / 4);
     let committed = sample_bytes(MIB);
     for round in 0..10u8 {
         let stop = std::sync::atomic::AtomicBool::new(false);

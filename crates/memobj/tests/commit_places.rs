@@ -202,7 +202,7 @@ fn an_opener_in_place_waits_for_one_who_commits() {
     let object = cache(MIB).open_file(&path, atomic()).unwrap();
     store(&object, 0, 7);
     object.commit().unwrap();
-    let patient = ObjectOptions { lock_timeout: Duration::from_secs(20), ..in_place() };
+    let patient = ObjectOptions { lock_timeout: memobj_sim::fixture::GUARD, ..in_place() };
     let other = path.clone();
     let opener = std::thread::spawn(move || cache(MIB).open_file(other, patient).map(|object| object.len()));
     // waits: so that the other one most likely finds the lock taken.

@@ -133,7 +133,7 @@ fn a_second_opener_is_refused_and_a_reader_too() {
 #[test]
 fn objects_without_a_log_and_pinned_pages_refuse_commits() {
     let sample = Sample::new(MIB);
-    let cache = cache(MIB);
+    let (cache, clock) = memobj_sim::time::timeless(MIB);
     let plain = ObjectOptions { writing: Writing::InPlace, ..Default::default() };
     let object = cache.open_file(sample.path(), plain).unwrap();
     let error = object.commit().unwrap_err();
@@ -144,7 +144,7 @@ fn objects_without_a_log_and_pinned_pages_refuse_commits() {
     let object = cache.open_file(sample.path(), ObjectOptions { pin_timeout: short, ..atomic() }).unwrap();
     let mapping = object.map(0..MIB, MapOptions::default()).unwrap();
     let pinned = mapping.pin_mut(0..10).unwrap();
-    let error = object.commit().unwrap_err();
+    let error = memobj_sim::time::passing(&clock, || object.commit()).unwrap_err();
     assert_eq!((error.kind(), error.range()), (ErrorKind::Timeout, 0..4096), "{error}");
     drop(pinned);
     object.commit().unwrap();

@@ -1,10 +1,11 @@
 //! Pages that cannot be supplied: the error is typed, names the page, spares the others and can be cleared.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use memobj::pagers::{Faulty, Inject, Injection};
 use memobj::{AccessError, Cache, ErrorKind, Event, FailurePolicy, Mapping};
-use memobj_sim::fixture::{Reading, Way, check_sample, sample_pager, wait_until, ways, within};
+use memobj_sim::fixture::{GUARD, Reading, Way, check_sample, sample_pager, wait_until, ways, within};
+use memobj_sim::time::retrying;
 
 /// The page that fails in most tests, and a page in the middle of nothing else.
 const BAD: u64 = 2;
@@ -70,7 +71,7 @@ fn every_kind_of_failure_names_its_page_and_spares_the_others() {
                 let (cache, mapping) = injected(way, action, None);
                 check_failure(way, reading, &mapping, kind);
                 assert_eq!(cache.metrics().failed_pages, 1, "{}", way.label);
-                let event = cache.events().next_within(Duration::from_secs(5));
+                let event = cache.events().next_within(GUARD);
                 let Some(Event::PageFailed(told)) = event else { panic!("{}: {event:?}", way.label) };
                 assert_eq!((told.range(), told.kind()), (way.page(BAD), kind), "{}", way.label);
             }
@@ -152,17 +153,19 @@ fn a_late_answer_in_time_is_right() {
 #[test]
 fn errors_that_pass_are_waited_out() {
     let policies = [FailurePolicy::RetryFor(Duration::from_secs(20)), FailurePolicy::WaitForEver];
-    for mut way in ways() {
+    // The pauses between four tries are shorter, and all of them than the limit.
+    let pause = |_| Duration::from_secs(1);
+    for mut way in ways().map(Way::timeless) {
         for policy in policies {
             way.object.policy = policy;
             for reading in Reading::ALL {
                 let what = format!("{policy:?} {reading:?} {}", way.label);
                 let (cache, mapping) = injected(&way, Inject::Error, Some(3));
-                let bytes = reading.read(&mapping, way.page(BAD)).unwrap();
-                check_sample(way.page(BAD), &bytes, &what);
+                let read = || reading.read(&mapping, way.page(BAD));
+                let (bytes, events) = retrying((&cache, &way.clock), pause, read);
+                check_sample(way.page(BAD), &bytes.unwrap(), &what);
                 let metrics = cache.metrics();
                 assert_eq!((metrics.retries, metrics.failed_pages), (3, 0), "{what}");
-                let events: Vec<Event> = std::iter::from_fn(|| cache.events().try_next()).collect();
                 assert_eq!(events.len(), 3, "{what}: {events:?}");
                 assert!(events.iter().all(|event| matches!(event, Event::Retrying(_))), "{what}: {events:?}");
             }
@@ -172,17 +175,17 @@ fn errors_that_pass_are_waited_out() {
 
 #[test]
 fn a_deadline_ends_the_retries() {
-    for mut way in ways() {
+    // Tries at 0, 10, 30 and 70 ms; the next would be at 150 ms.
+    let pause = |tries: u32| Duration::from_millis(10 << (tries - 1));
+    for mut way in ways().map(Way::timeless) {
         way.object.policy = FailurePolicy::RetryFor(Duration::from_millis(100));
         for reading in Reading::ALL {
-            let (_cache, mapping) = injected(&way, Inject::Error, None);
-            let start = Instant::now();
-            let error = reading.read(&mapping, way.page(BAD)).unwrap_err();
-            let tries = error.page_error().unwrap().tries();
+            let (cache, mapping) = injected(&way, Inject::Error, None);
+            let read = || reading.read(&mapping, way.page(BAD)).unwrap_err();
+            let (error, events) = retrying((&cache, &way.clock), pause, read);
             assert_eq!((kind_of(&error), error.range()), (ErrorKind::Io, way.page(BAD)), "{}", way.label);
-            assert!(tries >= 2, "{tries} tries {}", way.label);
-            assert!(error.to_string().ends_with(&format!(" after {tries} tries")), "{error}");
-            assert!(start.elapsed() < Duration::from_secs(5), "{}", way.label);
+            assert_eq!(error.page_error().unwrap().tries(), 4, "{} {events:?}", way.label);
+            assert!(error.to_string().ends_with(" after 4 tries"), "{error}");
         }
     }
 }

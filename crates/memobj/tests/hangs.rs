@@ -1,31 +1,37 @@
 //! Pagers that answer late or never: everybody else goes on, and dropping everything ends.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use memobj::pagers::{Bytes, Faulty, Inject, Injection};
 use memobj::{Cache, ErrorKind, Event, MapOptions, Mapping, ObjectOptions};
 use memobj_sim::fixture::{MIB, Reading, Way, check_sample, sample_pager, wait_until, ways, within};
+use memobj_sim::time::{only_hangs, passing, passing_while, timeless};
 use memobj_sim::{Calls, Counted, Gate, Gated};
 
 const BAD: u64 = 2;
 const PAGES: u64 = 6;
 const SHORT: Duration = Duration::from_millis(50);
 
-fn hanging(way: &Way, calls: &Calls) -> (Cache, Mapping) {
+type Sample = Arc<Faulty<Bytes>>;
+
+fn hanging(way: &Way, calls: &Calls) -> (Cache, Mapping, Sample) {
     let plan = vec![Injection { range: way.page(BAD), action: Inject::Hang, times: None }];
-    let faulty = Faulty::new(sample_pager(PAGES * way.page), plan, 0);
-    way.map(Counted::new(faulty, calls.clone()))
+    let faulty = Arc::new(Faulty::new(sample_pager(PAGES * way.page), plan, 0));
+    let (cache, mapping) = way.map(Counted::new(Arc::clone(&faulty), calls.clone()));
+    (cache, mapping, faulty)
 }
 
 #[test]
 fn a_pager_that_never_answers_is_a_timeout() {
-    for mut way in ways() {
+    for mut way in ways().map(Way::timeless) {
         way.object.supply_timeout = Some(SHORT);
         for reading in Reading::ALL {
-            let (_cache, mapping) = hanging(&way, &Calls::default());
+            let (cache, mapping, pager) = hanging(&way, &Calls::default());
             let (way, label) = (way.clone(), format!("{reading:?} {}", way.label));
             within(20, &label.clone(), move || {
-                let error = reading.read(&mapping, 0..PAGES * way.page).unwrap_err();
+                let read = || reading.read(&mapping, 0..PAGES * way.page).unwrap_err();
+                let error = passing_while(&way.clock, || only_hangs(&cache, &pager), read);
                 let page_error = error.page_error().unwrap();
                 assert_eq!(page_error.kind(), ErrorKind::Timeout, "{label}");
                 assert_eq!(page_error.range(), way.page(BAD), "{label}");
@@ -40,13 +46,14 @@ fn a_pager_that_never_answers_is_a_timeout() {
 
 #[test]
 fn an_answer_after_the_timeout_is_thrown_away() {
-    for mut way in ways() {
+    for mut way in ways().map(Way::timeless) {
         way.object.supply_timeout = Some(SHORT);
         for reading in Reading::ALL {
             let (calls, gate) = (Calls::default(), Gate::default());
             let late = Gated::new(sample_pager(PAGES * way.page), gate.clone(), 1);
             let (_cache, mapping) = way.map(Counted::new(late, calls.clone()));
-            let error = reading.read(&mapping, way.page(BAD)).unwrap_err();
+            let read = || reading.read(&mapping, way.page(BAD)).unwrap_err();
+            let error = passing_while(&way.clock, || calls.running() > 0, read);
             assert_eq!(error.page_error().unwrap().kind(), ErrorKind::Timeout, "{}", way.label);
             // Once the page is resident with the right bytes, and once while it has failed still.
             if reading == Reading::Pin {
@@ -67,28 +74,29 @@ fn an_answer_after_the_timeout_is_thrown_away() {
 
 #[test]
 fn dropping_everything_ends_a_pager_that_hangs() {
-    for way in ways() {
+    // No time passes: what ends does not end because it was waited for long enough.
+    for way in ways().map(Way::timeless) {
         let calls = Calls::default();
-        let (cache, mapping) = hanging(&way, &calls);
+        let (cache, mapping, pager) = hanging(&way, &calls);
+        drop(pager);
         mapping.prefetch(&[way.page(BAD)]).unwrap();
         wait_until("the pager hangs", || calls.running() > 0);
-        let start = Instant::now();
         within(20, &way.label, move || drop((mapping, cache)));
-        assert!(start.elapsed() < Duration::from_millis(1500), "{}: {:?}", way.label, start.elapsed());
         assert_eq!((calls.detached(), calls.running()), (1, 0), "{}", way.label);
     }
 }
 
 #[test]
 fn dropping_everything_leaves_a_pager_behind_that_ignores_its_end() {
-    let way = ways().next().unwrap();
+    let way = ways().next().unwrap().timeless();
     let (calls, gate) = (Calls::default(), Gate::default());
     let stuck = Gated::new(sample_pager(way.page), gate.clone(), 1);
     let (cache, mapping) = way.map(Counted::new(stuck, calls.clone()));
     mapping.prefetch(&[way.page(0)]).unwrap();
     wait_until("the pager hangs", || calls.running() > 0);
     let events = cache.events();
-    within(20, "drop", move || drop((mapping, cache)));
+    let clock = way.clock.clone();
+    within(20, "drop", move || passing(&clock, || drop((mapping, cache))));
     let told = events.try_next();
     assert!(matches!(&told, Some(Event::PagerDidNotReturn { object }) if object == "sample"), "{told:?}");
     gate.open();
@@ -140,14 +148,15 @@ fn a_pager_that_hangs_everywhere_exhausts_nothing() {
     let way = ways().next().unwrap();
     let length = 400 * way.page;
     let plan = vec![Injection { range: 0..length, action: Inject::Hang, times: None }];
-    let cache = memobj_sim::fixture::cache(4 * MIB);
+    let (cache, clock) = timeless(4 * MIB);
     let options = ObjectOptions { supply_timeout: Some(SHORT), ..way.object.clone() };
     let object = cache.object("stuck", Faulty::new(sample_pager(length), plan, 0), options.clone()).unwrap();
     let stuck = object.map(0..length, way.map).unwrap();
     let page = way.page;
+    let hands = clock.clone();
     let stuck = within(30, "the last page of an object that hangs", move || {
-        assert!(stuck.populate(0..length).is_err());
-        let error = stuck.pin(length - page..length).unwrap_err();
+        assert!(passing(&hands, || stuck.populate(0..length)).is_err());
+        let error = passing(&hands, || stuck.pin(length - page..length).unwrap_err());
         assert_eq!(error.page_error().unwrap().kind(), ErrorKind::Timeout);
         stuck
     });

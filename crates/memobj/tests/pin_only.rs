@@ -114,8 +114,10 @@ fn a_failed_page_is_an_error_spares_the_others_and_can_be_tried_again() {
 fn a_pager_that_fails_for_a_while_is_waited_for() {
     within(60, "retries", || {
         let injection = Injection { range: 0..LENGTH, action: Inject::Error, times: Some(3) };
-        let options =
-            ObjectOptions { policy: FailurePolicy::RetryFor(Duration::from_secs(20)), ..Default::default() };
+        let options = ObjectOptions {
+            policy: FailurePolicy::RetryFor(Duration::from_secs(3600)),
+            ..Default::default()
+        };
         let (cache, mapping) = pin_only(Faulty::new(sample_pager(LENGTH), vec![injection], 1), options);
         check_sample(0..9000, &mapping.pin(0..9000).unwrap(), "after retries");
         assert!(cache.metrics().retries > 0);

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use memobj::{Delivery, Mapping, MemoryObject};
 use memobj_sim::fixture::{MIB, Sample, within};
+use memobj_sim::process::alone;
 use memobj_sim::rig::{Rig, mapped, writable};
 
 fn cut_off_again_and_again(object: &MemoryObject, mapping: &Mapping) {
@@ -18,6 +19,11 @@ fn cut_off_again_and_again(object: &MemoryObject, mapping: &Mapping) {
 
 #[test]
 fn a_prefetch_of_what_was_cut_off_meanwhile_disturbs_nobody() {
+    // The hook hears of the panics of the whole process.
+    alone("a_prefetch_of_what_was_cut_off_meanwhile_disturbs_nobody", no_worker_panics);
+}
+
+fn no_worker_panics() {
     static PANICS: AtomicU32 = AtomicU32::new(0);
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {

@@ -1,7 +1,5 @@
 //! Alloc streams: bounded memory, guards that exclude one another, the end of the object, failures.
 
-use std::time::Duration;
-
 use memobj::pagers::{Faulty, Inject, Operation};
 use memobj::stream::{
     ForReading, ForWriting, Growth, ReadBytes, Stream, StreamError, StreamOptions, WriteBytes,
@@ -9,13 +7,13 @@ use memobj::stream::{
 use memobj::{AccessError, Delivery, ErrorKind, MemoryObject, ObjectOptions, WriteStep, Writing};
 use memobj_sim::fixture::{MIB, Sample, cache, check_sample, sample_bytes, sample_pager, within};
 use memobj_sim::rig::{Rig, writable};
+use memobj_sim::time::passing;
 use proptest::prelude::*;
 
 const PAGE: u64 = 4096;
 
 fn rig(length: u64) -> Rig {
-    let options = ObjectOptions { pin_timeout: Duration::from_millis(300), ..writable() };
-    Rig::new(Delivery::PinOnly, MIB, length, options)
+    Rig::new(Delivery::PinOnly, MIB, length, writable())
 }
 
 fn stream(object: &MemoryObject) -> Stream {
@@ -81,7 +79,7 @@ fn threads_that_share_a_stream_get_each_byte_once() {
 #[test]
 fn guards_to_write_exclude_and_guards_to_read_overlap() {
     within(60, "the guards", || {
-        let rig = rig(MIB);
+        let (rig, clock) = Rig::timeless(Delivery::PinOnly, MIB, MIB, writable());
         let stream = stream(&rig.object);
         let first = stream.alloc_at(ForReading, 100, 5000).unwrap();
         let second = stream.alloc_at(ForReading, 4000, 100).unwrap();
@@ -98,7 +96,8 @@ fn guards_to_write_exclude_and_guards_to_read_overlap() {
         assert!(matches!(stream.close(), Err(StreamError::Held { .. })));
         // The next page is free, and another stream waits before it gives up.
         drop(stream.alloc_at(ForWriting, 2 * PAGE, 10).unwrap());
-        let other = self::stream(&rig.object).alloc_at(ForReading, PAGE, 1);
+        let other = self::stream(&rig.object);
+        let other = passing(&clock, || other.alloc_at(ForReading, PAGE, 1));
         assert!(matches!(other, Err(StreamError::Access(AccessError::Pinned { .. }))), "{other:?}");
         written.copy_from_slice(&[7; 10]);
         drop(written);

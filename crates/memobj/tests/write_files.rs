@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use memobj::{Delivery, ErrorKind, Event, ObjectOptions, OpenError, WriteStep};
-use memobj_sim::fixture::{MIB, Sample, cache, folder, sample_bytes, wait_until, within};
+use memobj_sim::fixture::{GUARD, MIB, Sample, cache, folder, sample_bytes, wait_until, within};
 use memobj_sim::process::{child, part, show};
 use memobj_sim::rig::{DELIVERIES, is_all, mapped, writable};
 
@@ -104,11 +104,10 @@ fn an_object_that_is_dropped_on_a_full_disk_says_so_and_gives_back_its_memory() 
         mapping.write_at(0, &vec![7; 2 * MIB as usize]).unwrap();
         drop((mapping, object));
         let events = cache.events();
-        let told =
-            std::iter::from_fn(|| events.next_within(Duration::from_secs(5))).find_map(|event| match event {
-                Event::DroppedDirty { error, bytes, .. } => Some((error, bytes)),
-                _ => None,
-            });
+        let told = std::iter::from_fn(|| events.next_within(GUARD)).find_map(|event| match event {
+            Event::DroppedDirty { error, bytes, .. } => Some((error, bytes)),
+            _ => None,
+        });
         let (error, bytes) = told.unwrap();
         assert_eq!(error.unwrap().kind(), ErrorKind::NoSpace, "{delivery:?}");
         assert!(bytes > 0 && bytes <= 2 * MIB);
@@ -180,7 +179,7 @@ fn a_second_writer_in_this_process_is_refused_or_waits() {
     assert!(matches!(cache.open_file(sample.path(), writable()), Err(OpenError::Locked { .. })));
     // Readers are not held off.
     assert!(cache.open_file(sample.path(), ObjectOptions::default()).is_ok());
-    let patient = ObjectOptions { lock_timeout: Duration::from_secs(20), ..writable() };
+    let patient = ObjectOptions { lock_timeout: GUARD, ..writable() };
     std::thread::scope(|scope| {
         let second = scope.spawn(|| cache.open_file(sample.path(), patient));
         // waits: the other thread is to find the lock taken.

@@ -84,13 +84,13 @@ fn invariant_3_a_store_during_a_write_is_written_too() {
         for way in 0..3 {
             let rig = Rig::new(delivery, MIB, MIB, writable());
             rig.mapping.write_at(0, &[1; 4096]).unwrap();
-            rig.inject(Operation::WriteBack, 0..1, Inject::Delay(Duration::from_millis(150)), Some(1));
+            let gate = rig.disk.hold_write();
             std::thread::scope(|scope| {
                 let sync = scope.spawn(|| rig.mapping.sync(0..PAGE));
-                // waits: until the write is under way, about.
-                std::thread::sleep(Duration::from_millis(50));
+                wait_until("the write is under way", || rig.disk.arrived() == 1);
                 store(&rig.mapping, way, 64, 0x0202_0202_0202_0202);
                 assert_eq!(load(&rig.mapping, way, 64), 0x0202_0202_0202_0202);
+                gate.open();
                 sync.join().unwrap().unwrap();
             });
             rig.mapping.advise(0..MIB, Advice::DontNeed).unwrap();
@@ -107,12 +107,17 @@ fn invariant_3_a_store_during_a_write_is_written_too() {
 fn invariant_4_a_sync_waits_for_writes_of_others() {
     in_each_delivery(|delivery| {
         let rig = Rig::new(delivery, MIB, MIB, writable());
-        rig.inject(Operation::WriteBack, 0..MIB, Inject::Delay(Duration::from_millis(200)), Some(1));
+        let gate = rig.disk.hold_write();
         // Above the soft target: the cleaner writes.
         rig.mapping.write_at(0, &[7; 300_000]).unwrap();
-        // waits: until the cleaner's write is under way, about.
-        std::thread::sleep(Duration::from_millis(50));
-        rig.mapping.sync(0..MIB).unwrap();
+        wait_until("the cleaner's write is under way", || rig.disk.arrived() == 1);
+        std::thread::scope(|scope| {
+            let sync = scope.spawn(|| rig.mapping.sync(0..MIB));
+            // waits: a sync that does not wait for the write is to have the time to say so.
+            std::thread::sleep(Duration::from_millis(50));
+            gate.open();
+            sync.join().unwrap().unwrap();
+        });
         assert!(is_all(&rig.disk.durable(), 0..300_000, 7), "{delivery:?}");
     });
 }

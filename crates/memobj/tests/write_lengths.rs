@@ -9,12 +9,14 @@ use memobj_sim::Random;
 use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes, wait_until, within};
 use memobj_sim::process::{child, part, show};
 use memobj_sim::rig::{DELIVERIES, Rig, is_all, mapped, writable};
+use memobj_sim::time::passing;
 
 const SIGBUS: i32 = 7;
 
+const PATIENCE: Duration = Duration::from_millis(300);
+
 fn impatient() -> ObjectOptions {
-    let limit = Duration::from_millis(300);
-    ObjectOptions { supply_timeout: Some(limit), pin_timeout: limit, ..writable() }
+    ObjectOptions { supply_timeout: Some(PATIENCE), pin_timeout: PATIENCE, ..writable() }
 }
 
 fn in_each_delivery(body: impl Fn(Delivery) + Send + Copy + 'static) {
@@ -98,7 +100,7 @@ fn a_refused_new_length_changes_nothing() {
 fn a_new_length_that_is_refused_late_loses_nothing_of_what_others_do_meanwhile() {
     in_each_delivery(|delivery| {
         for resident in [true, false] {
-            let rig = Rig::new(delivery, MIB, MIB, impatient());
+            let (rig, clock) = Rig::timeless(delivery, MIB, MIB, impatient());
             if resident {
                 rig.mapping.write_at(0, &[7; 100_000]).unwrap();
             }
@@ -113,9 +115,16 @@ fn a_new_length_that_is_refused_late_loses_nothing_of_what_others_do_meanwhile()
                 wait_until("the length changes", || {
                     matches!(rig.mapping.pin(20_000..20_001), Err(AccessError::OutOfRange { .. }))
                 });
-                let _ = rig.mapping.sync(0..10_000);
-                let mut buffer = [0; 1000];
-                rig.mapping.read_at(9000, &mut buffer).unwrap();
+                let others = scope.spawn(|| {
+                    let _ = rig.mapping.sync(0..10_000);
+                    let mut buffer = [0; 1000];
+                    rig.mapping.read_at(9000, &mut buffer).unwrap();
+                });
+                wait_until("the call hangs", || rig.pager.hanging() > 0);
+                // waits: the others are to have come to their waits. Too soon, and less is tested.
+                std::thread::sleep(Duration::from_millis(20));
+                clock.advance(PATIENCE);
+                others.join().unwrap();
                 assert_eq!(change.join().unwrap().unwrap_err().kind(), ErrorKind::Timeout);
             });
             rig.mapping.sync(0..MIB).unwrap();
@@ -130,14 +139,15 @@ fn a_new_length_that_is_refused_late_loses_nothing_of_what_others_do_meanwhile()
 #[test]
 fn pins_behind_the_new_end_block_it_until_the_time_out() {
     in_each_delivery(|delivery| {
-        let rig = Rig::new(delivery, MIB, MIB, impatient());
+        let (rig, clock) = Rig::timeless(delivery, MIB, MIB, impatient());
         let pinned = rig.mapping.pin(20_000..20_001).unwrap();
-        let error = rig.object.set_len(10_000).unwrap_err();
+        let error = passing(&clock, || rig.object.set_len(10_000)).unwrap_err();
         assert_eq!((error.kind(), error.step()), (ErrorKind::Timeout, WriteStep::SetLength), "{error}");
         assert_eq!((rig.object.len(), pinned[0]), (MIB, sample_bytes(MIB)[20_000]));
         drop(pinned);
         let mut pinned = rig.mapping.pin_mut(20_000..20_001).unwrap();
-        assert_eq!(rig.object.set_len(10_000).unwrap_err().kind(), ErrorKind::Timeout);
+        let error = passing(&clock, || rig.object.set_len(10_000)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
         pinned[0] = 9;
         drop(pinned);
         assert_eq!(read(&rig, 20_000, 1), [9]);

@@ -2,12 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use memobj::pagers::Pager;
 use memobj::{ErrorKind, SupplyError};
 
+use crate::Gate;
+
 const PAGE: usize = 4096;
+/// Calls for which there can be a gate, and those for which there is none.
+const SYNC: usize = 0;
+const WRITE: usize = 1;
+const SUPPLY: usize = 2;
 
 /// A pager of bytes in memory that can be written. Clones are the same disk.
 ///
@@ -25,6 +32,8 @@ struct State {
     shortest: usize,
     pending: BTreeSet<usize>,
     failing_syncs: u32,
+    held: [Option<Gate>; 2],
+    arrived: usize,
     failed_syncs: u32,
     syncs: u32,
     writes: Vec<Range<u64>>,
@@ -45,6 +54,8 @@ impl Disk {
             shortest,
             pending,
             failing_syncs,
+            held: [None, None],
+            arrived: 0,
             failed_syncs,
             syncs,
             writes,
@@ -72,6 +83,42 @@ impl Disk {
         self.state().failing_syncs = times;
     }
 
+    /// The next sync waits at the gate that is returned.
+    pub fn hold_sync(&self) -> Gate {
+        self.hold(SYNC)
+    }
+
+    /// The next write waits at the gate that is returned, before it changes anything.
+    pub fn hold_write(&self) -> Gate {
+        self.hold(WRITE)
+    }
+
+    fn hold(&self, which: usize) -> Gate {
+        let gate = Gate::default();
+        self.state().held[which] = Some(gate.clone());
+        gate
+    }
+
+    /// How many calls have come to a gate so far.
+    pub fn arrived(&self) -> usize {
+        self.state().arrived
+    }
+
+    /// Waits at the gate for such calls, if there is one. Every call takes longer if `MEMOBJ_SLOW_DISK` says so.
+    fn arrive(&self, which: usize) {
+        if let Some(delay) = delay() {
+            // waits: is a slow disk.
+            std::thread::sleep(delay);
+        }
+        let mut state = self.state();
+        let held = state.held.get_mut(which).and_then(Option::take);
+        state.arrived += usize::from(held.is_some());
+        drop(state);
+        if let Some(gate) = held {
+            gate.pass();
+        }
+    }
+
     /// How many syncs have failed.
     pub fn failed_syncs(&self) -> u32 {
         self.state().failed_syncs
@@ -93,12 +140,22 @@ impl Disk {
     }
 }
 
+/// How long each call takes: `MEMOBJ_SLOW_DISK` times 100 us; at once without it.
+fn delay() -> Option<Duration> {
+    static DELAY: OnceLock<Option<Duration>> = OnceLock::new();
+    *DELAY.get_or_init(|| {
+        let times: u32 = std::env::var("MEMOBJ_SLOW_DISK").ok()?.parse().ok()?;
+        Some(times * Duration::from_micros(100))
+    })
+}
+
 impl Pager for Disk {
     fn length(&self) -> u64 {
         self.state().live.len() as u64
     }
 
     fn supply(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<usize, SupplyError> {
+        self.arrive(SUPPLY);
         let state = self.state();
         let end = (range.end as usize).min(state.live.len());
         let part = state.live.get(range.start as usize..end).unwrap_or_default();
@@ -111,6 +168,7 @@ impl Pager for Disk {
     }
 
     fn write_back(&self, range: Range<u64>, bytes: &[u8]) -> Result<(), SupplyError> {
+        self.arrive(WRITE);
         let mut state = self.state();
         assert_eq!(range.end - range.start, bytes.len() as u64, "a write as long as its range");
         assert!(range.start.is_multiple_of(PAGE as u64), "a write starts at a page: {range:?}");
@@ -133,6 +191,7 @@ impl Pager for Disk {
     }
 
     fn sync(&self) -> Result<(), SupplyError> {
+        self.arrive(SYNC);
         let mut state = self.state();
         let pending = std::mem::take(&mut state.pending);
         if state.failing_syncs > 0 {

@@ -8,24 +8,32 @@ use std::time::{Duration, Instant};
 
 use memobj::pagers::Pager;
 use memobj::{
-    AccessError, Cache, CacheOptions, Delivery, FrameSize, MapOptions, Mapping, ObjectOptions, Store,
+    AccessError, Cache, CacheOptions, Delivery, EngineClock, FrameSize, MapOptions, Mapping, ObjectOptions,
+    Store,
 };
 
 /// Bytes of a mebibyte.
 pub const MIB: u64 = 1 << 20;
 const SAMPLES: u64 = 24 * MIB;
+/// How long tests wait for what has to happen. Only turns a hang into a failure, on the slowest machine.
+pub const GUARD: Duration = Duration::from_secs(300);
 
 /// The byte at `offset` of every sample; no two pages are alike, none is zero for long.
 pub fn sample_byte(offset: u64) -> u8 {
-    let mut z = (offset / 8).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    sample_word(offset / 8).to_le_bytes()[(offset % 8) as usize]
+}
+
+fn sample_word(index: u64) -> u64 {
+    let mut z = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    (z ^ (z >> 27)).to_le_bytes()[(offset % 8) as usize]
+    z ^ (z >> 27)
 }
 
 /// The first `length` bytes of every sample.
 pub fn sample_bytes(length: u64) -> &'static [u8] {
     static BYTES: OnceLock<Arc<[u8]>> = OnceLock::new();
-    &BYTES.get_or_init(|| (0..SAMPLES).map(sample_byte).collect())[..length as usize]
+    &BYTES.get_or_init(|| (0..SAMPLES / 8).flat_map(|word| sample_word(word).to_le_bytes()).collect())
+        [..length as usize]
 }
 
 /// A pager of sample bytes.
@@ -82,23 +90,26 @@ pub fn check_sample(range: Range<u64>, bytes: &[u8], what: &str) {
     }
 }
 
-/// Waits for `condition`; panics when it does not come true.
+/// Waits for `condition`; panics when it does not come true for minutes.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(20), "in vain waited until {what}");
+        assert!(start.elapsed() < GUARD, "in vain waited until {what}");
         // waits: polls the condition.
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// Runs `work` on a thread of its own; panics when it is not done in time, instead of hanging.
+/// Runs `work` on a thread of its own; panics when it hangs: when it is not done in ten times `seconds`, which are
+/// plenty on a machine with nothing else to do.
 pub fn within<R: Send + 'static>(seconds: u64, what: &str, work: impl FnOnce() -> R + Send + 'static) -> R {
     let (sender, receiver) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || sender.send(work()));
-    match receiver.recv_timeout(Duration::from_secs(seconds)) {
+    match receiver.recv_timeout(Duration::from_secs(10 * seconds)) {
         Ok(result) => result,
-        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("{what}: not done after {seconds} s"),
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+            panic!("{what}: not done after {} s", 10 * seconds)
+        }
         Err(_) => std::panic::resume_unwind(thread.join().unwrap_err()),
     }
 }
@@ -194,6 +205,8 @@ pub struct Way {
     pub page: u64,
     /// Bytes of the budget.
     pub budget: u64,
+    /// The clock of the cache; the system's, but in tests that own their time.
+    pub clock: EngineClock,
 }
 
 /// [`all_ways`] with what goes with each.
@@ -201,18 +214,29 @@ pub fn ways() -> impl Iterator<Item = Way> {
     all_ways().into_iter().map(|(label, object, map)| {
         let large = object.frames == FrameSize::Large;
         let (page, budget) = if large { (2 * MIB, 32 * MIB) } else { (4096, MIB) };
-        Way { label, object, map, page, budget }
+        Way { label, object, map, page, budget, clock: EngineClock::system() }
     })
 }
 
 impl Way {
     /// A cache, and a mapping of all that `pager` has.
     pub fn map(&self, pager: impl Pager + 'static) -> (Cache, Mapping) {
-        let cache = cache(self.budget);
+        let cache = self.cache();
         let object = cache.object("sample", pager, self.object.clone()).unwrap();
         let mapping = object.map(0..object.len(), self.map).unwrap();
         assert_eq!(mapping.page_bytes(), self.page, "{}", self.label);
         (cache, mapping)
+    }
+
+    /// A cache with this budget and clock.
+    pub fn cache(&self) -> Cache {
+        let (budget_bytes, clock) = (self.budget, self.clock.clone());
+        Cache::new(CacheOptions { budget_bytes, clock, ..Default::default() }).unwrap()
+    }
+
+    /// The same, with a clock that stands still until it is advanced.
+    pub fn timeless(self) -> Self {
+        Self { clock: EngineClock::manual(), ..self }
     }
 
     /// The bytes of page `index`.

@@ -15,6 +15,7 @@ pub mod random;
 pub mod rig;
 pub mod space;
 pub mod storage;
+pub mod time;
 pub mod watchdog;
 
 pub use counted::{Calls, Counted};

@@ -13,12 +13,14 @@ pub fn part(name: &str) -> Option<String> {
     Some(mark.strip_prefix(name)?.strip_prefix('/')?.to_owned())
 }
 
-/// Runs test `name` of this binary again, alone in a process, in which [`part`] answers `part`.
+/// Runs test `name` of the caller's file again, alone in a process, in which [`part`] answers `part`.
+#[track_caller]
 pub fn child(name: &str, part: &str) -> Output {
     command(name, part).output().unwrap()
 }
 
 /// As [`child`], but does not wait for its end. It is killed if this is dropped first.
+#[track_caller]
 pub fn start(name: &str, part: &str) -> Started {
     Started(command(name, part).spawn().unwrap())
 }
@@ -34,14 +36,15 @@ impl Started {
         self.0.wait().unwrap()
     }
 
-    /// Waits for its end; panics if that takes longer than `seconds`.
+    /// Waits for its end; panics if it hangs: if that takes ten times `seconds`.
     pub fn wait(&mut self, seconds: u64) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.0.try_wait().unwrap() {
                 return status;
             }
-            assert!(start.elapsed() < Duration::from_secs(seconds), "the child still runs after {seconds} s");
+            let limit = Duration::from_secs(10 * seconds);
+            assert!(start.elapsed() < limit, "the child still runs after {limit:?}");
             // waits: polls for the child's end.
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -55,15 +58,17 @@ impl Drop for Started {
     }
 }
 
+#[track_caller]
 fn command(name: &str, part: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([name, "--exact", "--nocapture", "--test-threads=1"]);
+    command.args([&full_name(name), "--exact", "--nocapture", "--test-threads=1"]);
     // One arena of the C library for all threads, or which of them grows would depend on chance.
     command.env(MARK, format!("{name}/{part}")).env("MALLOC_ARENA_MAX", "1");
     command
 }
 
 /// Runs `body` alone in a process, so that what it counts is its own.
+#[track_caller]
 pub fn alone(name: &str, body: impl FnOnce()) {
     if part(name).is_some() {
         return body();
@@ -71,6 +76,37 @@ pub fn alone(name: &str, body: impl FnOnce()) {
     let output = child(name, "alone");
     show(&output);
     assert!(output.status.success(), "{name}, alone: {}", output.status);
+}
+
+/// The name of test `name` of the caller's file, as the harness has it: in a binary of several files, with that of its
+/// module.
+#[track_caller]
+pub fn full_name(name: &str) -> String {
+    let ours = tests_of_caller();
+    let found = ours.iter().find(|test| *test == name || test.ends_with(&format!("::{name}")));
+    found.unwrap_or_else(|| panic!("no test {name} among {ours:?}")).clone()
+}
+
+/// The tests of the caller's file; of a file that is a binary, all of them.
+#[track_caller]
+fn tests_of_caller() -> Vec<String> {
+    let file = Path::new(std::panic::Location::caller().file());
+    let module = format!("{}::", file.file_stem().unwrap_or_default().to_string_lossy());
+    let output =
+        Command::new(std::env::current_exe().unwrap()).args(["--list", "--format", "terse"]).output();
+    let listed = String::from_utf8(output.unwrap().stdout).unwrap();
+    let all: Vec<String> =
+        listed.lines().filter_map(|line| Some(line.strip_suffix(": test")?.to_owned())).collect();
+    let of_module: Vec<String> = all.iter().filter(|test| test.starts_with(&module)).cloned().collect();
+    if of_module.is_empty() { all } else { of_module }
+}
+
+/// Adds what has the harness run the tests of the caller's file, but those with `left_out` in their name. Reasons to skip
+/// are printed.
+#[track_caller]
+fn rerun(command: &mut Command, left_out: &[&str]) {
+    let is_in = |test: &String| !left_out.iter().any(|part| test.contains(part));
+    command.args(tests_of_caller().into_iter().filter(is_in)).args(["--exact", "--show-output"]);
 }
 
 /// Prints what a child printed.
@@ -82,19 +118,21 @@ pub fn show(output: &Output) {
 /// Set in runs in which objects that are written have shared frames.
 pub const SHARED: &str = "MEMOBJ_TEST_SHARED";
 
-/// Runs all tests of this binary but `name`, and those that do so for other users, with [shared](SHARED) frames.
+/// Runs all tests of the caller's file but `name`, and those that do so for other users, with [shared](SHARED) frames.
+#[track_caller]
 pub fn rerun_shared(name: &str) {
     if std::env::var_os(SHARED).is_some() {
         return;
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
-    let output =
-        command.args(["--skip", name, "--skip", "as_an_ordinary_user"]).env(SHARED, "1").output().unwrap();
+    rerun(&mut command, &[name, "as_an_ordinary_user"]);
+    let output = command.env(SHARED, "1").output().unwrap();
     show(&output);
     assert!(output.status.success(), "with shared frames: {}", output.status);
 }
 
-/// Runs all tests of this binary but `name` as a user without any privilege.
+/// Runs all tests of the caller's file but `name` as a user without any privilege.
+#[track_caller]
 pub fn rerun_as_ordinary_user(name: &str) {
     if std::fs::metadata("/proc/self").map(|data| std::os::unix::fs::MetadataExt::uid(&data)).unwrap() != 0 {
         return println!("skipped: this process is an ordinary user already");
@@ -108,7 +146,8 @@ pub fn rerun_as_ordinary_user(name: &str) {
     let Some(mut command) = without_privilege(&binary) else {
         return println!("skipped: setpriv(1) does not start programs as an ordinary user here");
     };
-    let output = command.args(["--skip", name, "--test-threads=2"]).output().unwrap();
+    rerun(&mut command, &[name]);
+    let output = command.arg("--test-threads=2").output().unwrap();
     show(&output);
     assert!(output.status.success(), "as an ordinary user: {}", output.status);
 }

@@ -2,15 +2,16 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use memobj::pagers::{Faulty, Inject, Injection, Operation};
 use memobj::{
-    Cache, Delivery, Event, FrameSize, MapOptions, Mapping, MemoryObject, ObjectOptions, Store, Writing,
+    Cache, Delivery, EngineClock, Event, FrameSize, MapOptions, Mapping, MemoryObject, ObjectOptions, Store,
+    Writing,
 };
 
 use crate::disk::Disk;
-use crate::fixture::{cache, sample_bytes};
+use crate::fixture::{GUARD, cache, sample_bytes};
+use crate::time::timeless;
 
 /// All ways to have a mapping that can be written.
 pub const DELIVERIES: [Delivery; 3] = [Delivery::InThread, Delivery::ReaderThread, Delivery::PinOnly];
@@ -56,6 +57,17 @@ impl Rig {
         Self::in_cache(&cache(budget_bytes), delivery, length, options)
     }
 
+    /// As [`new`](Self::new), with a clock that stands still until the test advances it.
+    pub fn timeless(
+        delivery: Delivery,
+        budget_bytes: u64,
+        length: u64,
+        options: ObjectOptions,
+    ) -> (Self, EngineClock) {
+        let (cache, clock) = timeless(budget_bytes);
+        (Self::in_cache(&cache, delivery, length, options), clock)
+    }
+
     /// `length` bytes, named `sample`, in `cache`.
     pub fn in_cache(cache: &Cache, delivery: Delivery, length: u64, options: ObjectOptions) -> Self {
         let disk = Disk::new(sample_bytes(length));
@@ -74,7 +86,7 @@ impl Rig {
     pub fn event<R>(&self, what: &str, wanted: impl Fn(&Event) -> Option<R>) -> R {
         let events = self.cache.events();
         loop {
-            let event = events.next_within(Duration::from_secs(20));
+            let event = events.next_within(GUARD);
             let event = event.unwrap_or_else(|| panic!("in vain waited for {what}"));
             if let Some(found) = wanted(&event) {
                 return found;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use memobj::Cache;
 
-/// How long a stress test may take for one step.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a stress test may take for one step: hangs, and nothing else, take so long.
+pub const PATIENCE: Duration = crate::fixture::GUARD;
 
 /// Until `stop`: aborts the process with the cache's metrics when `steps` stands still, since a thread that hangs in a
 /// fault can be ended in no other way; panics when frames exceed the budget.

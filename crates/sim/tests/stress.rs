@@ -55,14 +55,20 @@ fn stress(delivery: Delivery, seed: u64, time: Duration) {
         custom_object(&cache, delivery, seed),
     ];
     let (steps, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let deadline = Instant::now() + time;
+    // A slow machine takes longer to come to what is tested.
+    let goes_on = || {
+        let metrics = cache.metrics();
+        Instant::now() < deadline || metrics.evicted_pages == 0 || metrics.failed_pages == 0
+    };
     std::thread::scope(|scope| {
         scope.spawn(|| watch(&cache, &steps, &stop, seed));
         let workers: Vec<_> = (0..THREADS)
             .map(|thread| {
                 let (objects, steps) = (&objects, &steps);
                 let random = Random::new(seed ^ (thread << 32));
-                let deadline = Instant::now() + time;
-                scope.spawn(move || work(objects, random, deadline, steps))
+                let goes_on = &goes_on;
+                scope.spawn(move || work(objects, random, goes_on, steps))
             })
             .collect();
         let ended: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
@@ -120,8 +126,8 @@ fn known_bytes(salt: u64, length: u64) -> Vec<u8> {
     (0..length).step_by(8).flat_map(|at| (at..(at + 8).min(length)).map(|at| known_byte(salt, at))).collect()
 }
 
-fn work(objects: &[Object; 3], mut random: Random, deadline: Instant, steps: &AtomicU64) {
-    while Instant::now() < deadline {
+fn work(objects: &[Object; 3], mut random: Random, goes_on: impl Fn() -> bool, steps: &AtomicU64) {
+    while goes_on() {
         step(&objects[random.below(3) as usize], &mut random);
         steps.fetch_add(1, Ordering::Relaxed);
     }

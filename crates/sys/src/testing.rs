@@ -17,7 +17,8 @@ pub const PANICKED: i32 = 101;
 /// Runs `child` in a forked child process and waits for its end.
 ///
 /// To be called while no other thread runs that could hold a lock which `child` needs; the lock of the allocator
-/// is taken care of by the C library. A child that does not end within `limit_seconds` is killed by SIGALRM.
+/// is taken care of by the C library. A child that does not end within ten times `limit_seconds`, which are plenty on a
+/// machine with nothing else to do, is killed by SIGALRM.
 pub fn fork(limit_seconds: u32, child: impl FnOnce() -> i32) -> std::io::Result<Ended> {
     // SAFETY: fork(2) takes nothing; the child runs `child` only, under the condition above, and ends by _exit.
     let pid = unsafe { libc::fork() };
@@ -26,7 +27,7 @@ pub fn fork(limit_seconds: u32, child: impl FnOnce() -> i32) -> std::io::Result<
     }
     if pid == 0 {
         // SAFETY: alarm(2) takes a number and touches no memory.
-        unsafe { libc::alarm(limit_seconds) };
+        unsafe { libc::alarm(limit_seconds.saturating_mul(10)) };
         let code = catch_unwind(AssertUnwindSafe(child)).unwrap_or(PANICKED);
         // SAFETY: ends the child without running the parent's exit handlers.
         unsafe { libc::_exit(code) };

@@ -102,7 +102,7 @@ fn on_a_small_disk(room: &Room, script: &str) -> Option<std::process::Output> {
     fs::create_dir(room.path().join("full")).expect("a directory");
     let script = format!("mount -t tmpfs -o size=4m tmpfs full && echo mounted && {{ {script}; }}");
     let mut command = Command::new("unshare");
-    command.args(["-rm", "timeout", "60", "sh", "-c", &script]).current_dir(room.path());
+    command.args(["-rm", "timeout", "600", "sh", "-c", &script]).current_dir(room.path());
     let ran = command.env("M", env!("CARGO_BIN_EXE_memobj")).output().ok()?;
     ran.stdout.starts_with(b"mounted").then_some(ran)
 }

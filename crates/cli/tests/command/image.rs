@@ -174,7 +174,7 @@ fn many_rows(count: u64) -> String {
 
 /// The command under a limit of 24 MiB of addresses.
 fn within_24_mebibytes(room: &Room, format: &str, file: &str) -> Ran {
-    let script = "ulimit -v 24576 && exec timeout 60 \"$0\" segments --format \"$1\" --from \"$2\"";
+    let script = "ulimit -v 24576 && exec timeout 600 \"$0\" segments --format \"$1\" --from \"$2\"";
     let mut command = Command::new("sh");
     command.args(["-c", script, env!("CARGO_BIN_EXE_memobj"), format, file]).current_dir(room.path());
     Ran(command.output().expect("a shell"))
@@ -208,7 +208,7 @@ fn a_table_from_elsewhere_is_read_as_the_kernels() {
     assert_eq!(room.run(&["segments", "--from", "maps"]).out(), text);
     // A pipe cannot be read twice, and Plan 9's table has its stack first.
     let piped = |format: &str| {
-        let script = "cat maps | timeout 60 \"$0\" segments --format \"$1\" --from /dev/stdin";
+        let script = "cat maps | timeout 600 \"$0\" segments --format \"$1\" --from /dev/stdin";
         let mut command = Command::new("sh");
         command.args(["-c", script, env!("CARGO_BIN_EXE_memobj"), format]).current_dir(room.path());
         Ran(command.output().expect("a shell"))

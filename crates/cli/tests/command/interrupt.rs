@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use crate::room::Room;
 
@@ -11,7 +10,6 @@ fn an_interrupt_ends_a_hang() {
     let room = Room::new();
     room.file("small", 100);
     room.file("large", 3 * 4096);
-    let begin = Instant::now();
     // Not under timeout(1), which would have to pass the signal on.
     let mut child = Command::new(env!("CARGO_BIN_EXE_memobj"))
         .args(["hash", "--frames", "4k", "--inject", "hang@4k+4k", "small", "large"])
@@ -27,5 +25,4 @@ fn an_interrupt_ends_a_hang() {
     let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill(1) runs");
     assert!(sent.success());
     assert_eq!(child.wait().expect("it ends").code(), Some(130));
-    assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
 }

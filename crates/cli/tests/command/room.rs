@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// Longer than any of these runs may take; the status of `timeout` is then 124.
-const TIME_LIMIT: &str = "60";
+const TIME_LIMIT: &str = "600";
 
 /// A temporary directory, the command's working directory.
 pub struct Room(tempfile::TempDir);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::build::{Kind, program};
-use crate::ends::{End, Running, run};
+use crate::ends::{End, LIMIT, Running, run};
 use crate::room::Room;
 
 /// Runs a mode of failures.c, with these options.
@@ -79,7 +79,7 @@ fn kill_while_processes_read(name: &str, whom: impl Fn(i32) -> Option<i32>) {
     kill_process(victim, Signal::KILL).expect("it is there");
     running.wait();
     while processes.iter().any(|process| is_alive(*process)) {
-        assert!(since.elapsed() < Duration::from_secs(5), "{name}: processes live on");
+        assert!(since.elapsed() < LIMIT, "{name}: processes live on");
         // waits: polls for the end of processes that are not this one's.
         std::thread::sleep(Duration::from_millis(1));
     }

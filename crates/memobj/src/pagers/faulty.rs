@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -60,6 +61,7 @@ pub struct Faulty<P> {
     seed: u64,
     plan: Mutex<Vec<(Operation, Injection)>>,
     detached: (Mutex<bool>, Condvar),
+    hanging: AtomicUsize,
 }
 
 impl<P: fmt::Debug> fmt::Debug for Faulty<P> {
@@ -72,7 +74,8 @@ impl<P: Pager> Faulty<P> {
     /// `inner`, with these failures of supplies. `seed` decides lengths of short answers.
     pub fn new(inner: P, plan: Vec<Injection>, seed: u64) -> Self {
         let plan = plan.into_iter().map(|injection| (Operation::Supply, injection)).collect();
-        Self { inner, seed, plan: Mutex::new(plan), detached: (Mutex::new(false), Condvar::new()) }
+        let detached = (Mutex::new(false), Condvar::new());
+        Self { inner, seed, plan: Mutex::new(plan), detached, hanging: AtomicUsize::new(0) }
     }
 
     /// `inner`, which fails with an input/output error at `range`, always.
@@ -88,6 +91,11 @@ impl<P: Pager> Faulty<P> {
     /// Forgets all planned failures of `operation`. Calls that hang go on hanging.
     pub fn heal(&self, operation: Operation) {
         self.plan().retain(|(planned, _)| *planned != operation);
+    }
+
+    /// Calls that [hang](Inject::Hang) now.
+    pub fn hanging(&self) -> usize {
+        self.hanging.load(Ordering::Acquire)
     }
 
     /// The pager underneath.
@@ -148,7 +156,10 @@ impl<P: Pager> Faulty<P> {
                 *waited.unwrap_or_else(PoisonError::into_inner).0
             }
             None => {
-                *self.detached.1.wait_while(guard, |ended| !*ended).unwrap_or_else(PoisonError::into_inner)
+                self.hanging.fetch_add(1, Ordering::AcqRel);
+                let waited = self.detached.1.wait_while(guard, |ended| !*ended);
+                self.hanging.fetch_sub(1, Ordering::AcqRel);
+                *waited.unwrap_or_else(PoisonError::into_inner)
             }
         }
     }

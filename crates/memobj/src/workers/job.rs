@@ -60,7 +60,7 @@ impl Buffer {
 
 impl Job {
     pub(super) fn new(store: Arc<FrameStore>, claim: FillClaim, asked: Asked) -> Self {
-        let bytes = claim.bytes();
+        let (bytes, queued) = (claim.bytes(), store.cache.now());
         Self {
             store,
             claim: Mutex::new(Some(claim)),
@@ -68,7 +68,7 @@ impl Job {
             asked,
             tries: 0,
             first_try: OnceLock::new(),
-            queued: Instant::now(),
+            queued,
             known: Mutex::default(),
         }
     }
@@ -96,7 +96,8 @@ impl Job {
 
     /// When the wait for a call that starts now ends.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deadline_of_call(*self.first_try.get_or_init(Instant::now), Instant::now())
+        let now = self.store.cache.now();
+        self.deadline_of_call(*self.first_try.get_or_init(|| now), now)
     }
 
     /// When the wait for a thread ends, if it comes to that.
@@ -287,7 +288,7 @@ impl Job {
             return None;
         }
         let pause = FIRST_PAUSE.saturating_mul(1 << self.tries.min(10)).min(LONGEST_PAUSE);
-        let at = Instant::now() + pause;
+        let at = self.store.cache.now() + pause;
         match self.store.object.options.policy {
             FailurePolicy::FailAtOnce => None,
             FailurePolicy::RetryFor(limit) => {

@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 
 use memobj_sys::area::FillClaim;
 
+use crate::clock::EngineClock;
 use crate::error::{ErrorKind, SupplyError};
 use crate::event::Event;
+use crate::metrics::PagerCalls;
 use crate::store::FrameStore;
 use crate::threads::{self, Serves};
 use job::Job;
@@ -62,6 +64,7 @@ struct Shared {
     /// For the supervisor and for `stop`: deadlines or counts changed.
     change: Condvar,
     limit: usize,
+    clock: EngineClock,
 }
 
 /// A call in progress.
@@ -97,9 +100,16 @@ impl Shared {
 }
 
 impl Workers {
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize, clock: EngineClock) -> Self {
         let state = Mutex::default();
-        Self { shared: Arc::new(Shared { state, work: Condvar::new(), change: Condvar::new(), limit }) }
+        Self {
+            shared: Arc::new(Shared { state, work: Condvar::new(), change: Condvar::new(), limit, clock }),
+        }
+    }
+
+    pub(crate) fn calls(&self) -> PagerCalls {
+        let state = self.shared.lock();
+        PagerCalls { waited_for: state.running.len() + state.queue.len(), given_up: state.stuck.len() }
     }
 
     /// Calls the pager of `store` for the pages of `claim`, soon.
@@ -133,13 +143,15 @@ impl Workers {
         let (queue, delayed) = (std::mem::take(&mut state.queue), std::mem::take(&mut state.delayed));
         self.shared.work.notify_all();
         self.shared.change.notify_all();
-        let end = Instant::now() + GRACE;
+        let clock = &self.shared.clock;
+        let end = clock.now() + GRACE;
         while state.threads > 0 {
-            let left = end.saturating_duration_since(Instant::now());
+            let left = end.saturating_duration_since(clock.now());
             if left.is_zero() {
                 break;
             }
-            state = self.shared.change.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            let nap = clock.nap(left);
+            state = self.shared.change.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner).0;
         }
         let running = state.running.iter().map(|running| &running.job);
         let left_behind: Vec<Arc<Job>> = running.chain(&state.stuck).cloned().collect();
@@ -183,7 +195,7 @@ impl Shared {
     }
 
     fn start_threads(self: &Arc<Self>, state: &mut State) {
-        let most = self.limit + state.occupied(Instant::now()).min(MOST_STUCK);
+        let most = self.limit + state.occupied(self.clock.now()).min(MOST_STUCK);
         if state.idle < state.queue.len() && state.threads < most {
             let shared = Arc::clone(self);
             let started = threads::start("memobj-pager", Serves::All, move || shared.work());
@@ -214,7 +226,7 @@ impl Shared {
                 state.idle -= 1;
                 continue;
             };
-            let (started, deadline) = (Instant::now(), job.deadline());
+            let (started, deadline) = (self.clock.now(), job.deadline());
             state.running.push(Running { started, deadline, job: Arc::clone(&job) });
             self.change.notify_all();
             drop(state);
@@ -279,7 +291,7 @@ impl Shared {
     fn supervise(self: &Arc<Self>) {
         let mut state = self.lock();
         while !state.stopping {
-            let now = Instant::now();
+            let now = self.clock.now();
             self.start_delayed(&mut state, now);
             self.start_threads(&mut state);
             let mut overdue = take_overdue(&mut state, now);
@@ -313,7 +325,7 @@ impl Shared {
             state = match next {
                 None => self.change.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(at) => {
-                    let left = at.saturating_duration_since(now);
+                    let left = self.clock.nap(at.saturating_duration_since(now));
                     self.change.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };

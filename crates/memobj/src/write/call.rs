@@ -25,11 +25,12 @@ impl FrameStore {
             let result = result.unwrap_or_else(|_| Err(SupplyError::new(ErrorKind::Integrity)));
             let _ = report.send(result);
         };
-        threads::start("memobj-write", Serves::One, body)?;
         let options = &self.object.options;
         let limit = options.supply_timeout.filter(|_| options.policy != FailurePolicy::WaitForEver);
-        let received = match limit {
-            Some(limit) => answer.recv_timeout(limit),
+        let until = limit.and_then(|limit| self.cache.now().checked_add(limit));
+        threads::start("memobj-write", Serves::One, body)?;
+        let received = match until {
+            Some(until) => self.cache.options.clock.receive(&answer, until),
             None => answer.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         received.unwrap_or_else(|error| {

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use memobj_core::address::PageRange;
 use memobj_sys::futex;
@@ -235,7 +235,7 @@ impl Worker {
     }
 
     fn write_block(&mut self, store: &Arc<FrameStore>, writes: &WriteState, block: u64) -> Look {
-        if writes.trouble().not_before.is_some_and(|at| Instant::now() < at) {
+        if writes.trouble().not_before.is_some_and(|at| self.shared.now() < at) {
             return Look::Later;
         }
         let Ok(_length) = writes.resizing.try_read() else { return Look::Later };

@@ -108,7 +108,7 @@ impl FrameStore {
         until: PinDeadline,
     ) -> Result<Quiet<'a>, WriteError> {
         while writes.in_call.swap(true, Ordering::AcqRel) {
-            if until.is_over() {
+            if until.is_over(self) {
                 let error = self.commit_error(&SupplyError::new(ErrorKind::Timeout));
                 return Err(error.because("a page is being written"));
             }
@@ -145,7 +145,7 @@ impl FrameStore {
         in_the_way: Option<PageIndex>,
         until: PinDeadline,
     ) -> Result<(), WriteError> {
-        if until.is_over() {
+        if until.is_over(self) {
             return Err(self.in_the_way(step, in_the_way));
         }
         match in_the_way {

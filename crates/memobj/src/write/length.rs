@@ -103,7 +103,7 @@ impl FrameStore {
             if self.area.discard(page, self.cache.clock.now()) {
                 return Ok(true);
             }
-            if until.is_over() {
+            if until.is_over(self) {
                 return Err(self.waited_too_long(step, self.bytes_of(PageRange::one(page)), page));
             }
             self.area.wait_as_writer(page, Some(LOOK_AGAIN));
@@ -156,7 +156,7 @@ impl FrameStore {
         until: PinDeadline,
     ) -> Result<(), WriteError> {
         loop {
-            if until.is_over() {
+            if until.is_over(self) {
                 return Err(self.waited_too_long(WriteStep::SetLength, 0..length, page));
             }
             self.area.wait_as_writer(page, Some(LOOK_AGAIN));
@@ -260,9 +260,9 @@ impl FrameStore {
         let gone = PageRange { start: length.div_ceil(PAGE), end: old.div_ceil(PAGE) };
         self.area.evict_all(gone, now);
         for page in gone.iter() {
-            let until = Instant::now() + PATIENCE;
+            let until = self.cache.now() + PATIENCE;
             while !matches!(self.area.word(page).state(), State::Absent | State::Failed)
-                && Instant::now() < until
+                && self.cache.now() < until
             {
                 if self.area.evict_all(PageRange::one(page), now).pages == 0 && !self.area.discard(page, now)
                 {

@@ -56,7 +56,7 @@ impl FrameStore {
             if self.area.word(page).state() != State::Failed {
                 return Ok(false);
             }
-            if until.is_over() {
+            if until.is_over(self) {
                 return Err(page);
             }
             self.area.wait_as_writer(page, Some(LOOK_AGAIN));

@@ -129,7 +129,7 @@ impl FrameStore {
         let mut trouble = writes.trouble();
         let pause = FIRST_PAUSE.saturating_mul(1 << trouble.failures.min(10)).min(LONGEST_PAUSE);
         trouble.failures += 1;
-        trouble.not_before = Some(Instant::now() + pause);
+        trouble.not_before = Some(self.cache.now() + pause);
         trouble.unreported = Some(error.clone());
         trouble.last = Some(error.clone());
         drop(trouble);

@@ -281,7 +281,7 @@ impl FrameStore {
         page: PageIndex,
         until: &mut Option<PinDeadline>,
     ) -> Result<(), AccessError> {
-        if until.get_or_insert_with(|| self.pin_deadline()).is_over() {
+        if until.get_or_insert_with(|| self.pin_deadline()).is_over(self) {
             let start = page.0 << self.area.page_size().shift();
             let range = start..start + self.area.page_size().bytes();
             return Err(AccessError::Pinned { range, by: self.holder_of(page) });
@@ -346,7 +346,7 @@ impl FrameStore {
     fn wait_for_touches(&self, set: &mut MutPinSet) -> Result<(), AccessError> {
         let until = self.pin_deadline();
         while let Some(page) = set.first_touched() {
-            if until.is_over() {
+            if until.is_over(self) {
                 let start = page.0 << self.area.page_size().shift();
                 let range = start..start + self.area.page_size().bytes();
                 return Err(AccessError::Pinned { range, by: PinHolder::Others });

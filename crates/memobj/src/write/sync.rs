@@ -187,7 +187,7 @@ impl FrameStore {
                         None => std::thread::sleep(SOON),
                     }
                 }
-                if until.is_over() {
+                if until.is_over(self) {
                     return Err(self.held_too_long(page));
                 }
                 self.area.wait_as_writer(page, Some(LOOK_AGAIN));
@@ -271,7 +271,7 @@ impl FrameStore {
                         }
                         std::thread::sleep(SOON);
                     }
-                    if until.is_over() {
+                    if until.is_over(self) {
                         return Err(self.held_too_long(page));
                     }
                     self.area.wait_as_writer(page, Some(LOOK_AGAIN));

