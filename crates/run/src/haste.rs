@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use memobj_sys::trace::{Registers, read_memory, read_string};
 
@@ -16,13 +17,17 @@ const O_NONBLOCK: u64 = 0o4000;
 /// Opening for writing, for both, and cutting off.
 const CHANGES: u64 = 0o1 | 0o2 | 0o1000;
 const MOST_PATH_BYTES: usize = 4096;
+/// How long a file system may take to answer. Then the call is made, and may be refused.
+const LATE: Duration = Duration::from_millis(500);
 
 impl Supervisor {
     /// Whether the stopped thread was about to open a served file for changes without waiting: it is not served any more,
     /// and the thread stops here again.
     pub(crate) fn opens_in_haste(&mut self, pid: i32, registers: &Registers) -> bool {
         let Some(path) = file_in_haste(pid, registers) else { return false };
-        let Ok(metadata) = std::fs::metadata(path) else { return false };
+        // Its file system may wait for somebody who waits for this thread.
+        let found = self.names.helper.within(LATE, move || std::fs::metadata(path));
+        let Some(Ok(metadata)) = found else { return false };
         let mut made_calls = false;
         for object in self.files.of_file(&metadata) {
             made_calls |= self.hand_over_from(pid, registers, &object);

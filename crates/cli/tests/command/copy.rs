@@ -155,8 +155,10 @@ fn an_interrupted_copy_says_how_far_it_is() {
             continue;
         }
         assert_eq!(code, Some(130), "{lines:?}");
+        // It may not have come to the first byte.
+        let told = if lines[1].contains("nothing of") { "nothing of" } else { told };
         assert!(lines[0] == "memobj: interrupted" && lines[1].contains(told), "{lines:?}");
-        assert_eq!(room.path().join("dst").exists(), commit.is_empty());
+        assert_eq!(room.path().join("dst").exists(), told != "nothing of");
         let _ = fs::remove_file(room.path().join("dst"));
     }
 }

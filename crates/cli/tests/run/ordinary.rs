@@ -133,9 +133,9 @@ fn the_doctor_says_what_run_does() {
 }
 
 /// A child that may make a userfaultfd, as every child may where the system says so, but not open what the supervisor
-/// has open.
+/// has open: it is handed what it needs.
 #[test]
-fn a_child_that_gives_up_its_rights_and_runs_a_program_runs_unserved() {
+fn a_child_that_gives_up_its_rights_and_runs_a_program_goes_on() {
     let Some((room, _)) = open_room() else { return };
     let rights = "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=+sys_ptrace \
         --ambient-caps=+sys_ptrace --";
@@ -145,5 +145,6 @@ fn a_child_that_gives_up_its_rights_and_runs_a_program_runs_unserved() {
     let script = format!("{rights} sh -c 'echo still; /bin/echo here; exit 3'; echo $?");
     let end = run(room.memobj(&[], &["sh", "-c", &script]));
     assert_eq!((end.code(), &end.out[..]), (0, "still\nhere\n3\n"), "{end:?}");
-    assert!(end.err.lines().count() == 1 && end.err.contains("runs without memobj"), "{end:?}");
+    let is_unserved = end.err.lines().count() == 1 && end.err.contains("runs without memobj");
+    assert!(end.err.is_empty() || is_unserved, "{end:?}");
 }

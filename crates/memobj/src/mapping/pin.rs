@@ -159,9 +159,22 @@ impl FrameStore {
         Some(AccessError::OutOfRange { range: bytes.start..bytes.end, length })
     }
 
-    /// The error of a load or store of byte `at` that traps, though the page is there.
+    /// The error of a load or store of byte `at` that has trapped: that of the page, if its frame was dropped with changes
+    /// that nobody else has.
     pub(crate) fn trapped_at(&self, at: u64) -> AccessError {
         let page_bytes = self.area.page_size().bytes();
+        let page = PageIndex(at / page_bytes);
+        self.look(page, at);
+        let until = self.pin_deadline();
+        // The driver may be about to tell why.
+        while self.area.word(page).state() == State::Changing && !until.is_over(self) {
+            self.area.wait(page, Some(LOOK_AGAIN));
+        }
+        if self.area.word(page).state() == State::Failed
+            && let Some(error) = self.error_of(page)
+        {
+            return error.into();
+        }
         let start = at / page_bytes * page_bytes;
         let why = std::io::Error::other("the memory that holds the page traps");
         self.error(start..start + page_bytes, &SupplyError::because(ErrorKind::Io, why), 0).into()

@@ -149,7 +149,13 @@ impl FrameStore {
             return Err(self.in_the_way(step, in_the_way));
         }
         match in_the_way {
-            Some(page) => drop(self.area.wait_as_writer(page, Some(LOOK_AGAIN))),
+            Some(page) => {
+                if self.area.word(page).is_deferred() {
+                    // Read ahead, and kept until somebody asks for it.
+                    self.demand(page);
+                }
+                self.area.wait_as_writer(page, Some(LOOK_AGAIN));
+            }
             // Who waits inside the gate may wait for pages to be written.
             None => self.cache.cleaner.wait_for_progress(LOOK_AGAIN),
         }

@@ -159,6 +159,10 @@ impl FrameStore {
             if until.is_over(self) {
                 return Err(self.waited_too_long(WriteStep::SetLength, 0..length, page));
             }
+            if self.area.word(page).is_deferred() {
+                // Read ahead, and kept until somebody asks for it.
+                self.demand(page);
+            }
             self.area.wait_as_writer(page, Some(LOOK_AGAIN));
             if !self.area.word(page).is_busy() {
                 return Ok(());

@@ -47,7 +47,9 @@ fn a_file_of_eight_budgets_is_summed_within_the_budget() {
         assert_eq!((length, sum, stream.position()), (8 * MIB, expected, 8 * MIB));
         let metrics = cache.metrics();
         assert!(metrics.peak_frame_bytes <= MIB && metrics.pinned_bytes == 0, "{metrics:?}");
-        assert!(metrics.prefetched_pages > 0, "nothing was asked for ahead: {metrics:?}");
+        // Streams that are noticed may be faster than what is asked for.
+        let ahead = metrics.prefetched_pages + metrics.read_ahead_pages;
+        assert!(ahead > 0, "nothing came ahead: {metrics:?}");
     });
 }
 

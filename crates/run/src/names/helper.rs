@@ -9,14 +9,14 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// A thread that does one job after the other; it is started with the first.
 #[derive(Debug, Default)]
-pub(super) struct Helper {
+pub(crate) struct Helper {
     jobs: Mutex<Option<Sender<Job>>>,
 }
 
 impl Helper {
     /// What `job` says; `None` if it does not within `limit`, or the system refuses a thread. A thread whose job is late is
     /// left to it, and ends with it.
-    pub(super) fn within<T: Send + 'static>(
+    pub(crate) fn within<T: Send + 'static>(
         &self,
         limit: Duration,
         job: impl FnOnce() -> T + Send + 'static,

@@ -51,7 +51,7 @@ struct Mount {
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     mounts: Vec<Mount>,
-    pub(super) helper: Helper,
+    pub(crate) helper: Helper,
 }
 
 impl Names {
