@@ -234,6 +234,12 @@ impl MemoryObject {
             return Err(MapError::OutOfRange { range, length: self.len() });
         }
         let announce = self.announce(options.delivery);
+        if announce == Some(Announce::Queued) {
+            let shared = &self.handle.cache.shared;
+            let refused =
+                |source| MapError::System { what: "start the threads that read fault events", source };
+            shared.lanes.start(shared).map_err(refused)?;
+        }
         let store = self.frames(announce)?;
         let fits = announce.is_none_or(|announce| store.store.area.use_view(announce));
         if !fits {
@@ -504,9 +510,8 @@ fn new_area(
     for announce in wanted {
         views.push(shared.uffd(announce).map_err(|source| MapError::NoUserfaultfd { source })?);
         match announce {
-            Announce::Queued => {
-                shared.lanes.start(shared).map_err(refused("start the threads that read fault events"))?;
-            }
+            // Its reader starts with the first mapping.
+            Announce::Queued => {}
             Announce::Signalled => {
                 signal::install(fault::resolve).map_err(refused("install the SIGBUS handler"))?;
             }

@@ -82,7 +82,7 @@ pub(crate) struct Sought {
 impl Supervisor {
     /// The object for a file; `None`: the kernel is to map it. Handles other reports while it waits.
     pub(crate) fn find(&mut self, sought: Sought) -> Option<Arc<MappedObject>> {
-        if !self.room.is_left(crate::room::Want::File) {
+        if !self.has_plenty() && !self.room.is_left(crate::room::Want::File) {
             if self.room.tells_of_files() {
                 self.tell(&format!(
                     "more files than half of {} descriptors allow: the kernel maps what is new",
@@ -115,7 +115,17 @@ impl Supervisor {
         self.resolver.nested -= 1;
         // What was posted meanwhile waits for the loop.
         self.jobs.look_again();
-        found
+        // Its file can have changed hands meanwhile.
+        found.filter(|object| object.is_current())
+    }
+
+    /// Whether descriptors are so many that they need not be counted.
+    fn has_plenty(&self) -> bool {
+        const OF_A_FILE: u64 = 4;
+        const OF_A_THREAD: u64 = 2;
+        const OTHERS: u64 = 256;
+        let used = self.files.count() as u64 * OF_A_FILE + self.threads.len() as u64 * OF_A_THREAD + OTHERS;
+        used < self.room.most() / 4
     }
 
     /// `None`: there are too many that wait.

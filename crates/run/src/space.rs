@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use memobj_sys::trace::{ForeignFaults, MapCall, Maps, Registers, Sites, Thread, is_same_file};
+use memobj_sys::trace::{By, ForeignFaults, MapCall, Maps, Registers, Sites, Thread, is_same_file};
 
 use crate::files::{FramesId, MappedObject};
 use crate::programs::NotServed;
@@ -32,11 +32,16 @@ pub(crate) struct Space {
     objects: Mutex<HashMap<FramesId, Arc<MappedObject>>>,
     /// Numbers that its threads were handed descriptors by, for a moment, and the last descriptor that each stood for.
     handed: Mutex<HashMap<i32, RawFd>>,
+    /// How often descriptors were mapped, and whether programs may look at the tracer's.
+    by_path: Mutex<HashMap<RawFd, u32>>,
+    looks_at_tracer: AtomicBool,
     /// Userfaultfds of forked children that have not been looked at.
     children: Mutex<Vec<ForeignFaults>>,
     child_is_born: Condvar,
 }
 
+/// Mappings of one file in one space that are separate open files.
+const MOST_BY_PATH: u32 = 16;
 /// How long the event of a fork may take.
 const BIRTH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is looked whether the child is there still.
@@ -56,6 +61,8 @@ impl Space {
             locks_future: AtomicBool::new(false),
             objects: Mutex::default(),
             handed: Mutex::default(),
+            by_path: Mutex::default(),
+            looks_at_tracer: AtomicBool::new(true),
             children: Mutex::default(),
             child_is_born: Condvar::new(),
         }
@@ -106,12 +113,31 @@ impl Space {
         map: MapCall,
     ) -> Result<i64, NotServed> {
         let ours = descriptor.as_raw_fd();
-        let mapped = self.site.map(thread, base, ours, map)?;
+        let mut mapped = None;
+        if self.goes_by_path(ours) {
+            mapped = self.site.map(thread, base, (ours, By::Path), map)?;
+            self.looks_at_tracer.fetch_and(mapped.is_some(), Ordering::Relaxed);
+        }
+        if mapped.is_none() {
+            mapped = self.site.map(thread, base, (ours, By::Hand), map)?;
+        }
         let mapped = mapped.ok_or_else(|| NotServed::Refused("it cannot be handed descriptors".into()))?;
         if !self.has_one_thread() {
             self.handed.lock().unwrap_or_else(PoisonError::into_inner).insert(mapped.number, ours);
         }
         Ok(mapped.answer)
+    }
+
+    /// Whether the next mapping of this descriptor is quicker by its path: a few are, and then mappings had better be
+    /// joined.
+    fn goes_by_path(&self, ours: RawFd) -> bool {
+        if !self.looks_at_tracer.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut counts = self.by_path.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(ours).or_default();
+        *count += 1;
+        *count <= MOST_BY_PATH
     }
 
     /// Descriptors that a process, which was forked from one that runs in this space and has not run yet, has by accident:

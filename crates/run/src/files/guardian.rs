@@ -23,10 +23,17 @@ pub(crate) type Post = Jobs;
 pub(super) struct Guardian {
     files: Weak<Files>,
     post: Post,
-    thread: OnceLock<Option<(BreakReader, Mutex<Option<JoinHandle<()>>>)>>,
+    thread: OnceLock<Option<Listener>>,
     inotify: OnceLock<Option<Arc<OwnedFd>>>,
     kept: Mutex<HashMap<Key, Weak<MappedObject>>>,
     is_over: Arc<AtomicBool>,
+}
+
+/// The thread, and where it is told of leases.
+#[derive(Debug)]
+struct Listener {
+    reader: BreakReader,
+    thread: JoinHandle<()>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -70,9 +77,9 @@ impl Guardian {
                 let _ = tell.send(news.reader());
                 listen(&news, &files, &is_over);
             });
-            Some((told.recv().ok()?, Mutex::new(Some(thread.ok()?))))
+            Some(Listener { reader: told.recv().ok()?, thread: thread.ok()? })
         });
-        started.as_ref().map(|(reader, _)| *reader)
+        started.as_ref().map(|listener| listener.reader)
     }
 
     /// Watches a file for changes that have happened. `None`: it cannot be watched.
@@ -116,7 +123,7 @@ impl Guardian {
 
     /// Objects whose leases are waited for.
     fn waited_for(&self) -> Vec<Arc<MappedObject>> {
-        let kept: Vec<_> = self.kept().iter().filter_map(|(_, object)| object.upgrade()).collect();
+        let kept: Vec<_> = self.kept().values().filter_map(Weak::upgrade).collect();
         let is_waited_for = |object: &Arc<MappedObject>| {
             matches!(object.hold, Hold::Lease(_)) && !lease::is_held(&*object.source)
         };
@@ -146,11 +153,10 @@ impl Guardian {
 impl Drop for Guardian {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Release);
-        let Some(Some((reader, thread))) = self.thread.take() else { return };
+        let Some(Some(Listener { reader, thread })) = self.thread.take() else { return };
         reader.wake();
-        let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         // The thread itself may be the last that had the files.
-        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+        if thread.thread().id() != std::thread::current().id() {
             let _ = thread.join();
         }
     }
@@ -163,7 +169,7 @@ fn listen(news: &BreakNews, files: &Weak<Files>, is_over: &AtomicBool) {
         let guardian = &files.guardian;
         let broken = match came {
             None => {
-                if !files.is_empty() {
+                if files.count() > 0 {
                     guardian.post.post(Box::new(|supervisor| supervisor.look_for_idle()));
                 }
                 Vec::new()

@@ -62,11 +62,6 @@ impl FramesId {
 }
 
 impl Files {
-    /// Whether no file is open.
-    pub(super) fn is_empty(&self) -> bool {
-        self.by_frames().is_empty()
-    }
-
     fn close_idle(&self) {
         let mut current = self.current();
         let mut by_frames = self.by_frames();

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32};
 
@@ -98,7 +98,7 @@ impl Files {
         }))
     }
 
-    fn lend(&self, name: &PathBuf, source: Arc<pagers::File>) -> io::Result<LentFrames> {
+    fn lend(&self, name: &Path, source: Arc<pagers::File>) -> io::Result<LentFrames> {
         let options = ObjectOptions {
             frames: FrameSize::Small,
             store: Store::Shared,

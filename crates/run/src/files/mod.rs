@@ -164,6 +164,11 @@ impl Files {
         self.by_frames.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many files are open.
+    pub(crate) fn count(&self) -> usize {
+        self.by_frames.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// The object whose frames are in this file.
     pub(crate) fn of_frames(&self, frames: FramesId) -> Option<Arc<MappedObject>> {
         self.by_frames.read().unwrap_or_else(PoisonError::into_inner).get(&frames).cloned()

@@ -77,6 +77,16 @@ pub struct MapCall {
     pub offset: u64,
 }
 
+/// How a thread comes by a descriptor of its tracer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum By {
+    /// It opens `/proc/TRACER/fd/N`: a new open file, so that neighbouring mappings are not joined. The thread does not sleep
+    /// for it. It fails for programs that may not look at their tracer.
+    Path,
+    /// It is handed the descriptor.
+    Hand,
+}
+
 /// What became of a descriptor that was handed to be mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mapped {
@@ -176,19 +186,22 @@ impl CallSite {
         Ok(run(thread, &registers)?.0.rbx as i64)
     }
 
-    /// Hands the thread descriptor `of` of the tracer, which it maps and closes. As [`one`](Self::one); the answer is
+    /// Has the thread come by descriptor `of` of the tracer, map it and close it. As [`one`](Self::one); the answer is
     /// mmap's, or `None` if it cannot be handed descriptors: it has no room for one, for example.
     pub fn map(
         &self,
         thread: Thread,
         base: &Registers,
-        of: RawFd,
+        (of, by): (RawFd, By),
         map: MapCall,
     ) -> Result<Option<Mapped>, CallError> {
         let Some(hands) = Hands::of_this_process() else { return Ok(None) };
-        let _offer = hands.offer(thread.0, &[of]);
+        let _offer = (by == By::Hand).then(|| hands.offer(thread.0, &[of]));
         let mut registers = self.at(base, Entry::Map);
-        put(&mut registers, Call::ask_for_descriptor());
+        match by {
+            By::Hand => put(&mut registers, Call::ask_for_descriptor()),
+            By::Path => put(&mut registers, Call::open_to_read(self.path_of(thread, of)?)),
+        }
         registers.0.r12 = map.address;
         registers.0.r13 = map.length;
         registers.0.r14 = map.prot;
@@ -255,6 +268,12 @@ impl Call {
     /// Asks for the next descriptor that the thread is offered.
     pub fn ask_for_descriptor() -> Self {
         Self { number: libc::SYS_pidfd_getfd, arguments: [super::MARK.into(), 0, 0, 0, 0, 0] }
+    }
+
+    /// Opens the path at this address of the process for reading.
+    fn open_to_read(path: u64) -> Self {
+        let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as u64;
+        Self { number: libc::SYS_openat, arguments: [libc::AT_FDCWD as i64 as u64, path, flags, 0, 0, 0] }
     }
 
     /// Opens the path at this address of the process for reading and writing.

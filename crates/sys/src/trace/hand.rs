@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   a stopped thread      offered descriptors by its tracer, it makes calls in which it asks for them, one by one
-//!   filter                holds such a call up, and tells the thread here (seccomp user notification)
-//!   the thread here       puts the descriptor into the program's table, as the same open file; its number is the answer
+//!   filter                holds such a call up, and tells whoever waits for reports (seccomp user notification)
+//!   who waits             puts the descriptor into the program's table, as the same open file; its number is the answer
 //! ```
 //!
 //! A program gets what it was offered and nothing else: who asks without an offer is answered as the kernel would. That
@@ -78,19 +78,25 @@ impl Hands {
         HANDS.get()
     }
 
-    /// That of this process, with a thread that is started if there is none.
+    /// That of this process, which is made if there is none.
     fn start() -> io::Result<&'static Self> {
         if let Some(hands) = HANDS.get() {
             return Ok(hands);
         }
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let hands =
-            HANDS.get_or_init(|| Self { poll, listeners: Mutex::default(), offers: Mutex::default() });
-        static STARTED: OnceLock<bool> = OnceLock::new();
-        let started = STARTED.get_or_init(|| {
-            std::thread::Builder::new().name("memobj-hands".into()).spawn(|| hands.serve()).is_ok()
-        });
-        if *started { Ok(hands) } else { Err(io::Error::other("no thread can be started")) }
+        Ok(HANDS.get_or_init(|| Self { poll, listeners: Mutex::default(), offers: Mutex::default() }))
+    }
+
+    /// Readable while somebody asks.
+    pub(super) fn descriptor() -> Option<RawFd> {
+        HANDS.get().map(|hands| hands.poll.as_raw_fd())
+    }
+
+    /// Answers who asks now. Does not block.
+    pub(super) fn serve_now() {
+        if let Some(hands) = HANDS.get() {
+            hands.serve();
+        }
     }
 
     /// Serves those behind the filter whose listener this is.
@@ -121,23 +127,20 @@ impl Hands {
     }
 
     fn serve(&self) {
-        loop {
-            let mut ready = Vec::with_capacity(16);
-            if epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut ready), None).is_err() {
-                continue;
-            }
-            for event in ready {
-                let number = event.data.u64() as RawFd;
-                let listener = self.listeners().iter().find(|it| it.as_raw_fd() == number).cloned();
-                let Some(listener) = listener else { continue };
-                let flags = event.flags;
-                if flags.contains(epoll::EventFlags::IN) {
-                    self.hand(&listener);
-                } else {
-                    // Nobody is behind the filter any more.
-                    let _ = epoll::delete(&self.poll, &listener);
-                    self.listeners().retain(|it| !Arc::ptr_eq(it, &listener));
-                }
+        let none = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
+        let mut ready = [none; 4];
+        let at_once = rustix::event::Timespec::default();
+        let Ok(count) = epoll::wait(&self.poll, &mut ready, Some(&at_once)) else { return };
+        for event in &ready[..count] {
+            let (number, flags) = (event.data.u64() as RawFd, event.flags);
+            let listener = self.listeners().iter().find(|it| it.as_raw_fd() == number).cloned();
+            let Some(listener) = listener else { continue };
+            if flags.contains(epoll::EventFlags::IN) {
+                self.hand(&listener);
+            } else {
+                // Nobody is behind the filter any more.
+                let _ = epoll::delete(&self.poll, &listener);
+                self.listeners().retain(|it| !Arc::ptr_eq(it, &listener));
             }
         }
     }

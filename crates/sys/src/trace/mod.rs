@@ -36,7 +36,7 @@ mod thread;
 mod wait;
 
 pub use beats::Beats;
-pub use calls::{Call, CallError, CallSite, MapCall, Mapped, far_away};
+pub use calls::{By, Call, CallError, CallSite, MapCall, Mapped, far_away};
 pub use faults::{ForeignFaults, Shows};
 pub use filter::{MARK, Traced, Tracing};
 pub use front::{Errors, Side, become_silent, is_readable_within, parent_may_end, split};

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::calls::{Call, CallError, CallSite, MapCall, Mapped};
+use super::calls::{By, Call, CallError, CallSite, MapCall, Mapped};
 use super::maps::Maps;
 use super::thread::{Registers, Thread};
 
@@ -74,7 +74,7 @@ impl Sites {
         &self,
         thread: Thread,
         base: &Registers,
-        of: RawFd,
+        of: (RawFd, By),
         map: MapCall,
     ) -> Result<Option<Mapped>, CallError> {
         self.at(thread, base)?.map(thread, base, of, map)

@@ -80,7 +80,7 @@ fn calls_are_made_in_its_name_and_leave_it_as_it_was() {
     assert!(!std::path::Path::new(&format!("/proc/{}/fd/{}", thread.0, answers[0])).exists());
 
     // By registers alone.
-    let at = site.map(thread, &registers, of, map(0)).unwrap();
+    let at = site.map(thread, &registers, (of, By::Hand), map(0)).unwrap();
     let at = at.unwrap();
     assert_eq!(maps.at(at.answer as u64).unwrap().unwrap().inode, mapped.inode);
 
@@ -105,7 +105,7 @@ fn faults_of_another_address_space_are_told_and_resolved() {
     let file = crate::frame_file::FrameFile::new("faults", 4096).unwrap();
     let of = file.as_fd().as_raw_fd();
     let map = MapCall { address: 0, length: 4096, prot: 1, flags: libc::MAP_PRIVATE as u64, offset: 0 };
-    let at = site.map(thread, &registers, of, map).unwrap().unwrap().answer as u64;
+    let at = site.map(thread, &registers, (of, By::Hand), map).unwrap().unwrap().answer as u64;
     faults.register(at, 4096, Shows::ByItself).unwrap();
     let reader = std::thread::spawn(move || {
         let mut bytes = [0; 4];

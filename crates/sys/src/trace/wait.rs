@@ -18,11 +18,13 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::beats::Beats;
+use super::hand::Hands;
 
 /// The number of a process or thread.
 pub(super) type Pid = i32;
@@ -91,6 +93,8 @@ struct Reports {
     /// What was blocked before.
     mask: libc::sigset_t,
     beats: Option<Beats>,
+    /// Readable while SIGCHLD is pending; `None` if there was no descriptor for it.
+    signals: Option<OwnedFd>,
 }
 
 impl Reports {
@@ -112,7 +116,12 @@ impl Reports {
             libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before);
             before
         };
-        Self { kept: VecDeque::new(), is_wanted: Arc::default(), mask, beats: None }
+        let set = child_signal();
+        // SAFETY: reads a set of this stack.
+        let raw = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        // SAFETY: the kernel has just returned this descriptor, and nobody else knows it.
+        let signals = (raw >= 0).then(|| unsafe { OwnedFd::from_raw_fd(raw) });
+        Self { kept: VecDeque::new(), is_wanted: Arc::default(), mask, beats: None, signals }
     }
 }
 
@@ -213,7 +222,7 @@ fn happened(status: i32) -> Happened {
 /// Waits for a report of any child or traced thread of the calling thread, until `until`, if it is given.
 pub fn wait_any(until: Option<Instant>) -> io::Result<Heard> {
     let (is_wanted, beats) = with_reports(|reports| (Arc::clone(&reports.is_wanted), reports.beats));
-    let mut most = ASK_AGAIN;
+    let (mut most, mut spin) = (ASK_AGAIN, Spin::of(SHORTLY));
     loop {
         if let Some(beats) = beats {
             beats.beat();
@@ -230,6 +239,7 @@ pub fn wait_any(until: Option<Instant>) -> io::Result<Heard> {
             Answer::NotYet if until.is_some_and(|until| Instant::now() >= until) => {
                 return Ok(Heard::Nothing);
             }
+            Answer::NotYet if spin.goes_on() => {}
             Answer::NotYet => sleep(until, &mut most),
         }
     }
@@ -237,12 +247,13 @@ pub fn wait_any(until: Option<Instant>) -> io::Result<Heard> {
 
 /// Waits for the next report of `thread`, which was resumed. Keeps those of others.
 pub(super) fn wait_for(thread: Pid) -> io::Result<Happened> {
-    let mut most = ASK_AGAIN;
+    let (mut most, mut spin) = (ASK_AGAIN, Spin::of(A_CALL));
     loop {
         match ask()? {
             Answer::Report(pid, happened) if pid == thread => return Ok(happened),
             Answer::Report(pid, happened) => with_reports(|reports| reports.kept.push_back((pid, happened))),
             Answer::Nobody => return Err(io::Error::from_raw_os_error(libc::ESRCH)),
+            Answer::NotYet if spin.goes_on() => {}
             Answer::NotYet => sleep(None, &mut most),
         }
     }
@@ -285,12 +296,55 @@ fn ask() -> io::Result<Answer> {
     }
 }
 
-/// Sleeps until there may be something to ask for: for `most`, which grows, or until `until`.
+/// How long it is asked again and again before the thread sleeps: a processor that has gone to sleep takes longer to wake
+/// than most calls that are made in a thread's name, and than many programs take to the next.
+const A_CALL: Duration = Duration::from_micros(100);
+const SHORTLY: Duration = Duration::from_micros(20);
+
+/// Asks again without sleeping, for a while.
+struct Spin {
+    begun: Option<Instant>,
+    limit: Duration,
+}
+
+impl Spin {
+    fn of(limit: Duration) -> Self {
+        Self { begun: None, limit }
+    }
+
+    /// Lets others have the processor, and hands out what is asked for.
+    fn goes_on(&mut self) -> bool {
+        if self.begun.get_or_insert_with(Instant::now).elapsed() >= self.limit {
+            return false;
+        }
+        Hands::serve_now();
+        std::thread::yield_now();
+        true
+    }
+}
+
+/// Sleeps until there may be something to ask for, or something is asked for: for `most`, which grows, or until `until`.
 fn sleep(until: Option<Instant>, most: &mut Duration) {
     let left = until.map_or(*most, |until| until.saturating_duration_since(Instant::now())).min(*most);
     *most = (*most * 2).min(ASK_AGAIN_MOST);
-    let time = libc::timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-    let set = child_signal();
-    // SAFETY: reads structures that live across the call. Whatever it answers, the kernel is asked again.
-    unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const time) };
+    let time = |time: Duration| libc::timespec {
+        tv_sec: time.as_secs() as i64,
+        tv_nsec: time.subsec_nanos().into(),
+    };
+    let (set, wait, at_once) = (child_signal(), time(left), time(Duration::ZERO));
+    let signals = with_reports(|reports| reports.signals.as_ref().map(AsRawFd::as_raw_fd));
+    let Some(signals) = signals else {
+        // SAFETY: reads structures that live across the call. Whatever it answers, the kernel is asked again.
+        unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const wait) };
+        return Hands::serve_now();
+    };
+    let polled = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // One that is negative is passed over.
+    let mut both = [polled(signals), polled(Hands::descriptor().unwrap_or(-1))];
+    // SAFETY: reads and writes structures that live across the calls. The signal is taken, so that it is not met again.
+    unsafe {
+        libc::ppoll(both.as_mut_ptr(), both.len() as libc::nfds_t, &raw const wait, std::ptr::null());
+        libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const at_once);
+    }
+    Hands::serve_now();
 }
