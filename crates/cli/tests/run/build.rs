@@ -6,8 +6,6 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
-use crate::room;
-
 /// How a program is compiled.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Kind {
@@ -80,6 +78,5 @@ fn compile(name: &str, kind: Kind) -> Option<PathBuf> {
     }
     assert!(output.status.success(), "{command:?}: {said}");
     std::fs::rename(&fresh, &program).expect("the program moves");
-    room::settle();
     Some(program)
 }

@@ -55,7 +55,7 @@ fn a_later_program_of_the_same_run_finds_new_bytes() {
     let Some(reader) = program("hello", Kind::Dynamic) else { return };
     std::fs::copy(&reader, room.path("hello")).expect("a copy");
     // The program itself is replaced, too.
-    let script = "cp hello program; sleep 0.03; ./program one; cp /bin/echo other; mv other program; ./program two; sleep 0.03; \
+    let script = "cp hello program; ./program one; cp /bin/echo other; mv other program; ./program two; \
         ./program three; cp /bin/false other; mv other program; ./program; echo $?";
     let end = room.same_script(script);
     assert!(end.out.starts_with("one\n") && end.out.ends_with("two\nthree\n1\n"), "{end:?}");

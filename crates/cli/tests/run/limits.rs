@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::build::{Kind, program};
 use crate::ends::{End, run};
-use crate::room::{PAGE, Room, sample, settle};
+use crate::room::{PAGE, Room, sample};
 
 /// The same, under a limit that `ulimit` sets.
 fn limited(limit: &str, command: &Command) -> Command {
@@ -54,7 +54,6 @@ fn a_program_that_maps_more_files_than_there_are_descriptors() {
     for at in 0..900 {
         std::fs::write(room.path(&format!("files/{at}")), sample(0, 4 * PAGE)).expect("a file");
     }
-    settle();
     let end = same_under("-n 256", &room, &[&limits(), "files", "900", "files"]);
     assert!(end.err.contains("descriptors"), "{end:?}");
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::build::{Kind, program};
 use crate::ends::run;
-use crate::room::{Room, settle};
+use crate::room::Room;
 
 fn fifo(room: &Room) -> PathBuf {
     let path = room.path("fifo");
@@ -72,7 +72,6 @@ fn names_that_are_not_utf_8_are_in_the_report_as_bytes() {
     let Some(room) = Room::new() else { return };
     let name = OsStr::from_bytes(b"caf\xe9");
     std::fs::copy("/bin/sleep", room.path("").join(name)).expect("a program");
-    settle();
     let words = [OsStr::new("sh"), OsStr::new("-c"), OsStr::new("./\"$0\" 0"), name];
     let end = run(room.memobj(&["--report", "json", "--report-file", "report"], &words));
     assert_eq!((end.code(), &end.err[..]), (0, ""));
@@ -92,7 +91,6 @@ fn segments_tell_of_a_served_file_whatever_its_name_is() {
     let Some(room) = Room::new() else { return };
     let name = OsStr::from_bytes(b"caf\xe9 \\x41");
     std::fs::copy("/bin/bash", room.path("").join(name)).expect("a program");
-    settle();
     let script = format!("exec {} segments --format json $$", env!("CARGO_BIN_EXE_memobj"));
     let words = [room.path("").join(name).into_os_string(), "-c".into(), script.into()];
     let script = format!("{} segments --format json $$; true", env!("CARGO_BIN_EXE_memobj"));

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::build::{Kind, program};
 use crate::ends::{End, run};
-use crate::room::{Room, settle};
+use crate::room::Room;
 
 /// Runs a mode of processes.c on a file of 512 pages, natively and under `memobj run`.
 fn mode(mode: &str) -> Option<End> {
@@ -61,7 +61,6 @@ fn scripts_with_and_without_a_first_line() {
     let script = |name: &str, text: &str| {
         let path = room.file(name, text);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
-        settle();
         path.to_str().expect("text").to_string()
     };
     let plain = script("plain", "#!/bin/sh\necho \"$0 $@\"\nexit 6\n");

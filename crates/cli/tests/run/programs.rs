@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::build::{Kind, program};
-use crate::room::{Room, has, settle};
+use crate::room::{Room, has};
 
 #[test]
 fn a_folder_is_listed() {
@@ -110,7 +110,6 @@ fn git_perl_sqlite_and_node() {
         let made = "git init -q repository && cd repository && seq 1 100 | split -l 1 - part && git add . && \
             git -c user.name=a -c user.email=a@b commit -q -m first && echo changed > partaa && rm partab && echo > new";
         room.native(&["sh", "-c", made]).status().expect("git runs");
-        settle();
         let end = room.same_script("cd repository && git status --short && git diff --stat && git log --format=%s && git gc -q && git fsck --full --no-progress && git grep -c 42");
         assert!(end.out.contains(" M partaa"), "{end:?}");
     }
@@ -164,7 +163,6 @@ fn a_library_is_loaded_by_64_threads() {
     for at in 0..16 {
         std::fs::copy(&plugin, room.path(&format!("plugin{at}.so"))).expect("a copy");
     }
-    settle();
     let end = room.same(&[loader.as_path(), room.path("").as_path()]).succeeded("dlopen");
     assert_eq!(end.out, format!("{}\n", 64 * 3 * 142));
 }

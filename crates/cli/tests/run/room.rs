@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use crate::ends::{End, run};
 
@@ -38,11 +37,10 @@ impl Room {
         self.0.path().join(name)
     }
 
-    /// Makes a file of these bytes, so long ago that it is served.
+    /// Makes a file of these bytes.
     pub fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, bytes).expect("a file in the temporary folder");
-        settle();
         path
     }
 
@@ -91,12 +89,6 @@ impl Room {
     pub fn same_script(&self, script: &str) -> End {
         self.same(&["bash", "-c", script]).succeeded(script)
     }
-}
-
-/// Lets files that have just changed become old enough to be served.
-pub fn settle() {
-    // waits: a file that may still change unseen is the kernel's for 20 ms.
-    std::thread::sleep(Duration::from_millis(30));
 }
 
 /// Bytes `[from, from + length)` of every sample, as `sample` of sample.h has them.
