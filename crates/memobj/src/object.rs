@@ -234,7 +234,8 @@ impl MemoryObject {
             return Err(MapError::OutOfRange { range, length: self.len() });
         }
         let announce = self.announce(options.delivery);
-        if announce == Some(Announce::Queued) {
+        // Pins of shared frames are in the view whose faults are queued. Who borrows frames has no pins.
+        if announce == Some(Announce::Queued) || handle.core.options.store == Store::Shared {
             let shared = &self.handle.cache.shared;
             let refused =
                 |source| MapError::System { what: "start the threads that read fault events", source };
@@ -510,7 +511,11 @@ fn new_area(
     for announce in wanted {
         views.push(shared.uffd(announce).map_err(|source| MapError::NoUserfaultfd { source })?);
         match announce {
-            // Its reader starts with the first mapping.
+            // The engine's own stores go through this view, and may fault.
+            Announce::Queued if object.is_writable() => {
+                shared.lanes.start(shared).map_err(refused("start the threads that read fault events"))?;
+            }
+            // The first mapping starts them.
             Announce::Queued => {}
             Announce::Signalled => {
                 signal::install(fault::resolve).map_err(refused("install the SIGBUS handler"))?;

@@ -1,6 +1,6 @@
 //! Files whose pages are frames: shared between mappings, and between processes that are given the descriptor.
 //!
-//! Whoever is to load only is given a descriptor opened for reading ([`FrameFile::for_reading`]): it can neither write,
+//! Whoever is to load only is given a descriptor opened for reading (`FrameFile::for_reading`): it can neither write,
 //! punch holes nor truncate. The mode of the file is 0400, so that another user cannot open it for writing by
 //! /proc/PID/fd either. Root can, and so can processes of the owner's user, who could trace the owner as well. The length
 //! of a memory file is sealed, so that nobody can make its mappings trap by cutting it off. (A seal against writes would

@@ -235,3 +235,18 @@ impl Files {
         self.guardian.forget(object.hold);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use memobj_sys::trace::MappedFile;
+
+    /// An ordinary file can have the number of a file of frames, on another device.
+    #[test]
+    fn frames_are_told_apart_by_device_and_number() {
+        let of = |device, inode| FramesId::of(&MappedFile { device, inode, ..Default::default() });
+        assert_eq!(of((0, 1), 77), of((0, 1), 77));
+        assert_ne!(of((0, 1), 77), of((8, 1), 77));
+        assert_ne!(of((0, 1), 77), of((0, 1), 78));
+    }
+}
