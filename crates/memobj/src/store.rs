@@ -239,16 +239,27 @@ impl FrameStore {
     }
 
     /// Records why the claim's one page fails, makes it trap, and tells whoever listens. `blamed` are those of
-    /// its bytes that the pager refused.
+    /// its bytes that the pager refused. A page that lay behind the end and does so no more is let go of instead:
+    /// whoever waits for it asks again.
     pub(crate) fn fail(&self, claim: FillClaim, error: &SupplyError, tries: u32, blamed: ByteRange) {
         debug_assert_eq!(claim.pages().len(), 1);
         let bytes = claim.bytes();
+        let was_behind_the_end = error.kind == ErrorKind::Truncated && blamed.is_empty();
+        if was_behind_the_end && !bytes.is_empty() {
+            return;
+        }
+        let page = PageIndex(claim.pages().start);
         let report = PageError {
             refused: blamed.start..blamed.end,
             ..self.error(bytes.start..bytes.end, error, tries)
         };
-        self.keep_error(PageIndex(claim.pages().start), report.clone());
+        self.keep_error(page, report.clone());
         claim.fail();
+        if was_behind_the_end && page.0 < self.area.pages() {
+            // The object got its length back this moment. A later change of length finds the page by its error.
+            self.retry_page(page);
+            return;
+        }
         self.cache.tell(Event::PageFailed(report));
     }
 

@@ -193,6 +193,10 @@ impl Job {
 
     /// One call: anything but the full range is an error.
     fn call(&self, bytes: ByteRange, buffer: &mut [u8]) -> Result<(), SupplyError> {
+        if bytes.is_empty() {
+            // Behind the end: a page of zeros would stay if the object got its length back.
+            return Err(SupplyError::new(ErrorKind::Truncated));
+        }
         let len = bytes.len() as usize;
         let pager = &self.store.object.pager;
         let range = bytes.start..bytes.end;

@@ -185,6 +185,7 @@ impl FrameStore {
         let settled = self.settle_behind(length, old);
         if let Err(error) = settled.and_then(|()| Ok(self.set_pager_length(length)?)) {
             self.area.set_length(old);
+            self.retry_behind(length, old);
             return Err(error);
         }
         if let Some(tail) = &mut tail {
@@ -210,7 +211,13 @@ impl FrameStore {
         }
         self.set_pager_length(length)?;
         self.area.extend(length);
+        self.retry_behind(old, length);
         Ok(())
+    }
+
+    /// Pages that failed behind an end that is no more are asked for again.
+    fn retry_behind(&self, end: u64, length: u64) {
+        self.retry(PageRange { start: end.div_ceil(PAGE), end: length.div_ceil(PAGE) });
     }
 
     fn set_pager_length(self: &Arc<Self>, length: u64) -> Result<(), WriteError> {

@@ -136,6 +136,28 @@ fn a_new_length_that_is_refused_late_loses_nothing_of_what_others_do_meanwhile()
     });
 }
 
+/// What failed is asked for again once the length is another: the old answer was about other bytes.
+#[test]
+fn a_page_that_failed_behind_an_end_is_asked_for_again_when_the_end_moves() {
+    in_each_delivery(|delivery| {
+        for is_refused in [true, false] {
+            let rig = Rig::new(delivery, MIB, MIB, writable());
+            rig.inject(Operation::Supply, 40_960..45_056, Inject::Fail(ErrorKind::Truncated), Some(1));
+            let mut byte = [0];
+            assert!(rig.mapping.read_at(40_960, &mut byte).is_err());
+            if is_refused {
+                rig.inject(Operation::SetLength, 0..1, Inject::Error, Some(1));
+                rig.object.set_len(10_000).unwrap_err();
+                assert_eq!(read(&rig, 40_960, 1), [sample_bytes(MIB)[40_960]], "{delivery:?}");
+            } else {
+                rig.object.set_len(10_000).unwrap();
+                rig.object.set_len(MIB).unwrap();
+                assert_eq!(read(&rig, 40_960, 1), [0], "{delivery:?}");
+            }
+        }
+    });
+}
+
 #[test]
 fn pins_behind_the_new_end_block_it_until_the_time_out() {
     in_each_delivery(|delivery| {
