@@ -134,11 +134,6 @@ pub enum Transition {
     /// Failed to Evicting, held off: the owner removes the poison, then releases the page. Not while pins hold it, nor
     /// while a write of it is in flight.
     Retry,
-    /// Failed to Evicting, held off: the owner sees to the poison, and leaves the page Failed. Not for a page that a write
-    /// or an exclusive pin has still to leave.
-    HoldFailed,
-    /// Evicting to Failed for a page that was Failed before.
-    FailAgain,
     /// Clean stays Clean with another heat.
     SetHeat {
         /// What reclaim is to know of the page, 0 to 3.
@@ -339,10 +334,6 @@ impl Word {
             (Failed, Transition::Retry) if self.pins() == 0 && !self.is_writing() => {
                 Word(self.with_state(Evicting).0 | HELD)
             }
-            (Failed, Transition::HoldFailed) if !self.is_writing() && !self.is_pinned_mut() => {
-                Word(self.with_state(Evicting).0 | HELD)
-            }
-            (Evicting, Transition::FailAgain) if self.is_held() => self.with_state(Failed),
             (Clean | Dirty | WritingBack | Changing | Filling, _) => {
                 return match self.after_look(transition) {
                     None => self.after_store(transition),

@@ -354,6 +354,19 @@ impl FrameStore {
         true
     }
 
+    /// Makes `page` trap again where a fault has found it Failed, and wakes who sleeps on it: in a guest the poison of
+    /// before can have been lifted late, and who drops memory from outside drops poison too. Whatever holds the page, its
+    /// holder may be the one who sleeps. Not for signal handlers.
+    pub(crate) fn trap_failed(&self, page: PageIndex) {
+        // Only a retry takes a page out of Failed, and needs this lock.
+        let _nobody_retries = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.area.word(page).state() {
+            State::Failed => self.area.trap_failed(page),
+            // It faults again, and finds what the page is now.
+            _ => self.area.wake(PageRange::one(page)),
+        }
+    }
+
     pub(crate) fn advise(&self, pages: PageRange, advice: Advice) {
         let code = advice_code(advice);
         let shift = self.area.page_size().shift();

@@ -91,6 +91,15 @@ pub fn load(address: u64) -> u8 {
     byte
 }
 
+/// As [`load`], but `None` where the address traps. For addresses of mapped objects, of which one was touched already by
+/// `touch_at`.
+pub fn load_trapping(address: u64) -> Option<u8> {
+    let mut byte = [0];
+    // SAFETY: no Rust value is there, and the caller says that the address is mapped.
+    let copied = unsafe { crate::signal::copy_trapping(&mut byte, address as *const u8) };
+    (copied == 1).then_some(byte[0])
+}
+
 /// Ends the registration of `[start, start + len)` with the userfaultfd `faults`, as a guest does that breaks its word.
 pub fn unregister(faults: std::os::fd::BorrowedFd<'_>, start: usize, len: usize) -> std::io::Result<()> {
     use std::os::fd::AsRawFd;

@@ -105,7 +105,7 @@ fn all_words() -> Vec<Fields> {
     all
 }
 
-const TRANSITIONS: [Transition; 36] = [
+const TRANSITIONS: [Transition; 34] = [
     Transition::Claim { deferred: false },
     Transition::Claim { deferred: true },
     Transition::Supply { stamp: 77, heat: 2 },
@@ -135,8 +135,6 @@ const TRANSITIONS: [Transition; 36] = [
     Transition::WriteFailed,
     Transition::Discarded { stamp: 99 },
     Transition::Redirty,
-    Transition::HoldFailed,
-    Transition::FailAgain,
     Transition::Unlocked,
     Transition::LockToLook,
     Transition::Unlook,
@@ -184,9 +182,6 @@ fn expected(now: Fields, transition: Transition) -> Option<Fields> {
         Transition::Release => (now.state == State::Evicting && now.flag).then_some(moved(State::Absent)),
         Transition::Retry => (now.state == State::Failed && now.pins == 0 && !now.flag)
             .then_some(Fields { flag: true, ..moved(State::Evicting) }),
-        Transition::HoldFailed => (now.state == State::Failed && now.pins != ALONE && !now.flag)
-            .then_some(Fields { flag: true, ..moved(State::Evicting) }),
-        Transition::FailAgain => (now.state == State::Evicting && now.flag).then_some(moved(State::Failed)),
         Transition::SetHeat { heat } => (now.state == State::Clean).then_some(Fields { heat, ..now }),
         store => expected_of_store(now, store),
     }

@@ -193,7 +193,7 @@ impl Driver {
             State::Clean | State::Dirty | State::WritingBack | State::Changing => {
                 area.show(page, guest.viewer())
             }
-            State::Failed => area.trap_failed(page),
+            State::Failed => guest.store.trap_failed(page),
             State::Absent | State::Filling | State::Evicting => {
                 self.resolve(&guest.store, page, Access::Load)
             }
@@ -208,7 +208,7 @@ impl Driver {
             return self.end_guest(guest, GuestEnd::Broken);
         }
         match store.area.word(page).state() {
-            State::Failed => return store.area.trap_failed(page),
+            State::Failed => return store.trap_failed(page),
             State::Absent | State::Evicting => return self.resolve(store, page, Access::Store),
             State::Filling => self.resolve(store, page, Access::Store),
             State::Clean | State::Dirty | State::WritingBack | State::Changing => {

@@ -88,7 +88,7 @@ pub(super) trait Resolver {
                     return store.area.wake(PageRange::one(page));
                 }
                 // Woken only, it would fault for ever where somebody outside has dropped the poison.
-                State::Failed => return store.area.trap_failed(page),
+                State::Failed => return store.trap_failed(page),
                 State::Filling => {
                     if word.is_deferred() {
                         self.wanted(store, page);

@@ -228,6 +228,31 @@ fn a_private_mapping_does_not_get_old_bytes_for_lost_ones() {
     });
 }
 
+/// Who stores to a page has it pinned, and sleeps in its fault until somebody sees to the poison.
+#[test]
+fn a_page_that_is_pinned_and_lost_traps_again_after_its_poison_is_dropped() {
+    if !can_look() {
+        return;
+    }
+    in_each_delivery(|delivery| {
+        let rig = Rig::new(delivery, MIB, MIB, writable());
+        rig.mapping.touch_at(0, &mut [0]).unwrap();
+        let mut pinned = rig.mapping.pin_mut(PAGE..2 * PAGE).unwrap();
+        pinned[0] = 7;
+        let address = rig.mapping.as_ptr() as u64 + PAGE;
+        assert_eq!(memobj_sys::testing::load_trapping(address), Some(7));
+        for _ in 0..3 {
+            drop_page(&rig.mapping, 1);
+            assert_eq!(memobj_sys::testing::load_trapping(address), None, "{delivery:?}");
+        }
+        drop(pinned);
+        assert!(rig.mapping.sync(0..MIB).unwrap_err().is_lost());
+        assert_eq!(rig.mapping.discard(0..MIB).unwrap(), 1);
+        assert_eq!(rig.mapping.pin(PAGE..2 * PAGE).unwrap()[..], sample(1)[..]);
+        rig.object.close().unwrap();
+    });
+}
+
 /// Whatever is dropped when: each page has what was stored last, or its loss is told; and nothing hangs.
 #[test]
 fn memory_that_is_dropped_all_the_time_holds_up_nobody_and_loses_nothing_in_silence() {

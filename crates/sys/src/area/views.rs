@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use memobj_core::address::PageRange;
-use memobj_core::page_word::Transition;
 
 use super::Area;
 use crate::region::{Region, SMALL};
@@ -146,14 +145,10 @@ impl Area {
         self.wake(PageRange { start: page, end: page + 1 });
     }
 
-    /// Makes `page` trap again where a fault has found it Failed, and wakes who sleeps on it: in a guest the poison of
-    /// before can have been lifted late, and who drops memory from outside drops poison too. The page is held meanwhile:
-    /// poison that comes after a retry would make a page trap that is there.
+    /// Makes `page`, which is Failed, trap again, and wakes who sleeps on it. The caller sees to it that the page stays
+    /// Failed meanwhile: nobody may [`retry`](Self::retry) it. Poison that comes later would make a page trap that is there.
     pub fn trap_failed(&self, page: memobj_core::address::PageIndex) {
-        if self.advance(page, Transition::HoldFailed).is_ok() {
-            self.poison(self.offset_in_view(page.0), self.mapped_bytes(page));
-            self.settle(page, Transition::FailAgain);
-        }
+        self.poison(self.offset_in_view(page.0), self.mapped_bytes(page));
         self.wake(PageRange::one(page));
     }
 
