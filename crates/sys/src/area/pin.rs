@@ -87,20 +87,10 @@ impl PinSet {
     ///
     /// Where pins are copies ([`Area::pins_are_copies`]) the copy takes `room` for them.
     pub fn into_bytes(self, bytes: ByteRange, room: Option<Room>) -> Result<PinnedBytes, NotPinned> {
-        if self.missing > 0 || self.area.page_size.pages_of(bytes) != self.pages {
+        if self.missing > 0 {
             return Err(NotPinned::Missing);
         }
-        if bytes.end > self.area.length() {
-            return Err(NotPinned::CutOff);
-        }
-        let copy = match self.area.enter_reference() {
-            true => None,
-            false => {
-                let mut copy = Copied::new(room, bytes)?;
-                self.copy_to(bytes, &mut copy.bytes).map_err(NotPinned::Trapped)?;
-                Some(copy)
-            }
-        };
+        let copy = self.area.refer_or_copy(self.pages, bytes, room)?;
         Ok(PinnedBytes { pins: self, bytes, copy })
     }
 
@@ -113,6 +103,28 @@ impl PinSet {
 }
 
 impl Area {
+    /// How `bytes` of `pages`, which the caller has pinned, are handed out: by a reference, which is counted from here on
+    /// (`None`), or as a copy.
+    pub(super) fn refer_or_copy(
+        &self,
+        pages: PageRange,
+        bytes: ByteRange,
+        room: Option<Room>,
+    ) -> Result<Option<Copied>, NotPinned> {
+        if self.page_size.pages_of(bytes) != pages {
+            return Err(NotPinned::Missing);
+        }
+        if bytes.end > self.length() {
+            return Err(NotPinned::CutOff);
+        }
+        if self.enter_reference() {
+            return Ok(None);
+        }
+        let mut copy = Copied::new(room, bytes)?;
+        self.copy_out(pages, bytes, &mut copy.bytes).map_err(NotPinned::Trapped)?;
+        Ok(Some(copy))
+    }
+
     /// Copies `bytes` of `pages`, which the caller has pinned.
     pub(super) fn copy_out(&self, pages: PageRange, bytes: ByteRange, buffer: &mut [u8]) -> Result<(), u64> {
         let inside = self.page_size.pages_of(bytes);

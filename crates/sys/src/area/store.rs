@@ -380,20 +380,10 @@ impl MutPinSet {
     /// Where pins are copies ([`Area::pins_are_copies`]) the copy takes `room` for them, and is put into the pages by
     /// [`PinnedBytesMut::put_back`].
     pub fn into_bytes(self, bytes: ByteRange, room: Option<Room>) -> Result<PinnedBytesMut, NotPinned> {
-        if self.touched < self.pages.end || self.area.page_size.pages_of(bytes) != self.pages {
+        if self.touched < self.pages.end {
             return Err(NotPinned::Missing);
         }
-        if bytes.end > self.area.length() {
-            return Err(NotPinned::CutOff);
-        }
-        let copy = match self.area.enter_reference() {
-            true => None,
-            false => {
-                let mut copy = Copied::new(room, bytes)?;
-                self.area.copy_out(self.pages, bytes, &mut copy.bytes).map_err(NotPinned::Trapped)?;
-                Some(copy)
-            }
-        };
+        let copy = self.area.refer_or_copy(self.pages, bytes, room)?;
         Ok(PinnedBytesMut { pins: self, bytes, copy })
     }
 }

@@ -23,27 +23,33 @@ fn read(logged: &Logged, page: u64) -> u8 {
     bytes[0]
 }
 
-#[test]
-fn repair_and_a_checkpoint_that_is_running_do_not_wait_for_each_other() {
-    let (_folder, path, logged) = logged(1024);
-    commit(&logged, 0..1024, 2).unwrap();
+/// While `work` copies to the data file, a commit fails, and the next one wants to repair the log: both end.
+fn repair_beside(logged: &Arc<Logged>, work: fn(&Logged) -> Result<(), SupplyError>) {
     let held = logged.data.trouble.hold.lock().unwrap();
     let (report, ended) = channel();
-    let (other, told) = (Arc::clone(&logged), report.clone());
-    std::thread::spawn(move || told.send(other.checkpoint()));
+    let (other, told) = (Arc::clone(logged), report.clone());
+    std::thread::spawn(move || told.send(work(&other)));
     while logged.try_alone().is_some() {
         std::thread::yield_now();
     }
     logged.records.trouble.fail_sync.store(true, Ordering::Relaxed);
-    assert!(commit(&logged, 0..1, 3).is_err());
-    let other = Arc::clone(&logged);
+    assert!(commit(logged, 0..1, 3).is_err());
+    let other = Arc::clone(logged);
     std::thread::spawn(move || report.send(commit(&other, 0..1, 4)));
-    // waits: until the commit most likely wants to repair; it must work at any moment.
-    std::thread::sleep(Duration::from_millis(50));
+    while logged.stoppers.load(Ordering::Acquire) == 0 {
+        std::thread::yield_now();
+    }
     drop(held);
     for _ in 0..2 {
-        ended.recv_timeout(PATIENCE).expect("the checkpoint and the repair go on").unwrap();
+        ended.recv_timeout(PATIENCE).expect("both go on").unwrap();
     }
+}
+
+#[test]
+fn repair_and_a_checkpoint_that_is_running_do_not_wait_for_each_other() {
+    let (_folder, path, logged) = logged(1024);
+    commit(&logged, 0..1024, 2).unwrap();
+    repair_beside(&logged, Logged::checkpoint);
     assert_eq!((read(&logged, 0), read(&logged, 1)), (4, 2));
     logged.detach();
     let file = std::fs::read(path).unwrap();
@@ -137,24 +143,7 @@ fn putting_in_place_waits_for_a_checkpoint_that_runs_and_copies_the_rest() {
 fn putting_in_place_goes_on_after_a_repair_has_stopped_it() {
     let (_folder, path, logged) = logged(2048);
     commit(&logged, 0..2048, 2).unwrap();
-    let held = logged.data.trouble.hold.lock().unwrap();
-    let (report, ended) = channel();
-    let (other, told) = (Arc::clone(&logged), report.clone());
-    std::thread::spawn(move || told.send(other.put_in_place()));
-    while logged.try_alone().is_some() {
-        std::thread::yield_now();
-    }
-    logged.records.trouble.fail_sync.store(true, Ordering::Relaxed);
-    assert!(commit(&logged, 0..1, 3).is_err());
-    let other = Arc::clone(&logged);
-    std::thread::spawn(move || report.send(commit(&other, 0..1, 4)));
-    while logged.stoppers.load(Ordering::Acquire) == 0 {
-        std::thread::yield_now();
-    }
-    drop(held);
-    for _ in 0..2 {
-        ended.recv_timeout(PATIENCE).expect("both go on").unwrap();
-    }
+    repair_beside(&logged, Logged::put_in_place);
     logged.put_in_place().unwrap();
     let file = std::fs::read(path).unwrap();
     assert_eq!((file[0], file[PAGE as usize], file[2047 * PAGE as usize]), (4, 2, 2));
