@@ -3,11 +3,12 @@
 use crate::ends::run;
 use crate::room::{Room, has};
 
-/// Waits, as part of a script, until the supervisor has no descriptor whose name has `$1` in it.
+/// Waits, as part of a script, until the supervisor has no descriptor whose name has `$1` in it. Descriptors that go while
+/// they are listed are none of its business.
 const CLOSED: &str = "supervisor=$PPID
 closed() {
     for _ in $(seq 400); do
-        ls -l /proc/$supervisor/fd | grep -q \"$1\" || return 0
+        ls -l /proc/$supervisor/fd 2>/dev/null | grep -q \"$1\" || return 0
         sleep 0.05
     done
     echo \"$1 stays open\"; ls -l /proc/$supervisor/fd
