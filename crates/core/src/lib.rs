@@ -29,6 +29,7 @@ pub mod error;
 pub mod fault;
 pub mod image;
 pub mod page_word;
+pub mod pin_budget;
 pub mod prot;
 pub mod reclaim;
 pub mod space;

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crossbeam_queue::ArrayQueue;
 use memobj_core::budget::Budget;
+use memobj_core::pin_budget::PinBudget;
 use memobj_core::reclaim::Clock;
 use memobj_sys::capability::memory_bytes;
 use memobj_sys::fork::Owner;
@@ -75,7 +76,7 @@ pub(crate) struct CacheInner {
 pub(crate) struct CacheShared {
     pub(crate) options: CacheOptions,
     pub(crate) budget: Arc<Budget>,
-    pub(crate) pin_budget: Arc<Budget>,
+    pub(crate) pin_budget: Arc<PinBudget>,
     /// Bounds what is pinned for writing: it cannot be cleaned.
     pub(crate) mut_pin_budget: Arc<Budget>,
     /// Bytes of pages with changes that their pagers do not have.
@@ -218,7 +219,7 @@ impl CacheShared {
         let kept_free = (limit / 8).max((LEAST_FRAMES * SMALL as u64).min(limit / 4));
         Ok(Self {
             budget: Arc::new(Budget::new(limit)),
-            pin_budget: Arc::new(Budget::new(limit - kept_free)),
+            pin_budget: Arc::new(PinBudget::new(limit - kept_free)),
             mut_pin_budget: Arc::new(Budget::new(limit / 4)),
             unwritten: Arc::default(),
             cleaner: Cleaner::new().map_err(system("create an eventfd"))?,

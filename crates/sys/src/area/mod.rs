@@ -46,6 +46,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use memobj_core::address::{PageIndex, PageRange, PageSize};
 use memobj_core::budget::Budget;
 use memobj_core::page_word::{Advanced, PageWord, Transition, Word};
+use memobj_core::pin_budget::PinBudget;
 
 pub use claim::{FillClaim, Origin, Placement};
 pub use evict::{Evicted, Victims};
@@ -129,7 +130,7 @@ pub struct AreaOptions {
     /// Bounds the frames.
     pub budget: Arc<Budget>,
     /// Bounds the frames that pins hold at once.
-    pub pin_budget: Arc<Budget>,
+    pub pin_budget: Arc<PinBudget>,
     /// Counts the bytes of frames that hold what the pager does not have yet.
     pub unwritten: Arc<AtomicU64>,
 }
@@ -167,7 +168,7 @@ pub struct Area {
     frame_file: Option<FrameFile>,
     pool: Option<Arc<FramePool>>,
     budget: Arc<Budget>,
-    pin_budget: Arc<Budget>,
+    pin_budget: Arc<PinBudget>,
 }
 
 impl Area {

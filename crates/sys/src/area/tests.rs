@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::budget::Budget;
 use memobj_core::page_word::State;
+use memobj_core::pin_budget::PinBudget;
 
 use super::{Area, AreaOptions, Frames, Looked, MutPinSet, Origin, PinSet, Placement, StoreRefused, Writes};
 use crate::huge_folder::HugeFolder;
@@ -31,7 +32,7 @@ fn a_wild_load_of_an_empty_object_traps() {
             frames,
             views: vec![Arc::clone(&uffd)],
             budget: Arc::new(Budget::new(1 << 20)),
-            pin_budget: Arc::new(Budget::new(1 << 20)),
+            pin_budget: Arc::new(PinBudget::new(1 << 20)),
         })
         .unwrap();
         area.trap_outside(0);
@@ -55,7 +56,7 @@ fn large_shared() -> Result<Arc<Area>, std::io::Error> {
         frames: Frames::SharedLarge(Arc::new(HugeFolder::new()?)),
         views: vec![uffd(Announce::Queued)?, uffd(Announce::Signalled)?],
         budget: Arc::new(Budget::new(16 << 20)),
-        pin_budget: Arc::new(Budget::new(0)),
+        pin_budget: Arc::new(PinBudget::new(0)),
     })
 }
 
@@ -130,7 +131,7 @@ fn writable(pages: u64) -> Result<(Arc<Area>, Arc<AtomicU64>), std::io::Error> {
         frames: Frames::LocalSmall,
         views: vec![Arc::new(Userfaultfd::open(Announce::Signalled)?)],
         budget: Arc::new(Budget::new(1 << 20)),
-        pin_budget: Arc::new(Budget::new(1 << 20)),
+        pin_budget: Arc::new(PinBudget::new(1 << 20)),
     })?;
     Ok((area, unwritten))
 }
