@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
-use memobj_sys::area::{Area, AreaOptions, Frames, PinError, PinSet, Writes};
+use memobj_sys::area::{Area, AreaOptions, Frames, PinError, PinSet, PinShares, Writes};
 use memobj_sys::part::Part;
 use memobj_sys::signal;
 use memobj_sys::uffd::Announce;
@@ -180,6 +180,8 @@ pub(crate) struct StoreHandle {
     pub(crate) store: Arc<FrameStore>,
     global_slot: usize,
     member_slot: usize,
+    /// What mappings keep the store by for pins of single pages. Its lock is a leaf.
+    pins: Mutex<Weak<PinShares>>,
 }
 
 impl MemoryObject {
@@ -482,7 +484,18 @@ impl StoreHandle {
         for (start, len, _) in store.area.views() {
             ADDRESSES.set(start, len, Some(global_slot));
         }
-        Ok(Self { store, global_slot, member_slot })
+        Ok(Self { store, global_slot, member_slot, pins: Mutex::default() })
+    }
+
+    /// The shares by which pins of single pages keep this.
+    pub(crate) fn pins(self: &Arc<Self>) -> Arc<PinShares> {
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        pins.upgrade().unwrap_or_else(|| {
+            let kept: Arc<Self> = Arc::clone(self);
+            let new = Arc::new(PinShares::new(Arc::clone(&self.store.area), kept));
+            *pins = Arc::downgrade(&new);
+            new
+        })
     }
 }
 

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
-use memobj_sys::area::{NotPinned, PinError, PinSet, PinnedBytes, Room};
+use memobj_sys::area::{NotPinned, PagePin, PinError, PinSet, PinnedBytes, Room};
 
 use super::Mapping;
 use crate::driver::Request;
 use crate::error::{AccessError, ErrorKind, PageError, SupplyError};
 use crate::object::StoreHandle;
-use crate::pins::{NotedPin, PinDeadline};
+use crate::pins::{NotedPin, PinDeadline, ThisThread};
 use crate::reclaim::Patience;
 use crate::store::FrameStore;
 
@@ -48,23 +48,31 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// # }
 /// ```
 pub struct Pinned {
-    bytes: PinnedBytes,
+    bytes: Bytes,
     _noted: NotedPin,
-    // Keeps the frame store registered.
-    _store: Arc<StoreHandle>,
+}
+
+/// Both keep the frame store registered.
+enum Bytes {
+    Page(PagePin),
+    Pages { bytes: PinnedBytes, _store: Arc<StoreHandle> },
 }
 
 impl fmt::Debug for Pinned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pinned").field("len", &self.bytes.len()).finish_non_exhaustive()
+        f.debug_struct("Pinned").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 
 impl Deref for Pinned {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        match &self.bytes {
+            Bytes::Page(bytes) => bytes,
+            Bytes::Pages { bytes, .. } => bytes,
+        }
     }
 }
 
@@ -72,10 +80,27 @@ impl Mapping {
     /// Resolves every page of `range`, and hands out its bytes.
     ///
     /// Blocks until the pages are there or one has failed. No engine lock may be held by the caller (there is
-    /// none to get hold of); other pins may.
+    /// none to get hold of); other pins may. A range inside one page that is there takes no allocation, and writes to
+    /// no memory that other threads write to but the page's word.
     pub fn pin(&self, range: Range<u64>) -> Result<Pinned, AccessError> {
-        let mut pins = self.pin_ranges(std::slice::from_ref(&range))?;
-        pins.pop().ok_or(AccessError::OutOfRange { range, length: self.len() })
+        let bytes = self.object_bytes(&range)?;
+        let thread = ThisThread::get();
+        if let Some(page) = PagePin::new(self.pins.share(thread.shard()), bytes) {
+            let noted = thread.note(self.frames().key(), self.page_of(bytes));
+            return Ok(Pinned { bytes: Bytes::Page(page), _noted: noted });
+        }
+        let (bytes, noted) = self.pin_pages(bytes)?;
+        let bytes = Bytes::Pages { bytes, _store: Arc::clone(&self.store) };
+        Ok(Pinned { bytes, _noted: noted })
+    }
+
+    /// Pins `bytes` of the object, whatever that takes.
+    pub(super) fn pin_pages(&self, bytes: ByteRange) -> Result<(PinnedBytes, NotedPin), AccessError> {
+        let store = self.frames();
+        let set = store.pin_set(bytes).map_err(|error| self.in_mapping(error))?;
+        let noted = store.note_pin(set.pages());
+        let bytes = store.bytes_of_pins(set, bytes).map_err(|error| self.in_mapping(error))?;
+        Ok((bytes, noted))
     }
 
     /// Pins many ranges together: their absent pages are read at once, in a deep queue. All or none.
@@ -87,7 +112,8 @@ impl Mapping {
         let pinned = sets.into_iter().zip(bytes).map(|(set, bytes)| {
             let noted = noted(&set);
             let bytes = store.bytes_of_pins(set, bytes).map_err(|error| self.in_mapping(error))?;
-            Ok(Pinned { bytes, _noted: noted, _store: Arc::clone(&self.store) })
+            let bytes = Bytes::Pages { bytes, _store: Arc::clone(&self.store) };
+            Ok(Pinned { bytes, _noted: noted })
         });
         pinned.collect()
     }
@@ -96,12 +122,11 @@ impl Mapping {
     pub(super) fn copy_pinned(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<(), AccessError> {
         let store = self.frames();
         if !store.area.pins_are_copies() {
-            buffer.copy_from_slice(&self.pin(range)?);
+            buffer.copy_from_slice(&self.pin_ref(range)?);
             return Ok(());
         }
         let bytes = self.object_bytes(&range)?;
-        let mut sets = store.pin_all(&[bytes]).map_err(|error| self.in_mapping(error))?;
-        let set = sets.pop().ok_or_else(|| self.past_the_end(range.start, range.end - range.start))?;
+        let set = store.pin_set(bytes).map_err(|error| self.in_mapping(error))?;
         set.copy_to(bytes, buffer).map_err(|at| store.trapped_at(at))
     }
 
@@ -144,6 +169,12 @@ impl FrameStore {
     fn pin_all(&self, bytes: &[ByteRange]) -> Result<Vec<PinSet>, AccessError> {
         let sets = self.pin_pages_of(bytes);
         sets.map_err(|error| bytes.iter().find_map(|bytes| self.cut_off(*bytes)).unwrap_or(error))
+    }
+
+    /// Pins the pages of `bytes`, as `pin_all` does.
+    fn pin_set(&self, bytes: ByteRange) -> Result<PinSet, AccessError> {
+        let gone = || AccessError::OutOfRange { range: bytes.start..bytes.end, length: self.area.length() };
+        self.pin_all(&[bytes])?.pop().ok_or_else(gone)
     }
 
     /// The error of `bytes`, which were the object's a moment ago, if they are not any more.
