@@ -421,9 +421,7 @@ impl Word {
             Transition::Unlocked | Transition::Written | Transition::WriteFailed if self.is_writing() => {
                 Some(self.with_state(State::Failed))
             }
-            Transition::UnpinMut if self.is_pinned_mut() => {
-                Some(Word(self.0 & !(PINS | WAITERS)))
-            }
+            Transition::UnpinMut if self.is_pinned_mut() => Some(Word(self.0 & !(PINS | WAITERS))),
             _ => None,
         }
     }

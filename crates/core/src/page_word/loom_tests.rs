@@ -4,8 +4,8 @@
 //! every value that a relaxed load may see, and a missing acquire or release shows up as stale bytes.
 
 use super::*;
-use loom::sync::atomic::AtomicU32;
 use loom::sync::Arc;
+use loom::sync::atomic::AtomicU32;
 use loom::thread;
 
 const BYTES: u32 = 0x0b17_e500;
