@@ -40,31 +40,38 @@
 //! the two it was: a page with a frame leaves by `Evicted` or `Spare`, a page without one only by `Release`,
 //! so that a page that has no frame can never turn Clean.
 //!
-//! Layout of the 32 bits, low to high: state 3, waiters 1, deferred (while Filling), held (while Evicting) or
-//! writing (while Dirty, Changing or Failed) 1, heat 2, ghost or lent (while Changing) 1, stamp 8, pins 16. The ghost
-//! bit and the stamp stay from Absent through Filling and Failed.
+//! A *version* counts how often the page stopped being readable: its frame went, or somebody locked it to change its
+//! bytes. A reader that sees the same version before and after has read bytes that belong together, without a store
+//! of its own ([`Word::is_readable`]). Plain stores to a page that is open to them are seen word by word.
+//!
+//! Layout of the 64 bits, low to high: state 3, waiters 1, deferred (while Filling), held (while Evicting) or
+//! writing (while Dirty, Changing or Failed) 1, heat 2, ghost or lent (while Changing) 1, stamp 8, pins 16, version 32.
+//! The ghost bit and the stamp stay from Absent through Filling and Failed. Sleepers sleep on the low half.
 
 use core::fmt;
 #[cfg(not(loom))]
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering, fence};
 #[cfg(loom)]
-use loom::sync::atomic::{AtomicU32, Ordering};
+use loom::sync::atomic::{AtomicU64, Ordering, fence};
 
-const STATE: u32 = 0b111;
-const WAITERS: u32 = 1 << 3;
+const STATE: u64 = 0b111;
+const WAITERS: u64 = 1 << 3;
 // One bit with three meanings: the state tells which.
-const DEFERRED: u32 = 1 << 4;
-const HELD: u32 = DEFERRED;
-const WRITING: u32 = DEFERRED;
+const DEFERRED: u64 = 1 << 4;
+const HELD: u64 = DEFERRED;
+const WRITING: u64 = DEFERRED;
 const HEAT_SHIFT: u32 = 5;
-const HEAT: u32 = 0b11 << HEAT_SHIFT;
+const HEAT: u64 = 0b11 << HEAT_SHIFT;
 // One bit with two meanings, likewise.
-const GHOST: u32 = 1 << 7;
-const LENT: u32 = GHOST;
+const GHOST: u64 = 1 << 7;
+const LENT: u64 = GHOST;
 const STAMP_SHIFT: u32 = 8;
-const STAMP: u32 = 0xff << STAMP_SHIFT;
+const STAMP: u64 = 0xff << STAMP_SHIFT;
 const PIN_SHIFT: u32 = 16;
-const PIN_ONE: u32 = 1 << PIN_SHIFT;
+const PIN_ONE: u64 = 1 << PIN_SHIFT;
+const PINS: u64 = 0xffff << PIN_SHIFT;
+const VERSION_SHIFT: u32 = 32;
+const VERSION_ONE: u64 = 1 << VERSION_SHIFT;
 
 /// The most pins that one page can carry at once.
 pub const MAX_PINS: u32 = 0xfffe;
@@ -192,7 +199,7 @@ pub enum Transition {
 
 /// A value of a page word.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct Word(pub u32);
+pub struct Word(pub u64);
 
 impl Word {
     /// The state.
@@ -209,9 +216,14 @@ impl Word {
         }
     }
 
+    /// The count of pins as it lies in the word.
+    const fn pin_count(self) -> u32 {
+        ((self.0 & PINS) >> PIN_SHIFT) as u32
+    }
+
     /// How many pins hold the page; an exclusive pin counts as one.
     pub const fn pins(self) -> u32 {
-        match self.0 >> PIN_SHIFT {
+        match self.pin_count() {
             EXCLUSIVE => 1,
             pins => pins,
         }
@@ -219,7 +231,7 @@ impl Word {
 
     /// Whether the one pin of the page is exclusive.
     pub const fn is_pinned_mut(self) -> bool {
-        self.0 >> PIN_SHIFT == EXCLUSIVE
+        self.pin_count() == EXCLUSIVE
     }
 
     /// How many pins hold the page for reading.
@@ -239,6 +251,21 @@ impl Word {
     /// Whether the page has a frame that may be read.
     pub const fn is_resident(self) -> bool {
         matches!(self.state(), State::Clean | State::Dirty | State::WritingBack)
+    }
+
+    /// Whether the page has a frame whose bytes anybody may load, as they belong together, until the version changes.
+    pub const fn is_readable(self) -> bool {
+        self.is_resident() && !self.is_pinned_mut()
+    }
+
+    /// How often the page has stopped being readable, modulo 2^32.
+    pub const fn version(self) -> u32 {
+        (self.0 >> VERSION_SHIFT) as u32
+    }
+
+    /// The half that sleepers sleep on.
+    pub const fn low_half(self) -> u32 {
+        self.0 as u32
     }
 
     /// Whether somebody owns the page for a while, so that waiting for its word to change makes sense.
@@ -287,20 +314,30 @@ impl Word {
     }
 
     const fn with_state(self, state: State) -> Word {
-        Word((self.0 & !(STATE | WAITERS | DEFERRED)) | state as u32)
+        Word((self.0 & !(STATE | WAITERS | DEFERRED)) | state as u64)
     }
 
     const fn with_stamp(self, stamp: u8) -> Word {
-        Word((self.0 & !STAMP) | ((stamp as u32) << STAMP_SHIFT))
+        Word((self.0 & !STAMP) | ((stamp as u64) << STAMP_SHIFT))
     }
 
     const fn with_heat(self, heat: u8) -> Word {
         let heat = if heat > 3 { 3 } else { heat };
-        Word((self.0 & !HEAT) | ((heat as u32) << HEAT_SHIFT))
+        Word((self.0 & !HEAT) | ((heat as u64) << HEAT_SHIFT))
     }
 
     /// The transition table: the word after `transition`, or `None` where it is not allowed.
     pub const fn after(self, transition: Transition) -> Option<Word> {
+        match self.next(transition) {
+            Some(next) if self.is_readable() && !next.is_readable() => {
+                Some(Word(next.0.wrapping_add(VERSION_ONE)))
+            }
+            next => next,
+        }
+    }
+
+    /// As `after`, with the version as it is.
+    const fn next(self, transition: Transition) -> Option<Word> {
         use State::*;
         let next = match (self.state(), transition) {
             (Absent, Transition::Claim { deferred }) => {
@@ -321,7 +358,7 @@ impl Word {
             }
             (_, Transition::Unpin) if self.shared_pins() > 0 => {
                 let last = self.shared_pins() == 1;
-                Word((self.0 - PIN_ONE) & if last { !WAITERS } else { u32::MAX })
+                Word((self.0 - PIN_ONE) & if last { !WAITERS } else { u64::MAX })
             }
             (Clean, Transition::Evict) if self.pins() == 0 => self.with_state(Evicting),
             (Clean, Transition::SetHeat { heat }) => self.with_heat(heat),
@@ -384,9 +421,7 @@ impl Word {
             Transition::Unlocked | Transition::Written | Transition::WriteFailed if self.is_writing() => {
                 Some(self.with_state(State::Failed))
             }
-            Transition::UnpinMut if self.is_pinned_mut() => {
-                Some(Word(self.0 & !(EXCLUSIVE << PIN_SHIFT | WAITERS)))
-            }
+            Transition::UnpinMut if self.is_pinned_mut() => Some(Word(self.0 & !(PINS | WAITERS))),
             _ => None,
         }
     }
@@ -415,12 +450,12 @@ impl Word {
                 Word(self.keep_writing(Dirty).0 + PIN_ONE)
             }
             (Changing, Transition::PinnedMut) if self.pins() == 0 && !self.is_lent() => {
-                Word(self.keep_writing(Dirty).0 | EXCLUSIVE << PIN_SHIFT)
+                Word(self.keep_writing(Dirty).0 | PINS)
             }
             (Dirty | Changing, Transition::UnpinMut) if self.is_pinned_mut() => {
-                Word(self.0 & !(EXCLUSIVE << PIN_SHIFT | WAITERS))
+                Word(self.0 & !(PINS | WAITERS))
             }
-            (Clean, Transition::Redirty) => Word(self.0 ^ (Clean as u32 ^ Dirty as u32)),
+            (Clean, Transition::Redirty) => Word(self.0 ^ (Clean as u64 ^ Dirty as u64)),
             (Changing, Transition::Copied) if self.is_lent() && !self.is_pinned_mut() => {
                 Word(self.with_state(WritingBack).0 & !LENT)
             }
@@ -456,6 +491,7 @@ impl fmt::Debug for Word {
             .field("lent", &self.is_lent())
             .field("pinned_mut", &self.is_pinned_mut())
             .field("waiters", &self.has_waiters())
+            .field("version", &self.version())
             .finish()
     }
 }
@@ -463,7 +499,7 @@ impl fmt::Debug for Word {
 /// The shared word of one page. All zero bits are a page that was never resident.
 #[repr(transparent)]
 #[derive(Debug)]
-pub struct PageWord(AtomicU32);
+pub struct PageWord(AtomicU64);
 
 /// What [`PageWord::advance`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -485,13 +521,13 @@ impl PageWord {
     /// A page that was never resident.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
-        Self(AtomicU32::new(0))
+        Self(AtomicU64::new(0))
     }
 
     /// A page that was never resident.
     #[cfg(loom)]
     pub fn new() -> Self {
-        Self(AtomicU32::new(0))
+        Self(AtomicU64::new(0))
     }
 
     /// The word now. Acquire: the bytes of a page seen Clean are seen too.
@@ -509,10 +545,25 @@ impl PageWord {
                 return Err(Word(before));
             };
             match self.0.compare_exchange_weak(before, after.0, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Ok(Advanced { before: Word(before), after }),
+                Ok(_) => {
+                    let advanced = Advanced { before: Word(before), after };
+                    if advanced.before.version() != after.version() {
+                        // Who sees one of the bytes that are stored from here on sees the new version, too.
+                        fence(Ordering::Release);
+                    }
+                    return Ok(advanced);
+                }
                 Err(seen) => before = seen,
             }
         }
+    }
+
+    /// Whether the page has been readable all the time since its word was `before`: what was loaded meanwhile by atomic
+    /// loads belongs together.
+    pub fn still(&self, before: Word) -> bool {
+        fence(Ordering::Acquire);
+        let now = Word(self.0.load(Ordering::Relaxed));
+        before.is_readable() && now.is_readable() && now.version() == before.version()
     }
 
     /// Announces a sleeper while somebody else owns the page.
@@ -546,9 +597,9 @@ impl PageWord {
         }
     }
 
-    /// The word as the operating system's wait-on-address call wants it.
+    /// The word as memory, for an operating system whose wait-on-address call takes its low half.
     #[cfg(not(loom))]
-    pub fn as_atomic(&self) -> &AtomicU32 {
+    pub fn as_atomic(&self) -> &AtomicU64 {
         &self.0
     }
 }

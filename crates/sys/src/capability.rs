@@ -2,6 +2,8 @@
 
 use std::io;
 
+use memobj_core::space::Loads;
+
 use crate::frame_file::FrameFile;
 use crate::huge_folder::HugeFolder;
 use crate::pool::FramePool;
@@ -72,6 +74,15 @@ pub fn memory_bytes() -> u64 {
     let machine = rustix::system::sysinfo();
     let total = machine.totalram as u64 * u64::from(machine.mem_unit);
     cgroup_limit().map_or(total, |limit| limit.min(total))
+}
+
+/// What this processor, as the kernel uses it, lets pass for a load.
+pub fn loads() -> Loads {
+    // "ospke" is there where the kernel uses protection keys.
+    let has_keys = |flags: &str| flags.split_ascii_whitespace().any(|flag| flag == "ospke");
+    let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = processors.lines().find(|line| line.starts_with("flags"));
+    if flags.is_some_and(has_keys) { Loads::ImpliedByStores } else { Loads::Implied }
 }
 
 fn cgroup_limit() -> Option<u64> {

@@ -1,6 +1,6 @@
 //! Sleeping until a page word changes.
 
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use rustix::thread::futex::{self, Flags, Timespec};
@@ -14,6 +14,15 @@ pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
     });
     // Every failure (changed already, interrupted, timed out) means: look again.
     let _ = futex::wait(word, Flags::PRIVATE, expected, limit.as_ref());
+}
+
+/// The low half of `word`, which the kernel's calls compare and sleep on.
+pub fn low_half(word: &AtomicU64) -> &AtomicU32 {
+    let start = std::ptr::from_ref(word).cast::<AtomicU32>();
+    let low = if cfg!(target_endian = "little") { start } else { start.wrapping_add(1) };
+    // SAFETY: both halves lie inside `word`, are aligned for four bytes, and live as long. This process loads and
+    // stores through it atomically only (it does neither), and the kernel likewise.
+    unsafe { &*low }
 }
 
 /// As [`wait`], of a word that a process that shares this memory wakes.

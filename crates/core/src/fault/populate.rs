@@ -3,7 +3,7 @@
 use super::{Frames, Host, Mmu, Objects, PagedSpace, Stop, VerbError, Want};
 use crate::address::{PageSize, VirtAddr};
 use crate::prot::{Access, Prot};
-use crate::space::{Lock, Segment, SpaceError};
+use crate::space::{Loads, Lock, Segment, SpaceError};
 use alloc::vec::Vec;
 
 const PAGE: u64 = PageSize::SMALL.bytes();
@@ -87,7 +87,11 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
         host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
         part: &Segment,
     ) -> Result<(), VerbError> {
-        if part.attributes.prot == Prot::NONE {
+        let limits = self.space.limits();
+        // A protection key keeps the kernel out, too.
+        let is_kept_out = limits.loads == Loads::ImpliedByStores
+            && !limits.effective(part.attributes.prot).allows(Access::Read);
+        if part.attributes.prot == Prot::NONE || is_kept_out {
             return Err(SpaceError::NotResident { address: part.start }.into());
         }
         let mut at = part.start;

@@ -30,7 +30,7 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
         let effective = limits.effective(segment.attributes.prot);
         if !effective.allows(access) {
             // x86-64 looks at whether a page may be executed only once it is there.
-            let late = access == Access::Execute && limits.loads == Loads::Implied;
+            let late = access == Access::Execute && limits.loads != Loads::Stated;
             if late && effective != Prot::NONE {
                 self.make_present(host, &segment, address, Want::Load)?;
             }

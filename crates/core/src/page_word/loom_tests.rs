@@ -5,6 +5,7 @@
 
 use super::*;
 use loom::sync::Arc;
+use loom::sync::atomic::AtomicU32;
 use loom::thread;
 
 const BYTES: u32 = 0x0b17_e500;
@@ -298,5 +299,30 @@ fn loom_one_exclusive_pin_or_shared_ones() {
         }
         rival.join().unwrap();
         assert_eq!(page.word.load().pins(), 0);
+    });
+}
+
+#[test]
+fn loom_bytes_that_are_read_between_two_looks_at_one_version_belong_together() {
+    loom::model(|| {
+        let page = Arc::new((PageWord::new(), AtomicU32::new(1), AtomicU32::new(1)));
+        page.0.advance(CLAIM).unwrap();
+        page.0.advance(Transition::SupplyDirty { stamp: 0, heat: 0 }).unwrap();
+        let other = page.clone();
+        let writer = thread::spawn(move || {
+            let (word, first, second) = &*other;
+            word.advance(Transition::LockToPinMut).unwrap();
+            word.advance(Transition::PinnedMut).unwrap();
+            first.store(2, Ordering::Relaxed);
+            second.store(2, Ordering::Relaxed);
+            word.advance(Transition::UnpinMut).unwrap();
+        });
+        let (word, first, second) = &*page;
+        let before = word.load();
+        let seen = (first.load(Ordering::Relaxed), second.load(Ordering::Relaxed));
+        if word.still(before) {
+            assert!(seen == (1, 1) || seen == (2, 2), "{seen:?}");
+        }
+        writer.join().unwrap();
     });
 }

@@ -28,7 +28,7 @@ impl Fields {
             heat: word.heat(),
             ghost: word.0 & 1 << 7 != 0,
             stamp: word.stamp(),
-            pins: word.0 >> 16,
+            pins: (word.0 >> 16) as u32 & 0xffff,
         }
     }
 
@@ -46,12 +46,12 @@ impl Fields {
         };
         Word(
             state
-                | (self.waiters as u32) << 3
-                | (self.flag as u32) << 4
-                | (self.heat as u32) << 5
-                | (self.ghost as u32) << 7
-                | (self.stamp as u32) << 8
-                | self.pins << 16,
+                | u64::from(self.waiters) << 3
+                | u64::from(self.flag) << 4
+                | u64::from(self.heat) << 5
+                | u64::from(self.ghost) << 7
+                | u64::from(self.stamp) << 8
+                | u64::from(self.pins) << 16,
         )
     }
 
@@ -255,6 +255,22 @@ fn every_word_and_transition_does_what_the_list_says() {
         }
     }
     assert!(allowed > 1000, "only {allowed} cases were allowed");
+}
+
+#[test]
+fn the_version_changes_exactly_where_a_page_stops_being_readable() {
+    const LAST: u64 = 0xffff_ffff << 32;
+    for fields in all_words() {
+        for version in [0, 7 << 32, LAST] {
+            let word = Word(fields.word().0 | version);
+            for transition in TRANSITIONS {
+                let Some(after) = word.after(transition) else { continue };
+                let stops = word.is_readable() && !after.is_readable();
+                let want = word.version().wrapping_add(u32::from(stops));
+                assert_eq!(after.version(), want, "{word:?} and {transition:?}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -38,6 +38,9 @@ pub enum Loads {
     Stated,
     /// Whatever may be stored to or executed can be loaded: x86-64 without protection keys.
     Implied,
+    /// Whatever may be stored to can be loaded. What may only be executed cannot: x86-64 with protection keys, of which
+    /// Linux takes one for such memory (pkeys(7)).
+    ImpliedByStores,
 }
 
 impl Limits {
@@ -139,6 +142,7 @@ impl Limits {
     pub fn effective(&self, prot: Prot) -> Prot {
         match self.loads {
             Loads::Implied if prot != Prot::NONE => prot | Prot::READ,
+            Loads::ImpliedByStores if prot.contains(Prot::WRITE) => prot | Prot::READ,
             _ => prot,
         }
     }

@@ -5,9 +5,9 @@ use std::ops::Range;
 use memobj_core::address::{ObjectOffset, VirtAddr};
 use memobj_core::prot::Prot;
 use memobj_core::space::{
-    AddressSpace, Backing, Limits, Loads, MapRequest, ObjectId, ObjectKind, ObjectView, OnFork, Segment,
-    Source,
+    AddressSpace, Backing, Limits, MapRequest, ObjectId, ObjectKind, ObjectView, OnFork, Segment, Source,
 };
+use memobj_sys::capability::loads;
 
 use super::failures::Failures;
 use super::objects::Objects;
@@ -40,7 +40,7 @@ impl State {
     pub(super) fn new(window: Range<usize>, options: &SpaceOptions) -> Self {
         let limits = Limits {
             segments: options.segments,
-            loads: Loads::Implied,
+            loads: loads(),
             ..Limits::between(VirtAddr(window.start as u64), VirtAddr(window.end as u64))
         };
         Self { space: AddressSpace::new(limits), objects: Objects::default(), failures: Failures::default() }

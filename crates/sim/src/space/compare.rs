@@ -1,8 +1,8 @@
 //! One history, here and there.
 
-use super::machine::{FILES, LOCKED_BYTES, Machine, WINDOW_START, file_bytes};
+use super::machine::{EXECUTE_ONLY, FILES, LOCKED_BYTES, Machine, WINDOW_START, file_bytes};
 use super::{DIFFERENCES, Difference, History, RealObjects, RealSpace, table};
-use memobj_sys::oracle::{self, Answer, Detail, Order, Process, Rights, Window};
+use memobj_sys::oracle::{self, Answer, Detail, Order, Process, Rights, Signal, Window};
 use rustix::fs::MemfdFlags;
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -112,9 +112,7 @@ pub fn compare_three(history: &History, objects: &RealObjects) -> Result<Outcome
     for (index, &order) in orders.iter().enumerate() {
         let ours = machine.carry_out(0, order);
         let mut theirs = real.carry_out(harmless(order, &ours));
-        if matches!(order, Order::Execute { .. }) {
-            theirs.value = 0;
-        }
+        as_executed(order, &ours, &mut theirs);
         if ours != theirs {
             let so_far: Vec<_> = orders[..=index].iter().map(|&order| (0, order)).collect();
             let kernel = format!("{}\n(that is a space of this process)", text(&so_far, &theirs));
@@ -168,16 +166,13 @@ fn kernel(pages: u64, orders: &[(Process, Order)], ours: &[Answer]) -> io::Resul
     let rights = Rights { locked_bytes: LOCKED_BYTES, limit_seconds: LIMIT_SECONDS };
     let inodes = [made[0].metadata()?.ino(), made[1].metadata()?.ino()];
     let mut answers = oracle::run(window, rights, &asked, &files)?;
-    for (answer, &(_, order)) in answers.iter_mut().zip(orders) {
+    for ((answer, &(_, order)), ours) in answers.iter_mut().zip(orders).zip(ours) {
         if matches!(order, Order::Table { .. }) {
             let text = table::of_kernel(&answer.data, pages, &inodes);
             answer.data =
                 text.ok_or_else(|| io::Error::other("the kernel's table was cut off"))?.into_bytes();
         }
-        // What is executed was loaded, and what it was does not matter.
-        if matches!(order, Order::Execute { .. }) {
-            answer.value = 0;
-        }
+        as_executed(order, ours, answer);
     }
     Ok(answers)
 }
@@ -188,6 +183,16 @@ fn harmless(order: Order, ours: &Answer) -> Order {
         Order::Execute { address } if ours.signal.is_none() => Order::Load { address },
         other => other,
     }
+}
+
+/// What is executed was loaded: what it was does not matter, nor that memory may be executed only.
+fn as_executed(order: Order, ours: &Answer, theirs: &mut Answer) {
+    let Order::Execute { address } = order else { return };
+    let denied = Signal { number: 11, code: 2, address };
+    if ours.value == EXECUTE_ONLY && theirs.signal == Some(denied) {
+        theirs.signal = None;
+    }
+    theirs.value = ours.value;
 }
 
 /// A file without a name, on a disk: on a file system in memory, what is stored past the end of a file stays there.

@@ -7,7 +7,7 @@ use memobj_core::fault::{Fill, Host, ObjectTable, PagedSpace, Stop, Trap, VerbEr
 use memobj_core::prot::{Access, Prot};
 use memobj_core::space::abi::{self, Errno, Verb, linux};
 use memobj_core::space::{
-    Change, Invalidate, Limits, Loads, Lock, ObjectId, ObjectKind, ObjectView, SpaceError, SyncMode,
+    Change, Invalidate, Limits, Lock, ObjectId, ObjectKind, ObjectView, SpaceError, SyncMode,
 };
 use memobj_sys::oracle::{Answer, Order, Process, Signal, bytes_mark, trap_mark};
 
@@ -42,13 +42,16 @@ pub struct Machine {
     parted: Option<&'static str>,
 }
 
+/// The answer to who executes memory that may not be loaded.
+pub(super) const EXECUTE_ONLY: i64 = 1;
+
 impl Machine {
     /// One process with a window of so many pages.
     pub fn new(pages: u64) -> Self {
         let end = VirtAddr(WINDOW_START + pages * PAGE);
         let limits = Limits {
             locked_bytes: LOCKED_BYTES,
-            loads: Loads::Implied,
+            loads: memobj_sys::capability::loads(),
             segments: 65530,
             ..Limits::between(VirtAddr(WINDOW_START), end)
         };
@@ -168,9 +171,17 @@ impl Machine {
         match access {
             Access::Read => self.frames.read(frame, at, &mut loaded),
             Access::Write => self.frames.write(frame, at, &[byte]),
+            Access::Execute if !self.may_load(process, address) => return value(EXECUTE_ONLY),
             Access::Execute => {}
         }
         value(i64::from(loaded[0]))
+    }
+
+    fn may_load(&self, process: usize, address: u64) -> bool {
+        let (space, _) = self.spaces[process].as_ref().expect("the process is there");
+        let segment = space.space().lookup(VirtAddr(address));
+        let limits = space.space().limits();
+        segment.is_some_and(|segment| limits.effective(segment.attributes.prot).allows(Access::Read))
     }
 
     /// The frame that an access reaches, after as many faults as it takes.

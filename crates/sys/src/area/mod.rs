@@ -292,7 +292,7 @@ impl Area {
         let word = &self.words[page.0 as usize];
         let advanced = word.advance(transition)?;
         if advanced.must_wake() {
-            futex::wake_all(word.as_atomic());
+            futex::wake_all(futex::low_half(word.as_atomic()));
         }
         Ok(advanced)
     }
@@ -302,7 +302,7 @@ impl Area {
     pub fn wait(&self, page: PageIndex, timeout: Option<std::time::Duration>) -> Word {
         let word = &self.words[page.0 as usize];
         if let Some(seen) = word.announce_waiter() {
-            futex::wait(word.as_atomic(), seen.0, timeout);
+            futex::wait(futex::low_half(word.as_atomic()), seen.low_half(), timeout);
         }
         word.load()
     }

@@ -197,7 +197,7 @@ impl Area {
     pub fn wait_as_writer(&self, page: PageIndex, timeout: Option<std::time::Duration>) -> Word {
         let word = &self.words[page.0 as usize];
         if let Some(seen) = word.announce_writer() {
-            crate::futex::wait(word.as_atomic(), seen.0, timeout);
+            crate::futex::wait(crate::futex::low_half(word.as_atomic()), seen.low_half(), timeout);
         }
         word.load()
     }

@@ -42,6 +42,9 @@ thread_local! {
 
 /// Who had SIGSEGV and SIGBUS before.
 static BEFORE: [OnceLock<libc::sigaction>; 2] = [const { OnceLock::new() }; 2];
+/// Codes of faults that a page's protection and a protection key raised (sigaction(2)).
+const SEGV_ACCERR: i32 = 2;
+const SEGV_PKUERR: i32 = 4;
 const CAUGHT: [i32; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
 extern "C" fn handler(number: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
@@ -51,6 +54,8 @@ extern "C" fn handler(number: i32, info: *mut libc::siginfo_t, context: *mut lib
     // SAFETY: the kernel passes both, valid for the time of the handler, which runs with SA_SIGINFO.
     unsafe {
         let (code, address) = ((*info).si_code, (*info).si_addr() as u64);
+        // Refused by a protection key is refused.
+        let code = if (number, code) == (libc::SIGSEGV, SEGV_PKUERR) { SEGV_ACCERR } else { code };
         RAISED.set(Some(Signal { number, code, address }));
         let context = &mut *context.cast::<libc::ucontext_t>();
         context.uc_mcontext.gregs[libc::REG_RIP as usize] = memobj_oracle_recover as *const () as i64;
