@@ -185,6 +185,7 @@ impl Region {
     }
 
     /// A pointer to byte `offset`, which must lie inside.
+    #[inline]
     pub(crate) fn pointer(&self, offset: usize) -> *mut u8 {
         assert!(offset <= self.len, "offset {offset} in a region of {} bytes", self.len);
         // SAFETY: the offset is inside the mapping or one past its end.

@@ -7,6 +7,7 @@
 //! | touch ([as_ptr](Mapping::as_ptr), [touch_at](Mapping::touch_at)) | plain loads, demand paged | traps (SIGBUS) | existing code |
 
 mod access;
+mod cursor;
 mod pin;
 mod pin_ref;
 mod words;
@@ -20,6 +21,7 @@ use memobj_core::address::{ByteRange, PageRange};
 use memobj_sys::area::PinShares;
 use memobj_sys::uffd::Announce;
 
+pub use cursor::Cursor;
 pub use pin::Pinned;
 pub use pin_ref::PinRef;
 pub use words::SharedWords;

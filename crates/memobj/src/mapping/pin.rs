@@ -52,10 +52,21 @@ pub struct Pinned {
     _noted: NotedPin,
 }
 
-/// Both keep the frame store registered.
+/// Both keep the frame store registered. What is rare is boxed, so that moving a pin costs little.
 enum Bytes {
     Page(PagePin),
-    Pages { bytes: PinnedBytes, _store: Arc<StoreHandle> },
+    Pages(Box<Pages>),
+}
+
+struct Pages {
+    bytes: PinnedBytes,
+    _store: Arc<StoreHandle>,
+}
+
+impl Bytes {
+    fn pages(bytes: PinnedBytes, store: &Arc<StoreHandle>) -> Self {
+        Self::Pages(Box::new(Pages { bytes, _store: Arc::clone(store) }))
+    }
 }
 
 impl fmt::Debug for Pinned {
@@ -71,7 +82,7 @@ impl Deref for Pinned {
     fn deref(&self) -> &[u8] {
         match &self.bytes {
             Bytes::Page(bytes) => bytes,
-            Bytes::Pages { bytes, .. } => bytes,
+            Bytes::Pages(pages) => &pages.bytes,
         }
     }
 }
@@ -82,16 +93,26 @@ impl Mapping {
     /// Blocks until the pages are there or one has failed. No engine lock may be held by the caller (there is
     /// none to get hold of); other pins may. A range inside one page that is there takes no allocation, and writes to
     /// no memory that other threads write to but the page's word.
+    #[inline]
     pub fn pin(&self, range: Range<u64>) -> Result<Pinned, AccessError> {
-        let bytes = self.object_bytes(&range)?;
-        let thread = ThisThread::get();
-        if let Some(page) = PagePin::new(self.pins.share(thread.shard()), bytes) {
-            let noted = thread.note(self.frames().key(), self.page_of(bytes));
-            return Ok(Pinned { bytes: Bytes::Page(page), _noted: noted });
+        match self.pin_own_page(&range) {
+            Some((page, noted)) => Ok(Pinned { bytes: Bytes::Page(page), _noted: noted }),
+            None => self.pin_own_pages(range),
         }
-        let (bytes, noted) = self.pin_pages(bytes)?;
-        let bytes = Bytes::Pages { bytes, _store: Arc::clone(&self.store) };
-        Ok(Pinned { bytes, _noted: noted })
+    }
+
+    /// Pins `range` if that is one page, and possible at once.
+    fn pin_own_page(&self, range: &Range<u64>) -> Option<(PagePin, NotedPin)> {
+        let bytes = self.object_bytes(range).ok()?;
+        let thread = ThisThread::get();
+        let page = PagePin::new(self.pins.share(thread.shard()), bytes)?;
+        Some((page, thread.note(self.frames().key(), self.page_of(bytes))))
+    }
+
+    #[cold]
+    fn pin_own_pages(&self, range: Range<u64>) -> Result<Pinned, AccessError> {
+        let (bytes, noted) = self.pin_pages(self.object_bytes(&range)?)?;
+        Ok(Pinned { bytes: Bytes::pages(bytes, &self.store), _noted: noted })
     }
 
     /// Pins `bytes` of the object, whatever that takes.
@@ -112,8 +133,7 @@ impl Mapping {
         let pinned = sets.into_iter().zip(bytes).map(|(set, bytes)| {
             let noted = noted(&set);
             let bytes = store.bytes_of_pins(set, bytes).map_err(|error| self.in_mapping(error))?;
-            let bytes = Bytes::Pages { bytes, _store: Arc::clone(&self.store) };
-            Ok(Pinned { bytes, _noted: noted })
+            Ok(Pinned { bytes: Bytes::pages(bytes, &self.store), _noted: noted })
         });
         pinned.collect()
     }

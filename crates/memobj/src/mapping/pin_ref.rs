@@ -45,9 +45,10 @@ pub struct PinRef<'a> {
     _noted: NotedPin,
 }
 
+/// What is rare is boxed, so that moving a pin costs little.
 enum Bytes<'a> {
     Page(PagePinRef<'a>),
-    Pages(PinnedBytes),
+    Pages(Box<PinnedBytes>),
 }
 
 impl fmt::Debug for PinRef<'_> {
@@ -72,15 +73,26 @@ impl Mapping {
     /// As [`pin`](Self::pin), for as long as the mapping is borrowed: the cheapest pin.
     ///
     /// Blocks, and fails, as `pin` does.
+    #[inline]
     pub fn pin_ref(&self, range: Range<u64>) -> Result<PinRef<'_>, AccessError> {
-        let bytes = self.object_bytes(&range)?;
-        let thread = ThisThread::get();
-        if let Some(page) = PagePinRef::new(self.pins.area(), thread.shard(), bytes) {
-            let noted = thread.note(self.frames().key(), self.page_of(bytes));
-            return Ok(PinRef { bytes: Bytes::Page(page), _noted: noted });
+        match self.pin_page(&range) {
+            Some((page, noted)) => Ok(PinRef { bytes: Bytes::Page(page), _noted: noted }),
+            None => self.pin_pages_ref(range),
         }
-        let (bytes, noted) = self.pin_pages(bytes)?;
-        Ok(PinRef { bytes: Bytes::Pages(bytes), _noted: noted })
+    }
+
+    /// Pins `range` if that is one page, and possible at once.
+    fn pin_page(&self, range: &Range<u64>) -> Option<(PagePinRef<'_>, NotedPin)> {
+        let bytes = self.object_bytes(range).ok()?;
+        let thread = ThisThread::get();
+        let page = PagePinRef::new(self.pins.area(), thread.shard(), bytes)?;
+        Some((page, thread.note(self.frames().key(), self.page_of(bytes))))
+    }
+
+    #[cold]
+    fn pin_pages_ref(&self, range: Range<u64>) -> Result<PinRef<'_>, AccessError> {
+        let (bytes, noted) = self.pin_pages(self.object_bytes(&range)?)?;
+        Ok(PinRef { bytes: Bytes::Pages(Box::new(bytes)), _noted: noted })
     }
 
     /// Calls `look` with the bytes of `range`, which are pinned meanwhile.
@@ -106,8 +118,10 @@ impl Mapping {
     /// ```
     #[inline]
     pub fn with_pin<R>(&self, range: Range<u64>, look: impl FnOnce(&[u8]) -> R) -> Result<R, AccessError> {
-        let pinned = self.pin_ref(range)?;
-        Ok(look(&pinned))
+        match self.pin_page(&range) {
+            Some((page, _noted)) => Ok(look(&page)),
+            None => Ok(look(&self.pin_pages_ref(range)?)),
+        }
     }
 
     /// The page of the first of `bytes`.

@@ -238,6 +238,7 @@ impl Area {
     }
 
     /// Bytes of the object.
+    #[inline]
     pub fn length(&self) -> u64 {
         self.length.load(Ordering::Acquire)
     }
@@ -258,6 +259,7 @@ impl Area {
     }
 
     /// The size of its pages.
+    #[inline]
     pub fn page_size(&self) -> PageSize {
         self.page_size
     }
@@ -273,6 +275,7 @@ impl Area {
     }
 
     /// The word of `page`, which must be one of the object's.
+    #[inline]
     pub fn word(&self, page: PageIndex) -> Word {
         self.words[page.0 as usize].load()
     }

@@ -12,11 +12,10 @@ use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use memobj_core::address::{ByteRange, PageIndex};
-use memobj_core::page_word::{State, Transition, Word};
 use memobj_core::pin_budget::{SHARDS, Shard};
 
 use super::Area;
-use crate::signal;
+use crate::{futex, signal};
 
 /// An area as the threads of one shard keep it for their pins: the count of an `Arc` of this is theirs alone.
 #[derive(Debug)]
@@ -235,32 +234,41 @@ impl Area {
     /// Pins `page` if it is there, and need not be protected for it.
     #[inline]
     fn pin_one(&self, page: PageIndex, shard: Shard) -> bool {
-        let word = self.word(page);
-        if word.pins() > 0 {
-            return word.is_resident() && self.advance(page, Transition::PinAgain).is_ok();
-        }
-        matches!(word.state(), State::Clean | State::WritingBack) && self.pin_first(page, shard)
-    }
-
-    #[inline]
-    fn pin_first(&self, page: PageIndex, shard: Shard) -> bool {
-        let bytes = self.page_size.bytes();
-        if !self.pin_budget.take(shard, bytes) {
+        let page_word = &self.words[page.0 as usize];
+        let word = page_word.load();
+        if !word.takes_pin_as_it_is() {
             return false;
         }
-        let before = self.advance(page, Transition::Pin).map(|advanced| advanced.before);
-        if !before.is_ok_and(|before: Word| before.pins() == 0) {
-            self.pin_budget.give(shard, bytes);
+        // The first pin of a page reserves its frame.
+        let is_first = word.pins() == 0;
+        if is_first && !self.pin_budget.take(shard, self.page_size) {
+            return false;
         }
-        before.is_ok()
+        if page_word.pin(word).is_ok() {
+            return true;
+        }
+        if is_first {
+            self.pin_budget.give(shard, self.page_size);
+        }
+        self.pin_one_again(page, shard)
+    }
+
+    /// The word has changed since it was looked at.
+    #[cold]
+    fn pin_one_again(&self, page: PageIndex, shard: Shard) -> bool {
+        std::hint::spin_loop();
+        self.pin_one(page, shard)
     }
 
     #[inline]
     fn unpin_one(&self, page: PageIndex, shard: Shard) {
-        let done = self.advance(page, Transition::Unpin);
-        debug_assert!(done.is_ok(), "page {page} lost a pin: {done:?}");
-        if done.is_ok_and(|advanced| advanced.after.pins() == 0) {
-            self.pin_budget.give(shard, self.page_size.bytes());
+        let page_word = &self.words[page.0 as usize];
+        let ended = page_word.unpin();
+        if ended.after.pins() == 0 {
+            self.pin_budget.give(shard, self.page_size);
+        }
+        if ended.must_wake() {
+            futex::wake_all(futex::low_half(page_word.as_atomic()));
         }
     }
 }
