@@ -29,6 +29,8 @@ pub mod error;
 pub mod fault;
 pub mod image;
 pub mod page_word;
+#[cfg(not(loom))]
+pub mod pages;
 pub mod prot;
 pub mod reclaim;
 pub mod space;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
-use memobj_sys::area::{Area, AreaOptions, Frames, PinError, PinSet, Writes};
+use memobj_sys::area::{self, Area, AreaOptions, Frames, PinError, PinSet, Writes};
 use memobj_sys::part::Part;
 use memobj_sys::signal;
 use memobj_sys::uffd::Announce;
@@ -522,7 +522,7 @@ fn new_area(
             }
         }
     }
-    Area::new(AreaOptions {
+    area::new(AreaOptions {
         name: object.name.to_string(),
         length: object.length(),
         capacity: if object.is_writable() { capacity(object) } else { object.length() },
@@ -620,7 +620,8 @@ impl ObjectHandle {
             if let Some(mut pin) = PinSet::new(Arc::clone(area), PageRange::one(page)) {
                 match pin.try_pin(page) {
                     Ok(()) => {
-                        return pin.copy_to(bytes, buffer).map_err(|_| SupplyError::new(ErrorKind::Io));
+                        return area::copy_pinned(&pin, bytes, buffer)
+                            .map_err(|_| SupplyError::new(ErrorKind::Io));
                     }
                     Err(PinError::FrameGone) => mapped.store.look(page, page.0 * area.page_size().bytes()),
                     Err(_) => {}

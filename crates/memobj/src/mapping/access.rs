@@ -2,7 +2,7 @@
 
 use memobj_core::address::PageIndex;
 use memobj_core::page_word::State;
-use memobj_sys::area::TouchRefused;
+use memobj_sys::area::{self, TouchRefused};
 use memobj_sys::signal;
 use memobj_sys::volatile::VolatileWords;
 
@@ -85,7 +85,7 @@ impl Mapping {
         let _ = signal::install(fault::resolve);
         let (store, mut done, mut strange, mut pinned_until) = (self.frames(), 0, 0, None);
         while let Err(refused) =
-            store.area.copy_by_touch(announce, range.start + done as u64, &mut buffer[done..])
+            area::copy_by_touch(&store.area, announce, range.start + done as u64, &mut buffer[done..])
         {
             let trapped = match refused {
                 TouchRefused::Trapped(at) => at,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
-use memobj_sys::area::{NotPinned, PinError, PinSet, PinnedBytes, Room};
+use memobj_sys::area::{self, NotPinned, PinError, PinSet, PinnedBytes, Room};
 
 use super::Mapping;
 use crate::driver::Request;
@@ -102,7 +102,7 @@ impl Mapping {
         let bytes = self.object_bytes(&range)?;
         let mut sets = store.pin_all(&[bytes]).map_err(|error| self.in_mapping(error))?;
         let set = sets.pop().ok_or_else(|| self.past_the_end(range.start, range.end - range.start))?;
-        set.copy_to(bytes, buffer).map_err(|at| store.trapped_at(at))
+        area::copy_pinned(&set, bytes, buffer).map_err(|at| store.trapped_at(at))
     }
 
     /// An error about bytes of the object as one about bytes of the mapping.
@@ -212,7 +212,7 @@ impl FrameStore {
 
     fn bytes_of_pins(&self, set: PinSet, bytes: ByteRange) -> Result<PinnedBytes, AccessError> {
         let room = self.room_for(bytes)?;
-        set.into_bytes(bytes, room).map_err(|why| self.not_pinned(bytes, why))
+        PinnedBytes::new(set, bytes, room).map_err(|why| self.not_pinned(bytes, why))
     }
 
     fn pin_pages_of(&self, bytes: &[ByteRange]) -> Result<Vec<PinSet>, AccessError> {

@@ -338,7 +338,7 @@ impl FrameStore {
         self.wait_for_touches(&mut set)?;
         let noted = self.note_pin(pages);
         let room = self.room_for(bytes)?;
-        let bytes = set.into_bytes(bytes, room).map_err(|why| self.not_pinned(bytes, why))?;
+        let bytes = PinnedBytesMut::new(set, bytes, room).map_err(|why| self.not_pinned(bytes, why))?;
         Ok(MutPinned { bytes, noted, share })
     }
 
