@@ -25,6 +25,7 @@ extern crate alloc;
 pub mod address;
 pub mod budget;
 pub mod commit_log;
+pub mod decide;
 pub mod error;
 pub mod fault;
 pub mod image;

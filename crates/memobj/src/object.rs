@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
-use memobj_core::page_word::State;
+use memobj_core::decide::{Decision, WaitFor, Wish, decide};
 use memobj_sys::area::{self, Area, AreaOptions, Frames, PinError, PinSet, Writes};
 use memobj_sys::part::Part;
 use memobj_sys::signal;
@@ -630,10 +630,13 @@ impl ObjectHandle {
             // The number first: a write that begins after it is seen by the number, one before it by the word.
             let writes_begun = area.writes_begun(page);
             let word = area.word(page);
-            if word.state() == State::Failed && mapped.store.has_lost_changes(page) {
+            if word.has_failed() && mapped.store.has_lost_changes(page) {
                 return Err(mapped.store.lost_changes());
             }
-            let pager_has_it = matches!(word.state(), State::Absent | State::Failed | State::Filling);
+            let pager_has_it = matches!(
+                decide(word, Wish::Presence),
+                Decision::Claim | Decision::Trap | Decision::Demand | Decision::Wait(WaitFor::Filler)
+            );
             if pager_has_it && !word.is_writing() {
                 self.ask_pager(range.clone(), buffer)?;
                 // A page that came, changed and was written back meanwhile could have been read half before and half

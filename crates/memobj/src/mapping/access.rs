@@ -1,7 +1,7 @@
 //! Copies and touches.
 
 use memobj_core::address::PageIndex;
-use memobj_core::page_word::State;
+use memobj_core::decide::{Decision, WaitFor, Wish, decide};
 use memobj_sys::area::{self, TouchRefused};
 use memobj_sys::signal;
 use memobj_sys::volatile::VolatileWords;
@@ -97,14 +97,14 @@ impl Mapping {
                 }
             };
             let page = PageIndex(trapped >> store.area.page_size().shift());
-            let state = store.area.word(page).state();
+            let decision = decide(store.area.word(page), Wish::Presence);
             // A page traps from a moment before it is Failed on, to a moment before it is Absent after a retry.
-            let error = match state {
-                State::Failed => store.error_of(page),
-                State::Filling => self.frames().wait_for(page).err(),
+            let error = match decision {
+                Decision::Trap => store.error_of(page),
+                Decision::Demand | Decision::Wait(WaitFor::Filler) => self.frames().wait_for(page).err(),
                 _ => None,
             };
-            strange += u32::from(state != State::Failed);
+            strange += u32::from(decision != Decision::Trap);
             std::thread::yield_now();
             let unexplained = || (strange > MOST_STRANGE_TRAPS).then(|| store.strange_error_of(page));
             if let Some(error) = error.or_else(unexplained) {
