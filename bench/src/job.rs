@@ -117,6 +117,9 @@ pub struct Sample {
     pub major_faults: u64,
     /// Minor faults of the child.
     pub minor_faults: u64,
+    /// Pages read in the measured phase because an access missed, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed_pages: Option<u64>,
     /// Part of the accesses that needed no read, where known.
     pub hit_rate: Option<f64>,
     /// Hit rate of an exact LRU on the same trace, where there is a trace.
