@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::index::options::IndexOptions;
 use crate::job::Pattern;
 use crate::programs::options::RunOptions;
 use crate::write::options::WriteOptions;
@@ -28,6 +29,8 @@ pub enum Command {
     Write(WriteOptions),
     /// Measure whole programs under `memobj run`: true, ls, echo, json, compile.
     Run(RunOptions),
+    /// Measure lookups in a B+tree in a file, and one access to a page in memory.
+    Index(IndexOptions),
     /// Measure address spaces: looking up, mapping and unmapping among many segments, and their memory.
     #[cfg(feature = "ours")]
     Space(SpaceOptions),
@@ -35,7 +38,7 @@ pub enum Command {
     #[cfg(feature = "ours")]
     #[command(hide = true)]
     Supervise,
-    /// One measurement, as a child of `read` or `write`.
+    /// One measurement, as a child of `read`, `write` or another command.
     #[command(hide = true)]
     One {
         /// The task as JSON.

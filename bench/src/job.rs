@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::index::job::IndexJob;
 use crate::write::job::{WriteJob, Written};
 
 /// The access patterns.
@@ -55,6 +56,8 @@ pub enum Task {
     Read(Job),
     /// A measurement of writing.
     Write(WriteJob),
+    /// Lookups in a tree.
+    Index(IndexJob),
 }
 
 /// One measurement.

@@ -14,6 +14,7 @@ mod children;
 mod cli;
 mod contestant;
 mod data;
+mod index;
 mod job;
 mod kernel;
 mod machine;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Read(options) => run::read(&options),
         Command::Write(options) => write::run::write(&options),
         Command::Run(options) => programs::run::run(&options),
+        Command::Index(options) => index::run::index(&options),
         #[cfg(feature = "ours")]
         Command::Space(options) => space::space(&options),
         #[cfg(feature = "ours")]
