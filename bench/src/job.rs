@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::index::job::IndexJob;
+use crate::scale::job::{Memory, ScaleJob};
 use crate::write::job::{WriteJob, Written};
 
 /// The access patterns.
@@ -58,6 +59,8 @@ pub enum Task {
     Write(WriteJob),
     /// Lookups in a tree.
     Index(IndexJob),
+    /// Long objects, or many.
+    Scale(ScaleJob),
 }
 
 /// One measurement.
@@ -138,6 +141,9 @@ pub struct Sample {
     /// How long the sync at the end took, where there is one. It is part of `elapsed_ns`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync_ns: Option<u64>,
+    /// What the process held, where that is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Box<Memory>>,
     /// What the file must hold afterwards, if the contestant wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written: Option<Written>,

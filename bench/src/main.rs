@@ -25,6 +25,7 @@ mod plan;
 mod programs;
 mod report;
 mod run;
+mod scale;
 #[cfg(feature = "ours")]
 mod space;
 mod trace;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Write(options) => write::run::write(&options),
         Command::Run(options) => programs::run::run(&options),
         Command::Index(options) => index::run::index(&options),
+        Command::Scale(options) => scale::run::scale(&options),
         #[cfg(feature = "ours")]
         Command::Space(options) => space::space(&options),
         #[cfg(feature = "ours")]

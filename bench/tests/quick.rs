@@ -30,6 +30,19 @@ fn has_row(table: &str, contestant: &str) -> bool {
 }
 
 #[test]
+fn scale_has_all_its_rows() {
+    let printed = quick("scale");
+    for part in ["### access", "### objects"] {
+        assert!(printed.contains(part), "{printed}");
+    }
+    let ours =
+        ["ours-pin", "ours-touch", "ours-pin-computed", "ours-touch-computed", "ours-file", "ours-computed"];
+    for contestant in ["mmap"].iter().chain(ours.iter().filter(|_| cfg!(feature = "ours"))) {
+        assert!(has_row(&printed, contestant), "{contestant}: {printed}");
+    }
+}
+
+#[test]
 fn index_has_all_its_rows() {
     let printed = quick("index");
     for part in ["### resident", "### quarter", "### pin"] {
