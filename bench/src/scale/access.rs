@@ -33,6 +33,7 @@ pub fn run<O: Object>(
     let mut memory = Memory { before: held::now(cgroup, 0)?, ..Memory::default() };
     let begin = Instant::now();
     let mut object = open(job)?;
+    memory.objects = 1;
     memory.map_ns = begin.elapsed().as_nanos() as u64;
     memory.mapped = held::now(cgroup, object.frame_bytes()?)?;
     let mut random = Random::new(job.seed);

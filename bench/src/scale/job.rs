@@ -59,6 +59,10 @@ pub struct Held {
     pub frame_bytes: u64,
     /// What is charged to the cgroup: memory of the kernel for the process too.
     pub charged_bytes: Option<u64>,
+    /// Open descriptors.
+    pub descriptors: u64,
+    /// Mappings of the process, of which there may be `vm.max_map_count`.
+    pub mappings: u64,
 }
 
 impl Held {
@@ -69,7 +73,7 @@ impl Held {
 }
 
 /// The memory of one measurement.
-#[derive(Clone, Copy, Default, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct Memory {
     /// Before anything is opened.
     pub before: Held,
@@ -79,4 +83,9 @@ pub struct Memory {
     pub used: Held,
     /// How long opening and mapping took.
     pub map_ns: u64,
+    /// Objects that are mapped.
+    pub objects: u64,
+    /// Why there are fewer than were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
 }

@@ -44,6 +44,10 @@ impl Objects for Views {
         Ok(())
     }
 
+    fn keep(&mut self, count: usize) {
+        self.views.truncate(count);
+    }
+
     fn load(&mut self, object: usize, word_index: u64) -> Result<u64, Failure> {
         Ok(self.views[object].load_u64(word_index * WORD_BYTES))
     }

@@ -14,6 +14,9 @@ pub trait Objects {
     /// Opens and maps one more.
     fn map_one(&mut self) -> Result<(), Failure>;
 
+    /// Lets go of all but the first `count`.
+    fn keep(&mut self, count: usize);
+
     /// A word of one of them.
     fn load(&mut self, object: usize, word_index: u64) -> Result<u64, Failure>;
 
@@ -21,7 +24,11 @@ pub trait Objects {
     fn frame_bytes(&self) -> Result<u64, Failure>;
 }
 
-/// Maps all of them and loads one word of each. The sum of what was loaded must be right.
+/// So many objects are let go of when there cannot be more: looking at the process takes a descriptor.
+const SPARE_OBJECTS: u64 = 16;
+
+/// Maps all of them, or as many as the limits of the process allow, and loads one word of each. The sum of what was
+/// loaded must be right.
 pub fn run<O: Objects>(
     job: &ScaleJob,
     open: impl FnOnce(&ScaleJob) -> Result<O, Failure>,
@@ -31,17 +38,26 @@ pub fn run<O: Objects>(
     let mut memory = Memory { before: held::now(cgroup, objects.frame_bytes()?)?, ..Memory::default() };
     let mut latencies = patterns::latencies();
     let (counted, begin) = (usage::now()?, Instant::now());
-    for number in 0..job.count {
+    let mut mapped = 0;
+    while mapped < job.count && memory.stopped.is_none() {
         let start = Instant::now();
-        objects.map_one().map_err(|failure| at_object(number, failure))?;
-        patterns::record(&mut latencies, start.elapsed());
+        match objects.map_one() {
+            Ok(()) => {
+                patterns::record(&mut latencies, start.elapsed());
+                mapped += 1;
+            }
+            Err(Failure::Failed(reason)) if mapped > SPARE_OBJECTS => memory.stopped = Some(reason),
+            Err(failure) => return Err(at_object(mapped, failure)),
+        }
     }
     let elapsed = begin.elapsed();
+    memory.objects = if memory.stopped.is_some() { mapped - SPARE_OBJECTS } else { mapped };
+    objects.keep(memory.objects as usize);
     memory.map_ns = elapsed.as_nanos() as u64;
-    let mut sample = patterns::sample(job.count, elapsed, (counted, usage::now()?), &latencies)?;
+    let mut sample = patterns::sample(mapped, elapsed, (counted, usage::now()?), &latencies)?;
     memory.mapped = held::now(cgroup, objects.frame_bytes()?)?;
     let (mut sum, mut expected) = (0_u64, 0_u64);
-    for number in 0..job.count {
+    for number in 0..memory.objects {
         let word = number * 37 % (job.object_bytes / PAGE_BYTES) * PAGE_WORDS + number % PAGE_WORDS;
         sum = sum
             .wrapping_add(objects.load(number as usize, word).map_err(|failure| at_object(number, failure))?);

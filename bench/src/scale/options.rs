@@ -14,7 +14,8 @@ Parts:
            at the end: frames, resident memory (VmRSS) and page tables (VmPTE).
   objects  Many objects of 1 MiB with the same bytes: us to open and map one; resident memory and page tables for each
            when all are mapped, and beside frames when one page of each was accessed; and what is charged to the memory
-           cgroup for each, which has the kernel's own structures too.
+           cgroup for each, which has the kernel's own structures too. Descriptors and mappings (vm.max_map_count) for
+           each are what else may run out.
 
 Contestants of access:
   mmap                 the kernel's mapping of the sparse file, MADV_RANDOM
@@ -24,12 +25,14 @@ Contestants of access:
                        the same with a pager that computes every word: no file, no holes
 Contestants of objects:
   mmap                 a mapping of one file for each object; the descriptor is closed
-  ours-file            the same file, opened for each object, which keeps a descriptor
+  ours-file            the same file, opened for each object, which keeps descriptors: a low limit (ulimit -n) ends this
+                       earlier, and the table says at how many objects
   ours-computed        a pager that computes every word
 
 Each measurement is a process of its own in a memory cgroup: of the budget and 8 MiB for mmap, of the budget and 72 MiB
 for ours. Both pay for their page tables there. A process that the kernel kills for lack of memory is started again with
-four times as much, until it lives; the limit that was enough is in the table. Every loaded word is checked.
+four times as much, until it lives or had half of the machine's memory or 16 GiB; the limit that was enough is in the
+table. Every loaded word is checked. With the defaults all of it takes about half an hour.
 
 Examples:
   cargo xtask bench scale --quick

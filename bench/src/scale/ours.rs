@@ -84,12 +84,15 @@ impl Many {
     }
 }
 
-/// As many open files as the process may have.
+/// More descriptors than an ordinary process needs: as many as the process may have, if more are refused.
+const DESCRIPTORS: u64 = 1 << 18;
+
 fn allow_descriptors() -> Result<(), Failure> {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).map_err(failed)
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let more = maximum.map(|maximum| maximum.max(DESCRIPTORS));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: more, maximum: more });
+    raised.or_else(|_| setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })).map_err(failed)
 }
 
 impl Objects for Many {
@@ -106,6 +109,10 @@ impl Objects for Many {
         let mapping = object.map(0..object.len(), options).map_err(failed)?;
         self.mapped.push((object, mapping));
         Ok(())
+    }
+
+    fn keep(&mut self, count: usize) {
+        self.mapped.truncate(count);
     }
 
     fn load(&mut self, object: usize, word_index: u64) -> Result<u64, Failure> {

@@ -73,7 +73,7 @@ impl Line {
         self.median(|sample| {
             let memory = sample.memory.as_deref()?;
             let grown = of(&at(memory))? as f64 - of(&memory.before)? as f64;
-            Some(grown / self.count as f64)
+            Some(grown / memory.objects.max(1) as f64)
         })
     }
 }
@@ -123,7 +123,7 @@ pub fn table(part: Part, lines: &[Line]) -> String {
             ],
         ),
         Part::Objects => (
-            "Bytes are for each object. Memory is RSS and page tables; charged is what the cgroup counts, the kernel's own \
+            "Everything but frames is for each object, memory in bytes. Memory is RSS and page tables; charged is what the cgroup counts, the kernel's own \
              structures too.",
             &[
                 "objects",
@@ -133,6 +133,8 @@ pub fn table(part: Part, lines: &[Line]) -> String {
                 "p99 us",
                 "memory when mapped",
                 "charged when mapped",
+                "mappings",
+                "descriptors",
                 "memory beside frames after a page of each",
                 "frames MiB",
             ],
@@ -151,7 +153,7 @@ pub fn table(part: Part, lines: &[Line]) -> String {
 fn row(line: &Line, lines: &[Line], columns: usize) -> String {
     let of_what = match line.part {
         Part::Access => size(line.object_bytes),
-        Part::Objects => line.count.to_string(),
+        Part::Objects => objects_of(line),
     };
     let head = format!("| {} | {of_what} ", line.contestant);
     if let Some(note) = &line.note {
@@ -166,6 +168,15 @@ fn row(line: &Line, lines: &[Line], columns: usize) -> String {
         Part::Objects => objects_columns(line),
     };
     format!("{head}| {} | {} |\n", time.join(" | "), rest.join(" | "))
+}
+
+/// How many objects, and of how many that were asked for if those were too many.
+fn objects_of(line: &Line) -> String {
+    let mapped = line.samples.iter().filter_map(|sample| Some(sample.memory.as_deref()?.objects)).min();
+    match mapped {
+        Some(mapped) if mapped < line.count => format!("{mapped} of {}", line.count),
+        _ => line.count.to_string(),
+    }
 }
 
 fn access_columns(line: &Line) -> Vec<String> {
@@ -188,6 +199,8 @@ fn objects_columns(line: &Line) -> Vec<String> {
         number(line.median(|sample| Some(sample.p99_ns as f64 / 1e3))),
         fixed(line.for_each(|memory| memory.mapped, |held| Some(held.beside_frames())), 0),
         fixed(line.for_each(|memory| memory.mapped, |held| held.charged_bytes), 0),
+        fixed(line.for_each(|memory| memory.mapped, |held| Some(held.mappings)), 2),
+        fixed(line.for_each(|memory| memory.mapped, |held| Some(held.descriptors)), 2),
         fixed(line.for_each(|memory| memory.used, |held| Some(held.beside_frames())), 0),
         number(line.mebibytes(|memory| memory.used.frame_bytes)),
     ]

@@ -20,8 +20,8 @@ use crate::plan::{BOUND_SLACK_BYTES, Limit, PROCESS_BYTES};
 const MEASURED: Duration = Duration::from_secs(120);
 /// What a child gets that ran out of memory, as a multiple of what it had.
 const MORE: u64 = 4;
-/// A child that needs more than this does not get it.
-const MOST_BYTES: u64 = 8 << 30;
+/// A child that needs more than this, or than half of the machine's memory, does not get it.
+const MOST_BYTES: u64 = 16 << 30;
 /// Memory for many objects beside the budget: they are not to run into it.
 const OBJECTS_BYTES: u64 = 1 << 30;
 
@@ -30,6 +30,8 @@ struct Run {
     options: ScaleOptions,
     directory: PathBuf,
     children: Children,
+    /// The most memory that a child gets.
+    most_bytes: u64,
 }
 
 /// `memobj-bench scale`.
@@ -40,7 +42,8 @@ pub fn scale(options: &ScaleOptions) -> Result<ExitCode, String> {
     let directory = children::test_directory(options.dir.as_deref())?;
     let machine = Machine::find(&directory);
     println!("{}\n", machine.line());
-    let run = Run { options, directory, children: Children::new()? };
+    let most_bytes = MOST_BYTES.min(machine.memory_mib << 20 >> 1);
+    let run = Run { options, directory, children: Children::new()?, most_bytes };
     println!("{}\n", report::settings(&run.options));
     let lines = run.all_groups()?;
     if let Some(path) = &run.options.json {
@@ -112,12 +115,16 @@ impl Run {
             let job = self.job(group, file, turn, line, cgroup.as_ref());
             let outcome = self.children.run(&Task::Scale(job), MEASURED)?;
             let killed = cgroup.as_ref().and_then(Cgroup::oom_kills).is_some_and(|kills| kills > 0);
-            if killed && memory_bytes * MORE <= MOST_BYTES {
-                self.say(line, &format!("out of memory with {} MiB", (memory_bytes + extra(line)) >> 20));
-                memory_bytes *= MORE;
-                continue;
+            if !killed {
+                return self.enter(outcome, cgroup.as_ref(), line);
             }
-            return self.enter(outcome, cgroup.as_ref(), line);
+            let limit_mib = (memory_bytes + extra(line)) >> 20;
+            self.say(line, &format!("out of memory with {limit_mib} MiB"));
+            if memory_bytes >= self.most_bytes {
+                line.note = Some(format!("killed: needs more than {limit_mib} MiB"));
+                return Ok(());
+            }
+            memory_bytes = (memory_bytes * MORE).min(self.most_bytes);
         }
     }
 
@@ -147,6 +154,9 @@ impl Run {
             Outcome::Measured(mut sample) => {
                 sample.peak_cgroup_bytes = cgroup.and_then(Cgroup::peak_bytes);
                 self.say(line, &format!("{} ns each", sample.elapsed_ns / sample.accesses.max(1)));
+                if let Some(reason) = sample.memory.as_deref().and_then(|memory| memory.stopped.as_ref()) {
+                    eprintln!("memobj-bench: {}: no more objects: {reason}", line.name());
+                }
                 line.samples.push(sample);
             }
             Outcome::Skipped(reason) => line.note = Some(format!("skipped: {reason}")),
