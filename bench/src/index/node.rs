@@ -26,8 +26,10 @@ pub trait Words {
 }
 
 /// A node as the bytes of its page.
+#[cfg(feature = "ours")]
 pub struct NodeBytes<'a>(pub &'a [u8]);
 
+#[cfg(feature = "ours")]
 impl Words for NodeBytes<'_> {
     #[inline]
     fn word(&self, index: usize) -> u64 {

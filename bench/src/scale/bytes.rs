@@ -16,6 +16,7 @@ const WRITTEN_PAGES: u64 = 4096;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Bytes {
     /// Each word is computed from its index; no file has it.
+    #[cfg(feature = "ours")]
     Computed,
     /// So are those of every so manyth page; the others are holes.
     Sparse {
@@ -27,7 +28,7 @@ pub enum Bytes {
 impl Bytes {
     /// Those of a sparse file of this length, at least 16 MiB.
     pub fn sparse(object_bytes: u64) -> Self {
-        Self::Sparse { stride_pages: object_bytes / PAGE_BYTES / WRITTEN_PAGES }
+        Self::Sparse { stride_pages: stride_pages(object_bytes) }
     }
 
     /// What the word with this index holds.
@@ -36,17 +37,23 @@ impl Bytes {
         let page = index / PAGE_WORDS;
         match self {
             Self::Sparse { stride_pages } if !page.is_multiple_of(stride_pages) => 0,
-            Self::Computed | Self::Sparse { .. } => expected_word(index),
+            _ => expected_word(index),
         }
     }
 
     /// A page with bytes near `page`, which may be a hole.
     pub fn written_near(self, page: u64) -> u64 {
         match self {
+            #[cfg(feature = "ours")]
             Self::Computed => page,
             Self::Sparse { stride_pages } => page - page % stride_pages,
         }
     }
+}
+
+/// From one written page of a sparse file to the next.
+fn stride_pages(object_bytes: u64) -> u64 {
+    object_bytes / PAGE_BYTES / WRITTEN_PAGES
 }
 
 /// Finds or makes the sparse file of `object_bytes` in `directory`.
@@ -62,8 +69,7 @@ pub fn sparse_file(directory: &Path, object_bytes: u64) -> io::Result<PathBuf> {
 
 fn write_sparse(file: &File, object_bytes: u64) -> io::Result<()> {
     file.set_len(object_bytes)?;
-    let Bytes::Sparse { stride_pages } = Bytes::sparse(object_bytes) else { return Ok(()) };
-    for page in (0..object_bytes / PAGE_BYTES).step_by(stride_pages as usize) {
+    for page in (0..object_bytes / PAGE_BYTES).step_by(stride_pages(object_bytes) as usize) {
         let words = page * PAGE_WORDS..(page + 1) * PAGE_WORDS;
         let bytes: Vec<u8> = words.flat_map(|word| expected_word(word).to_ne_bytes()).collect();
         file.write_all_at(&bytes, page * PAGE_BYTES)?;
