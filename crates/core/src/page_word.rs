@@ -278,6 +278,11 @@ impl Word {
         matches!(self.state(), State::Absent)
     }
 
+    /// Whether it is absent and not pinned: the word says nothing that must not be forgotten.
+    pub const fn is_free(self) -> bool {
+        self.is_absent() && self.pins() == 0
+    }
+
     /// Whether it could not be supplied, or its changes are lost.
     pub const fn has_failed(self) -> bool {
         matches!(self.state(), State::Failed)

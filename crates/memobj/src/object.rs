@@ -531,6 +531,7 @@ fn new_area(
         views,
         budget: Arc::clone(&shared.budget),
         pin_budget: Arc::clone(&shared.pin_budget),
+        tables: Arc::clone(&shared.tables),
         unwritten: Arc::clone(&shared.unwritten),
     })
     .map_err(refused("reserve addresses for the object"))

@@ -4,7 +4,7 @@ use core::ops::Deref;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 /// Blocks that share a counter of the second level.
-const GROUP: u64 = 1024;
+pub(super) const GROUP: u64 = 1024;
 
 /// Two levels of counters, for blocks and for groups of them.
 #[derive(Clone, Debug)]

@@ -99,6 +99,10 @@ pub trait Frames {
     /// The runs of `pages` that have frames, ascending. Only what it says of pages in Changing counts.
     fn present_runs(&self, pages: PageRange) -> Vec<PageRange>;
 
+    /// Gives back what `pages`, a whole block, takes beside its frames: the memory of its words, which read as zeros
+    /// then, and page tables. None has a frame, all are free, and nobody changes their words meanwhile. Signal-safe.
+    fn drop_tables(&self, held: Held<Self>, words: &Self::Words, pages: PageRange);
+
     /// Gives back all memory, of which `resident` pages are in use. Nobody has addresses of it any more.
     fn end(&mut self, resident: u64);
 }
@@ -167,6 +171,9 @@ pub trait Park {
 
     /// Wakes all sleepers on `word`. Signal-safe.
     fn wake_all(&self, word: &PageWord);
+
+    /// Lets others go on for a moment. Signal-safe.
+    fn pause(&self);
 
     /// Called before each look at a word and each change of one. A simulator takes turns here.
     fn step(&self) {}

@@ -31,6 +31,7 @@ mod look;
 mod pin;
 mod show;
 mod store;
+mod tables;
 mod touch;
 mod write_back;
 
@@ -49,12 +50,14 @@ pub use host::{Frames, Held, Host, Park, Shows, View, Wake};
 pub use look::{GonePage, Looked};
 pub use pin::{MutPinSet, PinError, PinSet};
 pub use store::StoreRefused;
+pub use tables::{TABLE_BYTES, Tables};
 pub use touch::Touching;
 pub use write_back::{WriteClaim, WriteRun};
 
 use crate::address::{ByteRange, PageIndex, PageRange, PageSize};
 use crate::budget::Budget;
 use crate::page_word::{Advanced, Transition, Word};
+use tables::Occupied;
 use touch::Touches;
 
 /// Bytes of a block, the unit in which the reclaim hand goes.
@@ -72,6 +75,14 @@ pub enum Writes {
     Yes,
 }
 
+/// A page at one moment, to be compared with what it is later.
+#[derive(Clone, Copy, Debug)]
+pub struct Glance {
+    word: Word,
+    /// Versions begin anew when the words of the block have been given back.
+    epoch: u32,
+}
+
 /// What [`Pages::new`] needs.
 #[derive(Debug)]
 pub struct PagesOptions<H: Host> {
@@ -81,6 +92,8 @@ pub struct PagesOptions<H: Host> {
     pub words: H::Words,
     /// Counts resident pages, by block.
     pub resident: Blocks<H::Counts>,
+    /// Counts pages that are not free, by block, and blocks that have tables, by group.
+    pub occupied: (H::Counts, H::Counts),
     /// Counts pages that the pager does not have, by block. Of an object that is read only it may be empty.
     pub unclean: Blocks<H::Counts>,
     /// Bytes of the object.
@@ -97,6 +110,8 @@ pub struct PagesOptions<H: Host> {
     pub pin_budget: Arc<Budget>,
     /// Counts the bytes of frames that hold what the pager does not have yet.
     pub unwritten: Arc<AtomicU64>,
+    /// Counts what blocks take beside frames.
+    pub tables: Arc<Tables>,
 }
 
 /// See the module. Dereferences to the host.
@@ -104,6 +119,8 @@ pub struct Pages<H: Host> {
     host: H,
     words: H::Words,
     resident: Blocks<H::Counts>,
+    occupied: Occupied<H::Counts>,
+    tables: Arc<Tables>,
     /// Pages that are Dirty, Changing or WritingBack, by block.
     unclean: Blocks<H::Counts>,
     touches: Touches,
@@ -147,6 +164,8 @@ impl<H: Host> Pages<H> {
             host: options.host,
             words: options.words,
             resident: options.resident,
+            occupied: Occupied::new(options.occupied.0, options.occupied.1),
+            tables: options.tables,
             unclean: options.unclean,
             touches: Touches::new(written),
             unwritten: options.unwritten,
@@ -201,21 +220,62 @@ impl<H: Host> Pages<H> {
         self.words[page.0 as usize].load()
     }
 
-    /// Whether `page` has been readable all the time since its word was `before`; see
-    /// [`PageWord::still`](crate::page_word::PageWord::still).
-    pub fn still(&self, page: PageIndex, before: Word) -> bool {
+    /// The page as it is, if its bytes may be loaded without a pin.
+    pub fn glance(&self, page: PageIndex) -> Option<Glance> {
+        let epoch = self.occupied.epoch(self.block_of(page.0));
+        let word = self.word(page);
+        word.is_readable().then_some(Glance { word, epoch })
+    }
+
+    /// Whether `page` has been readable all the time since `glance`: what was loaded meanwhile by atomic loads belongs
+    /// together, but for plain stores to a page that is open to them.
+    pub fn is_still(&self, page: PageIndex, glance: Glance) -> bool {
         self.host.step();
-        self.words[page.0 as usize].still(before)
+        let is_still = self.words[page.0 as usize].still(glance.word);
+        is_still && self.occupied.epoch(self.block_of(page.0)) == glance.epoch
     }
 
     fn advance(&self, page: PageIndex, transition: Transition) -> Result<Advanced, Word> {
+        if matches!(transition, Transition::Claim { .. } | Transition::Hold) {
+            return self.advance_free(page, transition);
+        }
         self.host.step();
         let word = &self.words[page.0 as usize];
         let advanced = word.advance(transition)?;
+        if advanced.after.is_free() && !advanced.before.is_free() {
+            self.occupied.exit(self.block_of(page.0));
+        }
         if advanced.must_wake() {
             self.host.wake_all(word);
         }
         Ok(advanced)
+    }
+
+    /// A transition of a page that may be free: it is counted first.
+    fn advance_free(&self, page: PageIndex, transition: Transition) -> Result<Advanced, Word> {
+        let block = self.block_of(page.0);
+        while !self.occupied.enter(block, &self.tables) {
+            self.host.pause();
+        }
+        self.host.step();
+        let advanced = self.words[page.0 as usize].advance(transition);
+        // Whoever is not free is counted already.
+        if advanced.is_err() || advanced.is_ok_and(|advanced| !advanced.before.is_free()) {
+            self.occupied.exit(block);
+        }
+        advanced
+    }
+
+    /// Gives the tables of `block` back, if all its pages are absent and nobody pins one. Never allocates; waits for
+    /// nobody.
+    pub fn give_back_tables(&self, block: u64) -> bool {
+        let drop_tables = || self.host.drop_tables(Held::new(), &self.words, self.block_range(block));
+        self.occupied.give_back(block, &self.tables, drop_tables)
+    }
+
+    /// The first block from `from` on that has tables.
+    pub fn next_tabled_block(&self, from: u64) -> Option<u64> {
+        self.occupied.next(from)
     }
 
     /// Makes a transition that must be allowed: the caller holds the page.
@@ -360,5 +420,6 @@ impl<H: Host> Drop for Pages<H> {
         let resident = self.resident_pages();
         self.host.end(resident);
         self.budget.release(self.host.released_bytes(resident));
+        self.tables.subtract(self.occupied.total());
     }
 }

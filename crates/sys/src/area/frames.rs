@@ -138,6 +138,17 @@ impl pages::Frames for Home {
         }
     }
 
+    fn drop_tables(&self, _: Held<Self>, words: &Words, pages: PageRange) {
+        let (start, end) = (self.offset_in_view(pages.start), self.offset_in_view(pages.end));
+        for view in self.views.iter().filter(|view| start < view.region.len()) {
+            let len = end.min(view.region.len()) - start;
+            // Linux gives page tables back with the pages of a whole block (since 6.14, with CONFIG_PT_RECLAIM).
+            // SAFETY: no page of the block has a frame, nor gets one before this returns (`Held`): no references exist.
+            let _ = unsafe { view.region.zap(start, len) };
+        }
+        words.forget(pages);
+    }
+
     fn end(&mut self, resident: u64) {
         self.views.clear();
         self.frame_file = None;

@@ -33,13 +33,15 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use memobj_core::address::PageSize;
+use memobj_core::address::{PageRange, PageSize};
 use memobj_core::budget::Budget;
 use memobj_core::page_word::PageWord;
 use memobj_core::pages::{self, BLOCK_BYTES, Blocks, Pages, PagesOptions, groups_of};
 
 pub use guests::{GuestNumber, GuestView, NoFile};
-pub use memobj_core::pages::{Evicted, Origin, PinError, Placement, StoreRefused, Victims, Writes};
+pub use memobj_core::pages::{
+    Evicted, Glance, Origin, PinError, Placement, StoreRefused, Tables, Victims, Writes,
+};
 pub use pin::{NotPinned, PinnedBytes, PinnedBytesMut, Room, copy_as_is, copy_pinned};
 pub use touch::{TouchRefused, copy_by_touch};
 pub use views::Viewer;
@@ -130,6 +132,8 @@ pub struct AreaOptions {
     pub pin_budget: Arc<Budget>,
     /// Counts the bytes of frames that hold what the pager does not have yet.
     pub unwritten: Arc<AtomicU64>,
+    /// Counts what blocks take beside frames.
+    pub tables: Arc<Tables>,
 }
 
 /// Page words in memory that is taken where it is touched.
@@ -141,6 +145,14 @@ impl Deref for Words {
 
     fn deref(&self) -> &[PageWord] {
         &self.0
+    }
+}
+
+impl Words {
+    /// Gives the memory of the words of `pages` back, which nobody changes meanwhile. They are zero then. What shares
+    /// memory with other words stays.
+    fn forget(&self, pages: PageRange) {
+        self.0.forget(pages.start as usize..pages.end as usize);
     }
 }
 
@@ -156,9 +168,10 @@ impl Deref for Counts {
     }
 }
 
-fn counters(blocks: usize) -> io::Result<Blocks<Counts>> {
+/// Counters for blocks, and for groups of them.
+fn counters(blocks: usize) -> io::Result<(Counts, Counts)> {
     let table = |len| ZeroedTable::new(len).map(|table| Counts(Arc::new(table)));
-    Ok(Blocks::new(table(blocks)?, table(groups_of(blocks))?))
+    Ok((table(blocks)?, table(groups_of(blocks))?))
 }
 
 /// Addresses and frames of one object. See the module.
@@ -190,10 +203,13 @@ pub fn new(options: AreaOptions) -> io::Result<Arc<Area>> {
     let capacity = options.capacity.max(options.length);
     let pages = usize::try_from(page_size.pages_for(capacity)).map_err(|_| io::ErrorKind::OutOfMemory)?;
     let blocks = capacity.div_ceil(BLOCK_BYTES) as usize;
-    let unclean = counters(if options.writes == Writes::Yes { blocks } else { 0 })?;
+    let (unclean, groups) = counters(if options.writes == Writes::Yes { blocks } else { 0 })?;
+    let unclean = Blocks::new(unclean, groups);
+    let (resident, resident_groups) = counters(blocks)?;
     Ok(Arc::new(Pages::new(PagesOptions {
         words: Words(ZeroedTable::new(pages)?),
-        resident: counters(blocks)?,
+        resident: Blocks::new(resident, resident_groups),
+        occupied: counters(blocks)?,
         unclean: unclean.clone(),
         length: options.length,
         capacity,
@@ -202,6 +218,7 @@ pub fn new(options: AreaOptions) -> io::Result<Arc<Area>> {
         budget: Arc::clone(&options.budget),
         pin_budget: Arc::clone(&options.pin_budget),
         unwritten: Arc::clone(&options.unwritten),
+        tables: Arc::clone(&options.tables),
         host: Home::new(options, capacity, page_size, unclean)?,
     })))
 }

@@ -10,7 +10,7 @@ use memobj_core::pages::View as _;
 
 use super::{
     Area, AreaOptions, Frames, Looked, MutPinSet, Origin, PinSet, PinnedBytes, Placement, StoreRefused,
-    Writes, copy_by_touch,
+    Tables, Writes, copy_by_touch,
 };
 use crate::huge_folder::HugeFolder;
 use crate::pagemap::present_pages;
@@ -32,6 +32,7 @@ fn a_wild_load_of_an_empty_object_traps() {
             capacity: 0,
             writes: Writes::No,
             unwritten: Arc::default(),
+            tables: Arc::new(Tables::new(0)),
             frames,
             views: vec![Arc::clone(&uffd)],
             budget: Arc::new(Budget::new(1 << 20)),
@@ -56,6 +57,7 @@ fn large_shared() -> Result<Arc<Area>, std::io::Error> {
         capacity: 0,
         writes: Writes::No,
         unwritten: Arc::default(),
+        tables: Arc::new(Tables::new(0)),
         frames: Frames::SharedLarge(Arc::new(HugeFolder::new()?)),
         views: vec![uffd(Announce::Queued)?, uffd(Announce::Signalled)?],
         budget: Arc::new(Budget::new(16 << 20)),
@@ -131,6 +133,7 @@ fn writable(pages: u64) -> Result<(Arc<Area>, Arc<AtomicU64>), std::io::Error> {
         capacity: pages * SMALL as u64,
         writes: Writes::Yes,
         unwritten: Arc::clone(&unwritten),
+        tables: Arc::new(Tables::new(0)),
         frames: Frames::LocalSmall,
         views: vec![Arc::new(Userfaultfd::open(Announce::Signalled)?)],
         budget: Arc::new(Budget::new(1 << 20)),

@@ -170,6 +170,10 @@ impl Park for Home {
         futex::wait(futex::low_half(word.as_atomic()), seen.low_half(), timeout);
     }
 
+    fn pause(&self) {
+        std::thread::yield_now();
+    }
+
     fn wake_all(&self, word: &PageWord) {
         futex::wake_all(futex::low_half(word.as_atomic()));
     }
