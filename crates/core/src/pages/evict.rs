@@ -23,26 +23,30 @@ pub enum Victims {
     All,
 }
 
-/// Pages of one block that are Evicting: a run of victims, and pages behind and among them that are held off.
+/// A set of pages of one block.
+struct Marks {
+    first: u64,
+    bits: [u64; 8],
+}
+
+impl Marks {
+    fn set(&mut self, page: u64) {
+        let index = page - self.first;
+        self.bits[(index / 64) as usize] |= 1 << (index % 64);
+    }
+
+    fn has(&self, page: u64) -> bool {
+        let index = page - self.first;
+        self.bits[(index / 64) as usize] & (1 << (index % 64)) != 0
+    }
+}
+
+/// Pages of one block that are Evicting: a run of victims, and pages among them that are held off.
 struct Run {
     /// From the first victim to the last.
     pages: PageRange,
-    /// Which pages of the block are victims.
-    victims: [u64; 8],
-    first: u64,
+    victims: Marks,
     sum: Evicted,
-}
-
-impl Run {
-    fn mark(&mut self, page: u64) {
-        let index = page - self.first;
-        self.victims[(index / 64) as usize] |= 1 << (index % 64);
-    }
-
-    fn is_victim(&self, page: u64) -> bool {
-        let index = page - self.first;
-        self.victims[(index / 64) as usize] & (1 << (index % 64)) != 0
-    }
 }
 
 impl<H: Host> Pages<H> {
@@ -74,15 +78,20 @@ impl<H: Host> Pages<H> {
     /// `pages` lie in one block.
     fn evict_range(&self, pages: PageRange, now: u8, victims: Victims) -> Evicted {
         let longest = self.host.longest_drop();
+        let mut wanted = Marks { first: pages.start, bits: [0; 8] };
+        let last = pages.iter().filter(|page| self.is_wanted(*page, now, victims)).fold(None, |_, page| {
+            wanted.set(page.0);
+            Some(page.0)
+        });
+        let Some(last) = last else { return Evicted::default() };
         let mut run = Run {
             pages: PageRange { start: pages.start, end: pages.start },
-            victims: [0; 8],
-            first: pages.start,
+            victims: Marks { first: pages.start, bits: [0; 8] },
             sum: Evicted::default(),
         };
-        for page in pages.iter() {
-            if self.take_victim(page, now, victims) {
-                run.mark(page.0);
+        for page in (PageRange { start: pages.start, end: last + 1 }).iter() {
+            if wanted.has(page.0) && self.advance(page, Transition::Evict).is_ok() {
+                run.victims.set(page.0);
                 run.pages.end = page.0 + 1;
                 if run.pages.len() < longest {
                     continue;
@@ -95,17 +104,17 @@ impl<H: Host> Pages<H> {
             }
             run.pages = PageRange { start: page.0 + 1, end: page.0 + 1 };
         }
-        self.drop_run(&mut run, pages.end, now);
+        self.drop_run(&mut run, last + 1, now);
         run.sum
     }
 
-    fn take_victim(&self, page: PageIndex, now: u8, victims: Victims) -> bool {
+    fn is_wanted(&self, page: PageIndex, now: u8, victims: Victims) -> bool {
         let word = self.word(page);
         if word.state() != State::Clean || word.pins() > 0 {
             return false;
         }
         match (victims, choose(word, now)) {
-            (Victims::All, _) | (_, Choice::Evict) => self.advance(page, Transition::Evict).is_ok(),
+            (Victims::All, _) | (_, Choice::Evict) => true,
             (Victims::Chosen, Choice::Keep { heat }) => {
                 if heat != word.heat() {
                     let _ = self.advance(page, Transition::SetHeat { heat });
@@ -124,7 +133,7 @@ impl<H: Host> Pages<H> {
         let dropped = self.host.drop_frames(Held::new(), run.pages);
         let mut count = 0;
         for page in (PageRange { start: run.pages.start, end: held_end }).iter() {
-            let transition = match (run.is_victim(page.0), dropped) {
+            let transition = match (run.victims.has(page.0), dropped) {
                 (true, true) => Transition::Evicted { stamp: now },
                 (true, false) => Transition::Spare,
                 (false, _) => Transition::Release,
