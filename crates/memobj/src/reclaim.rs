@@ -15,6 +15,9 @@ const BLOCK_MASK: u64 = (1 << BLOCK_BITS) - 1;
 /// Sweeps in which the reclaim choice decides; after them everything goes that can.
 const SWEEPS_BY_CHOICE: u32 = 4;
 
+/// Blocks that may keep their tables because the choice spares a page of them, before the next has to go. A look at one
+/// costs as much as a system call.
+const TABLES_BY_CHOICE: u32 = 1;
 /// Blocks in a row that kept their tables, after which nobody looks for more.
 const MOST_TABLES_IN_VAIN: u32 = 64;
 
@@ -121,7 +124,7 @@ impl CacheShared {
     fn give_back_tables(&self) {
         let mut in_vain = 0;
         while self.tables.are_too_many() && in_vain < MOST_TABLES_IN_VAIN {
-            let victims = if in_vain < MOST_TABLES_IN_VAIN / 2 { Victims::Chosen } else { Victims::All };
+            let victims = if in_vain < TABLES_BY_CHOICE { Victims::Chosen } else { Victims::All };
             let Some((slot, block)) = self.next_tabled_block() else { return };
             let now = self.clock.now();
             let given = self.members.with(slot, |store| {

@@ -217,6 +217,9 @@ impl<H: Host> Pages<H> {
     /// The word of `page`, which must be one that the object can have.
     pub fn word(&self, page: PageIndex) -> Word {
         self.host.step();
+        if !self.occupied.has_tables(self.block_of(page.0)) {
+            return Word::default();
+        }
         self.words[page.0 as usize].load()
     }
 
@@ -240,6 +243,9 @@ impl<H: Host> Pages<H> {
             return self.advance_free(page, transition);
         }
         self.host.step();
+        if !self.occupied.has_tables(self.block_of(page.0)) {
+            return Err(Word::default());
+        }
         let word = &self.words[page.0 as usize];
         let advanced = word.advance(transition)?;
         if advanced.after.is_free() && !advanced.before.is_free() {

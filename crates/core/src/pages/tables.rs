@@ -106,6 +106,11 @@ impl<Counts: Deref<Target = [AtomicU32]>> Occupied<Counts> {
         true
     }
 
+    /// Whether `block` may have words that are not zero. Memory of others is better not looked at: it would be taken.
+    pub(super) fn has_tables(&self, block: u64) -> bool {
+        self.blocks[block as usize].load(Ordering::Acquire) & TABLED != 0
+    }
+
     /// Changes whenever the words of `block` have been given back.
     pub(super) fn epoch(&self, block: u64) -> u32 {
         self.blocks[block as usize].load(Ordering::Acquire) / EPOCH_ONE
