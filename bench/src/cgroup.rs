@@ -15,6 +15,8 @@ const PREFIX: &str = "memobj-bench-";
 struct Controls {
     limit: &'static str,
     peak: &'static str,
+    /// Has a line `oom_kill N`.
+    kills: &'static str,
     /// Written to give pages back before removal.
     empty: &'static str,
 }
@@ -22,9 +24,13 @@ struct Controls {
 const VERSION_1: Controls = Controls {
     limit: "memory.limit_in_bytes",
     peak: "memory.max_usage_in_bytes",
+    kills: "memory.oom_control",
     empty: "memory.force_empty",
 };
-const VERSION_2: Controls = Controls { limit: "memory.max", peak: "memory.peak", empty: "memory.reclaim" };
+const VERSION_2: Controls =
+    Controls { limit: "memory.max", peak: "memory.peak", kills: "memory.events", empty: "memory.reclaim" };
+/// What is charged now, in version 1 and 2.
+const USED: [&str; 2] = ["memory.usage_in_bytes", "memory.current"];
 
 /// A place where memory cgroups can be made.
 #[derive(Debug)]
@@ -97,6 +103,18 @@ impl Cgroup {
     pub fn peak_bytes(&self) -> Option<u64> {
         fs::read_to_string(self.path.join(self.controls.peak)).ok()?.trim().parse().ok()
     }
+
+    /// How many of its processes the kernel has killed for lack of memory.
+    pub fn oom_kills(&self) -> Option<u64> {
+        let text = fs::read_to_string(self.path.join(self.controls.kills)).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.parse().ok()
+    }
+}
+
+/// Bytes charged to the cgroup at `directory`, the kernel's own for its processes included.
+pub fn charged_bytes(directory: &Path) -> Option<u64> {
+    let text = USED.iter().find_map(|name| fs::read_to_string(directory.join(name)).ok());
+    text?.trim().parse().ok()
 }
 
 /// Moves this process into the cgroup at `directory`.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::job::{Failure, Job, Outcome, Sample, Task};
-use crate::{cgroup, kernel, patterns, write};
+use crate::{cgroup, index, kernel, patterns, scale, write};
 
 /// Runs the task given as JSON and prints its [`Outcome`] as one line of JSON.
 pub fn main(task: &str) -> Result<ExitCode, String> {
@@ -12,10 +12,14 @@ pub fn main(task: &str) -> Result<ExitCode, String> {
     let cgroup = match &task {
         Task::Read(job) => job.cgroup.as_deref(),
         Task::Write(job) => job.cgroup.as_deref(),
+        Task::Index(job) => job.cgroup.as_deref(),
+        Task::Scale(job) => job.cgroup.as_deref(),
     };
     let measure = || match &task {
         Task::Read(job) => measure(job),
         Task::Write(job) => write::measure(job),
+        Task::Index(job) => index::measure(job),
+        Task::Scale(job) => scale::measure(job),
     };
     let outcome = match enter_cgroup(cgroup).and_then(|()| measure()) {
         Ok(mut sample) => {

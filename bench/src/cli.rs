@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::index::options::IndexOptions;
 use crate::job::Pattern;
 use crate::programs::options::RunOptions;
+use crate::scale::options::ScaleOptions;
 use crate::write::options::WriteOptions;
 
 const MIB: u64 = 1 << 20;
@@ -28,6 +30,10 @@ pub enum Command {
     Write(WriteOptions),
     /// Measure whole programs under `memobj run`: true, ls, echo, json, compile.
     Run(RunOptions),
+    /// Measure lookups in a B+tree in a file, and one access to a page in memory.
+    Index(IndexOptions),
+    /// Measure very long objects, and very many: cost of accesses, page tables, memory.
+    Scale(ScaleOptions),
     /// Measure address spaces: looking up, mapping and unmapping among many segments, and their memory.
     #[cfg(feature = "ours")]
     Space(SpaceOptions),
@@ -35,7 +41,7 @@ pub enum Command {
     #[cfg(feature = "ours")]
     #[command(hide = true)]
     Supervise,
-    /// One measurement, as a child of `read` or `write`.
+    /// One measurement, as a child of `read`, `write` or another command.
     #[command(hide = true)]
     One {
         /// The task as JSON.
@@ -141,12 +147,13 @@ pub struct SpaceOptions {
     pub operations: u64,
 }
 
-/// A number of bytes, with one of the suffixes K, M and G if it has any.
+/// A number of bytes, with one of the suffixes K, M, G and T if it has any.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
         Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
         Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        Some(b'T' | b't') => (&text[..text.len() - 1], 40),
         _ => (text, 0),
     };
     let count: u64 = digits.parse().map_err(|_| format!("{text:?} is not a size such as 512M"))?;
@@ -161,6 +168,7 @@ mod tests {
     fn sizes_take_suffixes() {
         assert_eq!(parse_size("512M"), Ok(512 << 20));
         assert_eq!(parse_size("4096"), Ok(4096));
+        assert_eq!(parse_size("4T"), Ok(4 << 40));
         assert!(parse_size("M").is_err());
         assert!(parse_size("99999999999G").is_err());
     }

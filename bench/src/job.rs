@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::index::job::IndexJob;
+use crate::scale::job::{Memory, ScaleJob};
 use crate::write::job::{WriteJob, Written};
 
 /// The access patterns.
@@ -55,6 +57,10 @@ pub enum Task {
     Read(Job),
     /// A measurement of writing.
     Write(WriteJob),
+    /// Lookups in a tree.
+    Index(IndexJob),
+    /// Long objects, or many.
+    Scale(ScaleJob),
 }
 
 /// One measurement.
@@ -117,6 +123,9 @@ pub struct Sample {
     pub major_faults: u64,
     /// Minor faults of the child.
     pub minor_faults: u64,
+    /// Pages read in the measured phase because an access missed, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed_pages: Option<u64>,
     /// Part of the accesses that needed no read, where known.
     pub hit_rate: Option<f64>,
     /// Hit rate of an exact LRU on the same trace, where there is a trace.
@@ -132,6 +141,9 @@ pub struct Sample {
     /// How long the sync at the end took, where there is one. It is part of `elapsed_ns`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync_ns: Option<u64>,
+    /// What the process held, where that is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Box<Memory>>,
     /// What the file must hold afterwards, if the contestant wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written: Option<Written>,

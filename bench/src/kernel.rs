@@ -114,7 +114,7 @@ impl<V: View> MappedFile<V> {
 }
 
 /// Fills the page cache by large reads, which is the fastest way to have data resident.
-fn read_through(file: &File, range: Range<u64>) -> io::Result<()> {
+pub fn read_through(file: &File, range: Range<u64>) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK_BYTES as usize];
     for offset in range.clone().step_by(CHUNK_BYTES as usize) {
         let wanted = CHUNK_BYTES.min(range.end - offset) as usize;

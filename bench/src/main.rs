@@ -14,6 +14,7 @@ mod children;
 mod cli;
 mod contestant;
 mod data;
+mod index;
 mod job;
 mod kernel;
 mod machine;
@@ -24,6 +25,7 @@ mod plan;
 mod programs;
 mod report;
 mod run;
+mod scale;
 #[cfg(feature = "ours")]
 mod space;
 mod trace;
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
         Command::Read(options) => run::read(&options),
         Command::Write(options) => write::run::write(&options),
         Command::Run(options) => programs::run::run(&options),
+        Command::Index(options) => index::run::index(&options),
+        Command::Scale(options) => scale::run::scale(&options),
         #[cfg(feature = "ours")]
         Command::Space(options) => space::space(&options),
         #[cfg(feature = "ours")]

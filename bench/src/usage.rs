@@ -55,7 +55,12 @@ pub fn device_read_bytes() -> io::Result<u64> {
 
 /// The most memory this process had resident.
 pub fn peak_rss_bytes() -> io::Result<u64> {
-    Ok(number_after("/proc/self/status", "VmHWM:")? << 10)
+    status_bytes("VmHWM:")
+}
+
+/// What /proc/self/status says behind `label`, which it counts in KiB.
+pub fn status_bytes(label: &str) -> io::Result<u64> {
+    Ok(number_after("/proc/self/status", label)? << 10)
 }
 
 fn number_after(path: &str, label: &str) -> io::Result<u64> {

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: builds the benchmark harness optimised and hands it the arguments.
 //!
-//! Its databases are built for `write` only, which compares with them: SQLite takes a minute to compile. For `run` the
+//! Its databases are built for `write` only, which compares with them: SQLite takes a minute to compile. `index` needs
+//! redb alone. For `run` the
 //! command is built too, which it runs.
 
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ fn wants_command(arguments: &[String]) -> bool {
 fn wanted_features(arguments: &[String]) -> &'static [&'static str] {
     match arguments.first().map(String::as_str) {
         Some("write") => &["ours", "databases"],
+        Some("index") => &["ours", "redb"],
         _ => &["ours"],
     }
 }
@@ -65,6 +67,7 @@ mod tests {
     fn databases_are_built_for_write_only() {
         let wanted = |command: &str| wanted_features(&[command.to_string(), "--quick".to_string()]);
         assert_eq!(wanted("write"), ["ours", "databases"]);
+        assert_eq!(wanted("index"), ["ours", "redb"]);
         assert_eq!(wanted("read"), ["ours"]);
         assert_eq!(wanted_features(&[]), ["ours"]);
     }

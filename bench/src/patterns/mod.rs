@@ -3,7 +3,7 @@
 mod fault;
 mod sequential;
 mod steps;
-mod timed;
+pub mod timed;
 mod zipf;
 
 use std::time::Duration;
@@ -14,7 +14,8 @@ use crate::contestant::Contestant;
 use crate::job::{Failure, Job, Pattern, Sample};
 use crate::usage::Counters;
 
-/// Before the measured phase of patterns that run for a time: caches, threads and the host's memory settle.
+/// Before the measured phase of patterns that run for a time, but no longer than that: caches, threads and the host's
+/// memory settle.
 const WARM_UP: Duration = Duration::from_millis(300);
 
 /// Runs the job's pattern on `contestant`.

@@ -26,7 +26,7 @@ struct Tally {
 struct Interval {
     elapsed: Duration,
     counters: (Counters, Counters),
-    missed_pages: (Option<u64>, Option<u64>),
+    missed_pages: Option<u64>,
 }
 
 /// Runs one step object per thread and adds up.
@@ -35,10 +35,31 @@ pub fn run<C: Contestant, S: Step>(
     contestant: &C,
     step_of: impl Fn(u32) -> S + Sync,
 ) -> Result<Sample, Failure> {
+    let step_of = |thread| {
+        let mut step = step_of(thread);
+        let mut worker = contestant.worker()?;
+        Ok(move || step.step(&mut worker))
+    };
+    let missed_pages = || contestant.missed_pages();
+    let mut sample = repeat(job.threads, job.measured(), missed_pages, step_of)?;
+    sample.bytes = sample.accesses * crate::data::WORD_BYTES;
+    sample.hit_rate = super::hit_rate(sample.accesses, Some(0), sample.missed_pages);
+    sample.peak_frame_bytes = contestant.peak_frame_bytes();
+    Ok(sample)
+}
+
+/// Each of `threads` threads repeats the step that `step_of` makes in it; after a warm-up their accesses count for
+/// `measured`. A step says how many accesses it was.
+pub fn repeat<S: FnMut() -> Result<u64, Failure>>(
+    threads: u32,
+    measured: Duration,
+    missed_pages: impl Fn() -> Result<Option<u64>, Failure>,
+    step_of: impl Fn(u32) -> Result<S, Failure> + Sync,
+) -> Result<Sample, Failure> {
     let phase = AtomicU8::new(WARMING);
-    let ready = Barrier::new(job.threads as usize + 1);
+    let ready = Barrier::new(threads as usize + 1);
     let thread_main = |thread| {
-        let result = work(contestant, step_of(thread), &phase, &ready);
+        let result = work(step_of(thread), &phase, &ready);
         if result.is_err() {
             phase.store(STOPPED, Ordering::Relaxed);
         }
@@ -46,11 +67,10 @@ pub fn run<C: Contestant, S: Step>(
     };
     let (interval, tallies) = thread::scope(|scope| {
         let thread_main = &thread_main;
-        let threads: Vec<_> =
-            (0..job.threads).map(|thread| scope.spawn(move || thread_main(thread))).collect();
+        let threads: Vec<_> = (0..threads).map(|thread| scope.spawn(move || thread_main(thread))).collect();
         ready.wait();
-        thread::sleep(super::WARM_UP);
-        let interval = measure(job, contestant, &phase);
+        thread::sleep(super::WARM_UP.min(measured));
+        let interval = measure(measured, &missed_pages, &phase);
         // Once more for the case that `measure` failed half-way.
         phase.store(STOPPED, Ordering::Relaxed);
         (interval, threads.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>())
@@ -58,24 +78,27 @@ pub fn run<C: Contestant, S: Step>(
     let (accesses, latencies) = add_up(tallies)?;
     let interval = interval?;
     let mut sample = super::sample(accesses, interval.elapsed, interval.counters, &latencies)?;
-    sample.bytes = accesses * crate::data::WORD_BYTES;
-    sample.hit_rate = super::hit_rate(accesses, interval.missed_pages.0, interval.missed_pages.1);
-    sample.peak_frame_bytes = contestant.peak_frame_bytes();
+    sample.missed_pages = interval.missed_pages;
     Ok(sample)
 }
 
 /// Opens and closes the measured phase.
-fn measure<C: Contestant>(job: &Job, contestant: &C, phase: &AtomicU8) -> Result<Interval, Failure> {
-    let (before, missed_before) = (usage::now()?, contestant.missed_pages()?);
+fn measure(
+    measured: Duration,
+    missed_pages: &impl Fn() -> Result<Option<u64>, Failure>,
+    phase: &AtomicU8,
+) -> Result<Interval, Failure> {
+    let (before, missed_before) = (usage::now()?, missed_pages()?);
     let start = Instant::now();
     // The exchange fails if a thread has failed and stopped the run; the failure itself comes out of the
     // join.
     let _ = phase.compare_exchange(WARMING, MEASURING, Ordering::Relaxed, Ordering::Relaxed);
-    thread::sleep(job.measured());
+    thread::sleep(measured);
     phase.store(STOPPED, Ordering::Relaxed);
     let elapsed = start.elapsed();
-    let (after, missed_after) = (usage::now()?, contestant.missed_pages()?);
-    Ok(Interval { elapsed, counters: (before, after), missed_pages: (missed_before, missed_after) })
+    let (after, missed_after) = (usage::now()?, missed_pages()?);
+    let missed_pages = missed_after.zip(missed_before).and_then(|(after, before)| after.checked_sub(before));
+    Ok(Interval { elapsed, counters: (before, after), missed_pages })
 }
 
 fn add_up(tallies: Vec<thread::Result<Result<Tally, Failure>>>) -> Result<(u64, Histogram<u64>), Failure> {
@@ -89,15 +112,13 @@ fn add_up(tallies: Vec<thread::Result<Result<Tally, Failure>>>) -> Result<(u64, 
     Ok((accesses, latencies))
 }
 
-fn work<C: Contestant, S: Step>(
-    contestant: &C,
-    mut step: S,
+fn work<S: FnMut() -> Result<u64, Failure>>(
+    step: Result<S, Failure>,
     phase: &AtomicU8,
     ready: &Barrier,
 ) -> Result<Tally, Failure> {
-    let worker = contestant.worker();
     ready.wait();
-    let mut worker = worker?;
+    let mut step = step?;
     let mut tally = Tally { accesses: 0, latencies: super::latencies() };
     loop {
         let now = phase.load(Ordering::Relaxed);
@@ -105,7 +126,7 @@ fn work<C: Contestant, S: Step>(
             return Ok(tally);
         }
         let start = Instant::now();
-        let accesses = step.step(&mut worker)?;
+        let accesses = step()?;
         let latency: Duration = start.elapsed();
         if now == MEASURING {
             tally.accesses += accesses;

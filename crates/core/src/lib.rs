@@ -25,10 +25,13 @@ extern crate alloc;
 pub mod address;
 pub mod budget;
 pub mod commit_log;
+pub mod decide;
 pub mod error;
 pub mod fault;
 pub mod image;
 pub mod page_word;
+#[cfg(not(loom))]
+pub mod pages;
 pub mod pin_budget;
 pub mod prot;
 pub mod reclaim;

@@ -281,6 +281,48 @@ impl Word {
         matches!(self.state(), State::Filling | State::Evicting | State::Changing)
     }
 
+    /// Whether no frame holds it, and nobody obtains it.
+    #[inline]
+    pub const fn is_absent(self) -> bool {
+        matches!(self.state(), State::Absent)
+    }
+
+    /// Whether it is absent and not pinned: the word says nothing that must not be forgotten.
+    #[inline]
+    pub const fn is_free(self) -> bool {
+        self.is_absent() && self.pins() == 0
+    }
+
+    /// Whether it could not be supplied, or its changes are lost.
+    pub const fn has_failed(self) -> bool {
+        matches!(self.state(), State::Failed)
+    }
+
+    /// Whether a frame holds what the pager has.
+    pub const fn is_clean(self) -> bool {
+        matches!(self.state(), State::Clean)
+    }
+
+    /// Whether somebody obtains it, or takes its frame: what comes next is told by the next word.
+    pub const fn is_coming_or_going(self) -> bool {
+        matches!(self.state(), State::Filling | State::Evicting)
+    }
+
+    /// Whether somebody changes it, or its protection, for the time of a system call.
+    pub const fn is_changing(self) -> bool {
+        matches!(self.state(), State::Changing)
+    }
+
+    /// Whether the pager does not have its bytes yet, as far as anybody can tell.
+    pub const fn is_unwritten(self) -> bool {
+        matches!(self.state(), State::Dirty | State::Changing) || self.is_writing()
+    }
+
+    /// Whether its bytes may be written now.
+    pub const fn may_be_written(self) -> bool {
+        matches!(self.state(), State::Dirty) && !self.is_writing() && !self.is_pinned_mut()
+    }
+
     /// Whether the page is owned, pinned, or on its way to the pager: what a writer of it may have to wait for.
     pub const fn is_busy(self) -> bool {
         self.is_owned() || self.is_writing() || self.pins() > 0
@@ -613,6 +655,13 @@ impl PageWord {
     #[cfg(not(loom))]
     pub fn as_atomic(&self) -> &AtomicU64 {
         &self.0
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+impl From<Word> for PageWord {
+    fn from(word: Word) -> Self {
+        Self(AtomicU64::new(word.0))
     }
 }
 

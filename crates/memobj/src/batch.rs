@@ -3,7 +3,6 @@
 use std::sync::{Arc, PoisonError};
 
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_core::page_word::State;
 use memobj_sys::area::{FillClaim, Placement};
 use memobj_sys::region::{ChunkPool, LARGE, SMALL};
 use memobj_sys::ring::{Completion, Direction, Owner, Ring, Target, Transfer};
@@ -95,7 +94,7 @@ impl FrameStore {
             std::iter::from_fn(move || {
                 while next < range.end {
                     let run = PageRange { start: next, end: (next + most).min(range.end) };
-                    if self.area.word(PageIndex(next)).state() == State::Absent
+                    if self.area.word(PageIndex(next)).is_absent()
                         && let Some(claim) = self.area.claim_run(run, Placement::AtOnce)
                     {
                         next = claim.pages().end;

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crossbeam_queue::ArrayQueue;
 use memobj_core::budget::Budget;
+use memobj_core::pages::Tables;
 use memobj_core::pin_budget::PinBudget;
 use memobj_core::reclaim::Clock;
 use memobj_sys::capability::memory_bytes;
@@ -37,6 +38,8 @@ use crate::write::Cleaner;
 
 /// An x86 instruction can touch several pages, and several threads run; below this nothing would ever finish.
 const LEAST_FRAMES: u64 = 16;
+/// Bytes of words and page tables that a cache may have, beside an eighth of its budget: those of 2048 blocks.
+const LEAST_TABLES: u64 = 16 << 20;
 /// Pages that signal handlers can be reading at once; more threads wait for one another.
 const BOUNCE_PAGES: usize = 64;
 const REQUESTS: usize = 4096;
@@ -77,6 +80,8 @@ pub(crate) struct CacheShared {
     pub(crate) options: CacheOptions,
     pub(crate) budget: Arc<Budget>,
     pub(crate) pin_budget: Arc<PinBudget>,
+    /// Counts what pages cost beside their frames.
+    pub(crate) tables: Arc<Tables>,
     /// Bounds what is pinned for writing: it cannot be cleaned.
     pub(crate) mut_pin_budget: Arc<Budget>,
     /// Bytes of pages with changes that their pagers do not have.
@@ -86,6 +91,8 @@ pub(crate) struct CacheShared {
     /// Slot and block that the reclaim hand looks at next.
     pub(crate) hand: AtomicU64,
     pub(crate) sweeps: AtomicU32,
+    /// Slot and block whose tables are looked at next.
+    pub(crate) table_hand: AtomicU64,
     /// What ages of pages are measured by.
     pub(crate) clock: Clock,
     pub(crate) bounce: Arc<ChunkPool>,
@@ -171,6 +178,7 @@ impl Cache {
             peak_frame_bytes: shared.budget.peak(),
             budget_bytes: shared.budget.limit(),
             pinned_bytes: shared.pin_budget.used(),
+            table_bytes: shared.tables.used_bytes(),
             read_bytes: counters.read_bytes.get(),
             dirty_bytes: shared.unwritten.load(Ordering::Relaxed),
             written_pages: counters.written_pages.get(),
@@ -221,11 +229,13 @@ impl CacheShared {
             budget: Arc::new(Budget::new(limit)),
             pin_budget: Arc::new(PinBudget::new(limit - kept_free)),
             mut_pin_budget: Arc::new(Budget::new(limit / 4)),
+            tables: Arc::new(Tables::new(limit / 8 + LEAST_TABLES)),
             unwritten: Arc::default(),
             cleaner: Cleaner::new().map_err(system("create an eventfd"))?,
             members: SlotTable::new(),
             hand: AtomicU64::new(0),
             sweeps: AtomicU32::new(0),
+            table_hand: AtomicU64::new(0),
             clock: Clock::new(limit),
             bounce: ChunkPool::new(BOUNCE_PAGES, SMALL).map_err(system("allocate pages for faults"))?,
             requests: ArrayQueue::new(REQUESTS),

@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_core::page_word::{State, Word};
+use memobj_core::decide::{Decision, Fault, WaitFor, Wish, decide};
+
 use memobj_sys::area::{FillClaim, Looked, Placement, Viewer};
 use memobj_sys::signal::{Trapped, Verdict};
 use memobj_sys::uffd::Announce;
@@ -41,11 +42,6 @@ enum Reached {
     Open,
 }
 
-/// Whether the word says that the page has a frame.
-fn may_look(word: Word) -> bool {
-    word.is_resident() || word.state() == State::Changing
-}
-
 impl FrameStore {
     fn resolve_in_thread(&self, address: usize, trapped: Trapped) -> Verdict {
         let Trapped { is_write, is_missing } = trapped;
@@ -75,8 +71,7 @@ impl FrameStore {
         let Some(writes) = &self.writes else { return Verdict::Trap };
         self.note_store(writes, page);
         loop {
-            let word = self.area.word(page);
-            if word.is_resident() || word.state() == State::Changing {
+            if decide(self.area.word(page), Wish::Store(Fault::Any)) == Decision::Open {
                 if self.store_to(writes, page, IN_THREAD) == Stored::Yes {
                     return Verdict::Resolved;
                 }
@@ -104,26 +99,24 @@ impl FrameStore {
 
     fn resolve_page(&self, page: PageIndex, access: Access) -> Reached {
         loop {
-            let word = self.area.word(page);
-            match word.state() {
-                State::Clean | State::Dirty | State::WritingBack | State::Changing => {
+            match decide(self.area.word(page), Wish::Load(Fault::Any)) {
+                Decision::Show | Decision::Open | Decision::Look | Decision::Done => {
                     self.area.show(page, IN_THREAD);
                     return Reached::Resident;
                 }
-                State::Failed => return Reached::Trap,
-                State::Absent => {
+                Decision::Trap => return Reached::Trap,
+                Decision::Claim => {
                     if let Ok(claim) = self.area.claim(page, Placement::AtOnce)
                         && self.fill_in_thread(claim, page, access) == Asked::ToStore
                     {
                         return Reached::Open;
                     }
                 }
-                State::Filling | State::Evicting => {
-                    if word.is_deferred() {
-                        self.demand(page);
-                    }
+                Decision::Demand => {
+                    self.demand(page);
                     self.area.wait(page, Some(LOOK_AGAIN));
                 }
+                Decision::Wait(_) => drop(self.area.wait(page, Some(LOOK_AGAIN))),
             }
             if self.is_closed() {
                 return Reached::Trap;
@@ -134,17 +127,16 @@ impl FrameStore {
     /// As [`look`](Self::look), in a signal handler: the driver does what takes locks, and this thread waits. Whether it
     /// has waited.
     fn look_in_thread(&self, page: PageIndex, offset: u64) -> bool {
-        if !may_look(self.area.word(page)) {
-            return false;
-        }
-        match self.area.look(page, offset, self.cache.clock.now()) {
-            Looked::Gone(gone) => {
+        match decide(self.area.word(page), Wish::Load(Fault::Missing)) {
+            Decision::Look => {
+                let looked = self.area.look(page, offset, self.cache.clock.now());
+                let Looked::Gone(gone) = looked else { return false };
                 self.cache.ask(Request::Lost { store: self.this.clone(), gone });
                 self.area.wait(page, Some(LOOK_AGAIN));
                 true
             }
-            // Its bytes are on the way to the pager: they are looked for once they are there.
-            Looked::NotNow(word) if word.state() == State::WritingBack && self.area.is_local() => {
+            // Pages in a file come into view without being looked for.
+            Decision::Wait(WaitFor::Write) if self.area.is_local() => {
                 self.area.wait_as_writer(page, Some(LOOK_AGAIN));
                 true
             }
@@ -156,7 +148,7 @@ impl FrameStore {
     /// dropped our frame behind our back (madvise from outside). Then the word must not say resident for ever: what
     /// the pager has is obtained again, and changes that nobody else has are lost. Not for signal handlers.
     pub(crate) fn look(&self, page: PageIndex, offset: u64) {
-        if may_look(self.area.word(page))
+        if decide(self.area.word(page), Wish::Load(Fault::Missing)) == Decision::Look
             && let Looked::Gone(gone) = self.area.look(page, offset, self.cache.clock.now())
         {
             self.lose(gone);

@@ -13,7 +13,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
-use memobj_core::page_word::State;
 use memobj_sys::area::NoFile;
 
 use crate::driver::Request;
@@ -149,7 +148,7 @@ impl LentFrames {
         let around = size.pages_of(ByteRange { start: around.start.min(end), end });
         // The borrower was told that it is missing.
         store.look(page, offset);
-        if store.area.word(page).state() == State::Absent && around.len() > 1 {
+        if store.area.word(page).is_absent() && around.len() > 1 {
             store.fill_missing(&[around], &mut |_| {});
         }
         store.populate_while(PageRange::one(page), goes_on)
@@ -158,7 +157,7 @@ impl LentFrames {
     /// Why the page at `offset`, which lies in the object, has failed; `None` if it has not, or not any more.
     pub(crate) fn failure(&self, offset: u64) -> Option<PageError> {
         let (store, page) = (self.store(), self.page_of(offset));
-        let has_failed = store.area.word(page).state() == State::Failed;
+        let has_failed = store.area.word(page).has_failed();
         has_failed.then(|| store.error_of(page)).flatten()
     }
 

@@ -28,6 +28,9 @@ pub struct Metrics {
     pub budget_bytes: u64,
     /// Bytes of frames that pins hold now.
     pub pinned_bytes: u64,
+    /// Bytes of page words and page tables, 8 KiB for each 2 MiB of objects that has pages. Beyond an eighth of the budget
+    /// and 16 MiB they are given back where nothing is pinned or changed.
+    pub table_bytes: u64,
     /// Bytes that came from pagers.
     pub read_bytes: u64,
     /// Bytes of pages that have changes which their pagers do not have.

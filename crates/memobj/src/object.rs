@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
-use memobj_core::page_word::State;
-use memobj_sys::area::{Area, AreaOptions, Frames, PinError, PinSet, PinShares, Writes};
+use memobj_core::decide::{Decision, WaitFor, Wish, decide};
+use memobj_sys::area::{self, Area, AreaOptions, Frames, PinError, PinSet, PinShares, Writes};
 use memobj_sys::part::Part;
 use memobj_sys::signal;
 use memobj_sys::uffd::Announce;
@@ -535,7 +535,7 @@ fn new_area(
             }
         }
     }
-    Area::new(AreaOptions {
+    area::new(AreaOptions {
         name: object.name.to_string(),
         length: object.length(),
         capacity: if object.is_writable() { capacity(object) } else { object.length() },
@@ -544,6 +544,7 @@ fn new_area(
         views,
         budget: Arc::clone(&shared.budget),
         pin_budget: Arc::clone(&shared.pin_budget),
+        tables: Arc::clone(&shared.tables),
         unwritten: Arc::clone(&shared.unwritten),
     })
     .map_err(refused("reserve addresses for the object"))
@@ -633,7 +634,8 @@ impl ObjectHandle {
             if let Some(mut pin) = PinSet::new(Arc::clone(area), PageRange::one(page)) {
                 match pin.try_pin(page) {
                     Ok(()) => {
-                        return pin.copy_to(bytes, buffer).map_err(|_| SupplyError::new(ErrorKind::Io));
+                        return area::copy_pinned(&pin, bytes, buffer)
+                            .map_err(|_| SupplyError::new(ErrorKind::Io));
                     }
                     Err(PinError::FrameGone) => mapped.store.look(page, page.0 * area.page_size().bytes()),
                     Err(_) => {}
@@ -642,10 +644,13 @@ impl ObjectHandle {
             // The number first: a write that begins after it is seen by the number, one before it by the word.
             let writes_begun = area.writes_begun(page);
             let word = area.word(page);
-            if word.state() == State::Failed && mapped.store.has_lost_changes(page) {
+            if word.has_failed() && mapped.store.has_lost_changes(page) {
                 return Err(mapped.store.lost_changes());
             }
-            let pager_has_it = matches!(word.state(), State::Absent | State::Failed | State::Filling);
+            let pager_has_it = matches!(
+                decide(word, Wish::Presence),
+                Decision::Claim | Decision::Trap | Decision::Demand | Decision::Wait(WaitFor::Filler)
+            );
             if pager_has_it && !word.is_writing() {
                 self.ask_pager(range.clone(), buffer)?;
                 // A page that came, changed and was written back meanwhile could have been read half before and half

@@ -1,18 +1,25 @@
 //! The hand: which block is looked at next, and the wait for room under the budget.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use memobj_sys::area::Victims;
 use memobj_sys::pool::{Frame, Take};
 
 use crate::cache::CacheShared;
+use crate::store::FrameStore;
 
 const BLOCK_BITS: u32 = 44;
 const BLOCK_MASK: u64 = (1 << BLOCK_BITS) - 1;
 
 /// Sweeps in which the reclaim choice decides; after them everything goes that can.
 const SWEEPS_BY_CHOICE: u32 = 4;
+
+/// Blocks that may keep their tables because the choice spares a page of them, before the next has to go. A look at one
+/// costs as much as a system call.
+const TABLES_BY_CHOICE: u32 = 1;
+/// Blocks in a row that kept their tables, after which nobody looks for more.
+const MOST_TABLES_IN_VAIN: u32 = 64;
 
 /// Rounds without any victim after which a waiter sleeps between rounds.
 const SPIN_ROUNDS: u32 = 16;
@@ -33,6 +40,9 @@ impl CacheShared {
     /// an object that was unmapped meanwhile, whose frames the hand does not find any more. Therefore it is
     /// `false`, with nothing reserved, once `unmapped` is true, or `patience` is over.
     pub(crate) fn reserve(&self, bytes: u64, patience: Patience, unmapped: &dyn Fn() -> bool) -> bool {
+        if self.tables.are_too_many() {
+            self.give_back_tables();
+        }
         let mut idle = 0;
         while !self.budget.try_reserve(bytes) {
             if unmapped() {
@@ -109,26 +119,61 @@ impl CacheShared {
         }
     }
 
+    /// Has blocks give their words and page tables back until there are not too many, or none was found that can. Their
+    /// pages are evicted for it: at first those that the choice gives up, then all that may go. Safe in a signal handler.
+    fn give_back_tables(&self) {
+        let mut in_vain = 0;
+        while self.tables.are_too_many() && in_vain < MOST_TABLES_IN_VAIN {
+            let victims = if in_vain < TABLES_BY_CHOICE { Victims::Chosen } else { Victims::All };
+            let Some((slot, block)) = self.next_tabled_block() else { return };
+            let now = self.clock.now();
+            let given = self.members.with(slot, |store| {
+                let evicted = store.area.evict_block(block, now, victims);
+                self.counters.evicted_pages.add(evicted.pages);
+                store.area.give_back_tables(block)
+            });
+            in_vain = if given == Some(true) { 0 } else { in_vain + 1 };
+        }
+    }
+
+    fn next_tabled_block(&self) -> Option<(usize, u64)> {
+        self.advance_hand(&self.table_hand, |store, from| store.area.next_tabled_block(from), || {})
+    }
+
     /// Advances the hand to the next block with resident pages; each block goes to one caller.
     fn next_block(&self) -> Option<(usize, u64)> {
+        let count_sweep = || {
+            self.sweeps.fetch_add(1, Ordering::Relaxed);
+        };
+        self.advance_hand(&self.hand, |store, from| store.area.next_resident_block(from), count_sweep)
+    }
+
+    /// Advances `hand` to the block that `next_of` finds; `None` after a whole sweep without any. Calls `wrapped` whenever
+    /// the hand begins anew.
+    fn advance_hand(
+        &self,
+        hand_at: &AtomicU64,
+        next_of: impl Fn(&FrameStore, u64) -> Option<u64>,
+        wrapped: impl Fn(),
+    ) -> Option<(usize, u64)> {
         let mut wraps = 0;
         loop {
-            let hand = self.hand.load(Ordering::Relaxed);
+            let hand = hand_at.load(Ordering::Relaxed);
             let (slot, block) = ((hand >> BLOCK_BITS) as usize, hand & BLOCK_MASK);
-            let found = self.members.with(slot, |store| store.area.next_resident_block(block)).flatten();
+            let found = self.members.with(slot, |store| next_of(store, block)).flatten();
             let next = match found {
                 Some(found) => (slot as u64) << BLOCK_BITS | (found + 1),
                 None if slot + 1 < self.members.end() => (slot as u64 + 1) << BLOCK_BITS,
                 None => 0,
             };
-            if self.hand.compare_exchange(hand, next, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            if hand_at.compare_exchange(hand, next, Ordering::Relaxed, Ordering::Relaxed).is_err() {
                 continue;
             }
             if let Some(found) = found {
                 return Some((slot, found));
             }
             if next == 0 {
-                self.sweeps.fetch_add(1, Ordering::Relaxed);
+                wrapped();
                 wraps += 1;
                 if wraps > 1 {
                     return None;

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange, PageSize};
-use memobj_core::page_word::State;
 use memobj_sys::area::{Area, FillClaim, Origin, Writes};
 use memobj_sys::region::{SMALL, ZeroedTable};
 use memobj_sys::slots::{AddressTable, SlotTable};
@@ -341,13 +340,13 @@ impl FrameStore {
     pub(crate) fn retry_page(&self, page: PageIndex) -> bool {
         let lock = || self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         // A page whose error is known is Failed, or becomes so this moment.
-        let is_coming = || matches!(self.area.word(page).state(), State::Filling | State::Evicting);
+        let is_coming = || self.area.word(page).is_coming_or_going();
         while is_coming() && lock().pages.contains_key(&page.0) {
             self.area.wait(page, Some(Duration::from_millis(1)));
         }
         // Under the lock a page that is Failed stays so, and its error is there.
         let mut errors = lock();
-        if self.area.word(page).state() != State::Failed || !self.area.retry(page) {
+        if !self.area.word(page).has_failed() || !self.area.retry(page) {
             return false;
         }
         errors.pages.remove(&page.0);
@@ -360,10 +359,10 @@ impl FrameStore {
     pub(crate) fn trap_failed(&self, page: PageIndex) {
         // Only a retry takes a page out of Failed, and needs this lock.
         let _nobody_retries = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.area.word(page).state() {
-            State::Failed => self.area.trap_failed(page),
+        match self.area.word(page).has_failed() {
+            true => self.area.trap_failed(page),
             // It faults again, and finds what the page is now.
-            _ => self.area.wake(PageRange::one(page)),
+            false => self.area.wake(PageRange::one(page)),
         }
     }
 

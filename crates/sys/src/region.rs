@@ -2,7 +2,7 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -180,6 +180,7 @@ impl Region {
     }
 
     /// The first address.
+    #[inline]
     pub fn start(&self) -> usize {
         self.start.as_ptr() as usize
     }
@@ -282,9 +283,27 @@ impl<T: Zeroed> ZeroedTable<T> {
     }
 }
 
+impl<T: Zeroed> ZeroedTable<T> {
+    /// Gives the memory of these entries back, as far as they share no 4 KiB with others: they are zero then. Nobody may
+    /// rely on what they were.
+    pub fn forget(&self, entries: Range<usize>) {
+        let start = (entries.start * size_of::<T>()).next_multiple_of(SMALL);
+        let end = match entries.end >= self.len {
+            true => self.region.len(),
+            false => entries.end * size_of::<T>() / SMALL * SMALL,
+        };
+        if start < end {
+            // SAFETY: entries are atomics (`Zeroed`), for which another value that is valid is a store of somebody else's.
+            // Refused (by locked memory) it leaves them as they are, which the caller said does not matter.
+            let _ = unsafe { self.region.zap(start, end - start) };
+        }
+    }
+}
+
 impl<T: Zeroed> Deref for ZeroedTable<T> {
     type Target = [T];
 
+    #[inline]
     fn deref(&self) -> &[T] {
         // SAFETY: the region is readable and writable, at least len entries long and page aligned; zero is a
         // valid T (`Zeroed`); only shared references are ever given out.

@@ -24,6 +24,10 @@ pub(super) const MACHINE_PATHS: [&str; 3] =
 /// Words in a comment that mark unfinished work, written in two parts as above.
 const UNFINISHED_WORDS: [&str; 2] = [concat!("FIX", "ME"), concat!("XX", "X")];
 
+/// The states of a page.
+const PAGE_STATES: [&str; 8] =
+    ["Absent", "Filling", "Clean", "Failed", "Evicting", "Dirty", "WritingBack", "Changing"];
+
 /// A Rust file as the rules see it.
 pub(super) struct Context<'a> {
     pub(super) path: &'a str,
@@ -36,7 +40,7 @@ pub(super) struct Context<'a> {
 type Rule = fn(&Context<'_>, &mut Vec<Finding>);
 
 /// Every rule for Rust files. `machine_path` and `merge_mark` are for all files.
-pub(super) const RUST_RULES: [Rule; 9] = [
+pub(super) const RUST_RULES: [Rule; 10] = [
     file_length,
     function_length,
     unsafe_outside_sys,
@@ -46,6 +50,7 @@ pub(super) const RUST_RULES: [Rule; 9] = [
     sleep_in_test,
     bool_parameter,
     crate_doc,
+    page_state,
 ];
 
 impl Context<'_> {
@@ -212,6 +217,24 @@ fn crate_doc(context: &Context<'_>, findings: &mut Vec<Finding>) {
     if context.is_crate_root() && !documented() {
         let message = "the crate root has no //! documentation".to_string();
         findings.push(context.finding("crate-doc", 1, "", message));
+    }
+}
+
+/// Only core matches on the states of pages; all others ask it what to do (`decide`), or for a property of the word.
+fn page_state(context: &Context<'_>, findings: &mut Vec<Finding>) {
+    let is_code = context.path.starts_with("crates/") && context.path.contains("/src/");
+    let is_test = context.path.contains("/tests/") || context.path.ends_with("tests.rs");
+    if !is_code || is_test || context.path.starts_with("crates/core/") {
+        return;
+    }
+    for (index, token) in context.tokens.iter().enumerate().filter(|(_, token)| token.text == "State") {
+        let is_one = |name: &&str| PAGE_STATES.contains(name);
+        if let [_, ":", ":", name] = context.texts(index, 4)[..]
+            && is_one(&name)
+        {
+            let message = format!("State::{name} outside of core; use decide, or a property of the word");
+            findings.push(context.finding("page-state", token.line, "", message));
+        }
     }
 }
 

@@ -139,6 +139,10 @@ fn a_sleeping_test_says_why() {
 #[test]
 fn public_functions_take_no_bool() {
     assert_eq!(broken(MODULE, "pub fn f(a: u8, on: bool) {}"), [("bool-parameter", 1)]);
+    assert_eq!(broken("crates/memobj/src/a.rs", "fn f() {\n g(State::Dirty) }"), [("page-state", 2)]);
+    assert_eq!(broken("crates/memobj/src/a/tests.rs", "fn f() { g(State::Dirty) }"), []);
+    assert_eq!(broken(MODULE, "fn f() { g(State::Dirty) }"), []);
+    assert_eq!(broken("crates/run/src/a.rs", "fn f() { g(State::Stopped) }"), []);
     assert_eq!(broken(MODULE, "fn f(on: bool) {}\npub fn g(f: impl Fn(bool) -> bool) -> bool { true }"), []);
 }
 

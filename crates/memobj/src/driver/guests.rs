@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use memobj_core::address::PageIndex;
-use memobj_core::page_word::State;
+use memobj_core::decide::{Decision, Fault, Wish, decide};
 use memobj_sys::ring::{ReadFile, Repeat};
 use memobj_sys::uffd::{EventBuffer, FaultEvent, FaultKind};
 use rustix::event::epoll;
@@ -189,14 +189,9 @@ impl Driver {
     /// Shows `page` to a guest whose load faulted, or sees to it that it becomes resident: then the load faults again.
     fn guest_load(&mut self, guest: &Arc<GuestState>, page: PageIndex) {
         let area = &guest.store.area;
-        match area.word(page).state() {
-            State::Clean | State::Dirty | State::WritingBack | State::Changing => {
-                area.show(page, guest.viewer())
-            }
-            State::Failed => guest.store.trap_failed(page),
-            State::Absent | State::Filling | State::Evicting => {
-                self.resolve(&guest.store, page, Access::Load)
-            }
+        match decide(area.word(page), Wish::Load(Fault::Any)) {
+            Decision::Show => area.show(page, guest.viewer()),
+            _ => self.resolve(&guest.store, page, Access::Load),
         }
     }
 
@@ -207,19 +202,9 @@ impl Driver {
         if guest.prot == GuestProt::ReadOnly {
             return self.end_guest(guest, GuestEnd::Broken);
         }
-        match store.area.word(page).state() {
-            State::Failed => return store.trap_failed(page),
-            State::Absent | State::Evicting => return self.resolve(store, page, Access::Store),
-            State::Filling => self.resolve(store, page, Access::Store),
-            State::Clean | State::Dirty | State::WritingBack | State::Changing => {
-                if store.store_to(writes, page, guest.viewer()) == Stored::Yes
-                    || (store.store_is_hopeless(writes) && store.trap_store(writes, page))
-                {
-                    return;
-                }
-            }
+        if self.store_or_resolve(writes, store, page, guest.viewer()) == Stored::NotNow {
+            self.guests.held_up.push((Arc::clone(guest), page));
         }
-        self.guests.held_up.push((Arc::clone(guest), page));
     }
 }
 

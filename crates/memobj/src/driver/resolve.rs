@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_core::page_word::State;
+use memobj_core::decide::{Decision, Fault, WaitFor, Wish, decide};
 use memobj_sys::area::{FillClaim, Placement, Viewer};
 use memobj_sys::uffd::{Announce, FaultEvent, FaultKind};
 
 use crate::store::{ADDRESSES, FrameStore, STORES};
 use crate::workers::Asked;
-use crate::write::{Access, Stored};
+use crate::write::{Access, Stored, WriteState};
 
 /// How long a page that somebody evicts is waited for, before another look.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -41,10 +41,11 @@ pub(super) trait Resolver {
             return store.area.trap_outside(offset);
         }
         if event.kind == FaultKind::Missing {
-            store.look(page, offset);
-            if store.area.word(page).state() == State::WritingBack {
-                // Its bytes are on the way to the pager: they are looked for once they are there.
-                return store.area.wake(PageRange::one(page));
+            match decide(store.area.word(page), Wish::Load(Fault::Missing)) {
+                Decision::Look => store.look(page, offset),
+                // It faults again, until the write has ended.
+                Decision::Wait(WaitFor::Write) => return store.area.wake(PageRange::one(page)),
+                _ => {}
             }
         }
         if event.is_write {
@@ -60,46 +61,56 @@ pub(super) trait Resolver {
             return store.area.wake(PageRange::one(page));
         };
         store.note_store(writes, page);
-        let word = store.area.word(page);
-        if word.state() == State::Filling {
-            // Its bytes may be in place already, protected, and its sleepers woken: a store that faulted since then
-            // is woken by nobody but us.
-            self.resolve(&store, page, Access::Store);
-            return self.hold_up(store, page);
-        }
-        if !(word.is_resident() || word.state() == State::Changing) {
-            return self.resolve(&store, page, Access::Store);
-        }
-        if store.store_to(writes, page, HERE) == Stored::NotNow {
-            if store.store_is_hopeless(writes) && store.trap_store(writes, page) {
-                return;
-            }
+        if self.store_or_resolve(writes, &store, page, HERE) == Stored::NotNow {
             self.hold_up(store, page);
+        }
+    }
+
+    /// Opens `page` to a store of `viewer`, or resolves it. `NotNow`: it is to be tried again.
+    fn store_or_resolve(
+        &mut self,
+        writes: &WriteState,
+        store: &Arc<FrameStore>,
+        page: PageIndex,
+        viewer: Viewer,
+    ) -> Stored {
+        match decide(store.area.word(page), Wish::Store(Fault::Any)) {
+            Decision::Open => {
+                let is_done = store.store_to(writes, page, viewer) == Stored::Yes
+                    || (store.store_is_hopeless(writes) && store.trap_store(writes, page));
+                if is_done { Stored::Yes } else { Stored::NotNow }
+            }
+            Decision::Demand | Decision::Wait(WaitFor::Filler) => {
+                // Its bytes may be in place already, protected, and its sleepers woken: a store that faulted since then
+                // is woken by nobody but us.
+                self.resolve(store, page, Access::Store);
+                Stored::NotNow
+            }
+            _ => {
+                self.resolve(store, page, Access::Store);
+                Stored::Yes
+            }
         }
     }
 
     /// Makes sure that somebody who will wake the sleepers on `page` is at work, or wakes them.
     fn resolve(&mut self, store: &Arc<FrameStore>, page: PageIndex, access: Access) {
         loop {
-            let word = store.area.word(page);
-            match word.state() {
-                State::Clean | State::Dirty | State::WritingBack | State::Changing => {
+            match decide(store.area.word(page), Wish::Load(Fault::Any)) {
+                // Woken only, it would fault for ever where somebody outside has dropped the poison.
+                Decision::Trap => return store.trap_failed(page),
+                Decision::Demand => return self.wanted(store, page),
+                // Who fills it wakes the sleeper.
+                Decision::Wait(WaitFor::Filler) => return,
+                // Short: between two system calls of whoever evicts.
+                Decision::Wait(_) => {
+                    store.area.wait(page, Some(LOOK_AGAIN));
+                }
+                Decision::Show | Decision::Open | Decision::Look | Decision::Done => {
                     store.area.show(page, HERE);
                     return store.area.wake(PageRange::one(page));
                 }
-                // Woken only, it would fault for ever where somebody outside has dropped the poison.
-                State::Failed => return store.trap_failed(page),
-                State::Filling => {
-                    if word.is_deferred() {
-                        self.wanted(store, page);
-                    }
-                    return;
-                }
-                // Short: between two system calls of whoever evicts.
-                State::Evicting => {
-                    store.area.wait(page, Some(LOOK_AGAIN));
-                }
-                State::Absent => {
+                Decision::Claim => {
                     if let Ok(claim) = store.area.claim(page, Placement::AtOnce) {
                         let Some(claim) = store.refuse(claim, Asked::Demand) else { return };
                         return self.supply(store, claim, access);

@@ -7,7 +7,6 @@
 use std::sync::{Arc, Weak};
 
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_core::page_word::State;
 use memobj_sys::area::Placement;
 
 use super::Driver;
@@ -107,7 +106,7 @@ impl Driver {
             }
             let run_end = ((stream.next / unit + 1) * unit).min(store.area.pages());
             let run = PageRange { start: stream.next, end: run_end };
-            if store.area.word(PageIndex(run.start)).state() != State::Absent {
+            if !store.area.word(PageIndex(run.start)).is_absent() {
                 stream.next += 1;
                 continue;
             }

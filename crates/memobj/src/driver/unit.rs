@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_core::page_word::State;
 use memobj_sys::area::{FillClaim, Placement};
 use memobj_sys::region::SMALL;
 use memobj_sys::ring::{Direction, Target, Transfer};
@@ -262,7 +261,7 @@ impl Driver {
                 return Some(PageRange { start: next, end: pages.end });
             }
             let run = PageRange { start: next, end: (next + most).min(pages.end) };
-            if store.area.word(PageIndex(next)).state() != State::Absent {
+            if !store.area.word(PageIndex(next)).is_absent() {
                 next += 1;
                 continue;
             }

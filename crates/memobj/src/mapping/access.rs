@@ -1,8 +1,8 @@
 //! Copies and touches.
 
 use memobj_core::address::PageIndex;
-use memobj_core::page_word::State;
-use memobj_sys::area::TouchRefused;
+use memobj_core::decide::{Decision, WaitFor, Wish, decide};
+use memobj_sys::area::{self, TouchRefused};
 use memobj_sys::signal;
 use memobj_sys::volatile::VolatileWords;
 
@@ -24,7 +24,7 @@ impl Mapping {
         let length = buffer.len() as u64;
         let end = offset.checked_add(length).ok_or_else(|| self.past_the_end(offset, length))?;
         let bytes = self.object_bytes(&(offset..end))?;
-        if self.pins.area().copy_one(ThisThread::get().shard(), bytes, buffer) {
+        if area::copy_one(self.pins.area(), ThisThread::get().shard(), bytes, buffer) {
             return Ok(());
         }
         let limit = self.frames().cache.pin_budget.limit();
@@ -90,7 +90,7 @@ impl Mapping {
         let _ = signal::install(fault::resolve);
         let (store, mut done, mut strange, mut pinned_until) = (self.frames(), 0, 0, None);
         while let Err(refused) =
-            store.area.copy_by_touch(announce, range.start + done as u64, &mut buffer[done..])
+            area::copy_by_touch(&store.area, announce, range.start + done as u64, &mut buffer[done..])
         {
             let trapped = match refused {
                 TouchRefused::Trapped(at) => at,
@@ -102,14 +102,14 @@ impl Mapping {
                 }
             };
             let page = PageIndex(trapped >> store.area.page_size().shift());
-            let state = store.area.word(page).state();
+            let decision = decide(store.area.word(page), Wish::Presence);
             // A page traps from a moment before it is Failed on, to a moment before it is Absent after a retry.
-            let error = match state {
-                State::Failed => store.error_of(page),
-                State::Filling => self.frames().wait_for(page).err(),
+            let error = match decision {
+                Decision::Trap => store.error_of(page),
+                Decision::Demand | Decision::Wait(WaitFor::Filler) => self.frames().wait_for(page).err(),
                 _ => None,
             };
-            strange += u32::from(state != State::Failed);
+            strange += u32::from(decision != Decision::Trap);
             std::thread::yield_now();
             let unexplained = || (strange > MOST_STRANGE_TRAPS).then(|| store.strange_error_of(page));
             if let Some(error) = error.or_else(unexplained) {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
-use memobj_core::page_word::State;
-use memobj_sys::area::{NotPinned, PagePin, PinError, PinSet, PinnedBytes, Room};
+use memobj_core::decide::{Decision, WaitFor, Wish, decide};
+use memobj_sys::area::{self, NotPinned, PagePin, PinError, PinSet, PinnedBytes, Room};
 
 use super::Mapping;
 use crate::driver::Request;
@@ -147,7 +147,7 @@ impl Mapping {
         }
         let bytes = self.object_bytes(&range)?;
         let set = store.pin_set(bytes).map_err(|error| self.in_mapping(error))?;
-        set.copy_to(bytes, buffer).map_err(|at| store.trapped_at(at))
+        area::copy_pinned(&set, bytes, buffer).map_err(|at| store.trapped_at(at))
     }
 
     /// An error about bytes of the object as one about bytes of the mapping.
@@ -218,10 +218,10 @@ impl FrameStore {
         self.look(page, at);
         let until = self.pin_deadline();
         // The driver may be about to tell why.
-        while self.area.word(page).state() == State::Changing && !until.is_over(self) {
+        while self.area.word(page).is_changing() && !until.is_over(self) {
             self.area.wait(page, Some(LOOK_AGAIN));
         }
-        if self.area.word(page).state() == State::Failed
+        if self.area.word(page).has_failed()
             && let Some(error) = self.error_of(page)
         {
             return error.into();
@@ -263,7 +263,7 @@ impl FrameStore {
 
     fn bytes_of_pins(&self, set: PinSet, bytes: ByteRange) -> Result<PinnedBytes, AccessError> {
         let room = self.room_for(bytes)?;
-        set.into_bytes(bytes, room).map_err(|why| self.not_pinned(bytes, why))
+        PinnedBytes::new(set, bytes, room).map_err(|why| self.not_pinned(bytes, why))
     }
 
     fn pin_pages_of(&self, bytes: &[ByteRange]) -> Result<Vec<PinSet>, AccessError> {
@@ -314,16 +314,16 @@ impl FrameStore {
             for page in set.pages().iter() {
                 match set.try_pin(page) {
                     Ok(()) => {}
-                    Err(PinError::NotClean(word)) => match word.state() {
+                    Err(PinError::NotClean(word)) => match decide(word, Wish::Pin) {
                         // The error is the first page's in order: what is before must be decided first.
-                        State::Failed if pass.is_clear() => match self.error_of(page) {
+                        Decision::Trap if pass.is_clear() => match self.error_of(page) {
                             Some(error) => return Err(error.into()),
                             None => pass.owned_by_others = Some(page),
                         },
-                        State::Failed => return Ok(pass),
-                        State::Absent => pass.add_absent(page),
-                        _ => {
-                            if word.is_deferred() {
+                        Decision::Trap => return Ok(pass),
+                        Decision::Claim => pass.add_absent(page),
+                        decision => {
+                            if decision == Decision::Demand {
                                 self.demand(page);
                             }
                             pass.owned_by_others.get_or_insert(page);
@@ -379,24 +379,20 @@ impl FrameStore {
         self.fill_missing(&[pages], &mut |_| {});
         for page in pages.iter() {
             loop {
-                let word = self.area.word(page);
-                match word.state() {
-                    State::Failed => match self.error_of(page) {
+                match decide(self.area.word(page), Wish::Presence) {
+                    Decision::Trap => match self.error_of(page) {
                         Some(error) => return Err(error),
                         None => break,
                     },
-                    State::Filling => {
-                        if word.is_deferred() {
-                            self.demand(page);
-                        }
-                        self.wait_for(page)?;
-                        if !goes_on() {
-                            return Ok(());
-                        }
-                    }
-                    // Absent: it was there and had to make room, or its filler gave up; the latter is rare, and
+                    Decision::Demand => self.demand(page),
+                    Decision::Wait(WaitFor::Filler) => {}
+                    // To claim: it was there and had to make room, or its filler gave up; the latter is rare, and
                     // populate is a hint about residence, not a pin.
                     _ => break,
+                }
+                self.wait_for(page)?;
+                if !goes_on() {
+                    return Ok(());
                 }
             }
         }

@@ -85,7 +85,7 @@ impl Mapping {
     fn pin_page(&self, range: &Range<u64>) -> Option<(PagePinRef<'_>, NotedPin)> {
         let bytes = self.object_bytes(range).ok()?;
         let thread = ThisThread::get();
-        let page = PagePinRef::new(self.pins.area(), thread.shard(), bytes)?;
+        let page = PagePinRef::borrow(self.pins.area(), thread.shard(), bytes)?;
         Some((page, thread.note(self.frames().key(), self.page_of(bytes))))
     }
 

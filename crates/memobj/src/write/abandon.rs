@@ -4,7 +4,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_core::page_word::State;
 use memobj_sys::area::{FillClaim, Placement, WriteRun};
 
 use super::commit::{Held, is_locked};
@@ -112,7 +111,7 @@ impl FrameStore {
                 continue;
             }
             let index = PageIndex(page);
-            if is_locked(runs, index) || self.area.word(index).state() == State::Failed {
+            if is_locked(runs, index) || self.area.word(index).has_failed() {
                 page += 1;
                 continue;
             }

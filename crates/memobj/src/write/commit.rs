@@ -14,7 +14,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_core::page_word::State;
 use memobj_sys::area::{FillClaim, WriteClaim, WriteRun};
 use memobj_sys::region::SMALL;
 
@@ -169,14 +168,8 @@ impl FrameStore {
         while let Some(block) = self.area.next_unclean_block(from) {
             let part = self.part(block, PageRange { start: 0, end: self.area.pages() });
             runs.extend(self.lock_dirty(part, u64::MAX, u64::MAX));
-            let in_the_way = part.iter().find(|page| {
-                let word = self.area.word(*page);
-                match word.state() {
-                    State::Dirty => true,
-                    State::Changing => !is_locked(&runs, *page),
-                    _ => word.is_writing(),
-                }
-            });
+            let in_the_way =
+                part.iter().find(|page| self.area.word(*page).is_unwritten() && !is_locked(&runs, *page));
             match in_the_way {
                 Some(page) => return Err(page),
                 None => from = block + 1,

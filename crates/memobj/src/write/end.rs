@@ -3,6 +3,7 @@
 use std::sync::{Arc, Once};
 
 use memobj_core::address::{ByteRange, PageIndex};
+use memobj_sys::area;
 use memobj_sys::region::SMALL;
 
 use super::length::{Changed, everything};
@@ -104,11 +105,11 @@ impl FrameStore {
 
     /// Writes a page that is pinned for writing as it is: what the kernel does with memory of a file when a process ends.
     fn write_pinned(self: &Arc<Self>, writes: &WriteState, page: PageIndex) {
+        let start = page.0 * SMALL as u64;
         let mut buffer = vec![0; SMALL];
-        if self.area.copy_pinned(page, &mut buffer).is_err() {
+        if area::copy_as_is(&self.area, start, &mut buffer).is_err() {
             return;
         }
-        let start = page.0 * SMALL as u64;
         let bytes = ByteRange { start, end: start + SMALL as u64 }.below(self.area.length());
         buffer.truncate(bytes.len() as usize);
         let write = move |store: &Arc<Self>| store.object.pager.write_back(bytes.start..bytes.end, &buffer);

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
-use memobj_core::page_word::State;
+use memobj_core::page_word::Word;
 use memobj_sys::area::HeldPage;
 use memobj_sys::region::SMALL;
 
@@ -95,9 +95,7 @@ impl FrameStore {
     fn discard_page(&self, page: PageIndex, step: WriteStep) -> Result<bool, WriteError> {
         let until = self.pin_deadline();
         loop {
-            let word = self.area.word(page);
-            let unwritten = matches!(word.state(), State::Dirty | State::Changing) || word.is_writing();
-            if !unwritten {
+            if !self.area.word(page).is_unwritten() {
                 return Ok(false);
             }
             if self.area.discard(page, self.cache.clock.now()) {
@@ -272,9 +270,8 @@ impl FrameStore {
         self.area.evict_all(gone, now);
         for page in gone.iter() {
             let until = self.cache.now() + PATIENCE;
-            while !matches!(self.area.word(page).state(), State::Absent | State::Failed)
-                && self.cache.now() < until
-            {
+            let has_frame = |word: Word| !word.is_absent() && !word.has_failed();
+            while has_frame(self.area.word(page)) && self.cache.now() < until {
                 if self.area.evict_all(PageRange::one(page), now).pages == 0 && !self.area.discard(page, now)
                 {
                     self.area.wait_as_writer(page, Some(LOOK_AGAIN));

@@ -8,7 +8,6 @@ use std::ops::Range;
 use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex};
-use memobj_core::page_word::State;
 use memobj_sys::area::GonePage;
 
 use super::{WriteState, WriteStep};
@@ -53,7 +52,7 @@ impl FrameStore {
     /// Lets `page` be read as the pager has it; whether it was Failed. An error if it is held for too long.
     fn lift_page(&self, page: PageIndex, until: PinDeadline) -> Result<bool, PageIndex> {
         while !self.retry_page(page) {
-            if self.area.word(page).state() != State::Failed {
+            if !self.area.word(page).has_failed() {
                 return Ok(false);
             }
             if until.is_over(self) {

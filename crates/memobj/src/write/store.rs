@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
-use memobj_core::page_word::State;
+use memobj_core::decide::{Decision, WaitFor, Wish, decide};
 use memobj_sys::area::{MutPinSet, PinError, PinnedBytesMut, Placement, StoreRefused, Viewer};
 use memobj_sys::region::SMALL;
 
@@ -56,7 +56,7 @@ impl FrameStore {
         if word.is_pinned_mut() && self.area.open_to_store(page, viewer).is_ok() {
             return Stored::Yes;
         }
-        if word.state() == State::Clean && self.has_too_much_dirty() {
+        if word.is_clean() && self.has_too_much_dirty() {
             self.cache.cleaner.hurry();
             return Stored::NotNow;
         }
@@ -96,7 +96,7 @@ impl FrameStore {
 
     /// A store found a page that was not obtained for it.
     pub(crate) fn note_store(&self, writes: &WriteState, page: PageIndex) {
-        if self.area.word(page).state() == State::Clean {
+        if self.area.word(page).is_clean() {
             writes.guess.stored();
         }
     }
@@ -194,7 +194,7 @@ impl FrameStore {
         };
         let first = offset / SMALL as u64;
         let pages = PageRange { start: first, end: first + whole.min(RUN_PAGES) };
-        if pages.is_empty() || self.area.word(PageIndex(first)).state() != State::Absent {
+        if pages.is_empty() || !self.area.word(PageIndex(first)).is_absent() {
             return 0;
         }
         let Some(inside) = writes.gate.enter() else { return 0 };
@@ -255,18 +255,17 @@ impl FrameStore {
         is_pinned: bool,
         pinned_until: &mut Option<PinDeadline>,
     ) -> Result<(), AccessError> {
-        match self.area.word(page).state() {
-            State::Absent => self.fill_missing(&[PageRange::one(page)], &mut |_| {}),
-            State::Failed => match self.error_of(page) {
+        match decide(self.area.word(page), Wish::Change) {
+            Decision::Claim => self.fill_missing(&[PageRange::one(page)], &mut |_| {}),
+            Decision::Trap => match self.error_of(page) {
                 Some(error) => return Err(error.into()),
                 None => self.wait_for(page)?,
             },
-            State::Filling => {
-                if self.area.word(page).is_deferred() {
-                    self.demand(page);
-                }
+            Decision::Demand => {
+                self.demand(page);
                 self.wait_for(page)?;
             }
+            Decision::Wait(WaitFor::Filler) => self.wait_for(page)?,
             _ if is_pinned => self.wait_for_pins(page, pinned_until)?,
             _ => {
                 self.area.wait_as_writer(page, Some(LOOK_AGAIN));
@@ -323,7 +322,7 @@ impl FrameStore {
             match refused {
                 Ok(()) => {}
                 Err(PinError::NotClean(word)) => {
-                    if word.state() == State::Absent {
+                    if word.is_absent() {
                         let rest = PageRange { start: page.0, end: pages.end.min(page.0 + RUN_PAGES) };
                         self.fill_missing(&[rest], &mut |_| {});
                     }
@@ -338,7 +337,7 @@ impl FrameStore {
         self.wait_for_touches(&mut set)?;
         let noted = self.note_pin(pages);
         let room = self.room_for(bytes)?;
-        let bytes = set.into_bytes(bytes, room).map_err(|why| self.not_pinned(bytes, why))?;
+        let bytes = PinnedBytesMut::new(set, bytes, room).map_err(|why| self.not_pinned(bytes, why))?;
         Ok(MutPinned { bytes, noted, share })
     }
 

@@ -6,7 +6,6 @@ use std::sync::{Arc, PoisonError, RwLockReadGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
-use memobj_core::page_word::State;
 use memobj_sys::ring::{Owner, Ring};
 
 use super::transfer::{DEPTH, Writer};
@@ -207,8 +206,7 @@ impl FrameStore {
 
     /// Dirty, and nobody in the way of a write.
     fn is_writable_now(&self, page: PageIndex) -> bool {
-        let word = self.area.word(page);
-        word.state() == State::Dirty && !word.is_writing() && !word.is_pinned_mut()
+        self.area.word(page).may_be_written()
     }
 
     /// Pinned for writing, and not waited for.
@@ -217,8 +215,7 @@ impl FrameStore {
     }
 
     pub(super) fn is_unwritten(&self, page: PageIndex) -> bool {
-        let word = self.area.word(page);
-        matches!(word.state(), State::Dirty | State::Changing) || word.is_writing()
+        self.area.word(page).is_unwritten()
     }
 
     fn take(&self, writer: &mut Writer, first: &mut Option<WriteError>) {

@@ -30,6 +30,7 @@ mod shared_writes;
 mod small_stacks;
 mod soundness;
 mod streams;
+mod tables;
 mod traps;
 mod umap;
 mod write_failures;

@@ -13,10 +13,11 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Once, OnceLock, Weak};
 
-use memobj_core::address::PageRange;
+use memobj_core::pages::BLOCK_BYTES;
 
-use super::Area;
+use super::Home;
 use crate::line::{Line, Note};
+use crate::region::SMALL;
 use crate::slots::SlotTable;
 use crate::uffd::{Modes, Userfaultfd};
 
@@ -209,7 +210,20 @@ fn each(table: &SlotTable<GuestView>, act: impl Fn(&GuestView) -> io::Result<()>
     }
 }
 
-impl Area {
+impl Home {
+    /// Counts a reference into the frames. `false`: there may be none, others can store to them.
+    #[inline]
+    pub(super) fn enter_reference(&self) -> bool {
+        self.guests.as_ref().is_none_or(|guests| guests.references.enter())
+    }
+
+    #[inline]
+    pub(super) fn leave_reference(&self) {
+        if let Some(guests) = &self.guests {
+            guests.references.leave();
+        }
+    }
+
     /// Bytes of addresses that each view takes.
     pub fn view_bytes(&self) -> usize {
         self.views[0].region.len()
@@ -253,7 +267,7 @@ impl Area {
     pub fn admit(&self, view: Arc<GuestView>) -> Option<GuestNumber> {
         let line = Arc::clone(&view.line);
         let number = self.guests.as_ref().and_then(|guests| guests.insert(view));
-        if number.is_none() || line.tell(Note::Length(self.length())).is_err() {
+        if number.is_none() || line.tell(Note::Length(self.length.load(Ordering::Acquire))).is_err() {
             line.break_off();
         }
         number
@@ -282,8 +296,8 @@ impl Area {
             guests.open.remove(number.open);
             // Nothing is opened in it any more, and what is open is Dirty or about to be.
             let mut from = 0;
-            while let Some(block) = self.next_unclean_block(from) {
-                self.protect_for_good(view, self.block_range(block));
+            while let Some(block) = self.unclean.next(from) {
+                self.protect_for_good(view, block);
                 from = block + 1;
             }
             guests.protected.remove(number.protected);
@@ -291,17 +305,16 @@ impl Area {
         });
     }
 
-    /// Protects what can be protected of `pages` in a view that is dismissed.
-    fn protect_for_good(&self, view: &GuestView, pages: PageRange) {
-        let bytes = |pages: PageRange| (self.offset_in_view(pages.start), self.offset_in_view(pages.end));
-        let (start, end) = bytes(pages);
+    /// Protects what can be protected of `block` in a view that is dismissed.
+    fn protect_for_good(&self, view: &GuestView, block: u64) {
+        let start = block as usize * BLOCK_BYTES as usize;
+        let end = (start + BLOCK_BYTES as usize).min(self.view_bytes());
         if view.protect(start, end).is_ok() {
             return;
         }
-        for page in pages.iter() {
-            let (start, end) = bytes(PageRange::one(page));
+        for at in (start..end).step_by(SMALL) {
             // What fails now is mapped by the guest for itself, or not at all: nobody can protect it.
-            let _ = view.protect(start, end.min(self.view_bytes()));
+            let _ = view.protect(at, at + SMALL);
         }
     }
 

@@ -1,82 +1,82 @@
-//! One object's pages in this process: addresses, frames and page words.
+//! The home of one object's pages in this process: addresses and frames, under the protocol of `memobj_core::pages`.
 //!
 //! ```text
-//!   views     address range(s) of the whole object, each registered with one userfaultfd; those of guests lie in
-//!             other processes
-//!   words     one PageWord for each page: who may do what
-//!   frames    local:  private memory of the one view (4 KiB copied in, or 2 MiB moved in and out)
-//!             shared: a frame file that all views map (4 KiB copied in through the first view, or 2 MiB
-//!                     written to the file and then shown, see `show`)
+//!   Area = Pages<Home>     who may do what to which page: core's
+//!     Home                 how it is done on Linux
+//!       views     address range(s) of the whole object, each registered with one userfaultfd; those of guests lie in
+//!                 other processes
+//!       frames    local:  private memory of the one view (4 KiB copied in, or 2 MiB moved in and out)
+//!                 shared: a frame file that all views map (4 KiB copied in through the first view, or 2 MiB
+//!                         written to the file and then shown)
 //! ```
 //!
-//! The rules that make `&[u8]` over this memory sound, each kept by the page word:
-//! only the owner of a [`FillClaim`] puts bytes in place, and only into an absent page; only [`Area::evict_block`]
-//! takes frames away, and only from pages without pins (what others outside drop is found by [`Area::look`]: a page that
-//! its pager has is filled again with the same bytes, any other traps); [`PinnedBytes`] exist only while every page is pinned.
-//! In an area that can be written, a page that is pinned for reading is write-protected, and one that is pinned
-//! for writing ([`PinnedBytesMut`]) has no other pin; every page that is neither Dirty nor Changing is
-//! write-protected, so that no store goes unnoticed. Loads by touch and pins for writing keep off each other, see
-//! `touch`. Protection is of views only: once another process has a description of the frame file that can write,
-//! pins are copies, see `guests`.
+//! The rules that make `&[u8]` over this memory sound are the protocol's. The unsafe code here relies on them, and on
+//! [`Held`](memobj_core::pages::Held), which nobody else can make. [`PinnedBytes`] exist only while every page is pinned.
+//! Protection is of views only: once another process has a description of the frame file that can write, pins are
+//! copies, see `guests`.
 //!
 //! Without userfaultfd an area still works for pins and copies: nobody gets addresses to touch, pages are copied
 //! in by the engine, and there is nothing to protect.
 
-mod claim;
-mod evict;
+mod frames;
 mod guests;
-mod hold;
 #[cfg(test)]
 mod interposed;
-mod look;
 mod pin;
 mod pin_one;
-mod residency;
-mod show;
-mod store;
 #[cfg(test)]
 mod tests;
 mod touch;
 mod views;
-mod write_back;
 
 use std::io;
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use memobj_core::address::{PageIndex, PageRange, PageSize};
+use memobj_core::address::{PageRange, PageSize};
 use memobj_core::budget::Budget;
-use memobj_core::page_word::{Advanced, PageWord, Transition, Word};
+use memobj_core::page_word::PageWord;
+use memobj_core::pages::{self, BLOCK_BYTES, Blocks, Pages, PagesOptions, groups_of};
 use memobj_core::pin_budget::PinBudget;
 
-pub use claim::{FillClaim, Origin, Placement};
-pub use evict::{Evicted, Victims};
 pub use guests::{GuestNumber, GuestView, NoFile};
-pub use hold::HeldPage;
-pub use look::{GonePage, Looked};
-pub use pin::{NotPinned, PinError, PinSet, PinnedBytes, Room};
-pub use pin_one::{PagePin, PagePinRef, PinShare, PinShares};
-pub use store::{MutPinSet, PinnedBytesMut, StoreRefused};
-pub use touch::TouchRefused;
+pub use memobj_core::pages::{
+    Evicted, Glance, Origin, PinError, Placement, StoreRefused, Tables, Victims, Writes,
+};
+pub use pin::{NotPinned, PinnedBytes, PinnedBytesMut, Room, copy_as_is, copy_pinned};
+pub use pin_one::{PagePin, PagePinRef, PinShare, PinShares, copy_one};
+pub use touch::{TouchRefused, copy_by_touch};
 pub use views::Viewer;
-pub use write_back::{WriteClaim, WriteRun};
 
 use crate::frame_file::FrameFile;
-use crate::futex;
 use crate::huge_folder::HugeFolder;
 use crate::pagemap::Pagemap;
 use crate::pool::FramePool;
-use crate::region::{LARGE, Purpose, Region, SMALL, ZeroedTable};
+use crate::region::{Purpose, Region, SMALL, ZeroedTable};
 use crate::uffd::{Announce, Modes, Userfaultfd};
 use crate::volatile::{SharedWords, VolatileWords};
 use guests::Guests;
-use residency::Residency;
-use touch::Touches;
 use views::View;
 
-/// Counts of writes that an area keeps apart. Of a page that is read from the pager again and again, while others are
-/// written all the time, few readings must be in vain.
-const WRITE_COUNTS: usize = 1024;
+/// The pages of one object in this process.
+pub type Area = Pages<Home>;
+/// See [`pages::FillClaim`].
+pub type FillClaim = pages::FillClaim<Home>;
+/// See [`pages::GonePage`].
+pub type GonePage = pages::GonePage<Home>;
+/// See [`pages::HeldPage`].
+pub type HeldPage = pages::HeldPage<Home>;
+/// See [`pages::Looked`].
+pub type Looked = pages::Looked<Home>;
+/// See [`pages::MutPinSet`].
+pub type MutPinSet = pages::MutPinSet<Home>;
+/// See [`pages::PinSet`].
+pub type PinSet = pages::PinSet<Home>;
+/// See [`pages::WriteClaim`].
+pub type WriteClaim = pages::WriteClaim<Home>;
+/// See [`pages::WriteRun`].
+pub type WriteRun = pages::WriteRun<Home>;
 
 /// Where the frames of an object live.
 #[derive(Clone, Debug)]
@@ -113,7 +113,7 @@ impl Frames {
     }
 }
 
-/// What [`Area::new`] needs.
+/// What [`new`] needs.
 #[derive(Debug)]
 pub struct AreaOptions {
     /// A name for the frame file, seen in /proc/PID/maps.
@@ -135,31 +135,58 @@ pub struct AreaOptions {
     pub pin_budget: Arc<PinBudget>,
     /// Counts the bytes of frames that hold what the pager does not have yet.
     pub unwritten: Arc<AtomicU64>,
+    /// Counts what blocks take beside frames.
+    pub tables: Arc<Tables>,
 }
 
-/// Whether the pages of an area can be written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Writes {
-    /// They are read only.
-    No,
-    /// Stores are noticed, and pages written back.
-    Yes,
-}
-
-/// See the module.
+/// Page words in memory that is taken where it is touched.
 #[derive(Debug)]
-pub struct Area {
+pub struct Words(ZeroedTable<PageWord>);
+
+impl Deref for Words {
+    type Target = [PageWord];
+
+    #[inline]
+    fn deref(&self) -> &[PageWord] {
+        &self.0
+    }
+}
+
+impl Words {
+    /// Gives the memory of the words of `pages` back, which nobody changes meanwhile. They are zero then. What shares
+    /// memory with other words stays.
+    fn forget(&self, pages: PageRange) {
+        self.0.forget(pages.start as usize..pages.end as usize);
+    }
+}
+
+/// Counters, likewise. The home has those of unclean pages, too.
+#[derive(Clone, Debug)]
+pub struct Counts(Arc<ZeroedTable<AtomicU32>>);
+
+impl Deref for Counts {
+    type Target = [AtomicU32];
+
+    #[inline]
+    fn deref(&self) -> &[AtomicU32] {
+        &self.0
+    }
+}
+
+/// Counters for blocks, and for groups of them.
+fn counters(blocks: usize) -> io::Result<(Counts, Counts)> {
+    let table = |len| ZeroedTable::new(len).map(|table| Counts(Arc::new(table)));
+    Ok((table(blocks)?, table(groups_of(blocks))?))
+}
+
+/// Addresses and frames of one object. See the module.
+#[derive(Debug)]
+pub struct Home {
     views: Vec<View>,
     /// Views in other processes, of an area that can have some.
     guests: Option<Box<Guests>>,
-    words: ZeroedTable<PageWord>,
-    residency: Residency,
-    /// Pages that are Dirty, Changing or WritingBack, by block.
-    unclean: Residency,
-    touches: Touches,
-    unwritten: Arc<AtomicU64>,
-    /// Counts writes to the pager, by pages; several pages share a count.
-    writes_begun: Box<[AtomicU32]>,
+    /// Counts pages that the pager does not have, by block.
+    unclean: Blocks<Counts>,
     pagemap: Pagemap,
     #[cfg(test)]
     interposed: interposed::Interposed,
@@ -169,25 +196,49 @@ pub struct Area {
     page_size: PageSize,
     frame_file: Option<FrameFile>,
     pool: Option<Arc<FramePool>>,
-    budget: Arc<Budget>,
-    pin_budget: Arc<PinBudget>,
 }
 
-impl Area {
-    /// Reserves addresses for the whole object and registers them; no page is resident.
-    pub fn new(options: AreaOptions) -> io::Result<Arc<Self>> {
-        check(&options)?;
-        let page_size = match options.frames {
-            Frames::LocalLarge(_) | Frames::SharedLarge(_) => PageSize::LARGE,
-            Frames::LocalSmall | Frames::SharedSmall => PageSize::SMALL,
-        };
-        let capacity = options.capacity.max(options.length);
-        let pages = usize::try_from(page_size.pages_for(capacity)).map_err(|_| io::ErrorKind::OutOfMemory)?;
+/// Reserves addresses for the whole object and registers them; no page is resident.
+pub fn new(options: AreaOptions) -> io::Result<Arc<Area>> {
+    check(&options)?;
+    let page_size = match options.frames {
+        Frames::LocalLarge(_) | Frames::SharedLarge(_) => PageSize::LARGE,
+        Frames::LocalSmall | Frames::SharedSmall => PageSize::SMALL,
+    };
+    let capacity = options.capacity.max(options.length);
+    let pages = usize::try_from(page_size.pages_for(capacity)).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let blocks = capacity.div_ceil(BLOCK_BYTES) as usize;
+    let (unclean, groups) = counters(if options.writes == Writes::Yes { blocks } else { 0 })?;
+    let unclean = Blocks::new(unclean, groups);
+    let (resident, resident_groups) = counters(blocks)?;
+    Ok(Arc::new(Pages::new(PagesOptions {
+        words: Words(ZeroedTable::new(pages)?),
+        resident: Blocks::new(resident, resident_groups),
+        occupied: counters(blocks)?,
+        unclean: unclean.clone(),
+        length: options.length,
+        capacity,
+        page_size,
+        writes: options.writes,
+        budget: Arc::clone(&options.budget),
+        pin_budget: Arc::clone(&options.pin_budget),
+        unwritten: Arc::clone(&options.unwritten),
+        tables: Arc::clone(&options.tables),
+        host: Home::new(options, capacity, page_size, unclean)?,
+    })))
+}
+
+impl Home {
+    fn new(
+        options: AreaOptions,
+        capacity: u64,
+        page_size: PageSize,
+        unclean: Blocks<Counts>,
+    ) -> io::Result<Self> {
         let bytes = usize::try_from(capacity.max(1)).map_err(|_| io::ErrorKind::OutOfMemory)?;
         // Views end with the last 4 KiB of the object, also where the frame behind them goes on.
         let bytes = bytes.checked_next_multiple_of(SMALL).ok_or(io::ErrorKind::OutOfMemory)?;
         let frame_file = options.frames.new_file(&options.name, bytes as u64)?;
-        let words = ZeroedTable::new(pages)?;
         let purpose = match (&options.frames, options.writes, options.views.is_empty()) {
             (Frames::LocalLarge(_), ..) => Purpose::Large,
             (_, Writes::No, false) => Purpose::Small,
@@ -207,19 +258,11 @@ impl Area {
         if views.is_empty() {
             views.push(View::new(Region::new(bytes, purpose)?, None));
         }
-        let blocks = pages.div_ceil(block_pages(page_size));
         let guests = (frame_file.is_some() && options.writes == Writes::Yes).then(Box::default);
-        Ok(Arc::new(Self {
+        Ok(Self {
             views,
             guests,
-            words,
-            residency: Residency::new(blocks)?,
-            unclean: Residency::new(if options.writes == Writes::Yes { blocks } else { 0 })?,
-            touches: Touches::new(options.writes),
-            unwritten: options.unwritten,
-            writes_begun: (0..if options.writes == Writes::Yes { WRITE_COUNTS } else { 0 })
-                .map(|_| AtomicU32::new(0))
-                .collect(),
+            unclean,
             pagemap: Pagemap::shared(),
             #[cfg(test)]
             interposed: interposed::Interposed::default(),
@@ -232,25 +275,7 @@ impl Area {
                 Frames::LocalLarge(pool) => Some(pool),
                 _ => None,
             },
-            budget: options.budget,
-            pin_budget: options.pin_budget,
-        }))
-    }
-
-    /// Bytes of the object.
-    #[inline]
-    pub fn length(&self) -> u64 {
-        self.length.load(Ordering::Acquire)
-    }
-
-    /// The most bytes that the object can grow to.
-    pub fn capacity(&self) -> u64 {
-        self.capacity
-    }
-
-    /// Whether the pages can be written.
-    pub fn writes(&self) -> Writes {
-        self.writes
+        })
     }
 
     /// Whether its memory can be touched, and not only pinned and copied.
@@ -258,15 +283,9 @@ impl Area {
         self.views[0].uffd.is_some()
     }
 
-    /// The size of its pages.
-    #[inline]
-    pub fn page_size(&self) -> PageSize {
-        self.page_size
-    }
-
-    /// How many pages it has.
-    pub fn pages(&self) -> u64 {
-        self.page_size.pages_for(self.length())
+    /// Whether the frames are private memory of this process, with one view at most.
+    pub fn is_local(&self) -> bool {
+        self.frame_file.is_none()
     }
 
     /// The 2 MiB pool that its frames come from, if they are large.
@@ -274,59 +293,8 @@ impl Area {
         self.pool.as_ref()
     }
 
-    /// The word of `page`, which must be one of the object's.
-    #[inline]
-    pub fn word(&self, page: PageIndex) -> Word {
-        self.words[page.0 as usize].load()
-    }
-
-    /// Bytes of `page` that belong to the object, as a length from its start, rounded up to 4 KiB.
-    fn mapped_bytes(&self, page: PageIndex) -> usize {
-        let start = page.0 << self.page_size.shift();
-        let end = (start + self.page_size.bytes()).min(self.length().max(start + 1));
-        ((end - start) as usize).next_multiple_of(SMALL)
-    }
-
     fn offset_in_view(&self, page: u64) -> usize {
         (page << self.page_size.shift()) as usize
-    }
-
-    fn advance(&self, page: PageIndex, transition: Transition) -> Result<Advanced, Word> {
-        let word = &self.words[page.0 as usize];
-        let advanced = word.advance(transition)?;
-        if advanced.must_wake() {
-            futex::wake_all(futex::low_half(word.as_atomic()));
-        }
-        Ok(advanced)
-    }
-
-    /// Sleeps while somebody else owns `page`, at most `timeout`; returns the word then.
-    /// Safe to call from a signal handler.
-    pub fn wait(&self, page: PageIndex, timeout: Option<std::time::Duration>) -> Word {
-        let word = &self.words[page.0 as usize];
-        if let Some(seen) = word.announce_waiter() {
-            futex::wait(futex::low_half(word.as_atomic()), seen.low_half(), timeout);
-        }
-        word.load()
-    }
-
-    /// Makes a Failed page Absent, without its poison. Says whether it was Failed.
-    pub fn retry(&self, page: PageIndex) -> bool {
-        if self.advance(page, Transition::Retry).is_err() {
-            return false;
-        }
-        let (start, len) = (self.offset_in_view(page.0), self.mapped_bytes(page));
-        // SAFETY: the page is ours (Evicting), has no frame, and nobody can hold references to a failed page.
-        unsafe { self.lift_poison(start, len) };
-        let _ = self.advance(page, Transition::Release);
-        true
-    }
-
-    /// Whether `page` lies behind the end, and nobody holds it: while the object is being cut off, pages that are pinned
-    /// still are used as before.
-    pub fn is_outside(&self, page: PageIndex) -> bool {
-        let word = || self.words.get(page.0 as usize).map(PageWord::load);
-        page.0 >= self.pages() && word().is_none_or(|word| word.pins() == 0)
     }
 
     /// The words of `[offset, offset + 8 * words)`, to be loaded one by one. `offset` is a multiple of eight.
@@ -350,45 +318,6 @@ impl Area {
         // `self`; references to pinned pages are as the caller and the page words see to.
         Some(unsafe { SharedWords::new(start.cast_mut().cast(), words) })
     }
-
-    fn all_unowned(&self) -> bool {
-        // Only blocks that hold something are looked at, so that a sparse giant costs nothing.
-        let mut from = 0;
-        while let Some(block) = self.residency.next(from) {
-            for page in self.block_range(block).iter() {
-                let word = self.word(page);
-                if word.pins() > 0 || word.is_owned() || word.is_writing() {
-                    return false;
-                }
-            }
-            from = block + 1;
-        }
-        true
-    }
-
-    fn block_range(&self, block: u64) -> PageRange {
-        let pages = block_pages(self.page_size) as u64;
-        PageRange { start: block * pages, end: ((block + 1) * pages).min(self.words.len() as u64) }
-    }
-
-    fn block_of(&self, page: u64) -> u64 {
-        page / block_pages(self.page_size) as u64
-    }
-
-    /// Whether the frames are private memory of this process, with one view at most.
-    pub fn is_local(&self) -> bool {
-        self.frame_file.is_none()
-    }
-
-    /// Frames in use by resident pages.
-    pub fn resident_pages(&self) -> u64 {
-        self.residency.total()
-    }
-
-    /// The first block from `from` on that has a resident page.
-    pub fn next_resident_block(&self, from: u64) -> Option<u64> {
-        self.residency.next(from)
-    }
 }
 
 fn check(options: &AreaOptions) -> io::Result<()> {
@@ -406,24 +335,4 @@ fn check(options: &AreaOptions) -> io::Result<()> {
         return refused("pages that can be written have small frames");
     }
     Ok(())
-}
-
-/// Pages in one block of the reclaim hand: 2 MiB worth.
-const fn block_pages(page_size: PageSize) -> usize {
-    LARGE >> page_size.shift()
-}
-
-impl Drop for Area {
-    fn drop(&mut self) {
-        let resident = self.resident_pages();
-        debug_assert!(!self.words.is_empty() || resident == 0);
-        debug_assert!(self.all_unowned(), "an area is dropped while a page is owned or pinned");
-        self.unwritten.fetch_sub(self.unclean.total() << self.page_size.shift(), Ordering::Relaxed);
-        self.views.clear();
-        self.frame_file = None;
-        match &self.pool {
-            Some(pool) => pool.forget(resident),
-            None => self.budget.release(resident << self.page_size.shift()),
-        }
-    }
 }

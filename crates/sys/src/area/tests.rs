@@ -6,9 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::budget::Budget;
 use memobj_core::page_word::State;
+use memobj_core::pages::View as _;
 use memobj_core::pin_budget::PinBudget;
 
-use super::{Area, AreaOptions, Frames, Looked, MutPinSet, Origin, PinSet, Placement, StoreRefused, Writes};
+use super::{
+    Area, AreaOptions, Frames, Looked, MutPinSet, Origin, PinSet, PinnedBytes, Placement, StoreRefused,
+    Tables, Writes, copy_by_touch,
+};
 use crate::huge_folder::HugeFolder;
 use crate::pagemap::present_pages;
 use crate::region::{LARGE, SMALL};
@@ -23,12 +27,13 @@ fn a_wild_load_of_an_empty_object_traps() {
     };
     signal::install(|_, _| Verdict::Trap).unwrap();
     for frames in [Frames::LocalSmall, Frames::SharedSmall] {
-        let area = Area::new(AreaOptions {
+        let area = super::new(AreaOptions {
             name: "empty".into(),
             length: 0,
             capacity: 0,
             writes: Writes::No,
             unwritten: Arc::default(),
+            tables: Arc::new(Tables::new(0)),
             frames,
             views: vec![Arc::clone(&uffd)],
             budget: Arc::new(Budget::new(1 << 20)),
@@ -47,12 +52,13 @@ fn a_wild_load_of_an_empty_object_traps() {
 /// An area of one large page and 5,000 bytes in a frame file.
 fn large_shared() -> Result<Arc<Area>, std::io::Error> {
     let uffd = |announce| Userfaultfd::open(announce).map(Arc::new);
-    Area::new(AreaOptions {
+    super::new(AreaOptions {
         name: "large".into(),
         length: LARGE as u64 + 5000,
         capacity: 0,
         writes: Writes::No,
         unwritten: Arc::default(),
+        tables: Arc::new(Tables::new(0)),
         frames: Frames::SharedLarge(Arc::new(HugeFolder::new()?)),
         views: vec![uffd(Announce::Queued)?, uffd(Announce::Signalled)?],
         budget: Arc::new(Budget::new(16 << 20)),
@@ -80,7 +86,7 @@ fn a_view_shows_a_page_only_while_it_is_clean() {
     // SAFETY: the page lies in the view, which is mapped.
     assert_eq!(unsafe { signal::copy_trapping(&mut buffer, unwritten) }, 0, "a load found zeros");
     assert_eq!((shown(1), buffer), (0, [0xee; 16]));
-    assert!(area.budget.try_reserve(claim.frame_bytes()));
+    assert!(area.budget().try_reserve(claim.frame_bytes()));
     claim.place_copy(&vec![3; LARGE], Origin::Asked(0)).unwrap();
     let all = (LARGE / SMALL) as u64;
     assert_eq!((shown(0), shown(1)), (all, 0), "nobody uses the second view yet");
@@ -89,7 +95,7 @@ fn a_view_shows_a_page_only_while_it_is_clean() {
     assert_eq!((shown(1), area.word(page).state(), area.word(page).pins()), (all, State::Clean, 0));
     area.show(page, super::Viewer::Here(Announce::Signalled));
     assert_eq!(area.evict_all(PageRange::one(page), 0).released, LARGE as u64);
-    assert_eq!((shown(0), shown(1), area.budget.used()), (0, 0, 0));
+    assert_eq!((shown(0), shown(1), area.budget().used()), (0, 0, 0));
     area.show(page, super::Viewer::Here(Announce::Queued));
     assert_eq!((shown(0), area.word(page).state()), (0, State::Absent));
 }
@@ -102,7 +108,7 @@ fn the_last_large_page_ends_with_the_object() {
     };
     assert!(area.use_view(Announce::Signalled));
     let claim = area.claim(PageIndex(1), Placement::AtOnce).unwrap();
-    assert!(area.budget.try_reserve(claim.frame_bytes()));
+    assert!(area.budget().try_reserve(claim.frame_bytes()));
     let mut bytes = vec![0; 2 * SMALL];
     bytes[..5000].fill(9);
     claim.place_copy(&bytes, Origin::Asked(0)).unwrap();
@@ -122,12 +128,13 @@ fn the_last_large_page_ends_with_the_object() {
 fn writable(pages: u64) -> Result<(Arc<Area>, Arc<AtomicU64>), std::io::Error> {
     signal::install(|_, _| Verdict::Trap)?;
     let unwritten = Arc::<AtomicU64>::default();
-    let area = Area::new(AreaOptions {
+    let area = super::new(AreaOptions {
         name: "writable".into(),
         length: pages * SMALL as u64,
         capacity: pages * SMALL as u64,
         writes: Writes::Yes,
         unwritten: Arc::clone(&unwritten),
+        tables: Arc::new(Tables::new(0)),
         frames: Frames::LocalSmall,
         views: vec![Arc::new(Userfaultfd::open(Announce::Signalled)?)],
         budget: Arc::new(Budget::new(1 << 20)),
@@ -147,7 +154,7 @@ fn small_written() -> Result<Arc<Area>, std::io::Error> {
 
 fn place(area: &Arc<Area>, page: PageIndex, byte: u8, origin: Origin) {
     let claim = area.claim(page, Placement::AtOnce).unwrap();
-    assert!(area.budget.try_reserve(claim.frame_bytes()));
+    assert!(area.budget().try_reserve(claim.frame_bytes()));
     claim.place_copy(&[byte; SMALL], origin).unwrap();
 }
 
@@ -161,13 +168,13 @@ fn a_store_that_traps_goes_on_or_says_how_far_it_came() {
     place(&area, PageIndex(0), 1, Origin::Stored(0));
     area.store_bytes(100, &[7; 1000]).unwrap();
     let mut bytes = [0; SMALL];
-    area.copy_by_touch(Announce::Signalled, 0, &mut bytes).unwrap();
+    copy_by_touch(&area, Announce::Signalled, 0, &mut bytes).unwrap();
     assert!(bytes[100..1100].iter().all(|byte| *byte == 7), "bytes are missing");
     assert!(bytes[..100].iter().chain(&bytes[1100..]).all(|byte| *byte == 1));
     // The memory itself traps: frames of the second page are gone, and poisoned.
     place(&area, PageIndex(1), 1, Origin::Stored(0));
-    assert!(area.zap_frames(PageRange::one(PageIndex(1))));
-    area.poison(SMALL, SMALL);
+    drop_frame(&area, PageIndex(1));
+    area.poison(PageRange::one(PageIndex(1)));
     let at = SMALL as u64 + 8;
     assert_eq!(area.store_bytes(at, &[7; 8]), Err(StoreRefused::Trapped(at)));
     let mut held = area.hold(PageIndex(1)).unwrap();
@@ -293,7 +300,7 @@ fn nobody_gets_at_a_page_between_the_look_for_its_frame_and_what_follows() {
             Looked::NotNow(word) => panic!("{word:?}"),
         }
         assert!(is_dirty || store_afresh(&area, page));
-        assert_eq!(area.budget.used(), area.resident_pages() * SMALL as u64);
+        assert_eq!(area.budget().used(), area.resident_pages() * SMALL as u64);
     }
 }
 
@@ -313,10 +320,10 @@ fn a_pinned_page_that_lost_its_frame_is_filled_again_and_not_stored_to() {
     assert_eq!((area.word(page).state(), area.word(page).pins()), (State::Clean, 1), "opened under a pin");
     assert_eq!(area.evict_all(PageRange::one(page), 0).pages, 0);
     let range = memobj_core::address::ByteRange { start: 2 * SMALL as u64, end: 3 * SMALL as u64 };
-    let pinned = pins.into_bytes(range, None).unwrap();
+    let pinned = PinnedBytes::new(pins, range, None).unwrap();
     assert!(pinned.iter().all(|byte| *byte == 3));
     drop(pinned);
-    assert_eq!((area.evict_all(PageRange::one(page), 0).pages, area.pin_budget.used()), (1, 0));
+    assert_eq!((area.evict_all(PageRange::one(page), 0).pages, area.pin_budget().used()), (1, 0));
 }
 
 #[test]

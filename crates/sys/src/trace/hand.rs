@@ -68,6 +68,8 @@ const SYNC_WAKE_UP: u64 = 1;
 #[derive(Debug)]
 pub(super) struct Hands {
     poll: OwnedFd,
+    /// Whoever serves. A call that takes a question blocks if another thread has taken it since it was announced.
+    turn: Mutex<()>,
     listeners: Mutex<Vec<Arc<OwnedFd>>>,
     offers: Mutex<HashMap<Pid, VecDeque<RawFd>>>,
 }
@@ -84,7 +86,12 @@ impl Hands {
             return Ok(hands);
         }
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(HANDS.get_or_init(|| Self { poll, listeners: Mutex::default(), offers: Mutex::default() }))
+        Ok(HANDS.get_or_init(|| Self {
+            poll,
+            turn: Mutex::default(),
+            listeners: Mutex::default(),
+            offers: Mutex::default(),
+        }))
     }
 
     /// Readable while somebody asks.
@@ -130,6 +137,7 @@ impl Hands {
         let none = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
         let mut ready = [none; 4];
         let at_once = rustix::event::Timespec::default();
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(count) = epoll::wait(&self.poll, &mut ready, Some(&at_once)) else { return };
         for event in &ready[..count] {
             let (number, flags) = (event.data.u64() as RawFd, event.flags);

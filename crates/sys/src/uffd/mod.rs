@@ -26,6 +26,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 pub use foreign::{Forks, forks_can_be_told, is_process};
 pub(crate) use foreign::{address_space_lives, newborns};
+pub use memobj_core::pages::Wake;
 pub use modes::Modes;
 
 /// `USERFAULTFD_IOC_NEW`, the call on /dev/userfaultfd that opens one.
@@ -127,15 +128,6 @@ pub struct FaultEvent {
     pub is_write: bool,
     /// The number of the thread that sleeps on it, in its process; 0 if the kernel does not say.
     pub thread: u32,
-}
-
-/// When those who sleep on a page that is put in place are woken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Wake {
-    /// By the same call.
-    AtOnce,
-    /// By a call of whoever put it there.
-    Later,
 }
 
 /// Room for many events of one read.

@@ -1,28 +1,27 @@
 //! Pages that stay as they are while the length of their object changes.
 
-use std::ops::Range;
-use std::sync::Arc;
+use core::ops::Range;
 
-use memobj_core::address::PageIndex;
-use memobj_core::page_word::{State, Transition, Word};
+use alloc::sync::Arc;
 
-use super::{Area, StoreRefused, Writes};
-use crate::region::SMALL;
+use super::{Held, Host, Pages, StoreRefused, Writes};
+use crate::address::{PageIndex, PageRange};
+use crate::page_word::{State, Transition, Word};
 
 /// A page that nobody else fills, pins, evicts or writes back until it is dropped. A resident one is Dirty.
 #[derive(Debug)]
-pub struct HeldPage {
-    area: Arc<Area>,
+pub struct HeldPage<H: Host> {
+    owner: Arc<Pages<H>>,
     page: PageIndex,
     state: State,
 }
 
-impl Area {
+impl<H: Host> Pages<H> {
     /// Holds `page`, or returns the word that forbids it: somebody owns or pins it. A page that has failed needs no
     /// holding.
-    pub fn hold(self: &Arc<Self>, page: PageIndex) -> Result<HeldPage, Word> {
+    pub fn hold(self: &Arc<Self>, page: PageIndex) -> Result<HeldPage<H>, Word> {
         assert!(self.writes == Writes::Yes);
-        let held = |state| Ok(HeldPage { area: Arc::clone(self), page, state });
+        let held = |state| Ok(HeldPage { owner: Arc::clone(self), page, state });
         if self.word(page).state() == State::Failed {
             return held(State::Failed);
         }
@@ -35,34 +34,31 @@ impl Area {
 
     /// Lets addresses trap no longer that did because they lay past the end, and extends the object to `length`.
     pub fn extend(&self, length: u64) {
-        let start = self.offset_in_view(self.pages());
-        let end = self.offset_in_view(self.page_size.pages_for(length));
-        if start < end {
-            // SAFETY: the pages lie behind the end of the object, so none has a frame; and none can get one before
-            // the length is set.
-            unsafe { self.lift_poison(start, end - start) };
+        let behind = PageRange { start: self.pages(), end: self.page_size.pages_for(length) };
+        if behind.start < behind.end {
+            self.host.lift_poison(Held::new(), behind);
         }
         self.set_length(length);
     }
 }
 
-impl HeldPage {
+impl<H: Host> HeldPage<H> {
     /// Zeroes these bytes of the page, if it is resident.
     pub fn zero(&mut self, bytes: Range<usize>) -> Result<(), StoreRefused> {
-        assert!(bytes.start <= bytes.end && bytes.end <= SMALL);
+        const ZEROS: [u8; 4096] = [0; 4096];
         if self.state != State::Dirty {
             return Ok(());
         }
-        let start = self.area.offset_in_view(self.page.0) + bytes.start;
-        self.area.store_alone(start, &[0; SMALL][bytes])
+        let start = (self.page.0 << self.owner.page_size.shift()) + bytes.start as u64;
+        self.owner.store_alone(start, &ZEROS[bytes])
     }
 }
 
-impl Drop for HeldPage {
+impl<H: Host> Drop for HeldPage<H> {
     fn drop(&mut self) {
         match self.state {
-            State::Dirty => self.area.settle(self.page, Transition::UnpinMut),
-            State::Evicting => self.area.settle(self.page, Transition::Release),
+            State::Dirty => self.owner.settle(self.page, Transition::UnpinMut),
+            State::Evicting => self.owner.settle(self.page, Transition::Release),
             _ => {}
         }
     }

@@ -1,24 +1,28 @@
-//! How many pages are resident in each block, so that the reclaim hand passes over empty stretches quickly.
+//! Counts of pages for each block of 2 MiB, so that empty stretches are passed over quickly.
 
-use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
+use core::ops::Deref;
+use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::region::ZeroedTable;
+/// Blocks that share a counter of the second level.
+pub(super) const GROUP: u64 = 1024;
 
-const GROUP: u64 = 1024;
-
-#[derive(Debug)]
-pub(super) struct Residency {
-    blocks: ZeroedTable<AtomicU32>,
-    groups: ZeroedTable<AtomicU32>,
+/// Two levels of counters, for blocks and for groups of them.
+#[derive(Clone, Debug)]
+pub struct Blocks<Counts> {
+    blocks: Counts,
+    groups: Counts,
 }
 
-impl Residency {
-    pub(super) fn new(blocks: usize) -> io::Result<Self> {
-        Ok(Self {
-            blocks: ZeroedTable::new(blocks)?,
-            groups: ZeroedTable::new(blocks.div_ceil(GROUP as usize))?,
-        })
+/// Counters of the second level that `blocks` blocks need.
+pub const fn groups_of(blocks: usize) -> usize {
+    blocks.div_ceil(GROUP as usize)
+}
+
+impl<Counts: Deref<Target = [AtomicU32]>> Blocks<Counts> {
+    /// Counters for as many blocks as `blocks` has; `groups` has [`groups_of`] that many.
+    pub fn new(blocks: Counts, groups: Counts) -> Self {
+        assert!(groups.len() >= groups_of(blocks.len()));
+        Self { blocks, groups }
     }
 
     pub(super) fn add(&self, block: u64, pages: u32) {
@@ -31,7 +35,8 @@ impl Residency {
         self.groups[(block / GROUP) as usize].fetch_sub(pages, Ordering::Relaxed);
     }
 
-    pub(super) fn next(&self, from: u64) -> Option<u64> {
+    /// The first block from `from` on whose count is not zero.
+    pub fn next(&self, from: u64) -> Option<u64> {
         let mut block = from;
         while (block as usize) < self.blocks.len() {
             if block.is_multiple_of(GROUP)

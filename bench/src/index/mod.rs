@@ -1,0 +1,42 @@
+//! `memobj-bench index`: lookups in a B+tree in a file, and what one access to a page in memory costs.
+//!
+//! ```text
+//!   run        the parent: makes the tree, starts children in turns
+//!   plan       who meets whom                report    tables, JSON
+//!   tree       the file, and a lookup in it  node      one page of it
+//!   lookup     what is measured, over an [`lookup::Index`]
+//!   kernel     a mapping of the kernel       vmcache   a buffer pool with optimistic reads
+//!   ours       the contestants of this project (feature `ours`)
+//!   beside     an atomic increment, and redb (feature `redb`)
+//! ```
+
+mod beside;
+pub mod job;
+mod kernel;
+mod lookup;
+mod node;
+pub mod options;
+#[cfg(feature = "ours")]
+mod ours;
+mod plan;
+mod report;
+pub mod run;
+mod tree;
+mod vmcache;
+
+use crate::job::{Failure, Sample};
+use job::IndexJob;
+
+/// Runs one measurement, in the child.
+pub fn measure(job: &IndexJob) -> Result<Sample, Failure> {
+    match job.contestant.as_str() {
+        "mmap" => lookup::run(job, &kernel::MappedTree::open(job)?),
+        "vmcache" => lookup::run(job, &vmcache::Pool::open(job)?),
+        "atomic" => beside::atomic(job),
+        #[cfg(feature = "redb")]
+        "redb" => beside::redb(job),
+        #[cfg(feature = "ours")]
+        name if name.starts_with("ours-") => ours::measure(job),
+        name => Err(Failure::Failed(format!("no contestant {name:?} in this build"))),
+    }
+}

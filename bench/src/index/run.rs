@@ -1,0 +1,116 @@
+//! The parent of `index`: makes the tree, starts children in turns, collects.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::job::IndexJob;
+use super::options::IndexOptions;
+use super::plan::{self, Cell, Group};
+use super::report::{self, Line};
+use super::tree::{Shape, tree_file};
+use crate::cgroup::Cgroup;
+use crate::children::{self, Children, touch_memory};
+use crate::data;
+use crate::job::{Outcome, Task};
+use crate::machine::Machine;
+use crate::plan::{BOUND_SLACK_BYTES, Limit};
+
+/// What all measurements of a run share.
+struct Run {
+    options: IndexOptions,
+    file: PathBuf,
+    children: Children,
+}
+
+/// `memobj-bench index`.
+pub fn index(options: &IndexOptions) -> Result<ExitCode, String> {
+    let options = options.settled();
+    options.check()?;
+    plan::check_names(&options.contestants)?;
+    let directory = children::test_directory(options.dir.as_deref())?;
+    let machine = Machine::find(&directory);
+    println!("{}\n", machine.line());
+    let children = Children::new()?;
+    let file = tree_file(&directory, &Shape::of(options.pairs)).map_err(|error| format!("tree: {error}"))?;
+    let run = Run { options, file, children };
+    println!("{}\n", report::settings(&run.options));
+    let lines = run.all_groups()?;
+    if let Some(path) = &run.options.json {
+        let text = report::json(&machine, &lines);
+        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    let failed = lines.iter().any(|line| line.note.as_ref().is_some_and(|note| note.starts_with("failed")));
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+impl Run {
+    /// Measures group after group and prints each part's table when its last group is done.
+    fn all_groups(&self) -> Result<Vec<Line>, String> {
+        let groups = plan::groups(&self.options);
+        let mut lines: Vec<Line> = Vec::new();
+        for (index, group) in groups.iter().enumerate() {
+            lines.extend(self.group(group)?);
+            if groups.get(index + 1).is_none_or(|next| next.part != group.part) {
+                println!("{}", report::table(group.part, group.budget_bytes, &lines));
+            }
+        }
+        Ok(lines)
+    }
+
+    /// All cells once per repetition, each repetition starting with another one.
+    fn group(&self, group: &Group) -> Result<Vec<Line>, String> {
+        let mut lines: Vec<Line> = group.cells.iter().map(|cell| Line::new(group.part, cell)).collect();
+        for repetition in 0..self.options.reps {
+            for turn in 0..group.cells.len() {
+                let index = (turn + repetition as usize) % group.cells.len();
+                if lines[index].note.is_none() {
+                    self.measure(group, &group.cells[index], repetition, &mut lines[index])?;
+                }
+            }
+        }
+        Ok(lines)
+    }
+
+    fn measure(&self, group: &Group, cell: &Cell, turn: u32, line: &mut Line) -> Result<(), String> {
+        let left =
+            data::drop_page_cache(&self.file).map_err(|error| format!("dropping the page cache: {error}"))?;
+        if left > 0 {
+            eprintln!("memobj-bench: {left} pages of the tree stay in the page cache");
+        }
+        if cell.limit != Limit::Unlimited {
+            touch_memory(group.budget_bytes + BOUND_SLACK_BYTES);
+        }
+        let cgroup = self.children.cgroup(cell.limit, group.budget_bytes)?;
+        line.limited = cgroup.is_some();
+        let job = IndexJob {
+            part: group.part,
+            contestant: cell.contestant.to_string(),
+            threads: cell.threads,
+            share: cell.share,
+            file: self.file.clone(),
+            pairs: self.options.pairs,
+            budget_bytes: group.budget_bytes,
+            seconds: self.options.seconds,
+            seed: u64::from(turn) + 1,
+            cgroup: cgroup.as_ref().map(|cgroup| cgroup.path().to_path_buf()),
+        };
+        let measured = job.measured();
+        match self.children.run(&Task::Index(job), measured)? {
+            Outcome::Measured(mut sample) => {
+                sample.peak_cgroup_bytes = cgroup.as_ref().and_then(Cgroup::peak_bytes);
+                if self.options.verbose {
+                    let per_second = sample.accesses as f64 * 1e9 / sample.elapsed_ns.max(1) as f64;
+                    eprintln!("{}: {per_second:.0}/s, p99 {} ns", line.name(), sample.p99_ns);
+                }
+                line.samples.push(sample);
+            }
+            Outcome::Skipped(reason) => line.note = Some(format!("skipped: {reason}")),
+            Outcome::Failed(reason) => {
+                eprintln!("memobj-bench: {}: {reason}", line.name());
+                line.note = Some(format!("failed: {reason}"));
+            }
+            Outcome::WrongData(reason) => return Err(format!("{}: wrong data: {reason}", line.name())),
+        }
+        Ok(())
+    }
+}
