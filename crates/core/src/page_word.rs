@@ -592,7 +592,13 @@ impl PageWord {
     ///
     /// Never blocks and never allocates, so it may be called from a signal handler.
     pub fn advance(&self, transition: Transition) -> Result<Advanced, Word> {
-        let mut before = self.0.load(Ordering::Acquire);
+        self.advance_from(Word(self.0.load(Ordering::Acquire)), transition)
+    }
+
+    /// As [`advance`](Self::advance), for who guesses that the word is `guess`: memory that was never touched is better
+    /// not read first, which takes a fault of its own.
+    pub fn advance_from(&self, guess: Word, transition: Transition) -> Result<Advanced, Word> {
+        let mut before = guess.0;
         loop {
             let Some(after) = Word(before).after(transition) else {
                 return Err(Word(before));

@@ -256,8 +256,8 @@ impl Drop for Region {
 ///
 /// # Safety
 ///
-/// The implementor promises exactly that, and that the type needs no drop.
-pub unsafe trait Zeroed: Sync + Send {}
+/// The implementor promises exactly that, that the type needs no drop, and that its default is zero.
+pub unsafe trait Zeroed: Default + Sync + Send {}
 // SAFETY: an atomic integer; zero is valid.
 unsafe impl Zeroed for AtomicU8 {}
 // SAFETY: as above.
@@ -267,35 +267,46 @@ unsafe impl Zeroed for AtomicU64 {}
 // SAFETY: a transparent atomic integer whose zero is a page that was never resident.
 unsafe impl Zeroed for PageWord {}
 
+/// Tables up to this long are on the heap: a mapping takes 4 KiB, and several system calls.
+const HEAP_BYTES: usize = SMALL;
+
 /// A table of atomics that costs memory only where it was touched.
 #[derive(Debug)]
-pub struct ZeroedTable<T> {
-    region: Region,
-    len: usize,
-    marker: PhantomData<T>,
+pub struct ZeroedTable<T>(Memory<T>);
+
+#[derive(Debug)]
+enum Memory<T> {
+    Heap(Box<[T]>),
+    Mapped { region: Region, len: usize, marker: PhantomData<T> },
 }
 
 impl<T: Zeroed> ZeroedTable<T> {
     /// A table of `len` zeroed entries.
     pub fn new(len: usize) -> io::Result<Self> {
         let bytes = len.checked_mul(size_of::<T>()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { region: Region::new(bytes.max(1), Purpose::Data)?, len, marker: PhantomData })
+        if bytes > HEAP_BYTES {
+            let region = Region::new(bytes, Purpose::Data)?;
+            return Ok(Self(Memory::Mapped { region, len, marker: PhantomData }));
+        }
+        let mut entries = Vec::new();
+        entries.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        entries.resize_with(len, T::default);
+        Ok(Self(Memory::Heap(entries.into_boxed_slice())))
     }
-}
 
-impl<T: Zeroed> ZeroedTable<T> {
     /// Gives the memory of these entries back, as far as they share no 4 KiB with others: they are zero then. Nobody may
     /// rely on what they were.
     pub fn forget(&self, entries: Range<usize>) {
+        let Memory::Mapped { region, len, .. } = &self.0 else { return };
         let start = (entries.start * size_of::<T>()).next_multiple_of(SMALL);
-        let end = match entries.end >= self.len {
-            true => self.region.len(),
+        let end = match entries.end >= *len {
+            true => region.len(),
             false => entries.end * size_of::<T>() / SMALL * SMALL,
         };
         if start < end {
             // SAFETY: entries are atomics (`Zeroed`), for which another value that is valid is a store of somebody else's.
             // Refused (by locked memory) it leaves them as they are, which the caller said does not matter.
-            let _ = unsafe { self.region.zap(start, end - start) };
+            let _ = unsafe { region.zap(start, end - start) };
         }
     }
 }
@@ -305,9 +316,14 @@ impl<T: Zeroed> Deref for ZeroedTable<T> {
 
     #[inline]
     fn deref(&self) -> &[T] {
-        // SAFETY: the region is readable and writable, at least len entries long and page aligned; zero is a
-        // valid T (`Zeroed`); only shared references are ever given out.
-        unsafe { std::slice::from_raw_parts(self.region.start() as *const T, self.len) }
+        match &self.0 {
+            Memory::Heap(entries) => entries,
+            // SAFETY: the region is readable and writable, at least len entries long and page aligned; zero is a
+            // valid T (`Zeroed`); only shared references are ever given out.
+            Memory::Mapped { region, len, .. } => unsafe {
+                std::slice::from_raw_parts(region.start() as *const T, *len)
+            },
+        }
     }
 }
 

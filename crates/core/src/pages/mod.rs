@@ -271,7 +271,8 @@ impl<H: Host> Pages<H> {
             self.host.pause();
         }
         self.host.step();
-        let advanced = self.words[page.0 as usize].advance(transition);
+        // A free page allows these transitions, so a wrong guess is never the answer.
+        let advanced = self.words[page.0 as usize].advance_from(Word::default(), transition);
         // Whoever is not free is counted already.
         if advanced.is_err() || advanced.is_ok_and(|advanced| !advanced.before.is_free()) {
             self.occupied.exit(block);
