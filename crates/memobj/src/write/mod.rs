@@ -24,6 +24,7 @@ mod gate;
 mod guess;
 mod length;
 mod lost;
+mod pin_new;
 mod store;
 mod sync;
 mod transfer;
