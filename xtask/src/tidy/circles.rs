@@ -61,7 +61,7 @@ fn rooms(folder: &str, files: &[&TreeFile]) -> Rooms {
     for (file, source) in &sources {
         let module = module_of(folder, &file.path);
         let code = Code::of(&source.tokens());
-        tests.extend(code.test_modules.iter().map(|name| [&module[..], &[name.clone()]].concat()));
+        tests.extend(code.test_modules.iter().map(|name| [&module[..], std::slice::from_ref(name)].concat()));
         if module.is_empty() {
             rooms.root = file.path.clone();
             rooms.exports = exports(&code.tokens);
@@ -261,7 +261,7 @@ impl Rooms {
                     return Some(way);
                 }
                 if seen.insert(target) {
-                    open.push_back([&way[..], &[target.clone()]].concat());
+                    open.push_back([&way[..], std::slice::from_ref(target)].concat());
                 }
             }
         }
