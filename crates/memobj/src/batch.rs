@@ -1,6 +1,6 @@
 //! Many pages at once, by the thread that wants them: no fault, no hand-over, a deep queue.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::page_word::State;
@@ -39,7 +39,7 @@ pub(crate) struct BatchRing {
 
 impl CacheShared {
     fn borrow_ring(&self) -> std::io::Result<BatchRing> {
-        if let Some(ring) = self.rings.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+        if let Some(ring) = self.rings.lock().pop() {
             return Ok(ring);
         }
         Ok(BatchRing {
@@ -52,7 +52,7 @@ impl CacheShared {
     }
 
     fn return_ring(&self, ring: BatchRing) {
-        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rings = self.rings.lock();
         if rings.len() < KEPT_RINGS && ring.ring.in_flight() == 0 {
             rings.push(ring);
         }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -25,6 +25,7 @@ use crate::batch::BatchRing;
 use crate::driver::{self, Lanes, Request};
 use crate::error::{CacheError, OpenError};
 use crate::event::{Event, Events, Sender};
+use crate::locks::{Rank, RankedMutex};
 use crate::metrics::{Counters, Metrics, PagerCalls};
 use crate::object::MemoryObject;
 use crate::options::{CacheOptions, ObjectOptions, Reads, Writing};
@@ -63,14 +64,10 @@ impl fmt::Debug for Cache {
 #[derive(Debug)]
 pub(crate) struct CacheInner {
     pub(crate) shared: Arc<CacheShared>,
-    driver: Mutex<Option<JoinHandle<()>>>,
+    driver: RankedMutex<Option<JoinHandle<()>>>,
 }
 
 /// What the threads of a cache share.
-///
-/// Lock order: an object's `mapped`, its `kept`, its `resizing`, its `turn`, then the lanes' `crew`, `rings`, the
-/// workers' queue, and last, with nothing taken inside, an object's errors and `trouble`. A pager is called with
-/// `resizing` and `turn` held at most, and may have locks of its own behind them. None is taken in a signal handler.
 #[derive(Debug)]
 pub(crate) struct CacheShared {
     pub(crate) options: CacheOptions,
@@ -94,7 +91,7 @@ pub(crate) struct CacheShared {
     pub(crate) owner: Owner,
     pub(crate) workers: Workers,
     pub(crate) lanes: Lanes,
-    pub(crate) rings: Mutex<Vec<BatchRing>>,
+    pub(crate) rings: RankedMutex<Vec<BatchRing>>,
     pub(crate) closing: AtomicBool,
     pub(crate) ended: Ended,
     pub(crate) disposal: Arc<Disposal>,
@@ -113,7 +110,9 @@ impl Cache {
         check_budget(options.budget_bytes)?;
         let shared = Arc::new(CacheShared::new(options)?);
         let driver = driver::start(&shared).map_err(system("start the reader thread"))?;
-        Ok(Self { inner: Arc::new(CacheInner { shared, driver: Mutex::new(Some(driver)) }) })
+        Ok(Self {
+            inner: Arc::new(CacheInner { shared, driver: RankedMutex::new(Rank::Threads, Some(driver)) }),
+        })
     }
 
     /// Opens a local file as an object; for writing, if `options` say so.
@@ -232,11 +231,11 @@ impl CacheShared {
             counters: Counters::default(),
             owner: Owner::new().map_err(system("mark the process"))?,
             workers: Workers::new(options.workers.clamp(1, MOST_WORKERS), options.clock.clone()),
-            lanes: Lanes::default(),
-            rings: Mutex::new(Vec::new()),
+            lanes: Lanes::new(),
+            rings: RankedMutex::new(Rank::Rings, Vec::new()),
             closing: AtomicBool::new(false),
             ended: Ended::default(),
-            disposal: Arc::default(),
+            disposal: Arc::new(Disposal::new()),
             queued: Userfaultfd::open(Announce::Queued).map(Arc::new),
             signalled: OnceLock::new(),
             pool: OnceLock::new(),
@@ -321,7 +320,7 @@ impl Drop for CacheInner {
         }
         self.shared.closing.store(true, Ordering::Release);
         self.shared.bell.ring();
-        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let driver = self.driver.lock().take();
         // A pager that owns handles of its own cache can be dropped last, by one of the cache's own threads.
         if let Some(driver) = driver.filter(|driver| driver.thread().id() != std::thread::current().id()) {
             let _ = driver.join();
@@ -330,6 +329,6 @@ impl Drop for CacheInner {
         self.shared.cleaner.stop();
         self.shared.workers.stop();
         self.shared.disposal.finish();
-        self.shared.rings.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.shared.rings.lock().clear();
     }
 }

@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::time::{Duration, Instant};
 
 use memobj_sys::area::{GuestNumber, GuestView, NoFile, Viewer};
@@ -25,6 +25,7 @@ use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use crate::driver::Request;
 use crate::error::AdmitError;
+use crate::locks::{Rank, RankedMutex};
 use crate::object::{MemoryObject, ObjectHandle, StoreHandle};
 use crate::store::FrameStore;
 
@@ -101,7 +102,7 @@ pub(crate) struct GuestState {
     view: Arc<GuestView>,
     number: GuestNumber,
     is_ending: AtomicBool,
-    end: Mutex<Option<GuestEnd>>,
+    end: RankedMutex<Option<GuestEnd>>,
     ended: Condvar,
 }
 
@@ -119,7 +120,7 @@ impl GuestState {
         self.store.area.dismiss(&self.view);
         self.stop_using_words();
         let end = if self.view.is_broken() { GuestEnd::Broken } else { end };
-        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+        *self.end.lock() = Some(end);
         self.ended.notify_all();
     }
 
@@ -133,14 +134,13 @@ impl GuestState {
 impl Guest {
     /// How it ended; `None` while the guest is attached. What a guest stored is part of the object, however it ended.
     pub fn end(&self) -> Option<GuestEnd> {
-        *self.state.end.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.state.end.lock()
     }
 
     /// Waits until the guest has left, at most `limit`; then as [`end`](Self::end).
     pub fn wait(&self, limit: Duration) -> Option<GuestEnd> {
-        let end = self.state.end.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.state.ended.wait_timeout_while(end, limit, |end| end.is_none());
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        let end = self.state.end.lock();
+        *end.wait_while(&self.state.ended, limit, |end| end.is_none())
     }
 }
 
@@ -218,7 +218,7 @@ impl MemoryObject {
             view,
             number,
             is_ending: AtomicBool::new(false),
-            end: Mutex::new(None),
+            end: RankedMutex::new(Rank::GuestEnd, None),
             ended: Condvar::new(),
         });
         object.cache.shared.ask(Request::Admit(Arc::clone(&state)));

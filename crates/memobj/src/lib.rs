@@ -64,6 +64,7 @@ mod fault;
 mod guest;
 pub mod image;
 mod lend;
+mod locks;
 mod mapping;
 mod metrics;
 mod object;

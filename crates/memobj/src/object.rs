@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
@@ -15,6 +15,7 @@ use crate::cache::{CacheInner, CacheShared};
 use crate::driver::Request;
 use crate::error::{ErrorKind, MapError, SupplyError, WriteError, WriteStep};
 use crate::fault;
+use crate::locks::{self, Rank, RankedMutex};
 use crate::mapping::Mapping;
 use crate::options::{Advice, Delivery, FrameSize, MapOptions, ObjectOptions, Sharing, Store, Writing};
 use crate::pagers::{self, Logged, Pager, Private, Source};
@@ -48,9 +49,9 @@ pub(crate) struct ObjectHandle {
     pub(crate) core: Arc<ObjectCore>,
     pub(crate) cache: Arc<CacheInner>,
     /// The frame store, while a mapping exists.
-    mapped: Mutex<Weak<StoreHandle>>,
+    mapped: RankedMutex<Weak<StoreHandle>>,
     /// The frame store of an object that can be written: its changes outlive the mappings.
-    kept: Mutex<Option<Arc<StoreHandle>>>,
+    kept: RankedMutex<Option<Arc<StoreHandle>>>,
 }
 
 pub(crate) struct ObjectCore {
@@ -196,7 +197,8 @@ impl MemoryObject {
 
     fn of(cache: Arc<CacheInner>, core: ObjectCore) -> Self {
         let core = Arc::new(core);
-        let handle = ObjectHandle { core, cache, mapped: Mutex::new(Weak::new()), kept: Mutex::default() };
+        let mapped = RankedMutex::new(Rank::Mapped, Weak::new());
+        let handle = ObjectHandle { core, cache, mapped, kept: RankedMutex::new(Rank::Kept, None) };
         Self { handle: Arc::new(handle) }
     }
 
@@ -252,14 +254,14 @@ impl MemoryObject {
     /// The frame store, which is made if nothing of the object is mapped.
     pub(crate) fn frames(&self, announce: Option<Announce>) -> Result<Arc<StoreHandle>, MapError> {
         let handle = &self.handle;
-        let mut mapped = handle.mapped.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mapped = handle.mapped.lock();
         if let Some(store) = mapped.upgrade() {
             return Ok(store);
         }
         let store = Arc::new(StoreHandle::new(&handle.cache, &handle.core, announce)?);
         *mapped = Arc::downgrade(&store);
         if handle.core.is_writable() {
-            *handle.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&store));
+            *handle.kept.lock() = Some(Arc::clone(&store));
         }
         Ok(store)
     }
@@ -299,7 +301,7 @@ impl MemoryObject {
     }
 
     fn kept(&self) -> Option<Arc<StoreHandle>> {
-        self.handle.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.handle.kept.lock().clone()
     }
 
     /// Whether it can be written.
@@ -402,7 +404,7 @@ impl MemoryObject {
         let mut until = None;
         loop {
             // Nobody maps it meanwhile.
-            let mapped = self.handle.mapped.lock().unwrap_or_else(PoisonError::into_inner);
+            let mapped = self.handle.mapped.lock();
             if !from.contains(&core.length()) {
                 return Ok(());
             }
@@ -431,7 +433,8 @@ impl MemoryObject {
         call: impl FnOnce(&dyn Pager) -> Result<(), SupplyError>,
     ) -> Result<(), WriteError> {
         let core = &self.handle.core;
-        let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| call(&*core.pager)));
+        let answer =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| locks::outside(|| call(&*core.pager))));
         let answer = answer.unwrap_or_else(|_| Err(SupplyError::new(ErrorKind::Integrity)));
         answer.map_err(|error| WriteError::new(&core.name, step, 0..length, &error))
     }
@@ -600,7 +603,7 @@ impl ObjectHandle {
     /// Reads (a part of) one page as the object's mappings have it at some moment of the call. For workers: waits for
     /// nothing but the pager.
     pub(crate) fn read_page(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<(), SupplyError> {
-        let mapped = self.mapped.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        let mapped = self.mapped.lock().upgrade();
         let Some(mapped) = mapped.filter(|_| self.core.is_writable()) else {
             self.ask_pager(range.clone(), buffer)?;
             return match self.core.is_writable() && self.is_mapped() {
@@ -647,7 +650,7 @@ impl ObjectHandle {
     }
 
     fn is_mapped(&self) -> bool {
-        self.mapped.lock().unwrap_or_else(PoisonError::into_inner).strong_count() > 0
+        self.mapped.lock().strong_count() > 0
     }
 
     fn ask_pager(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<(), SupplyError> {
@@ -660,7 +663,7 @@ impl ObjectHandle {
 
 impl Drop for ObjectHandle {
     fn drop(&mut self) {
-        let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        let kept = std::mem::take(&mut *self.kept.lock());
         // Its changes go to the pager, which must still be there.
         drop(kept);
         if self.cache.shared.owner.is_this_process() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange, PageSize};
@@ -14,6 +14,7 @@ use memobj_sys::slots::{AddressTable, SlotTable};
 use crate::cache::CacheShared;
 use crate::error::{ErrorKind, PageError, SupplyError};
 use crate::event::Event;
+use crate::locks::{Rank, RankedMutex};
 use crate::object::ObjectCore;
 use crate::options::Advice;
 use crate::pagers::Source;
@@ -53,7 +54,7 @@ pub(crate) struct FrameStore {
     pub(crate) streams: Streams,
     /// One byte for each 2 MiB: what the caller said of it.
     advice: ZeroedTable<AtomicU8>,
-    errors: Mutex<ErrorTable>,
+    errors: RankedMutex<ErrorTable>,
     closed: AtomicBool,
     /// What objects that can be written need besides.
     pub(crate) writes: Option<WriteState>,
@@ -70,7 +71,7 @@ struct ErrorTable {
 impl Drop for FrameStore {
     fn drop(&mut self) {
         // What pagers gave as causes is dropped where the pagers are.
-        let errors = std::mem::take(self.errors.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let errors = std::mem::take(self.errors.get_mut());
         self.cache.disposal.drop_aside((errors, self.writes.take()));
     }
 }
@@ -101,7 +102,7 @@ impl FrameStore {
             area,
             streams: Streams::default(),
             advice,
-            errors: Mutex::default(),
+            errors: RankedMutex::new(Rank::Errors, ErrorTable::default()),
             closed: AtomicBool::new(false),
             writes,
         }))
@@ -265,7 +266,7 @@ impl FrameStore {
 
     /// Records why `page` is about to be Failed.
     pub(crate) fn keep_error(&self, page: PageIndex, report: PageError) {
-        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut errors = self.errors.lock();
         if errors.pages.len() < KEPT_ERRORS {
             errors.pages.insert(page.0, report.clone());
         } else {
@@ -288,14 +289,14 @@ impl FrameStore {
 
     /// Why `page`, which was seen Failed, failed; `None` if it is being retried meanwhile.
     pub(crate) fn error_of(&self, page: PageIndex) -> Option<PageError> {
-        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let errors = self.errors.lock();
         let known = errors.pages.get(&page.0);
         known.cloned().or_else(|| errors.overflowed.then(|| self.unknown_error(page, &errors)))
     }
 
     /// An error for a page that traps for no reason that is known.
     pub(crate) fn strange_error_of(&self, page: PageIndex) -> PageError {
-        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let errors = self.errors.lock();
         self.unknown_error(page, &errors)
     }
 
@@ -311,12 +312,12 @@ impl FrameStore {
     }
 
     pub(crate) fn errors_in(&self, pages: PageRange) -> Vec<PageError> {
-        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let errors = self.errors.lock();
         errors.pages.range(pages.start..pages.end).map(|(_, error)| error.clone()).collect()
     }
 
     pub(crate) fn last_error(&self) -> Option<PageError> {
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner).last.clone()
+        self.errors.lock().last.clone()
     }
 
     /// Lets the failed pages among `pages` be asked for again; returns how many there were. Pages whose changes were lost
@@ -328,7 +329,7 @@ impl FrameStore {
 
     /// Pages among `pages` that have failed, and maybe some that have not.
     pub(crate) fn pages_with_errors(&self, pages: PageRange) -> Vec<PageIndex> {
-        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let errors = self.errors.lock();
         if errors.overflowed {
             // Only after an outage of thousands of pages are they looked for one by one.
             let end = pages.end.min(self.area.pages());
@@ -339,7 +340,7 @@ impl FrameStore {
 
     /// Lets `page` be asked for again. `false` if it has not failed; or if it was lost, and is pinned or being written.
     pub(crate) fn retry_page(&self, page: PageIndex) -> bool {
-        let lock = || self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || self.errors.lock();
         // A page whose error is known is Failed, or becomes so this moment.
         let is_coming = || matches!(self.area.word(page).state(), State::Filling | State::Evicting);
         while is_coming() && lock().pages.contains_key(&page.0) {
@@ -359,7 +360,7 @@ impl FrameStore {
     /// holder may be the one who sleeps. Not for signal handlers.
     pub(crate) fn trap_failed(&self, page: PageIndex) {
         // Only a retry takes a page out of Failed, and needs this lock.
-        let _nobody_retries = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let _nobody_retries = self.errors.lock();
         match self.area.word(page).state() {
             State::Failed => self.area.trap_failed(page),
             // It faults again, and finds what the page is now.

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ use memobj_sys::area::FillClaim;
 use crate::cache::CacheShared;
 use crate::error::{ErrorKind, SupplyError};
 use crate::event::Event;
+use crate::locks::{Guard, Rank, RankedMutex};
 use crate::store::FrameStore;
 use crate::workers::{Asked, split};
 
@@ -87,9 +88,9 @@ pub(crate) fn serve<S>(
 }
 
 /// Drops what users gave us where nobody waits for it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Disposal {
-    state: Mutex<Waste>,
+    state: RankedMutex<Waste>,
     ended: Condvar,
 }
 
@@ -108,8 +109,12 @@ impl std::fmt::Debug for Waste {
 }
 
 impl Disposal {
-    fn lock(&self) -> MutexGuard<'_, Waste> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn new() -> Self {
+        Self { state: RankedMutex::new(Rank::Disposal, Waste::default()), ended: Condvar::new() }
+    }
+
+    fn lock(&self) -> Guard<'_, Waste> {
+        self.state.lock()
     }
 
     /// Drops `value`: here, or on a thread of its own if others wait for the calling thread.
@@ -157,7 +162,7 @@ impl Disposal {
             if left.is_zero() {
                 return;
             }
-            waste = self.ended.wait_timeout(waste, left).unwrap_or_else(PoisonError::into_inner).0;
+            waste = waste.wait_within(&self.ended, left);
         }
         let threads = std::mem::take(&mut waste.threads);
         drop(waste);
@@ -173,7 +178,7 @@ impl Disposal {
 pub(crate) struct Ended {
     ended: AtomicBool,
     #[cfg(test)]
-    pub(crate) panics: Mutex<Option<&'static str>>,
+    pub(crate) panics: std::sync::Mutex<Option<&'static str>>,
 }
 
 impl CacheShared {
@@ -207,9 +212,7 @@ impl CacheShared {
     /// Where tests have a thread panic, once.
     pub(crate) fn may_panic(&self, thread: &'static str) {
         #[cfg(test)]
-        if self.ended.panics.lock().unwrap_or_else(PoisonError::into_inner).take_if(|name| *name == thread)
-            == Some(thread)
-        {
+        if self.ended.panics.lock().unwrap().take_if(|name| *name == thread) == Some(thread) {
             panic!("a test says so");
         }
         #[cfg(not(test))]

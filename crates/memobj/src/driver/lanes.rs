@@ -18,7 +18,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use memobj_core::address::PageIndex;
@@ -33,6 +33,7 @@ use super::resolve::Resolver;
 use super::unit::is_current;
 use super::{Request, TRY_AGAIN};
 use crate::cache::CacheShared;
+use crate::locks::{Rank, RankedMutex};
 use crate::pagers::{File, Source};
 use crate::reclaim::Patience;
 use crate::store::FrameStore;
@@ -51,11 +52,11 @@ const KEY_FAULTS: u32 = 1;
 const KEY_BELL: u32 = 2;
 
 /// The lanes of a cache, once something is mapped that needs them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lanes {
     /// Where lanes will run; none, and the driver reads the events.
     processors: OnceLock<Vec<usize>>,
-    crew: Mutex<Option<Crew>>,
+    crew: RankedMutex<Option<Crew>>,
 }
 
 #[derive(Debug)]
@@ -65,6 +66,10 @@ struct Crew {
 }
 
 impl Lanes {
+    pub(crate) fn new() -> Self {
+        Self { processors: OnceLock::new(), crew: RankedMutex::new(Rank::Threads, None) }
+    }
+
     /// Decides whether lanes read the events, before anything is mapped.
     pub(super) fn choose(&self, has_uring: bool) -> bool {
         let allowed = processor::allowed();
@@ -75,7 +80,7 @@ impl Lanes {
 
     /// Starts the lanes if they are wanted and not there yet. On error there are none.
     pub(crate) fn start(&self, shared: &Arc<CacheShared>) -> io::Result<()> {
-        let mut crew = self.crew.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut crew = self.crew.lock();
         let Some(processors) = self.processors.get().filter(|some| !some.is_empty() && crew.is_none()) else {
             return Ok(());
         };
@@ -102,7 +107,7 @@ impl Lanes {
 
     /// Ends the lanes; the cache is closing.
     pub(crate) fn stop(&self) {
-        let crew = self.crew.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let crew = self.crew.lock().take();
         if let Some(crew) = crew {
             crew.stop();
         }

@@ -1,7 +1,7 @@
 //! One pager call, its retries and its end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use memobj_core::address::ByteRange;
@@ -13,6 +13,7 @@ use memobj_sys::ring::Target;
 use super::Asked;
 use crate::error::{ErrorKind, SupplyError};
 use crate::event::Event;
+use crate::locks::{Rank, RankedMutex};
 use crate::options::FailurePolicy;
 use crate::reclaim::Patience;
 use crate::store::FrameStore;
@@ -24,7 +25,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Job {
     store: Arc<FrameStore>,
     /// Whoever takes it decides the pages.
-    claim: Mutex<Option<FillClaim>>,
+    claim: RankedMutex<Option<FillClaim>>,
     bytes: ByteRange,
     asked: Asked,
     /// Calls made before this one.
@@ -33,7 +34,7 @@ pub(super) struct Job {
     first_try: OnceLock<Instant>,
     queued: Instant,
     /// Why the page fails, while the pager is asked which part of it is to blame.
-    known: Mutex<Option<SupplyError>>,
+    known: RankedMutex<Option<SupplyError>>,
 }
 
 /// What is to be done after a job.
@@ -63,13 +64,13 @@ impl Job {
         let (bytes, queued) = (claim.bytes(), store.cache.now());
         Self {
             store,
-            claim: Mutex::new(Some(claim)),
+            claim: RankedMutex::new(Rank::Job, Some(claim)),
             bytes,
             asked,
             tries: 0,
             first_try: OnceLock::new(),
             queued,
-            known: Mutex::default(),
+            known: RankedMutex::new(Rank::Job, None),
         }
     }
 
@@ -119,7 +120,7 @@ impl Job {
     }
 
     fn take_claim(&self) -> Option<FillClaim> {
-        self.claim.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.claim.lock().take()
     }
 
     /// Calls the pager and decides the pages, unless the supervisor has done so meanwhile.
@@ -167,7 +168,7 @@ impl Job {
 
     fn call_into(&self, buffer: &mut Buffer) -> Result<(), SupplyError> {
         let len = (self.bytes.len() as usize).next_multiple_of(SMALL);
-        let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        let claim = self.claim.lock();
         let is_cut_off = claim.as_ref().is_some_and(|claim| self.store.is_cut_off(claim, len as u64));
         drop(claim);
         if is_cut_off {
@@ -186,7 +187,7 @@ impl Job {
     fn place(&self, put: impl FnOnce(FillClaim) -> Result<(), FillClaim>) -> Result<(), SupplyError> {
         let Some(claim) = self.take_claim() else { return Ok(()) };
         put(claim).map_err(|claim| {
-            *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim);
+            *self.claim.lock() = Some(claim);
             SupplyError::new(ErrorKind::NoSpace)
         })
     }
@@ -213,7 +214,7 @@ impl Job {
     pub(super) fn overran(&self) -> Next {
         self.store.cache.may_panic(super::CLOCK);
         let Some(claim) = self.take_claim() else { return Next::Done };
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let known = self.known.lock().take();
         self.settle(claim, known.unwrap_or_else(|| SupplyError::new(ErrorKind::Timeout)), self.bytes)
     }
 
@@ -223,7 +224,7 @@ impl Job {
         if !self.store.is_large() || self.asked == Asked::InAdvance || self.retry_at(error).is_some() {
             return self.bytes;
         }
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+        *self.known.lock() = Some(error.clone());
         self.locate(error)
     }
 

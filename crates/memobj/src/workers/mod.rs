@@ -8,7 +8,7 @@ mod job;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use memobj_sys::area::FillClaim;
 use crate::clock::EngineClock;
 use crate::error::{ErrorKind, SupplyError};
 use crate::event::Event;
+use crate::locks::{Guard, Rank, RankedMutex};
 use crate::metrics::PagerCalls;
 use crate::store::FrameStore;
 use crate::threads::{self, Serves};
@@ -58,7 +59,7 @@ pub(crate) struct Workers {
 
 #[derive(Debug)]
 struct Shared {
-    state: Mutex<State>,
+    state: RankedMutex<State>,
     /// For workers: there is a job, or it is over.
     work: Condvar,
     /// For the supervisor and for `stop`: deadlines or counts changed.
@@ -94,14 +95,14 @@ struct State {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, State> {
+        self.state.lock()
     }
 }
 
 impl Workers {
     pub(crate) fn new(limit: usize, clock: EngineClock) -> Self {
-        let state = Mutex::default();
+        let state = RankedMutex::new(Rank::Workers, State::default());
         Self {
             shared: Arc::new(Shared { state, work: Condvar::new(), change: Condvar::new(), limit, clock }),
         }
@@ -131,7 +132,7 @@ impl Workers {
     pub(crate) fn wait_for_room(&self) {
         let mut state = self.shared.lock();
         while state.queue.len() >= MOST_QUEUED && !state.stopping {
-            state = self.shared.change.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = state.wait(&self.shared.change);
         }
     }
 
@@ -151,7 +152,7 @@ impl Workers {
                 break;
             }
             let nap = clock.nap(left);
-            state = self.shared.change.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner).0;
+            state = state.wait_within(&self.shared.change, nap);
         }
         let running = state.running.iter().map(|running| &running.job);
         let left_behind: Vec<Arc<Job>> = running.chain(&state.stuck).cloned().collect();
@@ -222,7 +223,7 @@ impl Shared {
         while !state.stopping {
             let Some(job) = state.queue.pop_front() else {
                 state.idle += 1;
-                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = state.wait(&self.work);
                 state.idle -= 1;
                 continue;
             };
@@ -323,10 +324,10 @@ impl Shared {
             let queued = queued.filter_map(|job| job.queue_deadline());
             let next = delayed.chain(running).chain(queued).chain(slow).min();
             state = match next {
-                None => self.change.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => state.wait(&self.change),
                 Some(at) => {
                     let left = self.clock.nap(at.saturating_duration_since(now));
-                    self.change.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                    state.wait_within(&self.change, left)
                 }
             };
         }

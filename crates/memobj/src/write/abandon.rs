@@ -1,6 +1,6 @@
 //! Abandon: back to the last commit, all of it or nothing.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use memobj_core::address::{PageIndex, PageRange};
@@ -27,7 +27,7 @@ impl FrameStore {
     ) -> Result<u64, WriteError> {
         let until = self.hold_deadline();
         let (_turn, held) = loop {
-            let turn = writes.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let turn = writes.turn.lock();
             // Nobody reads from the log, or has read, what is dropped there: such pages are held, too.
             match self.hold_changes(writes, until, |runs| self.hold_uncommitted(log, runs))? {
                 Ok(held) => break (turn, held),

@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::WriteState;
 use super::transfer::{DEPTH, Writer};
 use crate::cache::CacheShared;
 use crate::error::ErrorKind;
+use crate::locks::{Rank, RankedMutex};
 use crate::pagers::Source;
 use crate::store::FrameStore;
 use crate::threads::{self, Serves};
@@ -37,7 +38,7 @@ pub(crate) struct Cleaner {
     /// Changes whenever pages were written, for those who wait for that.
     progress: AtomicU32,
     sleepers: AtomicU32,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: RankedMutex<Option<JoinHandle<()>>>,
 }
 
 impl Cleaner {
@@ -47,7 +48,7 @@ impl Cleaner {
             hurry: AtomicBool::new(false),
             progress: AtomicU32::new(0),
             sleepers: AtomicU32::new(0),
-            thread: Mutex::default(),
+            thread: RankedMutex::new(Rank::Threads, None),
         })
     }
 
@@ -84,7 +85,7 @@ impl Cleaner {
 
     /// Starts the thread, unless it runs.
     pub(crate) fn start(&self, shared: &Arc<CacheShared>) -> io::Result<()> {
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut thread = self.thread.lock();
         if thread.is_some() {
             return Ok(());
         }
@@ -113,7 +114,7 @@ impl Cleaner {
     /// Ends the thread, after the cache's flag `closing` was set.
     pub(crate) fn stop(&self) {
         self.bell.ring();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().take();
         if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
             let _ = thread.join();
         }
@@ -238,7 +239,7 @@ impl Worker {
         if writes.trouble().not_before.is_some_and(|at| self.shared.now() < at) {
             return Look::Later;
         }
-        let Ok(_length) = writes.resizing.try_read() else { return Look::Later };
+        let Some(_length) = writes.resizing.try_read() else { return Look::Later };
         let all = PageRange { start: 0, end: store.area.pages() };
         let pages = store.part(block, all);
         match store.object.source() {

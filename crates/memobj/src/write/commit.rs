@@ -9,8 +9,8 @@
 //! page, and is in the next. So what is committed is what each thread had stored up to one moment. Threads that ask
 //! at once share a commit: whoever finds that one began after it asked is done with it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
@@ -36,7 +36,7 @@ impl FrameStore {
         let asked = writes.commits_begun.load(Ordering::SeqCst);
         let until = self.hold_deadline();
         loop {
-            let turn = writes.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let turn = writes.turn.lock();
             if let Some(ended) = writes.shared_commit(asked) {
                 return ended;
             }

@@ -32,7 +32,6 @@ mod users;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 pub(crate) use cleaner::Cleaner;
@@ -45,6 +44,7 @@ pub(crate) use users::{User, Users};
 
 use crate::error::{SupplyError, WriteError, WriteStep};
 use crate::event::Event;
+use crate::locks::{Guard, Rank, RankedMutex, RankedRwLock};
 use crate::options::FailurePolicy;
 use crate::store::FrameStore;
 use crate::streams::Streams;
@@ -65,13 +65,13 @@ pub(crate) struct WriteState {
     /// Writers that come page after page.
     streams: Streams,
     unsynced: Unsynced,
-    trouble: Mutex<Trouble>,
+    trouble: RankedMutex<Trouble>,
     commits_begun: AtomicU64,
     /// One sync of the pager, commit, or change of length at a time.
-    turn: Mutex<()>,
+    turn: RankedMutex<()>,
     /// Whoever starts writes holds it for reading: what is copied while the length changes could be cut off at the
     /// new end, and the change fail. Taken before `turn`.
-    resizing: RwLock<()>,
+    resizing: RankedRwLock<()>,
     /// A thread is in a call of the pager's `write_back`.
     in_call: AtomicBool,
     /// The last write-back failed.
@@ -103,17 +103,17 @@ impl WriteState {
             guess: Guess::default(),
             streams: Streams::default(),
             unsynced: Unsynced::new(pages)?,
-            trouble: Mutex::default(),
+            trouble: RankedMutex::new(Rank::Trouble, Trouble::default()),
             commits_begun: AtomicU64::new(0),
-            turn: Mutex::default(),
-            resizing: RwLock::default(),
+            turn: RankedMutex::new(Rank::Turn, ()),
+            resizing: RankedRwLock::new(Rank::Resizing, ()),
             in_call: AtomicBool::new(false),
             failing: AtomicBool::new(false),
         })
     }
 
-    fn trouble(&self) -> MutexGuard<'_, Trouble> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    fn trouble(&self) -> Guard<'_, Trouble> {
+        self.trouble.lock()
     }
 }
 
