@@ -29,12 +29,6 @@ pub(super) const EXEMPTIONS: &[Exemption] = &[
     },
     Exemption {
         rule: "use-circle",
-        path: "crates/run/src/lib.rs",
-        item: "events faults files handover names programs resolve space stops supervisor",
-        reason: "Not untied yet: the parts of the supervisor are methods of it.",
-    },
-    Exemption {
-        rule: "use-circle",
         path: "crates/sys/src/lib.rs",
         item: "area frame_file pool region uffd",
         reason: "Not untied yet: area is being rearranged elsewhere.",
