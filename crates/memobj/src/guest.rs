@@ -13,21 +13,22 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar};
 use std::time::{Duration, Instant};
 
-use memobj_sys::area::{GuestNumber, GuestView, NoFile, Viewer};
+use memobj_sys::area::{GuestView, NoFile};
 use memobj_sys::line::{Answer, Line, Offer};
 use memobj_sys::region::SMALL;
 use memobj_sys::uffd::{Announce, Userfaultfd, is_process};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
-use crate::driver::Request;
 use crate::error::AdmitError;
+use crate::handles::{ObjectHandle, StoreHandle};
 use crate::locks::{Rank, RankedMutex};
-use crate::object::{MemoryObject, ObjectHandle, StoreHandle};
-use crate::store::FrameStore;
+use crate::object::MemoryObject;
+use crate::store::{FrameStore, GuestState, Request};
+pub use crate::store::{GuestEnd, GuestProt};
 
 /// One past the highest address that a process has.
 const END_OF_ADDRESSES: u64 = 1 << 47;
@@ -48,28 +49,6 @@ impl Default for AdmitOptions {
     }
 }
 
-/// What a guest may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum GuestProt {
-    /// Load.
-    ReadOnly,
-    /// Load and store. While it is attached nothing of the object can be pinned for writing.
-    #[default]
-    ReadWrite,
-}
-
-/// How it ended with a guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum GuestEnd {
-    /// It dropped its mapping, hung up, or its process ended.
-    Left,
-    /// It did something that guests do not do; it was dismissed.
-    Broken,
-    /// This process dismissed it, by dropping the [`Guest`].
-    Dismissed,
-}
-
 /// A guest, as the owner sees it. Dropping this dismisses the guest: all of its mapping traps from then on.
 ///
 /// It is a handle of the object: frames stay while it lives.
@@ -87,47 +66,6 @@ impl fmt::Debug for Guest {
             .field("prot", &self.state.prot)
             .field("end", &self.end())
             .finish_non_exhaustive()
-    }
-}
-
-/// What the owner's threads share about a guest.
-#[derive(Debug)]
-pub(crate) struct GuestState {
-    pub(crate) store: Arc<FrameStore>,
-    pub(crate) uffd: Arc<Userfaultfd>,
-    pub(crate) start: usize,
-    pub(crate) prot: GuestProt,
-    pub(crate) line: Arc<Line>,
-    pub(crate) process: OwnedFd,
-    view: Arc<GuestView>,
-    number: GuestNumber,
-    is_ending: AtomicBool,
-    end: RankedMutex<Option<GuestEnd>>,
-    ended: Condvar,
-}
-
-impl GuestState {
-    /// The view in which this guest's faults are.
-    pub(crate) fn viewer(&self) -> Viewer {
-        Viewer::Guest(self.number)
-    }
-
-    /// Takes the guest's view out, once.
-    pub(crate) fn end(&self, end: GuestEnd) {
-        if self.is_ending.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        self.store.area.dismiss(&self.view);
-        self.stop_using_words();
-        let end = if self.view.is_broken() { GuestEnd::Broken } else { end };
-        *self.end.lock() = Some(end);
-        self.ended.notify_all();
-    }
-
-    fn stop_using_words(&self) {
-        if let (GuestProt::ReadWrite, Some(writes)) = (self.prot, &self.store.writes) {
-            writes.users.end_words();
-        }
     }
 }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use memobj_sys::file::{read_full, write_full};
 
-use super::Pager;
 use crate::error::{ErrorKind, SupplyError};
+use crate::handles::ObjectHandle;
 use crate::locks::{Rank, RankedMutex};
-use crate::object::ObjectHandle;
+use crate::pagers::Pager;
 
 const PAGE: u64 = 4096;
 

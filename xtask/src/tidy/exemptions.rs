@@ -23,12 +23,6 @@ pub(super) const EXEMPTIONS: &[Exemption] = &[
     },
     Exemption {
         rule: "use-circle",
-        path: "crates/memobj/src/lib.rs",
-        item: "batch cache driver error event fault guest mapping object pagers pins reclaim store threads workers write",
-        reason: "Not untied yet: cache, object and frame store know each other.",
-    },
-    Exemption {
-        rule: "use-circle",
         path: "crates/sys/src/lib.rs",
         item: "area frame_file pool region uffd",
         reason: "Not untied yet: area is being rearranged elsewhere.",

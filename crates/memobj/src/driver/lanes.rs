@@ -28,17 +28,14 @@ use memobj_sys::region::{ChunkPool, SMALL};
 use memobj_sys::ring::{Completion, Direction, Owner, ReadFile, Repeat, Ring, Target, Transfer};
 use memobj_sys::uffd::EventBuffer;
 
+use super::TRY_AGAIN;
 use super::duty::{Duty, Found};
 use super::resolve::Resolver;
 use super::unit::is_current;
-use super::{Request, TRY_AGAIN};
-use crate::cache::CacheShared;
 use crate::locks::{Rank, RankedMutex};
 use crate::pagers::{File, Source};
-use crate::reclaim::Patience;
-use crate::store::FrameStore;
+use crate::store::{Asked, CacheShared, FrameStore, Patience, Request, serve};
 use crate::threads::{self, Serves};
-use crate::workers::Asked;
 use crate::write::Access;
 
 /// With more processors than this the driver reads the events.
@@ -135,7 +132,7 @@ fn start(shared: &Arc<CacheShared>, duty: &Arc<Duty>, lane: usize) -> io::Result
         Ok(lane) => {
             let _ = report.send(Ok(()));
             let shared = Arc::clone(&lane.shared);
-            threads::serve(&shared, THREAD, lane, new, Lane::run);
+            serve(&shared, THREAD, lane, new, Lane::run);
         }
         Err(error) => {
             let _ = report.send(Err(error));

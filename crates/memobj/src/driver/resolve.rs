@@ -8,8 +8,7 @@ use memobj_core::page_word::State;
 use memobj_sys::area::{FillClaim, Placement, Viewer};
 use memobj_sys::uffd::{Announce, FaultEvent, FaultKind};
 
-use crate::store::{ADDRESSES, FrameStore, STORES};
-use crate::workers::Asked;
+use crate::store::{ADDRESSES, Asked, FrameStore, STORES};
 use crate::write::{Access, Stored};
 
 /// How long a page that somebody evicts is waited for, before another look.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use memobj_sys::area::Victims;
 use memobj_sys::pool::{Frame, Take};
 
-use crate::cache::CacheShared;
+use super::CacheShared;
 
 const BLOCK_BITS: u32 = 44;
 const BLOCK_MASK: u64 = (1 << BLOCK_BITS) - 1;

@@ -10,13 +10,11 @@ use memobj_sys::pool::FramePool;
 use memobj_sys::region::{Chunk, ChunkPool, SMALL};
 use memobj_sys::ring::Target;
 
-use super::Asked;
 use crate::error::{ErrorKind, SupplyError};
 use crate::event::Event;
 use crate::locks::{Rank, RankedMutex};
 use crate::options::FailurePolicy;
-use crate::reclaim::Patience;
-use crate::store::FrameStore;
+use crate::store::{Asked, FrameStore, Patience, Placed, split};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -179,8 +177,8 @@ impl Job {
         chunk[self.bytes.len() as usize..len].fill(0);
         self.store.cache.counters.read_bytes.add(self.bytes.len());
         self.place(|claim| match self.store.place_copy(claim, &chunk[..len], self.asked, Patience::Endless) {
-            crate::store::Placed::Yes => Ok(()),
-            crate::store::Placed::No(claim) => Err(claim),
+            Placed::Yes => Ok(()),
+            Placed::No(claim) => Err(claim),
         })
     }
 
@@ -304,11 +302,4 @@ impl Job {
             FailurePolicy::WaitForEver => Some(at),
         }
     }
-}
-
-/// The pages of a claim one by one, in order.
-pub(crate) fn split(mut claim: FillClaim) -> Vec<FillClaim> {
-    let mut singles: Vec<FillClaim> = claim.pages().iter().rev().map(|page| claim.split_off(page)).collect();
-    singles.reverse();
-    singles
 }

@@ -19,23 +19,9 @@ use crate::error::{ErrorKind, SupplyError};
 use crate::event::Event;
 use crate::locks::{Guard, Rank, RankedMutex};
 use crate::metrics::PagerCalls;
-use crate::store::FrameStore;
+use crate::store::{Asked, CallPagers, FrameStore};
 use crate::threads::{self, Serves};
 use job::Job;
-pub(crate) use job::split;
-
-/// Whether anybody waits for the pages of a claim.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Asked {
-    /// Somebody does.
-    Demand,
-    /// Somebody does, and stores to them next.
-    ToStore,
-    /// The bytes are somebody's own: they are Dirty from the start.
-    Store,
-    /// Nobody yet: a failure is forgotten.
-    InAdvance,
-}
 
 /// How long the end of a cache waits for calls that still run.
 const GRACE: Duration = Duration::from_secs(2);
@@ -113,29 +99,6 @@ impl Workers {
         PagerCalls { waited_for: state.running.len() + state.queue.len(), given_up: state.stuck.len() }
     }
 
-    /// Calls the pager of `store` for the pages of `claim`, soon.
-    pub(crate) fn submit(&self, store: Arc<FrameStore>, claim: FillClaim, asked: Asked) {
-        if self.shared.lock().unwatched {
-            store.cache.thread_ended(CLOCK);
-        }
-        if let Some(claim) = store.refuse(claim, asked) {
-            self.shared.enqueue(Arc::new(Job::new(store, claim, asked)));
-        }
-    }
-
-    /// Whether so much is queued that guesses and advance wishes should wait.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.shared.lock().queue.len() >= MOST_QUEUED
-    }
-
-    /// Waits until less is queued; for callers that can ask for any number of pages.
-    pub(crate) fn wait_for_room(&self) {
-        let mut state = self.shared.lock();
-        while state.queue.len() >= MOST_QUEUED && !state.stopping {
-            state = state.wait(&self.shared.change);
-        }
-    }
-
     /// Ends all threads. Queued jobs are dropped: their pages are absent again. A call that does not return
     /// within the grace period keeps its thread, and an event says so.
     pub(crate) fn stop(&self) {
@@ -173,6 +136,28 @@ impl Workers {
         }
         for job in left_behind {
             job.store().cache.tell(Event::PagerDidNotReturn { object: job.store().object.name.to_string() });
+        }
+    }
+}
+
+impl CallPagers for Workers {
+    fn submit(&self, store: Arc<FrameStore>, claim: FillClaim, asked: Asked) {
+        if self.shared.lock().unwatched {
+            store.cache.thread_ended(CLOCK);
+        }
+        if let Some(claim) = store.refuse(claim, asked) {
+            self.shared.enqueue(Arc::new(Job::new(store, claim, asked)));
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.shared.lock().queue.len() >= MOST_QUEUED
+    }
+
+    fn wait_for_room(&self) {
+        let mut state = self.shared.lock();
+        while state.queue.len() >= MOST_QUEUED && !state.stopping {
+            state = state.wait(&self.shared.change);
         }
     }
 }

@@ -7,11 +7,11 @@ use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::page_word::State;
 use memobj_sys::area::{FillClaim, Placement, WriteRun};
 
+use super::WriteStep;
 use super::commit::{Held, is_locked};
-use super::{WriteState, WriteStep};
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::pagers::Logged;
-use crate::store::FrameStore;
+use crate::store::{FrameStore, WriteState};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// How long pages that others hold are waited for before all is let go, and tried again.

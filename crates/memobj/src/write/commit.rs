@@ -18,12 +18,12 @@ use memobj_core::page_word::State;
 use memobj_sys::area::{FillClaim, WriteClaim, WriteRun};
 use memobj_sys::region::SMALL;
 
-use super::{WriteState, WriteStep};
+use super::WriteStep;
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::event::Event;
 use crate::pagers::Logged;
 use crate::pins::PinDeadline;
-use crate::store::FrameStore;
+use crate::store::{FrameStore, WriteState};
 use crate::threads::{self, Serves};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(1);

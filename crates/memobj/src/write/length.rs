@@ -9,12 +9,12 @@ use memobj_core::page_word::State;
 use memobj_sys::area::HeldPage;
 use memobj_sys::region::SMALL;
 
-use super::{WriteState, WriteStep};
+use super::WriteStep;
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::locks;
 use crate::pagers::Source;
 use crate::pins::PinDeadline;
-use crate::store::FrameStore;
+use crate::store::{FrameStore, WriteState};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -9,12 +9,12 @@ use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::State;
 use memobj_sys::ring::{Owner, Ring};
 
+use super::WriteStep;
 use super::transfer::{DEPTH, Writer};
-use super::{WriteState, WriteStep};
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::locks::{self, ReadGuard};
 use crate::pagers::{File, Source};
-use crate::store::FrameStore;
+use crate::store::{FrameStore, WriteState};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The pause before a page that could not be protected is tried again.
