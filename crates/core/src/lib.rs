@@ -32,6 +32,7 @@ pub mod image;
 pub mod page_word;
 #[cfg(not(loom))]
 pub mod pages;
+pub mod pin_budget;
 pub mod prot;
 pub mod reclaim;
 pub mod space;

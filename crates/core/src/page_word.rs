@@ -203,6 +203,7 @@ pub struct Word(pub u64);
 
 impl Word {
     /// The state.
+    #[inline]
     pub const fn state(self) -> State {
         match self.0 & STATE {
             0 => State::Absent,
@@ -217,11 +218,13 @@ impl Word {
     }
 
     /// The count of pins as it lies in the word.
+    #[inline]
     const fn pin_count(self) -> u32 {
         ((self.0 & PINS) >> PIN_SHIFT) as u32
     }
 
     /// How many pins hold the page; an exclusive pin counts as one.
+    #[inline]
     pub const fn pins(self) -> u32 {
         match self.pin_count() {
             EXCLUSIVE => 1,
@@ -230,11 +233,13 @@ impl Word {
     }
 
     /// Whether the one pin of the page is exclusive.
+    #[inline]
     pub const fn is_pinned_mut(self) -> bool {
         self.pin_count() == EXCLUSIVE
     }
 
     /// How many pins hold the page for reading.
+    #[inline]
     const fn shared_pins(self) -> u32 {
         if self.is_pinned_mut() { 0 } else { self.pins() }
     }
@@ -249,16 +254,19 @@ impl Word {
     }
 
     /// Whether the page has a frame that may be read.
+    #[inline]
     pub const fn is_resident(self) -> bool {
         matches!(self.state(), State::Clean | State::Dirty | State::WritingBack)
     }
 
     /// Whether the page has a frame whose bytes anybody may load, as they belong together, until the version changes.
+    #[inline]
     pub const fn is_readable(self) -> bool {
         self.is_resident() && !self.is_pinned_mut()
     }
 
     /// How often the page has stopped being readable, modulo 2^32.
+    #[inline]
     pub const fn version(self) -> u32 {
         (self.0 >> VERSION_SHIFT) as u32
     }
@@ -274,11 +282,13 @@ impl Word {
     }
 
     /// Whether no frame holds it, and nobody obtains it.
+    #[inline]
     pub const fn is_absent(self) -> bool {
         matches!(self.state(), State::Absent)
     }
 
     /// Whether it is absent and not pinned: the word says nothing that must not be forgotten.
+    #[inline]
     pub const fn is_free(self) -> bool {
         self.is_absent() && self.pins() == 0
     }
@@ -319,6 +329,7 @@ impl Word {
     }
 
     /// Whether somebody sleeps until the word changes.
+    #[inline]
     pub const fn has_waiters(self) -> bool {
         self.0 & WAITERS != 0
     }
@@ -552,6 +563,7 @@ pub struct Advanced {
 
 impl Advanced {
     /// Whether sleepers have to be woken now: there were some, and the word told them so no longer.
+    #[inline]
     pub const fn must_wake(self) -> bool {
         self.before.has_waiters() && !self.after.has_waiters()
     }
@@ -571,6 +583,7 @@ impl PageWord {
     }
 
     /// The word now. Acquire: the bytes of a page seen Clean are seen too.
+    #[inline]
     pub fn load(&self) -> Word {
         Word(self.0.load(Ordering::Acquire))
     }
@@ -606,6 +619,7 @@ impl PageWord {
 
     /// Whether the page has been readable all the time since its word was `before`: what was loaded meanwhile by atomic
     /// loads belongs together.
+    #[inline]
     pub fn still(&self, before: Word) -> bool {
         fence(Ordering::Acquire);
         let now = Word(self.0.load(Ordering::Relaxed));
@@ -662,6 +676,8 @@ impl Default for PageWord {
         Self::new()
     }
 }
+
+mod pins;
 
 #[cfg(all(test, loom))]
 mod loom_tests;

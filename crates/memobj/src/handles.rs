@@ -6,14 +6,14 @@ use std::sync::{Arc, Weak};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::decide::{Decision, WaitFor, Wish, decide};
-use memobj_sys::area::{self, Area, AreaOptions, Frames, PinError, PinSet, Writes};
+use memobj_sys::area::{self, Area, AreaOptions, Frames, PinError, PinSet, PinShares, Writes};
 use memobj_sys::signal;
 use memobj_sys::uffd::Announce;
 
 use crate::engine::CacheInner;
 use crate::error::{ErrorKind, MapError, SupplyError};
 use crate::fault;
-use crate::locks::RankedMutex;
+use crate::locks::{Rank, RankedMutex};
 use crate::options::{FrameSize, Store};
 use crate::store::{ADDRESSES, FrameStore, ObjectCore, Request, STORES};
 use crate::write::{self, flush_at_exit};
@@ -40,6 +40,8 @@ pub(crate) struct StoreHandle {
     pub(crate) store: Arc<FrameStore>,
     global_slot: usize,
     member_slot: usize,
+    /// What mappings keep the store by for pins of single pages.
+    pins: RankedMutex<Weak<PinShares>>,
 }
 
 impl StoreHandle {
@@ -79,7 +81,19 @@ impl StoreHandle {
         for (start, len, _) in store.area.views() {
             ADDRESSES.set(start, len, Some(global_slot));
         }
-        Ok(Self { store, global_slot, member_slot })
+        let pins = RankedMutex::new(Rank::PinShares, Weak::new());
+        Ok(Self { store, global_slot, member_slot, pins })
+    }
+
+    /// The shares by which pins of single pages keep this.
+    pub(crate) fn pins(self: &Arc<Self>) -> Arc<PinShares> {
+        let mut pins = self.pins.lock();
+        pins.upgrade().unwrap_or_else(|| {
+            let kept: Arc<Self> = Arc::clone(self);
+            let new = Arc::new(PinShares::new(Arc::clone(&self.store.area), kept));
+            *pins = Arc::downgrade(&new);
+            new
+        })
     }
 }
 

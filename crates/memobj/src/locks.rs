@@ -55,6 +55,8 @@ pub(crate) enum Rank {
     Events,
     /// How it ended with a guest.
     GuestEnd,
+    /// By what pins of single pages keep an object mapped.
+    PinShares,
     /// The queue of a space's faults.
     SpaceFaults,
     /// The pages that a private mapping has for itself.

@@ -1,8 +1,8 @@
 //! Who pins what, for errors that name it, and how long pins are waited for.
 
-use std::cell::OnceCell;
-use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod thread_list;
+
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use memobj_core::address::{PageIndex, PageRange};
@@ -10,49 +10,7 @@ use memobj_core::address::{PageIndex, PageRange};
 use crate::error::{ErrorKind, PinHolder, SupplyError, WriteError, WriteStep};
 use crate::store::FrameStore;
 
-thread_local! {
-    static MINE: OnceCell<Arc<Made>> = const { OnceCell::new() };
-}
-
-/// The pins that one thread has made and that live, whoever drops them. Its lock is a leaf.
-#[derive(Debug, Default)]
-struct Made(Mutex<Places>);
-
-#[derive(Debug, Default)]
-struct Places {
-    /// By place: whose pages, and which.
-    taken: Vec<Option<(usize, PageRange)>>,
-    free: Vec<usize>,
-}
-
-impl Made {
-    fn lock(&self) -> MutexGuard<'_, Places> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A pin in the list of the thread that made it, until dropped.
-pub(crate) struct NotedPin {
-    /// `None`: the thread is ending, and has no list any more.
-    made_by: Option<Arc<Made>>,
-    place: usize,
-}
-
-impl fmt::Debug for NotedPin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("NotedPin")
-    }
-}
-
-impl Drop for NotedPin {
-    fn drop(&mut self) {
-        if let Some(made) = &self.made_by {
-            let mut places = made.lock();
-            places.taken[self.place] = None;
-            places.free.push(self.place);
-        }
-    }
-}
+pub(crate) use thread_list::{NotedPin, ThisThread};
 
 /// When a wait for pins ends; `None` is never.
 #[derive(Clone, Copy, Debug)]
@@ -73,35 +31,21 @@ impl FrameStore {
 
     /// Notes that the calling thread pins `pages`.
     pub(crate) fn note_pin(&self, pages: PageRange) -> NotedPin {
-        let made_by = MINE.try_with(|mine| Arc::clone(mine.get_or_init(Arc::default))).ok();
-        let place = made_by.as_ref().map_or(0, |made| {
-            let mut places = made.lock();
-            let entry = Some((self.key(), pages));
-            match places.free.pop() {
-                Some(place) => {
-                    places.taken[place] = entry;
-                    place
-                }
-                None => {
-                    places.taken.push(entry);
-                    places.taken.len() - 1
-                }
-            }
-        });
-        NotedPin { made_by, place }
+        ThisThread::get().note(self.key(), pages)
     }
 
-    fn key(&self) -> usize {
+    /// What tells pins of this object from those of others.
+    #[inline]
+    pub(crate) fn key(&self) -> usize {
         Arc::as_ptr(&self.area) as usize
     }
 
     /// Who holds the pins of `page`, which is pinned.
     pub(crate) fn holder_of(&self, page: PageIndex) -> PinHolder {
-        let is_mine = |entry: &Option<(usize, PageRange)>| {
-            entry.as_ref().is_some_and(|(key, pages)| *key == self.key() && pages.contains(page))
-        };
-        let mine = MINE.try_with(|mine| mine.get().is_some_and(|made| made.lock().taken.iter().any(is_mine)));
-        if mine.unwrap_or(false) { PinHolder::ThisThread } else { PinHolder::Others }
+        match ThisThread::get().pins(self.key(), page) {
+            true => PinHolder::ThisThread,
+            false => PinHolder::Others,
+        }
     }
 
     /// The error of a call that has waited for `page` for too long.

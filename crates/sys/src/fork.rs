@@ -26,12 +26,14 @@ impl Owner {
         Ok(owner)
     }
 
+    #[inline]
     fn flag(&self) -> &AtomicU32 {
         // SAFETY: the page is readable, writable, aligned, lives as long as `self`, and is used as this atomic only.
         unsafe { AtomicU32::from_ptr(self.page.pointer(0).cast()) }
     }
 
     /// Whether the calling process is the one that made it.
+    #[inline]
     pub fn is_this_process(&self) -> bool {
         self.flag().load(Ordering::Relaxed) == 1
     }

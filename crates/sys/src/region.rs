@@ -180,11 +180,13 @@ impl Region {
     }
 
     /// The first address.
+    #[inline]
     pub fn start(&self) -> usize {
         self.start.as_ptr() as usize
     }
 
     /// A pointer to byte `offset`, which must lie inside.
+    #[inline]
     pub(crate) fn pointer(&self, offset: usize) -> *mut u8 {
         assert!(offset <= self.len, "offset {offset} in a region of {} bytes", self.len);
         // SAFETY: the offset is inside the mapping or one past its end.
@@ -312,6 +314,7 @@ impl<T: Zeroed> ZeroedTable<T> {
 impl<T: Zeroed> Deref for ZeroedTable<T> {
     type Target = [T];
 
+    #[inline]
     fn deref(&self) -> &[T] {
         match &self.0 {
             Memory::Heap(entries) => entries,

@@ -29,6 +29,7 @@ mod hold;
 mod host;
 mod look;
 mod pin;
+mod pin_one;
 mod show;
 mod store;
 mod tables;
@@ -49,6 +50,7 @@ pub use hold::HeldPage;
 pub use host::{Frames, Held, Host, Park, Shows, View, Wake};
 pub use look::{GonePage, Looked};
 pub use pin::{MutPinSet, PinError, PinSet};
+pub use pin_one::{Keeper, OnePin, PinShare};
 pub use store::StoreRefused;
 pub use tables::{TABLE_BYTES, Tables};
 pub use touch::Touching;
@@ -57,6 +59,7 @@ pub use write_back::{WriteClaim, WriteRun};
 use crate::address::{ByteRange, PageIndex, PageRange, PageSize};
 use crate::budget::Budget;
 use crate::page_word::{Advanced, Transition, Word};
+use crate::pin_budget::PinBudget;
 use tables::Occupied;
 use touch::Touches;
 
@@ -107,7 +110,7 @@ pub struct PagesOptions<H: Host> {
     /// Bounds the frames.
     pub budget: Arc<Budget>,
     /// Bounds the frames that pins hold at once.
-    pub pin_budget: Arc<Budget>,
+    pub pin_budget: Arc<PinBudget>,
     /// Counts the bytes of frames that hold what the pager does not have yet.
     pub unwritten: Arc<AtomicU64>,
     /// Counts what blocks take beside frames.
@@ -132,7 +135,7 @@ pub struct Pages<H: Host> {
     capacity: u64,
     page_size: PageSize,
     budget: Arc<Budget>,
-    pin_budget: Arc<Budget>,
+    pin_budget: Arc<PinBudget>,
 }
 
 impl<H: Host> fmt::Debug for Pages<H> {
@@ -148,6 +151,7 @@ impl<H: Host> fmt::Debug for Pages<H> {
 impl<H: Host> Deref for Pages<H> {
     type Target = H;
 
+    #[inline]
     fn deref(&self) -> &H {
         &self.host
     }
@@ -180,6 +184,7 @@ impl<H: Host> Pages<H> {
     }
 
     /// Bytes of the object.
+    #[inline]
     pub fn length(&self) -> u64 {
         self.length.load(Ordering::Acquire)
     }
@@ -195,6 +200,7 @@ impl<H: Host> Pages<H> {
     }
 
     /// The size of its pages.
+    #[inline]
     pub fn page_size(&self) -> PageSize {
         self.page_size
     }
@@ -210,11 +216,12 @@ impl<H: Host> Pages<H> {
     }
 
     /// Bounds the frames that pins hold at once.
-    pub fn pin_budget(&self) -> &Budget {
+    pub fn pin_budget(&self) -> &PinBudget {
         &self.pin_budget
     }
 
     /// The word of `page`, which must be one that the object can have.
+    #[inline]
     pub fn word(&self, page: PageIndex) -> Word {
         self.host.step();
         if !self.occupied.has_tables(self.block_of(page.0)) {
@@ -383,6 +390,7 @@ impl<H: Host> Pages<H> {
         PageRange { start: block * pages, end: ((block + 1) * pages).min(self.words.len() as u64) }
     }
 
+    #[inline]
     fn block_of(&self, page: u64) -> u64 {
         page / (BLOCK_BYTES >> self.page_size.shift())
     }
@@ -409,8 +417,9 @@ impl<H: Host> Pages<H> {
         let mut from = 0;
         while let Some(block) = self.resident.next(from) {
             for page in self.block_range(block).iter() {
+                // Pins for reading can be left: one that borrows is forgotten (`mem::forget`) as safely as dropped.
                 let word = self.word(page);
-                if word.pins() > 0 || word.is_owned() || word.is_writing() {
+                if word.is_pinned_mut() || word.is_owned() || word.is_writing() {
                     return false;
                 }
             }
@@ -422,7 +431,7 @@ impl<H: Host> Pages<H> {
 
 impl<H: Host> Drop for Pages<H> {
     fn drop(&mut self) {
-        debug_assert!(self.all_unowned(), "pages are dropped while one is owned or pinned");
+        debug_assert!(self.all_unowned(), "pages are dropped while one is owned or pinned for writing");
         self.unwritten.fetch_sub(self.unclean.total() << self.page_size.shift(), Ordering::Relaxed);
         let resident = self.resident_pages();
         self.host.end(resident);

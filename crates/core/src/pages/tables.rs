@@ -107,6 +107,7 @@ impl<Counts: Deref<Target = [AtomicU32]>> Occupied<Counts> {
     }
 
     /// Whether `block` may have words that are not zero. Memory of others is better not looked at: it would be taken.
+    #[inline]
     pub(super) fn has_tables(&self, block: u64) -> bool {
         self.blocks[block as usize].load(Ordering::Acquire) & TABLED != 0
     }

@@ -2,12 +2,14 @@
 //!
 //! | | reads | an unreadable page | for |
 //! |---|---|---|---|
-//! | [pin](Mapping::pin) | a slice that cannot fault or change | is an error before you get the slice | most uses |
+//! | pin ([pin](Mapping::pin), [pin_ref](Mapping::pin_ref), [with_pin](Mapping::with_pin)) | a slice that cannot fault or change | is an error before you get the slice | most uses |
 //! | [copy](Mapping::read_at) | into your buffer | is an error | small reads |
 //! | touch ([as_ptr](Mapping::as_ptr), [touch_at](Mapping::touch_at)) | plain loads, demand paged | traps (SIGBUS) | existing code |
 
 mod access;
+mod cursor;
 mod pin;
+mod pin_ref;
 mod words;
 mod write;
 
@@ -16,9 +18,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use memobj_core::address::{ByteRange, PageRange};
+use memobj_sys::area::PinShares;
 use memobj_sys::uffd::Announce;
 
+pub use cursor::Cursor;
 pub use pin::Pinned;
+pub use pin_ref::PinRef;
 pub use words::SharedWords;
 pub use write::PinnedMut;
 
@@ -50,6 +55,8 @@ use crate::store::{FrameStore, Request};
 #[derive(Clone)]
 pub struct Mapping {
     store: Arc<StoreHandle>,
+    /// The store again, for pins of single pages.
+    pins: Arc<PinShares>,
     // Dropped after `store`: the pager is detached when nothing is mapped any more.
     _object: Arc<ObjectHandle>,
     range: ByteRange,
@@ -74,7 +81,8 @@ impl Mapping {
         announce: Option<Announce>,
     ) -> Self {
         let range = ByteRange { start: range.start, end: range.end };
-        Self { store, _object: object, range, announce }
+        let pins = store.pins();
+        Self { store, pins, _object: object, range, announce }
     }
 
     pub(crate) fn frames(&self) -> &FrameStore {

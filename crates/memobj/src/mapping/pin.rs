@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::decide::{Decision, WaitFor, Wish, decide};
-use memobj_sys::area::{self, NotPinned, PinError, PinSet, PinnedBytes, Room};
+use memobj_sys::area::{self, NotPinned, PagePin, PinError, PinSet, PinnedBytes, Room};
 
 use super::Mapping;
 use crate::error::{AccessError, ErrorKind, PageError, SupplyError};
 use crate::handles::StoreHandle;
-use crate::pins::{NotedPin, PinDeadline};
+use crate::pins::{NotedPin, PinDeadline, ThisThread};
 use crate::store::{FrameStore, Patience, Request};
 
 /// How long a sleeper on a page word sleeps before it looks again.
@@ -46,23 +46,42 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// # }
 /// ```
 pub struct Pinned {
-    bytes: PinnedBytes,
+    bytes: Bytes,
     _noted: NotedPin,
-    // Keeps the frame store registered.
+}
+
+/// Both keep the frame store registered. What is rare is boxed, so that moving a pin costs little.
+enum Bytes {
+    Page(PagePin),
+    Pages(Box<Pages>),
+}
+
+struct Pages {
+    bytes: PinnedBytes,
     _store: Arc<StoreHandle>,
+}
+
+impl Bytes {
+    fn pages(bytes: PinnedBytes, store: &Arc<StoreHandle>) -> Self {
+        Self::Pages(Box::new(Pages { bytes, _store: Arc::clone(store) }))
+    }
 }
 
 impl fmt::Debug for Pinned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pinned").field("len", &self.bytes.len()).finish_non_exhaustive()
+        f.debug_struct("Pinned").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 
 impl Deref for Pinned {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        match &self.bytes {
+            Bytes::Page(bytes) => bytes,
+            Bytes::Pages(pages) => &pages.bytes,
+        }
     }
 }
 
@@ -70,10 +89,37 @@ impl Mapping {
     /// Resolves every page of `range`, and hands out its bytes.
     ///
     /// Blocks until the pages are there or one has failed. No engine lock may be held by the caller (there is
-    /// none to get hold of); other pins may.
+    /// none to get hold of); other pins may. A range inside one page that is there takes no allocation, and writes to
+    /// no memory that other threads write to but the page's word.
+    #[inline]
     pub fn pin(&self, range: Range<u64>) -> Result<Pinned, AccessError> {
-        let mut pins = self.pin_ranges(std::slice::from_ref(&range))?;
-        pins.pop().ok_or(AccessError::OutOfRange { range, length: self.len() })
+        match self.pin_own_page(&range) {
+            Some((page, noted)) => Ok(Pinned { bytes: Bytes::Page(page), _noted: noted }),
+            None => self.pin_own_pages(range),
+        }
+    }
+
+    /// Pins `range` if that is one page, and possible at once.
+    fn pin_own_page(&self, range: &Range<u64>) -> Option<(PagePin, NotedPin)> {
+        let bytes = self.object_bytes(range).ok()?;
+        let thread = ThisThread::get();
+        let page = PagePin::new(self.pins.share(thread.shard()), bytes)?;
+        Some((page, thread.note(self.frames().key(), self.page_of(bytes))))
+    }
+
+    #[cold]
+    fn pin_own_pages(&self, range: Range<u64>) -> Result<Pinned, AccessError> {
+        let (bytes, noted) = self.pin_pages(self.object_bytes(&range)?)?;
+        Ok(Pinned { bytes: Bytes::pages(bytes, &self.store), _noted: noted })
+    }
+
+    /// Pins `bytes` of the object, whatever that takes.
+    pub(super) fn pin_pages(&self, bytes: ByteRange) -> Result<(PinnedBytes, NotedPin), AccessError> {
+        let store = self.frames();
+        let set = store.pin_set(bytes).map_err(|error| self.in_mapping(error))?;
+        let noted = store.note_pin(set.pages());
+        let bytes = store.bytes_of_pins(set, bytes).map_err(|error| self.in_mapping(error))?;
+        Ok((bytes, noted))
     }
 
     /// Pins many ranges together: their absent pages are read at once, in a deep queue. All or none.
@@ -85,7 +131,7 @@ impl Mapping {
         let pinned = sets.into_iter().zip(bytes).map(|(set, bytes)| {
             let noted = noted(&set);
             let bytes = store.bytes_of_pins(set, bytes).map_err(|error| self.in_mapping(error))?;
-            Ok(Pinned { bytes, _noted: noted, _store: Arc::clone(&self.store) })
+            Ok(Pinned { bytes: Bytes::pages(bytes, &self.store), _noted: noted })
         });
         pinned.collect()
     }
@@ -94,12 +140,11 @@ impl Mapping {
     pub(super) fn copy_pinned(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<(), AccessError> {
         let store = self.frames();
         if !store.area.pins_are_copies() {
-            buffer.copy_from_slice(&self.pin(range)?);
+            buffer.copy_from_slice(&self.pin_ref(range)?);
             return Ok(());
         }
         let bytes = self.object_bytes(&range)?;
-        let mut sets = store.pin_all(&[bytes]).map_err(|error| self.in_mapping(error))?;
-        let set = sets.pop().ok_or_else(|| self.past_the_end(range.start, range.end - range.start))?;
+        let set = store.pin_set(bytes).map_err(|error| self.in_mapping(error))?;
         area::copy_pinned(&set, bytes, buffer).map_err(|at| store.trapped_at(at))
     }
 
@@ -142,6 +187,12 @@ impl FrameStore {
     fn pin_all(&self, bytes: &[ByteRange]) -> Result<Vec<PinSet>, AccessError> {
         let sets = self.pin_pages_of(bytes);
         sets.map_err(|error| bytes.iter().find_map(|bytes| self.cut_off(*bytes)).unwrap_or(error))
+    }
+
+    /// Pins the pages of `bytes`, as `pin_all` does.
+    fn pin_set(&self, bytes: ByteRange) -> Result<PinSet, AccessError> {
+        let gone = || AccessError::OutOfRange { range: bytes.start..bytes.end, length: self.area.length() };
+        self.pin_all(&[bytes])?.pop().ok_or_else(gone)
     }
 
     /// The error of `bytes`, which were the object's a moment ago, if they are not any more.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use crossbeam_queue::ArrayQueue;
 use memobj_core::budget::Budget;
 use memobj_core::pages::Tables;
+use memobj_core::pin_budget::PinBudget;
 use memobj_core::reclaim::Clock;
 use memobj_sys::area::FillClaim;
 use memobj_sys::capability::memory_bytes;
@@ -54,7 +55,7 @@ pub(crate) trait CallPagers: std::fmt::Debug + Send + Sync {
 pub(crate) struct CacheShared {
     pub(crate) options: CacheOptions,
     pub(crate) budget: Arc<Budget>,
-    pub(crate) pin_budget: Arc<Budget>,
+    pub(crate) pin_budget: Arc<PinBudget>,
     /// Counts what pages cost beside their frames.
     pub(crate) tables: Arc<Tables>,
     /// Bounds what is pinned for writing: it cannot be cleaned.
@@ -117,7 +118,7 @@ impl CacheShared {
         let kept_free = (limit / 8).max((LEAST_FRAMES * SMALL as u64).min(limit / 4));
         Ok(Self {
             budget: Arc::new(Budget::new(limit)),
-            pin_budget: Arc::new(Budget::new(limit - kept_free)),
+            pin_budget: Arc::new(PinBudget::new(limit - kept_free)),
             mut_pin_budget: Arc::new(Budget::new(limit / 4)),
             tables: Arc::new(Tables::new(limit / 8 + LEAST_TABLES)),
             unwritten: Arc::default(),

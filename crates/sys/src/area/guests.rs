@@ -212,10 +212,12 @@ fn each(table: &SlotTable<GuestView>, act: impl Fn(&GuestView) -> io::Result<()>
 
 impl Home {
     /// Counts a reference into the frames. `false`: there may be none, others can store to them.
+    #[inline]
     pub(super) fn enter_reference(&self) -> bool {
         self.guests.as_ref().is_none_or(|guests| guests.references.enter())
     }
 
+    #[inline]
     pub(super) fn leave_reference(&self) {
         if let Some(guests) = &self.guests {
             guests.references.leave();

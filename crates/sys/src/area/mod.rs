@@ -23,6 +23,7 @@ mod guests;
 #[cfg(test)]
 mod interposed;
 mod pin;
+mod pin_one;
 #[cfg(test)]
 mod tests;
 mod touch;
@@ -37,12 +38,14 @@ use memobj_core::address::{PageRange, PageSize};
 use memobj_core::budget::Budget;
 use memobj_core::page_word::PageWord;
 use memobj_core::pages::{self, BLOCK_BYTES, Blocks, Pages, PagesOptions, groups_of};
+use memobj_core::pin_budget::PinBudget;
 
 pub use guests::{GuestNumber, GuestView, NoFile};
 pub use memobj_core::pages::{
     Evicted, Glance, Origin, PinError, Placement, StoreRefused, Tables, Victims, Writes,
 };
 pub use pin::{NotPinned, PinnedBytes, PinnedBytesMut, Room, copy_as_is, copy_pinned};
+pub use pin_one::{PagePin, PagePinRef, PinShare, PinShares, copy_one};
 pub use touch::{TouchRefused, copy_by_touch};
 pub use views::Viewer;
 
@@ -129,7 +132,7 @@ pub struct AreaOptions {
     /// Bounds the frames.
     pub budget: Arc<Budget>,
     /// Bounds the frames that pins hold at once.
-    pub pin_budget: Arc<Budget>,
+    pub pin_budget: Arc<PinBudget>,
     /// Counts the bytes of frames that hold what the pager does not have yet.
     pub unwritten: Arc<AtomicU64>,
     /// Counts what blocks take beside frames.
@@ -143,6 +146,7 @@ pub struct Words(ZeroedTable<PageWord>);
 impl Deref for Words {
     type Target = [PageWord];
 
+    #[inline]
     fn deref(&self) -> &[PageWord] {
         &self.0
     }
@@ -163,6 +167,7 @@ pub struct Counts(Arc<ZeroedTable<AtomicU32>>);
 impl Deref for Counts {
     type Target = [AtomicU32];
 
+    #[inline]
     fn deref(&self) -> &[AtomicU32] {
         &self.0
     }

@@ -7,6 +7,7 @@ use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::budget::Budget;
 use memobj_core::page_word::State;
 use memobj_core::pages::View as _;
+use memobj_core::pin_budget::PinBudget;
 
 use super::{
     Area, AreaOptions, Frames, Looked, MutPinSet, Origin, PinSet, PinnedBytes, Placement, StoreRefused,
@@ -36,7 +37,7 @@ fn a_wild_load_of_an_empty_object_traps() {
             frames,
             views: vec![Arc::clone(&uffd)],
             budget: Arc::new(Budget::new(1 << 20)),
-            pin_budget: Arc::new(Budget::new(1 << 20)),
+            pin_budget: Arc::new(PinBudget::new(1 << 20)),
         })
         .unwrap();
         area.trap_outside(0);
@@ -61,7 +62,7 @@ fn large_shared() -> Result<Arc<Area>, std::io::Error> {
         frames: Frames::SharedLarge(Arc::new(HugeFolder::new()?)),
         views: vec![uffd(Announce::Queued)?, uffd(Announce::Signalled)?],
         budget: Arc::new(Budget::new(16 << 20)),
-        pin_budget: Arc::new(Budget::new(0)),
+        pin_budget: Arc::new(PinBudget::new(0)),
     })
 }
 
@@ -137,7 +138,7 @@ fn writable(pages: u64) -> Result<(Arc<Area>, Arc<AtomicU64>), std::io::Error> {
         frames: Frames::LocalSmall,
         views: vec![Arc::new(Userfaultfd::open(Announce::Signalled)?)],
         budget: Arc::new(Budget::new(1 << 20)),
-        pin_budget: Arc::new(Budget::new(1 << 20)),
+        pin_budget: Arc::new(PinBudget::new(1 << 20)),
     })?;
     Ok((area, unwritten))
 }

@@ -211,6 +211,7 @@ impl Home {
     }
 
     /// The address of byte `offset` in the first view, where pages are put in place and pinned.
+    #[inline]
     pub(super) fn pointer(&self, offset: u64) -> *const u8 {
         self.views[0].region.pointer(offset as usize).cast_const()
     }
