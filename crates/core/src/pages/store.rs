@@ -76,10 +76,7 @@ impl<H: Host> Pages<H> {
     /// many. For writers that come page after page.
     pub fn open_run_to_store(&self, pages: PageRange, viewer: H::Viewer) -> u64 {
         let mut end = pages.start;
-        while end < pages.end
-            && self.word(PageIndex(end)).state() == State::Clean
-            && self.lock(PageIndex(end), Transition::LockToStore).is_ok()
-        {
+        while end < pages.end && self.lock_clean(PageIndex(end)) {
             end += 1;
         }
         let run = PageRange { start: pages.start, end };
@@ -89,6 +86,22 @@ impl<H: Host> Pages<H> {
             run.iter().for_each(|page| self.settle(page, Transition::Stored));
         }
         run.len()
+    }
+
+    /// Locks `page` to store, if it is Clean. One that somebody has stored to since the look is let go again: what has no
+    /// frame in a run of Clean pages is dropped, and its stores with it.
+    fn lock_clean(&self, page: PageIndex) -> bool {
+        if self.word(page).state() != State::Clean {
+            return false;
+        }
+        match self.lock(page, Transition::LockToStore) {
+            Ok(before) if before.state() == State::Clean => true,
+            Ok(_) => {
+                self.settle(page, Transition::Stored);
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     /// Gives a page back that this thread has locked and that was not Clean `before`, if its frame is gone.
