@@ -137,7 +137,8 @@ impl<H: Host> Pages<H> {
 
     /// Copies `source` to byte `offset`, in a page that the caller has pinned for writing. The copy can end early: where
     /// the page is protected still, its store faults, and the fault is resolved like anybody's, or refused. Then the
-    /// page is opened here, and the rest copied.
+    /// page is opened here, and the rest copied. Opened like anybody's, too: a pin for writing does not keep others from
+    /// holding the page while they look whether its frame is there.
     pub(super) fn store_alone(&self, offset: u64, source: &[u8]) -> Result<(), StoreRefused> {
         let page = PageIndex(offset >> self.page_size.shift());
         let mut done = 0;
@@ -146,9 +147,22 @@ impl<H: Host> Pages<H> {
             if done == source.len() {
                 return Ok(());
             }
-            self.host.open(Held::new(), PageRange::one(page), self.host.own());
+            if !self.open_again(page) {
+                break;
+            }
         }
         Err(StoreRefused::Trapped(offset + done as u64))
+    }
+
+    /// Opens a page that the caller has pinned for writing, once nobody holds it. `false` if it is lost.
+    fn open_again(&self, page: PageIndex) -> bool {
+        loop {
+            match self.open_to_store(page, self.host.own()) {
+                Ok(()) => return true,
+                Err(word) if word.is_owned() => self.wait(page, None),
+                Err(_) => return false,
+            };
+        }
     }
 
     /// Makes a Clean page Dirty without a store: the pager has lost what it had taken. `false` if it is not Clean.
