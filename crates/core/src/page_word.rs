@@ -581,6 +581,14 @@ impl PageWord {
         self.announce_waiter_while(Word::is_busy)
     }
 
+    /// Announces a sleeper while the page is owned or pinned for reading: what keeps a plain store from being let on. A
+    /// pin for writing does not, which may be the sleeper's own, or wait for the store to end.
+    ///
+    /// Returns the word to sleep on, or `None` when there is nothing to wait for.
+    pub fn announce_storer(&self) -> Option<Word> {
+        self.announce_waiter_while(|word| word.is_owned() || (word.is_resident() && word.shared_pins() > 0))
+    }
+
     fn announce_waiter_while(&self, holds: fn(Word) -> bool) -> Option<Word> {
         let mut seen = self.0.load(Ordering::Acquire);
         loop {
