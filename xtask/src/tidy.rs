@@ -3,6 +3,7 @@
 //! A rule has a short name that reviews can cite. A file may be exempt from a rule only by an entry in
 //! `exemptions.rs` that gives the reason; an entry that is no longer needed fails like a broken rule.
 
+mod circles;
 mod exemptions;
 mod files;
 mod functions;
@@ -90,6 +91,7 @@ fn survey(tree: &[TreeFile]) -> Survey {
             survey_rust(file, &mut survey);
         }
     }
+    circles::use_circle(tree, &mut survey.findings);
     survey
 }
 

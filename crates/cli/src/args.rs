@@ -3,11 +3,11 @@
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::image_args::{IMAGE_HELP, ImageArguments, SEGMENTS_HELP, SegmentsArguments};
 use crate::inject::{self, FaultPlan};
-use crate::options::{Access, Delivery, ForeignLog, Frames, Settings};
+use crate::options::{Access, Delivery, Frames, LogArguments, Settings, StatsFormat};
 use crate::retry::{self, Retry};
 use crate::run_args::{RUN_HELP, RunArguments};
 use crate::size;
@@ -177,29 +177,6 @@ pub(crate) struct CommonArguments {
     /// Print statistics on standard error at the end, as one JSON object
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) stats: Option<StatsFormat>,
-}
-
-/// What the commands that read share.
-#[derive(Debug, Args)]
-pub(crate) struct LogArguments {
-    /// Read a file beside which lies a commit log of another user, without that log. Who makes such a log where
-    /// anybody may make files keeps the file from being read otherwise
-    #[arg(long)]
-    ignore_foreign_log: bool,
-}
-
-impl LogArguments {
-    /// What the engine is told.
-    pub(crate) fn foreign_log(&self) -> ForeignLog {
-        if self.ignore_foreign_log { ForeignLog::Ignore } else { ForeignLog::Refuse }
-    }
-}
-
-/// How statistics are printed.
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub(crate) enum StatsFormat {
-    /// One JSON object on one line
-    Json,
 }
 
 impl CommonArguments {

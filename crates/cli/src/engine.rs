@@ -6,12 +6,12 @@ use std::path::Path;
 use memobj::doctor::Status;
 use memobj::pagers::{self, Faulty, ForeignLog, Inject, Injection, Pager};
 use memobj::{
-    Advice, Cache, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, Mapping, MemoryObject,
-    ObjectOptions, OpenError,
+    Advice, Cache, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, Mapping, ObjectOptions,
+    OpenError,
 };
 use serde::Serialize;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, failure};
 use crate::inject::{Action, FaultPlan, InjectedFault};
 use crate::interrupt::Interrupt;
 use crate::options::{self, Access, Frames, Settings};
@@ -86,16 +86,6 @@ pub(crate) fn open_file(
         }
         Err(error) => Err(failure(error)),
     }
-}
-
-/// Makes all changes of `object` since the last commit durable, or none.
-pub(crate) fn commit(object: &MemoryObject) -> Result<(), Failure> {
-    object.commit().map_err(failure)
-}
-
-/// What the library said.
-pub(crate) fn failure(error: impl std::error::Error) -> Failure {
-    Failure::Message(error.to_string())
 }
 
 /// The library's names for faults to inject.

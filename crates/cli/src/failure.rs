@@ -76,6 +76,11 @@ pub(crate) fn reason(error: &io::Error) -> String {
     letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
+/// What the library said.
+pub(crate) fn failure(error: impl std::error::Error) -> Failure {
+    Failure::Message(error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Failure, reason};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::args::LogArguments;
+use crate::options::LogArguments;
 use crate::size;
 
 pub(crate) const IMAGE_HELP: &str = "\

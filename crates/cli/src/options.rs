@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU16;
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 
 use crate::inject::FaultPlan;
 use crate::retry::Retry;
@@ -78,4 +78,27 @@ impl Settings {
             foreign_log: ForeignLog::Refuse,
         }
     }
+}
+
+/// What the commands that read share.
+#[derive(Debug, Args)]
+pub(crate) struct LogArguments {
+    /// Read a file beside which lies a commit log of another user, without that log. Who makes such a log where
+    /// anybody may make files keeps the file from being read otherwise
+    #[arg(long)]
+    ignore_foreign_log: bool,
+}
+
+impl LogArguments {
+    /// What the engine is told.
+    pub(crate) fn foreign_log(&self) -> ForeignLog {
+        if self.ignore_foreign_log { ForeignLog::Ignore } else { ForeignLog::Refuse }
+    }
+}
+
+/// How statistics are printed.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum StatsFormat {
+    /// One JSON object on one line
+    Json,
 }

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::args::StatsFormat;
 use crate::engine::{Counters, Engine};
 use crate::failure::Failure;
+use crate::options::StatsFormat;
 use crate::output;
 
 /// The counters of the cache, and how long it all took.

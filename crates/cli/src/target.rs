@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use memobj::{Cache, Delivery, FrameSize, MapOptions, Mapping, MemoryObject, ObjectOptions, Writing};
 
-use crate::engine::{commit, failure};
-use crate::failure::{Failure, complain};
+use crate::failure::{Failure, complain, failure};
 
 /// How long to wait for another process that is writing the file.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -23,6 +22,11 @@ pub(crate) enum Ending {
     Sync,
     /// All of it at the end, or nothing.
     Commit,
+}
+
+/// Makes all changes of `object` since the last commit durable, or none.
+pub(crate) fn commit(object: &MemoryObject) -> Result<(), Failure> {
+    object.commit().map_err(failure)
 }
 
 /// A file open for writing, all of it mapped.

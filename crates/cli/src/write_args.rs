@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::args::{LogArguments, StatsFormat};
-use crate::options::Delivery;
+use crate::options::{Delivery, LogArguments, StatsFormat};
 use crate::size;
 use crate::target::Ending;
 

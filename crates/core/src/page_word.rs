@@ -637,6 +637,12 @@ impl PageWord {
         before.is_readable() && now.is_readable() && now.version() == before.version()
     }
 
+    /// Makes the page one that was never resident. For a host that gives back words which cost nothing, when
+    /// [`Frames::drop_tables`](crate::pages::Frames::drop_tables) says so.
+    pub fn forget(&self) {
+        self.0.store(0, Ordering::Release);
+    }
+
     /// Announces a sleeper while somebody else owns the page.
     ///
     /// Returns the word to sleep on, or `None` when nobody owns the page any longer and there is nothing to
@@ -650,6 +656,14 @@ impl PageWord {
     /// Returns the word to sleep on, or `None` when there is nothing to wait for.
     pub fn announce_writer(&self) -> Option<Word> {
         self.announce_waiter_while(Word::is_busy)
+    }
+
+    /// Announces a sleeper while the page is owned or pinned for reading: what keeps a plain store from being let on. A
+    /// pin for writing does not, which may be the sleeper's own, or wait for the store to end.
+    ///
+    /// Returns the word to sleep on, or `None` when there is nothing to wait for.
+    pub fn announce_storer(&self) -> Option<Word> {
+        self.announce_waiter_while(|word| word.is_owned() || (word.is_resident() && word.shared_pins() > 0))
     }
 
     fn announce_waiter_while(&self, holds: fn(Word) -> bool) -> Option<Word> {

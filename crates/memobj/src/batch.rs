@@ -1,63 +1,15 @@
 //! Many pages at once, by the thread that wants them: no fault, no hand-over, a deep queue.
 
-use std::sync::{Arc, PoisonError};
-
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_sys::area::{FillClaim, Placement};
-use memobj_sys::region::{ChunkPool, LARGE, SMALL};
-use memobj_sys::ring::{Completion, Direction, Owner, Ring, Target, Transfer};
+use memobj_sys::region::SMALL;
+use memobj_sys::ring::{Completion, Direction, Target, Transfer};
 
-use crate::cache::CacheShared;
 use crate::pagers::{File, Source};
-use crate::reclaim::Patience;
-use crate::store::{FrameStore, Placed};
-use crate::workers::Asked;
-use crate::write::Access;
+use crate::store::{Asked, BatchRing, FrameStore, Patience, RUN_PAGES};
 
-const DEPTH: u32 = 64;
-/// 4 KiB pages that one read takes at most.
-pub(crate) const RUN_PAGES: u64 = 64;
-const RUN_CHUNKS: usize = 8;
 /// Large frames in flight for one batch.
 const LARGE_DEPTH: usize = 8;
-/// Large pages outside the pool in flight for one batch.
-const LARGE_CHUNKS: usize = 4;
-/// Rings that are kept for the next batch.
-const KEPT_RINGS: usize = 4;
-
-/// A ring with its buffers, lent to one batch at a time.
-#[derive(Debug)]
-pub(crate) struct BatchRing {
-    ring: Ring<FillClaim>,
-    pages: Arc<ChunkPool>,
-    runs: Arc<ChunkPool>,
-    /// For large pages that are not frames of the pool.
-    large: Arc<ChunkPool>,
-    done: Vec<Completion<FillClaim>>,
-}
-
-impl CacheShared {
-    fn borrow_ring(&self) -> std::io::Result<BatchRing> {
-        if let Some(ring) = self.rings.lock().unwrap_or_else(PoisonError::into_inner).pop() {
-            return Ok(ring);
-        }
-        Ok(BatchRing {
-            ring: Ring::new(DEPTH, self.mechanism(), Owner::OneAtATime)?,
-            pages: ChunkPool::new(DEPTH as usize, SMALL)?,
-            runs: ChunkPool::new(RUN_CHUNKS, RUN_PAGES as usize * SMALL)?,
-            large: ChunkPool::new(LARGE_CHUNKS, LARGE)?,
-            done: Vec::new(),
-        })
-    }
-
-    fn return_ring(&self, ring: BatchRing) {
-        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
-        if rings.len() < KEPT_RINGS && ring.ring.in_flight() == 0 {
-            rings.push(ring);
-        }
-    }
-}
-
 impl FrameStore {
     /// Obtains the absent pages among `wanted`; `placed` hears of each run right after it is in place.
     ///
@@ -173,54 +125,6 @@ impl FrameStore {
                 Ok(()) => placed(pages),
                 Err(claim) => self.call_pager(claim, Asked::Demand),
             }
-        }
-    }
-
-    /// Puts what was read in place; what lies behind the end of the object becomes zero.
-    pub(crate) fn place_target(
-        &self,
-        claim: FillClaim,
-        mut target: Target,
-        asked: Asked,
-        patience: Patience,
-    ) -> Result<(), FillClaim> {
-        let len = claim.bytes().len();
-        let end = (len as usize).next_multiple_of(SMALL);
-        if self.is_cut_off(&claim, end as u64) {
-            return Err(claim);
-        }
-        target.as_mut_slice()[len as usize..end].fill(0);
-        self.cache.counters.read_bytes.add(len);
-        let result = match target {
-            Target::Chunk(chunk) => self.place_copy(claim, &chunk[..end], asked, patience),
-            Target::Frame(frame) => self.place_frame(claim, frame, asked),
-        };
-        match result {
-            Placed::Yes => Ok(()),
-            Placed::No(claim) => Err(claim),
-        }
-    }
-
-    /// Whether `claim` has pages behind its `len` bytes of the object: it was cut off after somebody wished for them.
-    /// Objects with large pages keep their length.
-    pub(crate) fn is_cut_off(&self, claim: &FillClaim, len: u64) -> bool {
-        !self.is_large() && claim.pages().len() * SMALL as u64 > len
-    }
-
-    /// Fills a claim that is waited for at once if its source allows that, else leaves it to a worker.
-    pub(crate) fn fill_or_call(&self, claim: FillClaim, access: Access) {
-        let expected = self.expect(access);
-        let filled = self.fill_inline(claim, expected.asked(), Patience::Short);
-        drop(expected);
-        if let Err(claim) = filled {
-            self.call_pager(claim, Asked::Demand);
-        }
-    }
-
-    /// Leaves the claim to a worker, who calls the pager and knows the failure policy.
-    pub(crate) fn call_pager(&self, claim: FillClaim, asked: Asked) {
-        if let Some(store) = self.this.upgrade() {
-            self.cache.workers.submit(store, claim, asked);
         }
     }
 }

@@ -1,50 +1,17 @@
 //! The cache: one budget, shared by all its objects.
 
 use std::fmt;
-use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use crossbeam_queue::ArrayQueue;
-use memobj_core::budget::Budget;
-use memobj_core::pages::Tables;
-use memobj_core::pin_budget::PinBudget;
-use memobj_core::reclaim::Clock;
-use memobj_sys::capability::memory_bytes;
-use memobj_sys::fork::Owner;
-use memobj_sys::huge_folder::HugeFolder;
-use memobj_sys::pool::FramePool;
-use memobj_sys::region::{ChunkPool, LARGE, SMALL};
-use memobj_sys::ring::Mechanism;
-use memobj_sys::slots::SlotTable;
-use memobj_sys::uffd::{Announce, Userfaultfd};
-use memobj_sys::wake::Doorbell;
-
-use crate::batch::BatchRing;
-use crate::driver::{self, Lanes, Request};
+use crate::engine::CacheInner;
 use crate::error::{CacheError, OpenError};
-use crate::event::{Event, Events, Sender};
-use crate::metrics::{Counters, Metrics, PagerCalls};
+use crate::event::Events;
+use crate::metrics::{Metrics, PagerCalls};
 use crate::object::MemoryObject;
-use crate::options::{CacheOptions, ObjectOptions, Reads, Writing};
+use crate::options::{CacheOptions, ObjectOptions, Writing};
 use crate::pagers::{self, Pager};
-use crate::store::FrameStore;
-use crate::threads::{Disposal, Ended};
-use crate::workers::Workers;
-use crate::write::Cleaner;
-
-/// An x86 instruction can touch several pages, and several threads run; below this nothing would ever finish.
-const LEAST_FRAMES: u64 = 16;
-/// Bytes of words and page tables that a cache may have, beside an eighth of its budget: those of 2048 blocks.
-const LEAST_TABLES: u64 = 16 << 20;
-/// Pages that signal handlers can be reading at once; more threads wait for one another.
-const BOUNCE_PAGES: usize = 64;
-const REQUESTS: usize = 4096;
-const MOST_EVENTS: usize = 65_536;
-const MOST_WORKERS: usize = 1024;
 
 /// A hard budget of memory, and everything that works within it.
 ///
@@ -64,64 +31,11 @@ impl fmt::Debug for Cache {
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct CacheInner {
-    pub(crate) shared: Arc<CacheShared>,
-    driver: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What the threads of a cache share.
-///
-/// Lock order: an object's `mapped`, its `kept`, its `resizing`, its `turn`, then the lanes' `crew`, `rings`, the
-/// workers' queue, and last, with nothing taken inside, an object's errors and `trouble`. A pager is called with
-/// `resizing` and `turn` held at most, and may have locks of its own behind them. None is taken in a signal handler.
-#[derive(Debug)]
-pub(crate) struct CacheShared {
-    pub(crate) options: CacheOptions,
-    pub(crate) budget: Arc<Budget>,
-    pub(crate) pin_budget: Arc<PinBudget>,
-    /// Counts what pages cost beside their frames.
-    pub(crate) tables: Arc<Tables>,
-    /// Bounds what is pinned for writing: it cannot be cleaned.
-    pub(crate) mut_pin_budget: Arc<Budget>,
-    /// Bytes of pages with changes that their pagers do not have.
-    pub(crate) unwritten: Arc<AtomicU64>,
-    pub(crate) cleaner: Cleaner,
-    pub(crate) members: SlotTable<FrameStore>,
-    /// Slot and block that the reclaim hand looks at next.
-    pub(crate) hand: AtomicU64,
-    pub(crate) sweeps: AtomicU32,
-    /// Slot and block whose tables are looked at next.
-    pub(crate) table_hand: AtomicU64,
-    /// What ages of pages are measured by.
-    pub(crate) clock: Clock,
-    pub(crate) bounce: Arc<ChunkPool>,
-    pub(crate) requests: ArrayQueue<Request>,
-    pub(crate) bell: Doorbell,
-    pub(crate) counters: Counters,
-    pub(crate) owner: Owner,
-    pub(crate) workers: Workers,
-    pub(crate) lanes: Lanes,
-    pub(crate) rings: Mutex<Vec<BatchRing>>,
-    pub(crate) closing: AtomicBool,
-    pub(crate) ended: Ended,
-    pub(crate) disposal: Arc<Disposal>,
-    /// Faults that a thread of this cache reads; `None` where the kernel gives no userfaultfd.
-    pub(crate) queued: Result<Arc<Userfaultfd>, io::Error>,
-    signalled: OnceLock<Arc<Userfaultfd>>,
-    pool: OnceLock<Option<Arc<FramePool>>>,
-    huge_folder: OnceLock<Option<Arc<HugeFolder>>>,
-    events: Sender,
-}
-
 impl Cache {
     /// A cache of at most `budget_bytes` bytes of frames. Starts one thread; the first mapping whose faults are read
     /// by threads starts one more for each processor on machines that have two to four.
     pub fn new(options: CacheOptions) -> Result<Self, CacheError> {
-        check_budget(options.budget_bytes)?;
-        let shared = Arc::new(CacheShared::new(options)?);
-        let driver = driver::start(&shared).map_err(system("start the reader thread"))?;
-        Ok(Self { inner: Arc::new(CacheInner { shared, driver: Mutex::new(Some(driver)) }) })
+        Ok(Self { inner: Arc::new(CacheInner::start(options)?) })
     }
 
     /// Opens a local file as an object; for writing, if `options` say so.
@@ -190,157 +104,11 @@ impl Cache {
 
     /// Calls of pagers that are to supply pages, now. A call that failed and waits for its next try is none.
     pub fn pager_calls(&self) -> PagerCalls {
-        self.inner.shared.workers.calls()
+        self.inner.workers.calls()
     }
 
     /// What happens in the background.
     pub fn events(&self) -> Events {
         self.inner.shared.events.receiver()
-    }
-}
-
-fn system(what: &'static str) -> impl Fn(io::Error) -> CacheError {
-    move |source| CacheError::System { what, source }
-}
-
-fn check_budget(budget_bytes: u64) -> Result<(), CacheError> {
-    let minimum_bytes = LEAST_FRAMES * SMALL as u64;
-    if budget_bytes < minimum_bytes {
-        return Err(CacheError::BudgetTooSmall { budget_bytes, minimum_bytes });
-    }
-    let memory_bytes = memory_bytes();
-    if budget_bytes > memory_bytes {
-        return Err(CacheError::BudgetExceedsMemory { budget_bytes, memory_bytes });
-    }
-    Ok(())
-}
-
-impl CacheShared {
-    /// The time, by the clock of this cache. Safe in a signal handler.
-    pub(crate) fn now(&self) -> Instant {
-        self.options.clock.now()
-    }
-
-    fn new(options: CacheOptions) -> Result<Self, CacheError> {
-        let limit = options.budget_bytes;
-        // What pins may not have keeps faults going.
-        let kept_free = (limit / 8).max((LEAST_FRAMES * SMALL as u64).min(limit / 4));
-        Ok(Self {
-            budget: Arc::new(Budget::new(limit)),
-            pin_budget: Arc::new(PinBudget::new(limit - kept_free)),
-            mut_pin_budget: Arc::new(Budget::new(limit / 4)),
-            tables: Arc::new(Tables::new(limit / 8 + LEAST_TABLES)),
-            unwritten: Arc::default(),
-            cleaner: Cleaner::new().map_err(system("create an eventfd"))?,
-            members: SlotTable::new(),
-            hand: AtomicU64::new(0),
-            sweeps: AtomicU32::new(0),
-            table_hand: AtomicU64::new(0),
-            clock: Clock::new(limit),
-            bounce: ChunkPool::new(BOUNCE_PAGES, SMALL).map_err(system("allocate pages for faults"))?,
-            requests: ArrayQueue::new(REQUESTS),
-            bell: Doorbell::new().map_err(system("create an eventfd"))?,
-            counters: Counters::default(),
-            owner: Owner::new().map_err(system("mark the process"))?,
-            workers: Workers::new(options.workers.clamp(1, MOST_WORKERS), options.clock.clone()),
-            lanes: Lanes::default(),
-            rings: Mutex::new(Vec::new()),
-            closing: AtomicBool::new(false),
-            ended: Ended::default(),
-            disposal: Arc::default(),
-            queued: Userfaultfd::open(Announce::Queued).map(Arc::new),
-            signalled: OnceLock::new(),
-            pool: OnceLock::new(),
-            huge_folder: OnceLock::new(),
-            events: Sender::new(options.event_capacity.min(MOST_EVENTS)),
-            options,
-        })
-    }
-
-    pub(crate) fn mechanism(&self) -> Mechanism {
-        match self.options.reads {
-            Reads::Auto => Mechanism::Auto,
-            Reads::Threads => Mechanism::Threads,
-        }
-    }
-
-    /// The userfaultfd for faults announced by `announce`.
-    pub(crate) fn uffd(&self, announce: Announce) -> io::Result<Arc<Userfaultfd>> {
-        if announce == Announce::Queued {
-            return match &self.queued {
-                Ok(uffd) => Ok(Arc::clone(uffd)),
-                Err(error) => Err(error
-                    .raw_os_error()
-                    .map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)),
-            };
-        }
-        if let Some(uffd) = self.signalled.get() {
-            return Ok(Arc::clone(uffd));
-        }
-        let new = Arc::new(Userfaultfd::open(Announce::Signalled)?);
-        Ok(Arc::clone(self.signalled.get_or_init(|| new)))
-    }
-
-    /// The pool of large frames, if this machine and budget can have one.
-    pub(crate) fn pool(&self) -> Option<&Arc<FramePool>> {
-        let enough = self.budget.limit() >= LEAST_FRAMES * LARGE as u64;
-        self.pool
-            .get_or_init(|| enough.then(|| FramePool::new(Arc::clone(&self.budget)).ok()).flatten())
-            .as_ref()
-    }
-
-    /// Where frame files of 2 MiB pages are made, if this machine and budget can have them.
-    pub(crate) fn huge_folder(&self) -> Option<&Arc<HugeFolder>> {
-        let enough = self.budget.limit() >= LEAST_FRAMES * LARGE as u64;
-        let told = matches!(&self.queued, Ok(uffd) if uffd.features().minor_faults);
-        let make = || (enough && told).then(|| HugeFolder::new().ok().map(Arc::new)).flatten();
-        self.huge_folder.get_or_init(make).as_ref()
-    }
-
-    /// The pool, if it was needed before. Safe in a signal handler.
-    pub(crate) fn existing_pool(&self) -> Option<&Arc<FramePool>> {
-        self.pool.get()?.as_ref()
-    }
-
-    /// Hands a request to the driver. Safe in a signal handler.
-    pub(crate) fn ask(&self, request: Request) {
-        let mut request = request;
-        while let Err(back) = self.requests.push(request) {
-            if self.closing.load(Ordering::Acquire) {
-                return;
-            }
-            request = back;
-            self.bell.ring();
-            std::thread::yield_now();
-        }
-        self.bell.ring();
-    }
-
-    pub(crate) fn tell(&self, event: Event) {
-        if !self.events.put(event) {
-            self.counters.dropped_events.add(1);
-        }
-    }
-}
-
-impl Drop for CacheInner {
-    fn drop(&mut self) {
-        if !self.shared.owner.is_this_process() {
-            // A child of fork: the threads, and the work they do, are the parent's.
-            std::mem::forget(Arc::clone(&self.shared));
-            return;
-        }
-        self.shared.closing.store(true, Ordering::Release);
-        self.shared.bell.ring();
-        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // A pager that owns handles of its own cache can be dropped last, by one of the cache's own threads.
-        if let Some(driver) = driver.filter(|driver| driver.thread().id() != std::thread::current().id()) {
-            let _ = driver.join();
-        }
-        self.shared.lanes.stop();
-        self.shared.cleaner.stop();
-        self.shared.workers.stop();
-        self.shared.disposal.finish();
-        self.shared.rings.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

@@ -9,12 +9,12 @@ use std::sync::Arc;
 pub use memobj_core::error::ErrorKind;
 
 mod admit;
+mod pin_holder;
 mod write;
 
 pub use admit::AdmitError;
+pub use pin_holder::PinHolder;
 pub use write::{WriteError, WriteStep};
-
-use crate::pins::PinHolder;
 
 /// The cause that a pager gave.
 pub type Cause = Arc<dyn Error + Send + Sync>;

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::time::Duration;
 
 use crate::error::{PageError, WriteError};
+use crate::locks::{Guard, Rank, RankedMutex};
 
 /// Something that happened in the background.
 #[derive(Clone, Debug)]
@@ -59,8 +60,7 @@ impl Events {
         let mut inside = self.0.lock();
         inside.receivers += 1;
         let nothing_yet = |inside: &mut Inside| inside.events.is_empty() && !inside.is_ended;
-        let waited = self.0.changed.wait_timeout_while(inside, limit, nothing_yet);
-        let mut inside = waited.unwrap_or_else(PoisonError::into_inner).0;
+        inside = inside.wait_while(&self.0.changed, limit, nothing_yet);
         inside.receivers -= 1;
         inside.events.pop_front()
     }
@@ -76,7 +76,7 @@ impl fmt::Debug for Events {
 #[derive(Debug)]
 pub(crate) struct Queue {
     capacity: usize,
-    inside: Mutex<Inside>,
+    inside: RankedMutex<Inside>,
     changed: Condvar,
 }
 
@@ -90,8 +90,8 @@ struct Inside {
 }
 
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, Inside> {
+        self.inside.lock()
     }
 }
 
@@ -102,7 +102,8 @@ pub(crate) struct Sender(Arc<Queue>);
 impl Sender {
     /// Of a queue in which `capacity` events may wait, or as many as there are threads that wait for one.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self(Arc::new(Queue { capacity, inside: Mutex::default(), changed: Condvar::new() }))
+        let inside = RankedMutex::new(Rank::Events, Inside::default());
+        Self(Arc::new(Queue { capacity, inside, changed: Condvar::new() }))
     }
 
     /// The other end.

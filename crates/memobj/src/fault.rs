@@ -8,16 +8,12 @@ use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::decide::{Decision, Fault, WaitFor, Wish, decide};
-
 use memobj_sys::area::{FillClaim, Looked, Placement, Viewer};
 use memobj_sys::signal::{Trapped, Verdict};
 use memobj_sys::uffd::Announce;
 
-use crate::driver::Request;
 use crate::pagers::{File, Source};
-use crate::reclaim::Patience;
-use crate::store::{ADDRESSES, FrameStore, Placed, STORES};
-use crate::workers::Asked;
+use crate::store::{ADDRESSES, Asked, FrameStore, Patience, Placed, Request, STORES};
 use crate::write::{Access, Stored};
 
 /// How long a sleeper on a page word sleeps before it looks whether the mapping still exists.
@@ -89,14 +85,6 @@ impl FrameStore {
         }
     }
 
-    /// Offset in the object, and how faults are announced where `address` is.
-    pub(crate) fn place_of(&self, address: usize) -> Option<(u64, Announce)> {
-        self.area.views().find_map(|(start, len, announce)| {
-            let offset = address.checked_sub(start).filter(|offset| *offset < len)?;
-            Some((offset as u64, announce))
-        })
-    }
-
     fn resolve_page(&self, page: PageIndex, access: Access) -> Reached {
         loop {
             match decide(self.area.word(page), Wish::Load(Fault::Any)) {
@@ -142,22 +130,6 @@ impl FrameStore {
             }
             _ => false,
         }
-    }
-
-    /// An access found no page where the word says that there is one: either it was placed this moment, or somebody
-    /// dropped our frame behind our back (madvise from outside). Then the word must not say resident for ever: what
-    /// the pager has is obtained again, and changes that nobody else has are lost. Not for signal handlers.
-    pub(crate) fn look(&self, page: PageIndex, offset: u64) {
-        if decide(self.area.word(page), Wish::Load(Fault::Missing)) == Decision::Look
-            && let Looked::Gone(gone) = self.area.look(page, offset, self.cache.clock.now())
-        {
-            self.lose(gone);
-        }
-    }
-
-    /// Tells the driver that somebody waits for a page that it keeps ready.
-    pub(crate) fn demand(&self, page: PageIndex) {
-        self.cache.ask(Request::Demand { store: self.this.clone(), page });
     }
 
     /// Fills the claim, or has it filled. `ToStore` if the page is in place and open to stores.

@@ -13,20 +13,22 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar};
 use std::time::{Duration, Instant};
 
-use memobj_sys::area::{GuestNumber, GuestView, NoFile, Viewer};
+use memobj_sys::area::{GuestView, NoFile};
 use memobj_sys::line::{Answer, Line, Offer};
 use memobj_sys::region::SMALL;
 use memobj_sys::uffd::{Announce, Userfaultfd, is_process};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
-use crate::driver::Request;
 use crate::error::AdmitError;
-use crate::object::{MemoryObject, ObjectHandle, StoreHandle};
-use crate::store::FrameStore;
+use crate::handles::{ObjectHandle, StoreHandle};
+use crate::locks::{Rank, RankedMutex};
+use crate::object::MemoryObject;
+use crate::store::{FrameStore, GuestState, Request};
+pub use crate::store::{GuestEnd, GuestProt};
 
 /// One past the highest address that a process has.
 const END_OF_ADDRESSES: u64 = 1 << 47;
@@ -45,28 +47,6 @@ impl Default for AdmitOptions {
     fn default() -> Self {
         Self { prot: GuestProt::ReadWrite, timeout: Duration::from_secs(5) }
     }
-}
-
-/// What a guest may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum GuestProt {
-    /// Load.
-    ReadOnly,
-    /// Load and store. While it is attached nothing of the object can be pinned for writing.
-    #[default]
-    ReadWrite,
-}
-
-/// How it ended with a guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum GuestEnd {
-    /// It dropped its mapping, hung up, or its process ended.
-    Left,
-    /// It did something that guests do not do; it was dismissed.
-    Broken,
-    /// This process dismissed it, by dropping the [`Guest`].
-    Dismissed,
 }
 
 /// A guest, as the owner sees it. Dropping this dismisses the guest: all of its mapping traps from then on.
@@ -89,58 +69,16 @@ impl fmt::Debug for Guest {
     }
 }
 
-/// What the owner's threads share about a guest.
-#[derive(Debug)]
-pub(crate) struct GuestState {
-    pub(crate) store: Arc<FrameStore>,
-    pub(crate) uffd: Arc<Userfaultfd>,
-    pub(crate) start: usize,
-    pub(crate) prot: GuestProt,
-    pub(crate) line: Arc<Line>,
-    pub(crate) process: OwnedFd,
-    view: Arc<GuestView>,
-    number: GuestNumber,
-    is_ending: AtomicBool,
-    end: Mutex<Option<GuestEnd>>,
-    ended: Condvar,
-}
-
-impl GuestState {
-    /// The view in which this guest's faults are.
-    pub(crate) fn viewer(&self) -> Viewer {
-        Viewer::Guest(self.number)
-    }
-
-    /// Takes the guest's view out, once.
-    pub(crate) fn end(&self, end: GuestEnd) {
-        if self.is_ending.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        self.store.area.dismiss(&self.view);
-        self.stop_using_words();
-        let end = if self.view.is_broken() { GuestEnd::Broken } else { end };
-        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
-        self.ended.notify_all();
-    }
-
-    fn stop_using_words(&self) {
-        if let (GuestProt::ReadWrite, Some(writes)) = (self.prot, &self.store.writes) {
-            writes.users.end_words();
-        }
-    }
-}
-
 impl Guest {
     /// How it ended; `None` while the guest is attached. What a guest stored is part of the object, however it ended.
     pub fn end(&self) -> Option<GuestEnd> {
-        *self.state.end.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.state.end.lock()
     }
 
     /// Waits until the guest has left, at most `limit`; then as [`end`](Self::end).
     pub fn wait(&self, limit: Duration) -> Option<GuestEnd> {
-        let end = self.state.end.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.state.ended.wait_timeout_while(end, limit, |end| end.is_none());
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        let end = self.state.end.lock();
+        *end.wait_while(&self.state.ended, limit, |end| end.is_none())
     }
 }
 
@@ -218,7 +156,7 @@ impl MemoryObject {
             view,
             number,
             is_ending: AtomicBool::new(false),
-            end: Mutex::new(None),
+            end: RankedMutex::new(Rank::GuestEnd, None),
             ended: Condvar::new(),
         });
         object.cache.shared.ask(Request::Admit(Arc::clone(&state)));

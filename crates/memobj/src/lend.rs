@@ -15,11 +15,11 @@ use std::sync::Arc;
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_sys::area::NoFile;
 
-use crate::driver::Request;
 use crate::error::{ErrorKind, MapError, PageError, SupplyError};
-use crate::object::{MemoryObject, ObjectHandle, StoreHandle};
+use crate::handles::{ObjectHandle, StoreHandle};
+use crate::object::MemoryObject;
 use crate::options::{FrameSize, Store, Writing};
-use crate::store::FrameStore;
+use crate::store::{FrameStore, Request};
 
 /// The frames of an object, for whoever maps them without the help of this library.
 ///

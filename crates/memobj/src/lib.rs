@@ -58,19 +58,22 @@ mod cache;
 mod clock;
 pub mod doctor;
 mod driver;
+mod engine;
 mod error;
 mod event;
 mod fault;
 mod guest;
+mod handles;
 pub mod image;
 mod lend;
+mod locks;
 mod mapping;
 mod metrics;
 mod object;
 mod options;
 pub mod pagers;
 mod pins;
-mod reclaim;
+mod private;
 mod remote;
 pub mod space;
 mod store;
@@ -83,8 +86,8 @@ mod write;
 pub use cache::Cache;
 pub use clock::EngineClock;
 pub use error::{
-    AccessError, AdmitError, CacheError, ErrorKind, MapError, OpenError, PageError, SupplyError, WriteError,
-    WriteStep,
+    AccessError, AdmitError, CacheError, ErrorKind, MapError, OpenError, PageError, PinHolder, SupplyError,
+    WriteError, WriteStep,
 };
 pub use event::{Event, Events};
 pub use guest::{AdmitOptions, Guest, GuestEnd, GuestProt};
@@ -97,7 +100,6 @@ pub use options::{
     Advice, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, ObjectOptions, Reads, Sharing,
     Store, Writing,
 };
-pub use pins::PinHolder;
 pub use remote::{RemoteError, RemoteMapping};
 
 /// The examples of the documents, compiled and run as tests.

@@ -2,36 +2,15 @@
 
 mod thread_list;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use memobj_core::address::{PageIndex, PageRange};
 
-use crate::error::{ErrorKind, SupplyError, WriteError, WriteStep};
+use crate::error::{ErrorKind, PinHolder, SupplyError, WriteError, WriteStep};
 use crate::store::FrameStore;
 
 pub(crate) use thread_list::{NotedPin, ThisThread};
-
-/// Whose pin is in the way.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum PinHolder {
-    /// A pin that the calling thread made, and that lives still: it waits for itself, unless another thread drops the
-    /// pin.
-    ThisThread,
-    /// A pin that another thread made.
-    Others,
-}
-
-impl fmt::Display for PinHolder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ThisThread => "this thread",
-            Self::Others => "others",
-        })
-    }
-}
 
 /// When a wait for pins ends; `None` is never.
 #[derive(Clone, Copy, Debug)]

@@ -1,33 +1,51 @@
 //! The frame store of one mapped object: the meeting point of pager, area and cache.
 
-use std::collections::BTreeMap;
+mod asked;
+mod cleaner;
+mod ended;
+mod errors;
+mod guest;
+mod look;
+mod lost;
+mod object_core;
+mod reclaim;
+mod request;
+mod rings;
+mod shared;
+mod writes;
+
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange, PageSize};
 use memobj_sys::area::{Area, FillClaim, Origin, Writes};
 use memobj_sys::region::{SMALL, ZeroedTable};
+use memobj_sys::ring::Target;
 use memobj_sys::slots::{AddressTable, SlotTable};
 
-use crate::cache::CacheShared;
 use crate::error::{ErrorKind, PageError, SupplyError};
 use crate::event::Event;
-use crate::object::ObjectCore;
 use crate::options::Advice;
 use crate::pagers::Source;
-use crate::reclaim::Patience;
 use crate::streams::Streams;
-use crate::workers::Asked;
-use crate::write::WriteState;
+
+pub(crate) use asked::Asked;
+pub(crate) use ended::{serve, split};
+use errors::Errors;
+pub(crate) use guest::GuestState;
+pub use guest::{GuestEnd, GuestProt};
+pub(crate) use object_core::ObjectCore;
+pub(crate) use reclaim::Patience;
+pub(crate) use request::Request;
+pub(crate) use rings::{BatchRing, RUN_PAGES};
+pub(crate) use shared::{CacheShared, CallPagers, system};
+pub(crate) use writes::{Inside, User, WriteState};
 
 /// All frame stores of the process, for the signal handler and the fault readers.
 pub(crate) static STORES: SlotTable<FrameStore> = SlotTable::new();
 /// From an address to a slot of [`STORES`].
 pub(crate) static ADDRESSES: AddressTable = AddressTable::new();
-
-/// Errors that one object keeps in detail; beyond, pages still fail but share a general message.
-const KEPT_ERRORS: usize = 4096;
 
 /// What was said when the object was opened holds.
 const ADVICE_AS_OPENED: u8 = 0;
@@ -52,24 +70,16 @@ pub(crate) struct FrameStore {
     pub(crate) streams: Streams,
     /// One byte for each 2 MiB: what the caller said of it.
     advice: ZeroedTable<AtomicU8>,
-    errors: Mutex<ErrorTable>,
+    errors: Errors,
     closed: AtomicBool,
     /// What objects that can be written need besides.
     pub(crate) writes: Option<WriteState>,
 }
 
-#[derive(Debug, Default)]
-struct ErrorTable {
-    pages: BTreeMap<u64, PageError>,
-    /// Pages failed whose errors found no place.
-    overflowed: bool,
-    last: Option<PageError>,
-}
-
 impl Drop for FrameStore {
     fn drop(&mut self) {
         // What pagers gave as causes is dropped where the pagers are.
-        let errors = std::mem::take(self.errors.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let errors = self.errors.take();
         self.cache.disposal.drop_aside((errors, self.writes.take()));
     }
 }
@@ -100,7 +110,7 @@ impl FrameStore {
             area,
             streams: Streams::default(),
             advice,
-            errors: Mutex::default(),
+            errors: Errors::new(),
             closed: AtomicBool::new(false),
             writes,
         }))
@@ -194,6 +204,44 @@ impl FrameStore {
         }
     }
 
+    /// Puts what was read in place; what lies behind the end of the object becomes zero.
+    pub(crate) fn place_target(
+        &self,
+        claim: FillClaim,
+        mut target: Target,
+        asked: Asked,
+        patience: Patience,
+    ) -> Result<(), FillClaim> {
+        let len = claim.bytes().len();
+        let end = (len as usize).next_multiple_of(SMALL);
+        if self.is_cut_off(&claim, end as u64) {
+            return Err(claim);
+        }
+        target.as_mut_slice()[len as usize..end].fill(0);
+        self.cache.counters.read_bytes.add(len);
+        let result = match target {
+            Target::Chunk(chunk) => self.place_copy(claim, &chunk[..end], asked, patience),
+            Target::Frame(frame) => self.place_frame(claim, frame, asked),
+        };
+        match result {
+            Placed::Yes => Ok(()),
+            Placed::No(claim) => Err(claim),
+        }
+    }
+
+    /// Whether `claim` has pages behind its `len` bytes of the object: it was cut off after somebody wished for them.
+    /// Objects with large pages keep their length.
+    pub(crate) fn is_cut_off(&self, claim: &FillClaim, len: u64) -> bool {
+        !self.is_large() && claim.pages().len() * SMALL as u64 > len
+    }
+
+    /// Leaves the claim to a worker, who calls the pager and knows the failure policy.
+    pub(crate) fn call_pager(&self, claim: FillClaim, asked: Asked) {
+        if let Some(store) = self.this.upgrade() {
+            self.cache.workers.submit(store, claim, asked);
+        }
+    }
+
     /// Fills a claim of small pages from a source that needs no waiting. Safe in a signal handler.
     /// Gives the claim back when that is not possible.
     pub(crate) fn fill_inline(
@@ -264,13 +312,7 @@ impl FrameStore {
 
     /// Records why `page` is about to be Failed.
     pub(crate) fn keep_error(&self, page: PageIndex, report: PageError) {
-        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        if errors.pages.len() < KEPT_ERRORS {
-            errors.pages.insert(page.0, report.clone());
-        } else {
-            errors.overflowed = true;
-        }
-        errors.last = Some(report);
+        self.errors.keep(page, report);
         self.cache.counters.failed_pages.add(1);
     }
 
@@ -287,35 +329,31 @@ impl FrameStore {
 
     /// Why `page`, which was seen Failed, failed; `None` if it is being retried meanwhile.
     pub(crate) fn error_of(&self, page: PageIndex) -> Option<PageError> {
-        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = errors.pages.get(&page.0);
-        known.cloned().or_else(|| errors.overflowed.then(|| self.unknown_error(page, &errors)))
+        self.errors.of(page, |last| self.unknown_error(page, last))
     }
 
     /// An error for a page that traps for no reason that is known.
     pub(crate) fn strange_error_of(&self, page: PageIndex) -> PageError {
-        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        self.unknown_error(page, &errors)
+        self.unknown_error(page, self.errors.last().as_ref())
     }
 
-    fn unknown_error(&self, page: PageIndex, errors: &ErrorTable) -> PageError {
+    fn unknown_error(&self, page: PageIndex, last: Option<&PageError>) -> PageError {
         let start = page.0 << self.area.page_size().shift();
         let end = (start + self.area.page_size().bytes()).min(self.area.length());
         let range = start..end;
         // The table was full: of the errors that are left, the last is the likeliest to be this page's.
-        match &errors.last {
+        match last {
             Some(last) => PageError { refused: range.clone(), range, ..last.clone() },
             None => self.error(range, &SupplyError::new(ErrorKind::Io), 1),
         }
     }
 
     pub(crate) fn errors_in(&self, pages: PageRange) -> Vec<PageError> {
-        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        errors.pages.range(pages.start..pages.end).map(|(_, error)| error.clone()).collect()
+        self.errors.known_in(pages)
     }
 
     pub(crate) fn last_error(&self) -> Option<PageError> {
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner).last.clone()
+        self.errors.last()
     }
 
     /// Lets the failed pages among `pages` be asked for again; returns how many there were. Pages whose changes were lost
@@ -327,30 +365,20 @@ impl FrameStore {
 
     /// Pages among `pages` that have failed, and maybe some that have not.
     pub(crate) fn pages_with_errors(&self, pages: PageRange) -> Vec<PageIndex> {
-        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        if errors.overflowed {
+        self.errors.pages_in(pages).unwrap_or_else(|| {
             // Only after an outage of thousands of pages are they looked for one by one.
-            let end = pages.end.min(self.area.pages());
-            return (pages.start..end).map(PageIndex).collect();
-        }
-        errors.pages.range(pages.start..pages.end).map(|(page, _)| PageIndex(*page)).collect()
+            (pages.start..pages.end.min(self.area.pages())).map(PageIndex).collect()
+        })
     }
 
     /// Lets `page` be asked for again. `false` if it has not failed; or if it was lost, and is pinned or being written.
     pub(crate) fn retry_page(&self, page: PageIndex) -> bool {
-        let lock = || self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        // A page whose error is known is Failed, or becomes so this moment.
         let is_coming = || self.area.word(page).is_coming_or_going();
-        while is_coming() && lock().pages.contains_key(&page.0) {
+        while is_coming() && self.errors.has(page) {
             self.area.wait(page, Some(Duration::from_millis(1)));
         }
-        // Under the lock a page that is Failed stays so, and its error is there.
-        let mut errors = lock();
-        if !self.area.word(page).has_failed() || !self.area.retry(page) {
-            return false;
-        }
-        errors.pages.remove(&page.0);
-        true
+        let retries = || self.area.word(page).has_failed() && self.area.retry(page);
+        self.errors.forget_if(page, retries)
     }
 
     /// Makes `page` trap again where a fault has found it Failed, and wakes who sleeps on it: in a guest the poison of
@@ -358,7 +386,7 @@ impl FrameStore {
     /// holder may be the one who sleeps. Not for signal handlers.
     pub(crate) fn trap_failed(&self, page: PageIndex) {
         // Only a retry takes a page out of Failed, and needs this lock.
-        let _nobody_retries = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let _nobody_retries = self.errors.hold();
         match self.area.word(page).has_failed() {
             true => self.area.trap_failed(page),
             // It faults again, and finds what the page is now.

@@ -7,32 +7,21 @@
 //! ```
 //!
 //! A thread of the first kind that panics has met a bug of ours. It is told as an event, and from then on the cache
-//! refuses what it would have to wait for: see [`CacheShared::thread_ended`].
+//! refuses what it would have to wait for: see `CacheShared::thread_ended`.
 
 use std::any::Any;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use memobj_core::address::PageRange;
-use memobj_sys::area::FillClaim;
-
-use crate::cache::CacheShared;
-use crate::error::{ErrorKind, SupplyError};
-use crate::event::Event;
-use crate::store::FrameStore;
-use crate::workers::{Asked, split};
+use crate::locks::{Guard, Rank, RankedMutex};
 
 /// How long the end of a cache waits for values of users that are being dropped.
 const GRACE: Duration = Duration::from_secs(2);
-/// How soon a thread that could not be set up again tries once more.
-const AGAIN: Duration = Duration::from_millis(20);
-
 /// Who waits for a thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Serves {
@@ -61,35 +50,10 @@ pub(crate) fn start<T: Send + 'static>(
     std::thread::Builder::new().name(name.into()).spawn(body)
 }
 
-/// Has `run` serve with `first` until it returns. After a panic the cache refuses, and what `next` makes serves on: somebody
-/// has to tell those who wait.
-pub(crate) fn serve<S>(
-    shared: &CacheShared,
-    name: &'static str,
-    first: S,
-    mut next: impl FnMut() -> io::Result<S>,
-    run: impl Fn(&mut S),
-) {
-    let mut server = Some(first);
-    while !shared.closing.load(Ordering::Acquire) {
-        let Some(mut current) = server.take().or_else(|| next().ok()) else {
-            std::thread::sleep(AGAIN);
-            continue;
-        };
-        let panicked = catch_unwind(AssertUnwindSafe(|| run(&mut current))).is_err();
-        // Apart from the panic: a second one while it unwinds would abort the process.
-        let _ = catch_unwind(AssertUnwindSafe(move || drop(current)));
-        if !panicked {
-            return;
-        }
-        shared.thread_ended(name);
-    }
-}
-
 /// Drops what users gave us where nobody waits for it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Disposal {
-    state: Mutex<Waste>,
+    state: RankedMutex<Waste>,
     ended: Condvar,
 }
 
@@ -108,8 +72,12 @@ impl std::fmt::Debug for Waste {
 }
 
 impl Disposal {
-    fn lock(&self) -> MutexGuard<'_, Waste> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn new() -> Self {
+        Self { state: RankedMutex::new(Rank::Disposal, Waste::default()), ended: Condvar::new() }
+    }
+
+    fn lock(&self) -> Guard<'_, Waste> {
+        self.state.lock()
     }
 
     /// Drops `value`: here, or on a thread of its own if others wait for the calling thread.
@@ -157,7 +125,7 @@ impl Disposal {
             if left.is_zero() {
                 return;
             }
-            waste = self.ended.wait_timeout(waste, left).unwrap_or_else(PoisonError::into_inner).0;
+            waste = waste.wait_within(&self.ended, left);
         }
         let threads = std::mem::take(&mut waste.threads);
         drop(waste);
@@ -165,69 +133,6 @@ impl Disposal {
         for thread in threads.into_iter().filter(|thread| thread.thread().id() != this_thread) {
             let _ = thread.join();
         }
-    }
-}
-
-/// Whether a thread that others wait for has ended by a panic.
-#[derive(Debug, Default)]
-pub(crate) struct Ended {
-    ended: AtomicBool,
-    #[cfg(test)]
-    pub(crate) panics: Mutex<Option<&'static str>>,
-}
-
-impl CacheShared {
-    /// The thread `name` has ended by a panic. From now on nothing is supplied any more: what would wait for that thread
-    /// fails. Who sleeps on a fault that it had read faults again.
-    pub(crate) fn thread_ended(&self, name: &'static str) {
-        if !self.ended.ended.swap(true, Ordering::AcqRel) {
-            self.tell(Event::ThreadEnded { thread: name });
-        }
-        for slot in 0..self.members.end() {
-            self.members.with(slot, |store| {
-                store.area.wake(PageRange { start: 0, end: store.area.pages() });
-            });
-        }
-        self.cleaner.wake_waiters();
-    }
-
-    /// Why nothing is supplied any more, if that is so.
-    pub(crate) fn refusal(&self) -> Option<SupplyError> {
-        self.ended.ended.load(Ordering::Acquire).then(|| {
-            let why = io::Error::other("a thread of the cache has ended by a panic");
-            SupplyError::because(ErrorKind::Detached, why)
-        })
-    }
-
-    /// Whether that is so. Safe in a signal handler.
-    pub(crate) fn refuses(&self) -> bool {
-        self.ended.ended.load(Ordering::Acquire)
-    }
-
-    /// Where tests have a thread panic, once.
-    pub(crate) fn may_panic(&self, thread: &'static str) {
-        #[cfg(test)]
-        if self.ended.panics.lock().unwrap_or_else(PoisonError::into_inner).take_if(|name| *name == thread)
-            == Some(thread)
-        {
-            panic!("a test says so");
-        }
-        #[cfg(not(test))]
-        let _ = thread;
-    }
-}
-
-impl FrameStore {
-    /// Fails what is claimed if the cache supplies nothing any more; else gives the claim back.
-    pub(crate) fn refuse(&self, claim: FillClaim, asked: Asked) -> Option<FillClaim> {
-        let Some(error) = self.cache.refusal() else { return Some(claim) };
-        if asked != Asked::InAdvance {
-            for claim in split(claim) {
-                let bytes = claim.bytes();
-                self.fail(claim, &error, 0, bytes);
-            }
-        }
-        None
     }
 }
 

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 
+use memobj_sys::trace::CallError;
+
 /// Why a program was not run, or not to its end.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -67,6 +69,44 @@ impl std::error::Error for RunError {
                 Some(source)
             }
             Self::Cache(error) => Some(error),
+        }
+    }
+}
+
+/// Why a program is not served.
+#[derive(Debug)]
+pub(crate) enum NotServed {
+    /// The thread has ended, or is about to: the next reports tell of it.
+    Ended,
+    /// Something was refused.
+    Refused(String),
+}
+
+impl From<CallError> for NotServed {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Ended => Self::Ended,
+            CallError::System(error) => error.into(),
+        }
+    }
+}
+
+impl From<io::Error> for NotServed {
+    fn from(error: io::Error) -> Self {
+        /// What calls on a process that has ended answer.
+        const ESRCH: i32 = 3;
+        match error.raw_os_error() {
+            Some(ESRCH) => Self::Ended,
+            _ => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+impl std::fmt::Display for NotServed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ended => f.write_str("it has ended"),
+            Self::Refused(why) => f.write_str(why),
         }
     }
 }

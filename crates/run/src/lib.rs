@@ -15,27 +15,18 @@
 #![forbid(unsafe_code)]
 #![cfg(target_arch = "x86_64")]
 
-mod calls;
 mod error;
-mod events;
 mod faults;
 mod files;
 mod front;
 mod gather;
-mod handover;
-mod haste;
 pub mod history;
-mod names;
 mod options;
-mod programs;
 pub mod record;
 pub mod report;
-mod resolve;
 mod room;
 mod say;
-mod segments;
 mod space;
-mod stops;
 mod supervisor;
 mod thrash;
 

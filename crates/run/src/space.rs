@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use memobj_sys::trace::{By, ForeignFaults, MapCall, Maps, Registers, Sites, Thread, is_same_file};
 
+use crate::error::NotServed;
 use crate::files::{FramesId, MappedObject};
-use crate::programs::NotServed;
 
 /// The address space of one program, and of its threads and vfork children.
 #[derive(Debug)]

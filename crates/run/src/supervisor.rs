@@ -1,5 +1,16 @@
 //! The tracer: follows processes, threads and programs from their start to their end.
 
+mod calls;
+mod events;
+mod handover;
+mod haste;
+mod idle;
+mod names;
+mod programs;
+mod resolve;
+mod segments;
+mod stops;
+
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -14,19 +25,20 @@ use memobj_sys::trace::{
 
 use memobj_sys::uffd::{Forks, forks_can_be_told};
 
-use crate::error::RunError;
-use crate::events::{FirstProgram, Jobs};
+use crate::error::{NotServed, RunError};
 use crate::faults::Faults;
-use crate::files::{Files, Looks, MappedObject, Wish};
+use crate::files::{Files, MappedObject, Wish};
 use crate::gather::Gather;
 use crate::history::{History, ProgramEnd, Totals};
-use crate::names::Names;
 use crate::options::{Counting, Options};
-use crate::programs::NotServed;
 use crate::record::{FilePlan, Record, RecordedFile};
-use crate::resolve::Resolver;
 use crate::room::Room;
 use crate::space::Space;
+use events::{FirstProgram, Jobs};
+use idle::Looks;
+use names::Names;
+use programs::continue_from;
+use resolve::Resolver;
 
 /// Runs programs whose file mappings are segments of memory objects of one cache.
 ///
@@ -158,7 +170,7 @@ impl Supervisor {
         let cache = CacheOptions { budget_bytes: options.budget_bytes, ..CacheOptions::default() };
         let cache = Cache::new(cache).map_err(RunError::Cache)?;
         let gather = Arc::new(Gather::new(options.counting));
-        let files = Files::new(cache, options.clone(), Arc::clone(&gather), jobs.clone());
+        let files = Files::new(cache, options.clone(), Arc::clone(&gather), Box::new(jobs.clone()));
         let faults = Faults::start(Arc::clone(&files), Arc::clone(&gather), options.clone());
         Ok(Self {
             faults: faults.map_err(system("start threads"))?,
@@ -404,7 +416,7 @@ fn close_leaked(thread: Thread, parent: &Space) {
     for number in leaked {
         // One that is killed meanwhile is told of.
         let _ = parent.site.one(thread, &base, Call::close(number));
-        let _ = crate::programs::continue_from(thread, &base);
+        let _ = continue_from(thread, &base);
     }
 }
 

@@ -100,6 +100,11 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until nothing is Dirty. A page is Clean a moment before it is counted so: a sync can end in that moment.
+pub fn wait_until_clean(cache: &Cache) {
+    wait_until("nothing is Dirty", || cache.metrics().dirty_bytes == 0);
+}
+
 /// Runs `work` on a thread of its own; panics when it hangs: when it is not done in ten times `seconds`, which are
 /// plenty on a machine with nothing else to do.
 pub fn within<R: Send + 'static>(seconds: u64, what: &str, work: impl FnOnce() -> R + Send + 'static) -> R {

@@ -15,6 +15,7 @@ pub mod random;
 pub mod rig;
 pub mod space;
 pub mod storage;
+pub mod threads;
 pub mod time;
 pub mod watchdog;
 

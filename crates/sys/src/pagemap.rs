@@ -165,9 +165,29 @@ pub fn present_pages(start: usize, len: usize) -> io::Result<u64> {
     Ok(pages)
 }
 
+/// Pages of a range that a process has in its page table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Present {
+    /// The first address.
+    pub start: u64,
+    /// One past the last.
+    pub end: u64,
+    /// Whether they are the process's own, and not the file's.
+    pub is_own: bool,
+    /// Whether they are in memory. Others were swapped out, or are marks of a userfaultfd.
+    pub is_resident: bool,
+}
+
+impl Present {
+    /// The runs of present pages in `[start, end)` of a process.
+    pub fn of(process: i32, start: u64, end: u64) -> io::Result<Vec<Self>> {
+        let file = File::open(format!("/proc/{process}/pagemap"))?;
+        runs(&file, start, end)
+    }
+}
+
 /// The runs of pages of `[start, end)` that are present, of the process whose pagemap `file` is.
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn runs(file: &File, start: u64, end: u64) -> io::Result<Vec<crate::trace::Present>> {
+fn runs(file: &File, start: u64, end: u64) -> io::Result<Vec<Present>> {
     let mut found = [FoundRange::default(); 128];
     let mut runs = Vec::new();
     let mut next = start;
@@ -188,7 +208,7 @@ pub(crate) fn runs(file: &File, start: u64, end: u64) -> io::Result<Vec<crate::t
         if count < 0 {
             return Err(io::Error::last_os_error());
         }
-        runs.extend(found[..count as usize].iter().map(|range| crate::trace::Present {
+        runs.extend(found[..count as usize].iter().map(|range| Present {
             start: range.start,
             end: range.end,
             is_own: range.categories & PAGE_IS_FILE == 0,

@@ -7,8 +7,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use crate::area::Writes;
 use memobj_core::page_word::PageWord;
+use memobj_core::pages::Writes;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munlock, munmap};
 
 /// Bytes of a 2 MiB frame.

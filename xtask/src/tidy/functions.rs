@@ -75,8 +75,8 @@ pub(super) fn matching(tokens: &[Token<'_>], open: usize) -> Option<usize> {
     None
 }
 
-/// The last token of the function: the brace that closes its body, or the semicolon of one without.
-fn body_end(tokens: &[Token<'_>], from: usize) -> Option<usize> {
+/// The last token of a function or another item: the brace that closes its body, or the semicolon of one without.
+pub(super) fn body_end(tokens: &[Token<'_>], from: usize) -> Option<usize> {
     let mut at = from;
     loop {
         match tokens.get(at)?.text {

@@ -1,5 +1,6 @@
 //! Each rule on a small fixture that breaks it and one that does not.
 
+use super::circles;
 use super::exemptions::Exemption;
 use super::files::TreeFile;
 use super::functions;
@@ -171,4 +172,64 @@ fn exemptions_are_used_and_argued() {
     assert!(rules(apply_exemptions(found(), &[exemption(" ")]))[0].contains("gives no reason"));
     assert!(rules(apply_exemptions(vec![], &[exemption("generated")]))[0].contains("not needed any more"));
     assert_eq!(apply_exemptions(found(), &[]).len(), 1);
+}
+
+fn tree(files: &[(&str, &str)]) -> Vec<TreeFile> {
+    let file = |(path, text): &(&str, &str)| TreeFile { path: path.to_string(), text: text.to_string() };
+    files.iter().map(file).collect()
+}
+
+/// The circles of a crate with a root and `files`: their rooms, and what is told.
+fn circles(root: &str, files: &[(&str, &str)]) -> Vec<(String, String)> {
+    let root = ("crates/core/src/lib.rs", root);
+    let files: Vec<_> = files.iter().chain([&root]).copied().collect();
+    let mut findings = Vec::new();
+    circles::use_circle(&tree(&files), &mut findings);
+    findings.into_iter().map(|finding| (finding.item, finding.message)).collect()
+}
+
+#[test]
+fn a_circle_of_rooms_is_found_with_its_places() {
+    let files = [
+        ("crates/core/src/a.rs", "\nuse crate::{b::B, std};"),
+        ("crates/core/src/b/mod.rs", "mod deep;"),
+        ("crates/core/src/b/deep.rs", "fn f() {\n mod inner { use super::super::super::c::C; } }"),
+        ("crates/core/src/c.rs", "fn f() -> crate::Exported {}"),
+        ("crates/core/src/d.rs", "use crate::a; use crate::c;"),
+    ];
+    let found = circles("mod a; pub use a::{Exported, Other as Another};", &files);
+    assert_eq!(found.len(), 1);
+    let (item, message) = &found[0];
+    assert_eq!(item, "a b c");
+    for step in
+        ["a uses b at crates/core/src/a.rs:2", "b uses c at crates/core/src/b/deep.rs:2", "c uses a at "]
+    {
+        assert!(message.contains(step), "{message}");
+    }
+}
+
+#[test]
+fn rooms_in_order_are_no_circle() {
+    let files = [
+        ("crates/core/src/a.rs", "use crate::b; // crate::c"),
+        ("crates/core/src/b.rs", "use super::c; use crate::b::x;"),
+        ("crates/core/src/c.rs", "pub(in super::super) fn f() { \"crate::a\" }"),
+        ("crates/sys/src/c.rs", "use crate::a; use memobj_core::a;"),
+    ];
+    assert_eq!(circles("", &files), []);
+}
+
+#[test]
+fn tests_are_in_no_circle() {
+    let files = [
+        ("crates/core/src/a.rs", "use crate::b;\n#[cfg(test)]\nmod helpers;"),
+        ("crates/core/src/a/helpers.rs", "use crate::c;"),
+        ("crates/core/src/b.rs", "#[cfg(test)]\nmod tests { use crate::a; }\n#[cfg(test)]\nuse crate::a;"),
+        ("crates/core/src/b/tests.rs", "use crate::a;"),
+        ("crates/core/src/c.rs", "use crate::a;"),
+        ("crates/core/tests/a.rs", "use crate::b;"),
+    ];
+    assert_eq!(circles("", &files), []);
+    let not_only_tests = ("crates/core/src/b.rs", "#[cfg(not(test))]\nuse crate::a;");
+    assert_eq!(circles("", &[files[0], not_only_tests]).len(), 1);
 }

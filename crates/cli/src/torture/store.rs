@@ -6,9 +6,9 @@ use std::time::Duration;
 use memobj::{Cache, CacheOptions, FrameSize, MapOptions, Mapping, MemoryObject, ObjectOptions, Writing};
 
 use super::record::{Copies, RECORD_BYTES, RECORD_WORDS, copy_of, encode, first_word};
-use crate::engine::{commit, failure};
-use crate::failure::Failure;
+use crate::failure::{Failure, failure};
 use crate::options::Delivery;
+use crate::target::commit;
 use crate::write_args::{Promise, Way};
 
 /// How long the kernel may take to let go of the file of a process that was killed.

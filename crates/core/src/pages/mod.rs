@@ -327,6 +327,19 @@ impl<H: Host> Pages<H> {
         self.word(page)
     }
 
+    /// Waits, at most `timeout`, while `page` is owned or pinned for reading, as [`open_to_store`](Self::open_to_store)
+    /// wants it not to be; returns the word then. For faults of stores: a wait for whatever
+    /// [`wait_as_writer`](Self::wait_as_writer) waits for could be one for the faulting thread's own pin for writing, or
+    /// for one that waits until this thread's touch has ended. Signal-safe.
+    pub fn wait_to_store(&self, page: PageIndex, timeout: Option<Duration>) -> Word {
+        self.host.step();
+        let word = &self.words[page.0 as usize];
+        if let Some(seen) = word.announce_storer() {
+            self.host.wait(word, seen, timeout);
+        }
+        self.word(page)
+    }
+
     /// Makes a Failed page Absent, without its poison. Says whether it was Failed.
     pub fn retry(&self, page: PageIndex) -> bool {
         if self.advance(page, Transition::Retry).is_err() {

@@ -76,10 +76,7 @@ impl<H: Host> Pages<H> {
     /// many. For writers that come page after page.
     pub fn open_run_to_store(&self, pages: PageRange, viewer: H::Viewer) -> u64 {
         let mut end = pages.start;
-        while end < pages.end
-            && self.word(PageIndex(end)).state() == State::Clean
-            && self.lock(PageIndex(end), Transition::LockToStore).is_ok()
-        {
+        while end < pages.end && self.lock_clean(PageIndex(end)) {
             end += 1;
         }
         let run = PageRange { start: pages.start, end };
@@ -89,6 +86,22 @@ impl<H: Host> Pages<H> {
             run.iter().for_each(|page| self.settle(page, Transition::Stored));
         }
         run.len()
+    }
+
+    /// Locks `page` to store, if it is Clean. One that somebody has stored to since the look is let go again: what has no
+    /// frame in a run of Clean pages is dropped, and its stores with it.
+    fn lock_clean(&self, page: PageIndex) -> bool {
+        if self.word(page).state() != State::Clean {
+            return false;
+        }
+        match self.lock(page, Transition::LockToStore) {
+            Ok(before) if before.state() == State::Clean => true,
+            Ok(_) => {
+                self.settle(page, Transition::Stored);
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     /// Gives a page back that this thread has locked and that was not Clean `before`, if its frame is gone.
@@ -124,7 +137,8 @@ impl<H: Host> Pages<H> {
 
     /// Copies `source` to byte `offset`, in a page that the caller has pinned for writing. The copy can end early: where
     /// the page is protected still, its store faults, and the fault is resolved like anybody's, or refused. Then the
-    /// page is opened here, and the rest copied.
+    /// page is opened here, and the rest copied. Opened like anybody's, too: a pin for writing does not keep others from
+    /// holding the page while they look whether its frame is there.
     pub(super) fn store_alone(&self, offset: u64, source: &[u8]) -> Result<(), StoreRefused> {
         let page = PageIndex(offset >> self.page_size.shift());
         let mut done = 0;
@@ -133,9 +147,22 @@ impl<H: Host> Pages<H> {
             if done == source.len() {
                 return Ok(());
             }
-            self.host.open(Held::new(), PageRange::one(page), self.host.own());
+            if !self.open_again(page) {
+                break;
+            }
         }
         Err(StoreRefused::Trapped(offset + done as u64))
+    }
+
+    /// Opens a page that the caller has pinned for writing, once nobody holds it. `false` if it is lost.
+    fn open_again(&self, page: PageIndex) -> bool {
+        loop {
+            match self.open_to_store(page, self.host.own()) {
+                Ok(()) => return true,
+                Err(word) if word.is_owned() => self.wait(page, None),
+                Err(_) => return false,
+            };
+        }
     }
 
     /// Makes a Clean page Dirty without a store: the pager has lost what it had taken. `false` if it is not Clean.

@@ -13,7 +13,7 @@ use rustix::event::epoll;
 
 use super::resolve::Resolver;
 use super::{Driver, KEY_GUESTS};
-use crate::guest::{GuestEnd, GuestProt, GuestState};
+use crate::store::{GuestEnd, GuestProt, GuestState};
 use crate::write::{Access, Stored};
 
 /// Descriptors that are looked at in one round.

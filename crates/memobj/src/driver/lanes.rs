@@ -18,7 +18,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use memobj_core::address::PageIndex;
@@ -28,16 +28,14 @@ use memobj_sys::region::{ChunkPool, SMALL};
 use memobj_sys::ring::{Completion, Direction, Owner, ReadFile, Repeat, Ring, Target, Transfer};
 use memobj_sys::uffd::EventBuffer;
 
+use super::TRY_AGAIN;
 use super::duty::{Duty, Found};
 use super::resolve::Resolver;
 use super::unit::is_current;
-use super::{Request, TRY_AGAIN};
-use crate::cache::CacheShared;
+use crate::locks::{Rank, RankedMutex};
 use crate::pagers::{File, Source};
-use crate::reclaim::Patience;
-use crate::store::FrameStore;
+use crate::store::{Asked, CacheShared, FrameStore, Patience, Request, serve};
 use crate::threads::{self, Serves};
-use crate::workers::Asked;
 use crate::write::Access;
 
 /// With more processors than this the driver reads the events.
@@ -51,11 +49,11 @@ const KEY_FAULTS: u32 = 1;
 const KEY_BELL: u32 = 2;
 
 /// The lanes of a cache, once something is mapped that needs them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lanes {
     /// Where lanes will run; none, and the driver reads the events.
     processors: OnceLock<Vec<usize>>,
-    crew: Mutex<Option<Crew>>,
+    crew: RankedMutex<Option<Crew>>,
 }
 
 #[derive(Debug)]
@@ -65,6 +63,10 @@ struct Crew {
 }
 
 impl Lanes {
+    pub(crate) fn new() -> Self {
+        Self { processors: OnceLock::new(), crew: RankedMutex::new(Rank::Threads, None) }
+    }
+
     /// Decides whether lanes read the events, before anything is mapped.
     pub(super) fn choose(&self, has_uring: bool) -> bool {
         let allowed = processor::allowed();
@@ -75,7 +77,7 @@ impl Lanes {
 
     /// Starts the lanes if they are wanted and not there yet. On error there are none.
     pub(crate) fn start(&self, shared: &Arc<CacheShared>) -> io::Result<()> {
-        let mut crew = self.crew.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut crew = self.crew.lock();
         let Some(processors) = self.processors.get().filter(|some| !some.is_empty() && crew.is_none()) else {
             return Ok(());
         };
@@ -102,7 +104,7 @@ impl Lanes {
 
     /// Ends the lanes; the cache is closing.
     pub(crate) fn stop(&self) {
-        let crew = self.crew.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let crew = self.crew.lock().take();
         if let Some(crew) = crew {
             crew.stop();
         }
@@ -130,7 +132,7 @@ fn start(shared: &Arc<CacheShared>, duty: &Arc<Duty>, lane: usize) -> io::Result
         Ok(lane) => {
             let _ = report.send(Ok(()));
             let shared = Arc::clone(&lane.shared);
-            threads::serve(&shared, THREAD, lane, new, Lane::run);
+            serve(&shared, THREAD, lane, new, Lane::run);
         }
         Err(error) => {
             let _ = report.send(Err(error));

@@ -26,18 +26,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_sys::area::{FillClaim, GonePage};
+use memobj_sys::area::FillClaim;
 use memobj_sys::region::{ChunkPool, LARGE, SMALL};
 use memobj_sys::ring::{Completion, Owner, ReadFile, Repeat, Ring};
 use memobj_sys::uffd::EventBuffer;
 
-use crate::batch::RUN_PAGES;
-use crate::cache::CacheShared;
-use crate::guest::{GuestEnd, GuestState};
 use crate::pagers::Source;
-use crate::store::FrameStore;
+use crate::store::{Asked, CacheShared, FrameStore, GuestEnd, RUN_PAGES, Request, serve};
 use crate::threads::{self, Serves};
-use crate::workers::Asked;
 use crate::write::Access;
 use guests::Guests;
 use resolve::Resolver;
@@ -58,29 +54,6 @@ const KEY_BELL: u32 = 2;
 const KEY_GUESTS: u32 = 3;
 /// How soon work that found no buffer is tried again, if nothing completes before.
 const TRY_AGAIN: Duration = Duration::from_millis(2);
-
-/// What others ask of the driver. Made and queued in signal handlers: moving it must not allocate.
-#[derive(Debug)]
-pub(crate) enum Request {
-    /// Fill this claim; its pages are waited for.
-    Supply { store: Weak<FrameStore>, claim: FillClaim, sequential: bool },
-    /// Somebody waits for a page that is kept ready.
-    Demand { store: Weak<FrameStore>, page: PageIndex },
-    /// Somebody has read in order up to `page`, exclusive.
-    Ahead { store: Weak<FrameStore>, page: PageIndex },
-    /// Obtain the absent pages of this range; nobody waits yet.
-    Prefetch { store: Weak<FrameStore>, pages: PageRange },
-    /// A store faulted at this page, and could not go on at once.
-    Store { store: Weak<FrameStore>, page: PageIndex },
-    /// The frame of this page is gone, with changes that nobody else has.
-    Lost { store: Weak<FrameStore>, gone: GonePage },
-    /// The frame store at this address in memory has lost its last mapping.
-    Forget(usize),
-    /// Resolve the faults of this guest from now on.
-    Admit(Arc<GuestState>),
-    /// This guest has been dismissed.
-    Dismissed(Arc<GuestState>),
-}
 
 pub(super) struct Driver {
     shared: Arc<CacheShared>,
@@ -104,14 +77,14 @@ pub(super) struct Driver {
 }
 
 /// Starts the driver of a cache.
-pub(crate) fn start(shared: &Arc<CacheShared>) -> io::Result<JoinHandle<()>> {
-    let shared = Arc::clone(shared);
+pub(crate) fn start(shared: &Arc<CacheShared>, lanes: &Arc<Lanes>) -> io::Result<JoinHandle<()>> {
+    let (shared, lanes) = (Arc::clone(shared), Arc::clone(lanes));
     let (report, started) = std::sync::mpsc::sync_channel(1);
     // The ring belongs to the thread that makes it.
-    let body = move || match Driver::new(Arc::clone(&shared)) {
+    let body = move || match Driver::new(Arc::clone(&shared), &lanes) {
         Ok(driver) => {
             let _ = report.send(Ok(()));
-            threads::serve(&shared, THREAD, driver, || Driver::new(Arc::clone(&shared)), Driver::run);
+            serve(&shared, THREAD, driver, || Driver::new(Arc::clone(&shared), &lanes), Driver::run);
         }
         Err(error) => {
             let _ = report.send(Err(error));
@@ -123,10 +96,10 @@ pub(crate) fn start(shared: &Arc<CacheShared>) -> io::Result<JoinHandle<()>> {
 }
 
 impl Driver {
-    fn new(shared: Arc<CacheShared>) -> io::Result<Self> {
+    fn new(shared: Arc<CacheShared>, lanes: &Lanes) -> io::Result<Self> {
         let mut ring = Ring::new(DEPTH, shared.mechanism(), Owner::CallingThread)?;
         ring.watch(ReadFile::new(shared.bell.as_fd().try_clone_to_owned()?), KEY_BELL, Repeat::Always)?;
-        if !shared.lanes.choose(ring.is_uring())
+        if !lanes.choose(ring.is_uring())
             && let Ok(uffd) = &shared.queued
         {
             ring.watch(ReadFile::new(uffd.as_fd().try_clone_to_owned()?), KEY_FAULTS, Repeat::Always)?;

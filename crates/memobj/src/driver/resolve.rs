@@ -8,9 +8,8 @@ use memobj_core::decide::{Decision, Fault, WaitFor, Wish, decide};
 use memobj_sys::area::{FillClaim, Placement, Viewer};
 use memobj_sys::uffd::{Announce, FaultEvent, FaultKind};
 
-use crate::store::{ADDRESSES, FrameStore, STORES};
-use crate::workers::Asked;
-use crate::write::{Access, Stored, WriteState};
+use crate::store::{ADDRESSES, Asked, FrameStore, STORES, WriteState};
+use crate::write::{Access, Stored};
 
 /// How long a page that somebody evicts is waited for, before another look.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);

@@ -11,8 +11,7 @@ use memobj_sys::area::Placement;
 
 use super::Driver;
 use super::unit::Purpose;
-use crate::batch::RUN_PAGES;
-use crate::store::FrameStore;
+use crate::store::{FrameStore, RUN_PAGES};
 
 const MOST_STREAMS: usize = 16;
 /// Units of a new stream's window.

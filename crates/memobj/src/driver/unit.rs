@@ -9,11 +9,8 @@ use memobj_sys::region::SMALL;
 use memobj_sys::ring::{Direction, Target, Transfer};
 
 use super::{Driver, LARGE_CHUNKS};
-use crate::batch::RUN_PAGES;
 use crate::pagers::Source;
-use crate::reclaim::Patience;
-use crate::store::FrameStore;
-use crate::workers::Asked;
+use crate::store::{Asked, FrameStore, Patience, RUN_PAGES};
 
 /// Pages of a prefetch that are looked at before faults get their turn.
 const PREFETCH_AT_ONCE: u64 = 4096;

@@ -5,8 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Cause, ErrorKind, SupplyError};
-use crate::pins::PinHolder;
+use super::{Cause, ErrorKind, PinHolder, SupplyError};
 
 /// What was being done when it failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

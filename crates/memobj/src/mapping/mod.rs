@@ -27,11 +27,10 @@ pub use pin_ref::PinRef;
 pub use words::SharedWords;
 pub use write::PinnedMut;
 
-use crate::driver::Request;
 use crate::error::{AccessError, PageError};
-use crate::object::{ObjectHandle, StoreHandle};
+use crate::handles::{ObjectHandle, StoreHandle};
 use crate::options::Advice;
-use crate::store::FrameStore;
+use crate::store::{FrameStore, Request};
 
 /// The owning handle of a mapped range of an object. Cheap to clone; offsets count from the range's start.
 ///

@@ -10,12 +10,10 @@ use memobj_core::decide::{Decision, WaitFor, Wish, decide};
 use memobj_sys::area::{self, NotPinned, PagePin, PinError, PinSet, PinnedBytes, Room};
 
 use super::Mapping;
-use crate::driver::Request;
 use crate::error::{AccessError, ErrorKind, PageError, SupplyError};
-use crate::object::StoreHandle;
+use crate::handles::StoreHandle;
 use crate::pins::{NotedPin, PinDeadline, ThisThread};
-use crate::reclaim::Patience;
-use crate::store::FrameStore;
+use crate::store::{FrameStore, Patience, Request};
 
 /// How long a sleeper on a page word sleeps before it looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);

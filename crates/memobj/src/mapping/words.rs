@@ -2,7 +2,7 @@
 
 use memobj_sys::volatile;
 
-use crate::write::User;
+use crate::store::User;
 
 /// The words of a mapping, loaded and stored by atomic steps, which fault on demand and trap on failed pages.
 ///

@@ -10,10 +10,10 @@ use memobj_sys::area::PinnedBytesMut;
 use super::{Mapping, SharedWords};
 use crate::error::{AccessError, WriteError, WriteStep};
 use crate::error::{ErrorKind, SupplyError};
-use crate::object::StoreHandle;
+use crate::handles::StoreHandle;
 use crate::pins::NotedPin;
-use crate::store::FrameStore;
-use crate::write::{MutPinShare, MutPinned, WriteState};
+use crate::store::{FrameStore, WriteState};
+use crate::write::{MutPinShare, MutPinned};
 
 /// Bytes of an object that only the holder can pin, copy and write while this lives.
 ///

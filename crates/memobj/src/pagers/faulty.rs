@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Condvar;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Pager;
 use crate::error::{ErrorKind, SupplyError};
+use crate::locks::{Guard, Rank, RankedMutex};
 
 /// Which of a pager's operations fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,8 +60,8 @@ pub struct Injection {
 pub struct Faulty<P> {
     inner: P,
     seed: u64,
-    plan: Mutex<Vec<(Operation, Injection)>>,
-    detached: (Mutex<bool>, Condvar),
+    plan: RankedMutex<Vec<(Operation, Injection)>>,
+    detached: (RankedMutex<bool>, Condvar),
     hanging: AtomicUsize,
 }
 
@@ -74,8 +75,14 @@ impl<P: Pager> Faulty<P> {
     /// `inner`, with these failures of supplies. `seed` decides lengths of short answers.
     pub fn new(inner: P, plan: Vec<Injection>, seed: u64) -> Self {
         let plan = plan.into_iter().map(|injection| (Operation::Supply, injection)).collect();
-        let detached = (Mutex::new(false), Condvar::new());
-        Self { inner, seed, plan: Mutex::new(plan), detached, hanging: AtomicUsize::new(0) }
+        let detached = (RankedMutex::new(Rank::Faulty, false), Condvar::new());
+        Self {
+            inner,
+            seed,
+            plan: RankedMutex::new(Rank::Faulty, plan),
+            detached,
+            hanging: AtomicUsize::new(0),
+        }
     }
 
     /// `inner`, which fails with an input/output error at `range`, always.
@@ -103,8 +110,8 @@ impl<P: Pager> Faulty<P> {
         &self.inner
     }
 
-    fn plan(&self) -> MutexGuard<'_, Vec<(Operation, Injection)>> {
-        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    fn plan(&self) -> Guard<'_, Vec<(Operation, Injection)>> {
+        self.plan.lock()
     }
 
     /// Takes the next planned failure of `operation` that strikes in `range`; everywhere, if there is none.
@@ -149,19 +156,12 @@ impl<P: Pager> Faulty<P> {
 
     /// Waits for `limit` or the end of the object; says whether the object ended.
     fn pause(&self, limit: Option<Duration>) -> bool {
-        let guard = self.detached.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match limit {
-            Some(limit) => {
-                let waited = self.detached.1.wait_timeout_while(guard, limit, |ended| !*ended);
-                *waited.unwrap_or_else(PoisonError::into_inner).0
-            }
-            None => {
-                self.hanging.fetch_add(1, Ordering::AcqRel);
-                let waited = self.detached.1.wait_while(guard, |ended| !*ended);
-                self.hanging.fetch_sub(1, Ordering::AcqRel);
-                *waited.unwrap_or_else(PoisonError::into_inner)
-            }
-        }
+        let guard = self.detached.0.lock();
+        let hangs = usize::from(limit.is_none());
+        self.hanging.fetch_add(hangs, Ordering::AcqRel);
+        let ended = guard.wait_while(&self.detached.1, limit.unwrap_or(Duration::MAX), |ended| !*ended);
+        self.hanging.fetch_sub(hangs, Ordering::AcqRel);
+        *ended
     }
 }
 
@@ -227,7 +227,7 @@ impl<P: Pager> Pager for Faulty<P> {
     }
 
     fn detach(&self) {
-        *self.detached.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.detached.0.lock() = true;
         self.detached.1.notify_all();
         self.inner.detach();
     }

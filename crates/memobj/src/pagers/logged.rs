@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::Duration;
 
 use memobj_core::address::PageIndex;
@@ -19,6 +19,7 @@ use super::log_file::{Log, log_path, open_log};
 use super::storage::FileStorage;
 use super::{File, Pager};
 use crate::error::{ErrorKind, OpenError, SupplyError, kind_of};
+use crate::locks::{Guard, Rank, RankedMutex, RankedRwLock, ReadGuard, WriteGuard};
 
 const PAGE: u64 = 4096;
 /// From so many bytes of records on they are copied in place.
@@ -37,9 +38,9 @@ pub(crate) struct Logged {
     file: Arc<File>,
     data: Arc<FileStorage>,
     records: Arc<FileStorage>,
-    log: RwLock<Log>,
-    copying: Mutex<()>,
-    turn: Mutex<()>,
+    log: RankedRwLock<Log>,
+    copying: RankedMutex<()>,
+    turn: RankedMutex<()>,
     path: PathBuf,
     /// Bytes, with changes that are not committed.
     length: AtomicU64,
@@ -48,7 +49,7 @@ pub(crate) struct Logged {
     /// Nothing is appended any more: the next opener may have the log. Changed with `copying` and `turn` held.
     ended: AtomicBool,
     /// Pages whose newest bytes are in the log, not committed.
-    spilled: Mutex<BTreeSet<u64>>,
+    spilled: RankedMutex<BTreeSet<u64>>,
     /// The shortest length since the last commit: what lay behind it has other bytes than it had then.
     shortest: AtomicU64,
 }
@@ -58,7 +59,7 @@ pub(crate) struct Logged {
 pub(crate) struct Commit<'a> {
     logged: &'a Logged,
     flight: Option<CommitInFlight<Arc<FileStorage>>>,
-    _turn: MutexGuard<'a, ()>,
+    _turn: Guard<'a, ()>,
 }
 
 impl Commit<'_> {
@@ -111,20 +112,20 @@ impl Logged {
             file,
             data,
             records,
-            log: RwLock::new(log),
-            copying: Mutex::default(),
-            turn: Mutex::default(),
+            log: RankedRwLock::new(Rank::Log, log),
+            copying: RankedMutex::new(Rank::Checkpoint, ()),
+            turn: RankedMutex::new(Rank::LogTurn, ()),
             path,
             length: AtomicU64::new(length),
             stoppers: AtomicU32::new(0),
             ended: AtomicBool::new(false),
-            spilled: Mutex::default(),
+            spilled: RankedMutex::new(Rank::Spilled, BTreeSet::new()),
             shortest: AtomicU64::new(length),
         })
     }
 
     /// The right to append, to a log that is sound.
-    fn sound(&self) -> Result<MutexGuard<'_, ()>, SupplyError> {
+    fn sound(&self) -> Result<Guard<'_, ()>, SupplyError> {
         loop {
             let turn = self.turn();
             if self.ended.load(Ordering::Acquire) {
@@ -143,18 +144,14 @@ impl Logged {
         }
     }
 
-    fn try_alone(&self) -> Option<MutexGuard<'_, ()>> {
-        match self.copying.try_lock() {
-            Ok(alone) => Some(alone),
-            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
+    fn try_alone(&self) -> Option<Guard<'_, ()>> {
+        self.copying.try_lock()
     }
 
     /// Stops a running checkpoint, and keeps others away.
-    fn alone(&self) -> MutexGuard<'_, ()> {
+    fn alone(&self) -> Guard<'_, ()> {
         self.stoppers.fetch_add(1, Ordering::AcqRel);
-        let alone = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = self.copying.lock();
         self.stoppers.fetch_sub(1, Ordering::AcqRel);
         alone
     }
@@ -163,16 +160,16 @@ impl Logged {
         self.stoppers.load(Ordering::Acquire) > 0 && !self.ended.load(Ordering::Acquire)
     }
 
-    fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    fn turn(&self) -> Guard<'_, ()> {
+        self.turn.lock()
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Log> {
-        self.log.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> ReadGuard<'_, Log> {
+        self.log.read()
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Log> {
-        self.log.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> WriteGuard<'_, Log> {
+        self.log.write()
     }
 
     /// Begins to commit `pages`, whose bytes `image` fills in, with all that was spilled, and the length. When it
@@ -199,8 +196,8 @@ impl Logged {
         log.needs_repair() || log.logged_pages().1 > 0 || log.committed_length() != self.length()
     }
 
-    fn spilled(&self) -> MutexGuard<'_, BTreeSet<u64>> {
-        self.spilled.lock().unwrap_or_else(PoisonError::into_inner)
+    fn spilled(&self) -> Guard<'_, BTreeSet<u64>> {
+        self.spilled.lock()
     }
 
     /// Drops what was spilled since the last commit, and goes back to its length. Returns the pages and the length.
@@ -246,7 +243,7 @@ impl Logged {
             self.read().next_sequence()
         };
         loop {
-            let alone = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
+            let alone = self.copying.lock();
             if self.ended.load(Ordering::Acquire) {
                 return Err(SupplyError::new(ErrorKind::Detached));
             }

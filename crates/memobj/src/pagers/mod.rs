@@ -10,7 +10,6 @@ mod faulty;
 mod file;
 mod log_file;
 mod logged;
-mod private;
 mod storage;
 mod told_length;
 mod zero;
@@ -25,7 +24,6 @@ pub use file::{CacheUse, File};
 pub use log_file::ForeignLog;
 pub(crate) use log_file::{open_in_place, recover};
 pub(crate) use logged::Logged;
-pub(crate) use private::Private;
 pub use zero::Zero;
 
 use crate::error::SupplyError;

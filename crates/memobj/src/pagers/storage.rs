@@ -44,6 +44,8 @@ pub(super) struct Trouble {
     pub(super) fail_sync: AtomicBool,
     /// Writes wait while a test holds it.
     pub(super) hold: std::sync::Mutex<()>,
+    /// Writes that have begun.
+    pub(super) begun: std::sync::atomic::AtomicU64,
 }
 
 impl FileStorage {
@@ -96,7 +98,10 @@ impl Storage for FileStorage {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         #[cfg(test)]
-        drop(self.trouble.hold.lock());
+        {
+            self.trouble.begun.fetch_add(1, Ordering::AcqRel);
+            drop(self.trouble.hold.lock());
+        }
         // Scattered pages of a checkpoint: the system sorts and merges them, and writes many at once.
         let scattered = self.role == Role::Data && (bytes.len() as u64) < SCATTERED_BYTES;
         let file = if scattered { &self.buffered } else { self.descriptor(offset, bytes) };

@@ -1,8 +1,8 @@
 //! The handle, and its verbs.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memobj_core::address::VirtAddr;
 use memobj_core::prot::Prot;
@@ -15,6 +15,7 @@ use super::readers::Readers;
 use super::state::{State, translate};
 use super::{SegmentRequest, SegmentSource, SpaceOptions, VerbError};
 use crate::error::{MapError, PageError};
+use crate::locks::{Guard, Rank, RankedMutex};
 use crate::object::MemoryObject;
 
 const PAGE: u64 = 4096;
@@ -46,7 +47,7 @@ impl fmt::Debug for Space {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) memory: SpaceMemory,
-    state: Mutex<State>,
+    state: RankedMutex<State>,
     closing: AtomicBool,
     /// A thread that reads faults has panicked.
     refusing: AtomicBool,
@@ -54,8 +55,8 @@ pub(super) struct Inner {
 
 impl Inner {
     /// Nothing panics while it has the lock, and nobody touches memory of the space.
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> Guard<'_, State> {
+        self.state.lock()
     }
 
     pub(super) fn refuse(&self) {
@@ -89,7 +90,7 @@ impl Space {
             return Err(MapError::NoUserfaultfd { source });
         }
         let memory = SpaceMemory::new(start, length).map_err(system("set addresses aside"))?;
-        let state = Mutex::new(State::new(memory.window(), &options));
+        let state = RankedMutex::new(Rank::SpaceTable, State::new(memory.window(), &options));
         let inner = Arc::new(Inner {
             memory,
             state,

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::thread::JoinHandle;
 
 use memobj_core::address::VirtAddr;
@@ -21,6 +21,7 @@ use memobj_sys::uffd::EventBuffer;
 use memobj_sys::wake::Doorbell;
 
 use super::handle::Inner;
+use crate::locks::{Guard, Rank, RankedMutex};
 use crate::threads::{self, Serves};
 
 /// The most threads of a space.
@@ -29,10 +30,10 @@ const MOST: usize = 64;
 /// All threads of a space.
 #[derive(Debug)]
 pub(super) struct Readers {
-    work: Mutex<Work>,
+    work: RankedMutex<Work>,
     changed: Condvar,
     stop: Doorbell,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: RankedMutex<Vec<JoinHandle<()>>>,
 }
 
 #[derive(Debug, Default)]
@@ -57,24 +58,24 @@ impl Readers {
     /// Starts the first thread.
     pub(super) fn start(inner: &Arc<Inner>) -> io::Result<Arc<Self>> {
         let readers = Arc::new(Self {
-            work: Mutex::default(),
+            work: RankedMutex::new(Rank::SpaceFaults, Work::default()),
             changed: Condvar::new(),
             stop: Doorbell::new()?,
-            threads: Mutex::default(),
+            threads: RankedMutex::new(Rank::Threads, Vec::new()),
         });
         readers.lock().threads = 1;
         readers.add(inner)?;
         Ok(readers)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Work> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, Work> {
+        self.work.lock()
     }
 
     /// Starts a thread, which is counted already.
     fn add(self: &Arc<Self>, inner: &Arc<Inner>) -> io::Result<()> {
         let (readers, inner) = (Arc::clone(self), Arc::clone(inner));
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = self.threads.lock();
         let body = move || readers.run(&inner);
         threads.push(threads::start("memobj-space", Serves::All, body)?);
         Ok(())
@@ -87,7 +88,7 @@ impl Readers {
         self.changed.notify_all();
         loop {
             // A thread can be started up to the moment at which the one that starts it has seen the end.
-            let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+            let threads = std::mem::take(&mut *self.threads.lock());
             if threads.is_empty() {
                 return;
             }
@@ -133,7 +134,7 @@ impl Readers {
                 return Task::Read;
             }
             work.idle += 1;
-            work = self.changed.wait(work).unwrap_or_else(PoisonError::into_inner);
+            work = work.wait(&self.changed);
             work.idle -= 1;
         }
     }

@@ -1,7 +1,8 @@
 //! What is asked for before it is allocated.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+
+use crate::locks::{Rank, RankedMutex};
 
 /// The most that is asked for ahead unless the user says so.
 const MOST_BYTES: u64 = 4 << 20;
@@ -13,19 +14,19 @@ const BUDGET_PARTS: u64 = 8;
 pub(super) struct Ahead {
     window_bytes: u64,
     /// Bytes; everything from the position up to here was asked for.
-    asked: Mutex<Range<u64>>,
+    asked: RankedMutex<Range<u64>>,
 }
 
 impl Ahead {
     pub(super) fn new(wanted_bytes: Option<u64>, budget_bytes: u64) -> Self {
         let window_bytes = wanted_bytes.unwrap_or(MOST_BYTES).min(budget_bytes / BUDGET_PARTS);
-        Self { window_bytes, asked: Mutex::new(0..0) }
+        Self { window_bytes, asked: RankedMutex::new(Rank::Stream, 0..0) }
     }
 
     /// What to ask for now that the position is at `position` of an object of `length` bytes. Half a window or more
     /// at once, or the rest: small allocations do not ask one by one.
     pub(super) fn next(&self, position: u64, length: u64) -> Range<u64> {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = self.asked.lock();
         let goes_on = asked.contains(&position) || asked.end == position;
         let from = if goes_on { asked.end } else { position };
         let to = position.saturating_add(self.window_bytes).min(length);

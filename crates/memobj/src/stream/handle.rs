@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::ahead::Ahead;
 use super::error::StreamError;
 use super::held::{Held, Purpose};
 use super::mode::Mode;
 use crate::error::{AccessError, MapError};
+use crate::locks::{Guard, Rank, RankedMutex};
 use crate::mapping::Mapping;
 use crate::object::MemoryObject;
 use crate::options::{Delivery, MapOptions};
@@ -46,9 +46,9 @@ pub struct Stream {
     object: MemoryObject,
     options: StreamOptions,
     /// Of the whole object as it was; made anew when the object has grown.
-    mapping: Mutex<Mapping>,
+    mapping: RankedMutex<Mapping>,
     /// Bytes.
-    position: Mutex<u64>,
+    position: RankedMutex<u64>,
     held: Held,
     ahead: Ahead,
 }
@@ -75,9 +75,9 @@ impl Stream {
         Ok(Self {
             object: object.clone(),
             options,
-            mapping: Mutex::new(mapping),
-            position: Mutex::new(0),
-            held: Held::default(),
+            mapping: RankedMutex::new(Rank::StreamMapping, mapping),
+            position: RankedMutex::new(Rank::Stream, 0),
+            held: Held::new(),
             ahead,
         })
     }
@@ -228,12 +228,12 @@ impl Stream {
         }
     }
 
-    fn lock_position(&self) -> MutexGuard<'_, u64> {
-        self.position.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_position(&self) -> Guard<'_, u64> {
+        self.position.lock()
     }
 
-    fn lock_mapping(&self) -> MutexGuard<'_, Mapping> {
-        self.mapping.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_mapping(&self) -> Guard<'_, Mapping> {
+        self.mapping.lock()
     }
 }
 

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::error::StreamError;
+use crate::locks::{Guard, Rank, RankedMutex};
 
 /// What a guard is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,8 +37,8 @@ impl Guards {
 }
 
 /// The guards of one stream.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Held(Arc<Mutex<Guards>>);
+#[derive(Clone, Debug)]
+pub(super) struct Held(Arc<RankedMutex<Guards>>);
 
 /// A place among the guards, given back on drop.
 #[derive(Debug)]
@@ -47,6 +48,10 @@ pub struct Place {
 }
 
 impl Held {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(RankedMutex::new(Rank::Stream, Guards::default())))
+    }
+
     /// Takes a place for `wanted`; refused while a guard holds a page of it, or of `alone`, that excludes it.
     /// `alone` are bytes whose pages nobody may have at all, those that growing needs.
     pub(super) fn take(
@@ -78,8 +83,8 @@ impl Held {
         self.guards().writers.values().next().cloned()
     }
 
-    fn guards(&self) -> MutexGuard<'_, Guards> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn guards(&self) -> Guard<'_, Guards> {
+        self.0.lock()
     }
 }
 

@@ -95,7 +95,7 @@ fn faults_fail_when_the_thread_that_resolves_them_panics() {
         let mapping = map(&cache, Called, ObjectOptions::default(), delivery);
         let resident = mapping.pin(0..1).unwrap();
         // Without lanes the driver reads the events.
-        let thread = if cache.inner.shared.lanes.exist() { thread } else { driver::THREAD };
+        let thread = if cache.inner.lanes.exist() { thread } else { driver::THREAD };
         arm(&cache, thread);
         // Another lane can have resolved the fault before the panic was told.
         if let Err(error) = touch(&mapping, 1 << 20) {

@@ -1,7 +1,7 @@
 //! One pager call, its retries and its end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use memobj_core::address::ByteRange;
@@ -10,12 +10,11 @@ use memobj_sys::pool::FramePool;
 use memobj_sys::region::{Chunk, ChunkPool, SMALL};
 use memobj_sys::ring::Target;
 
-use super::Asked;
 use crate::error::{ErrorKind, SupplyError};
 use crate::event::Event;
+use crate::locks::{Rank, RankedMutex};
 use crate::options::FailurePolicy;
-use crate::reclaim::Patience;
-use crate::store::FrameStore;
+use crate::store::{Asked, FrameStore, Patience, Placed, split};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -24,7 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Job {
     store: Arc<FrameStore>,
     /// Whoever takes it decides the pages.
-    claim: Mutex<Option<FillClaim>>,
+    claim: RankedMutex<Option<FillClaim>>,
     bytes: ByteRange,
     asked: Asked,
     /// Calls made before this one.
@@ -33,7 +32,7 @@ pub(super) struct Job {
     first_try: OnceLock<Instant>,
     queued: Instant,
     /// Why the page fails, while the pager is asked which part of it is to blame.
-    known: Mutex<Option<SupplyError>>,
+    known: RankedMutex<Option<SupplyError>>,
 }
 
 /// What is to be done after a job.
@@ -63,13 +62,13 @@ impl Job {
         let (bytes, queued) = (claim.bytes(), store.cache.now());
         Self {
             store,
-            claim: Mutex::new(Some(claim)),
+            claim: RankedMutex::new(Rank::Job, Some(claim)),
             bytes,
             asked,
             tries: 0,
             first_try: OnceLock::new(),
             queued,
-            known: Mutex::default(),
+            known: RankedMutex::new(Rank::Job, None),
         }
     }
 
@@ -119,7 +118,7 @@ impl Job {
     }
 
     fn take_claim(&self) -> Option<FillClaim> {
-        self.claim.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.claim.lock().take()
     }
 
     /// Calls the pager and decides the pages, unless the supervisor has done so meanwhile.
@@ -167,7 +166,7 @@ impl Job {
 
     fn call_into(&self, buffer: &mut Buffer) -> Result<(), SupplyError> {
         let len = (self.bytes.len() as usize).next_multiple_of(SMALL);
-        let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        let claim = self.claim.lock();
         let is_cut_off = claim.as_ref().is_some_and(|claim| self.store.is_cut_off(claim, len as u64));
         drop(claim);
         if is_cut_off {
@@ -178,15 +177,15 @@ impl Job {
         chunk[self.bytes.len() as usize..len].fill(0);
         self.store.cache.counters.read_bytes.add(self.bytes.len());
         self.place(|claim| match self.store.place_copy(claim, &chunk[..len], self.asked, Patience::Endless) {
-            crate::store::Placed::Yes => Ok(()),
-            crate::store::Placed::No(claim) => Err(claim),
+            Placed::Yes => Ok(()),
+            Placed::No(claim) => Err(claim),
         })
     }
 
     fn place(&self, put: impl FnOnce(FillClaim) -> Result<(), FillClaim>) -> Result<(), SupplyError> {
         let Some(claim) = self.take_claim() else { return Ok(()) };
         put(claim).map_err(|claim| {
-            *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim);
+            *self.claim.lock() = Some(claim);
             SupplyError::new(ErrorKind::NoSpace)
         })
     }
@@ -213,7 +212,7 @@ impl Job {
     pub(super) fn overran(&self) -> Next {
         self.store.cache.may_panic(super::CLOCK);
         let Some(claim) = self.take_claim() else { return Next::Done };
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let known = self.known.lock().take();
         self.settle(claim, known.unwrap_or_else(|| SupplyError::new(ErrorKind::Timeout)), self.bytes)
     }
 
@@ -223,7 +222,7 @@ impl Job {
         if !self.store.is_large() || self.asked == Asked::InAdvance || self.retry_at(error).is_some() {
             return self.bytes;
         }
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+        *self.known.lock() = Some(error.clone());
         self.locate(error)
     }
 
@@ -303,11 +302,4 @@ impl Job {
             FailurePolicy::WaitForEver => Some(at),
         }
     }
-}
-
-/// The pages of a claim one by one, in order.
-pub(crate) fn split(mut claim: FillClaim) -> Vec<FillClaim> {
-    let mut singles: Vec<FillClaim> = claim.pages().iter().rev().map(|page| claim.split_off(page)).collect();
-    singles.reverse();
-    singles
 }

@@ -8,7 +8,7 @@ mod job;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,24 +17,11 @@ use memobj_sys::area::FillClaim;
 use crate::clock::EngineClock;
 use crate::error::{ErrorKind, SupplyError};
 use crate::event::Event;
+use crate::locks::{Guard, Rank, RankedMutex};
 use crate::metrics::PagerCalls;
-use crate::store::FrameStore;
+use crate::store::{Asked, CallPagers, FrameStore};
 use crate::threads::{self, Serves};
 use job::Job;
-pub(crate) use job::split;
-
-/// Whether anybody waits for the pages of a claim.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Asked {
-    /// Somebody does.
-    Demand,
-    /// Somebody does, and stores to them next.
-    ToStore,
-    /// The bytes are somebody's own: they are Dirty from the start.
-    Store,
-    /// Nobody yet: a failure is forgotten.
-    InAdvance,
-}
 
 /// How long the end of a cache waits for calls that still run.
 const GRACE: Duration = Duration::from_secs(2);
@@ -58,7 +45,7 @@ pub(crate) struct Workers {
 
 #[derive(Debug)]
 struct Shared {
-    state: Mutex<State>,
+    state: RankedMutex<State>,
     /// For workers: there is a job, or it is over.
     work: Condvar,
     /// For the supervisor and for `stop`: deadlines or counts changed.
@@ -94,14 +81,14 @@ struct State {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, State> {
+        self.state.lock()
     }
 }
 
 impl Workers {
     pub(crate) fn new(limit: usize, clock: EngineClock) -> Self {
-        let state = Mutex::default();
+        let state = RankedMutex::new(Rank::Workers, State::default());
         Self {
             shared: Arc::new(Shared { state, work: Condvar::new(), change: Condvar::new(), limit, clock }),
         }
@@ -110,29 +97,6 @@ impl Workers {
     pub(crate) fn calls(&self) -> PagerCalls {
         let state = self.shared.lock();
         PagerCalls { waited_for: state.running.len() + state.queue.len(), given_up: state.stuck.len() }
-    }
-
-    /// Calls the pager of `store` for the pages of `claim`, soon.
-    pub(crate) fn submit(&self, store: Arc<FrameStore>, claim: FillClaim, asked: Asked) {
-        if self.shared.lock().unwatched {
-            store.cache.thread_ended(CLOCK);
-        }
-        if let Some(claim) = store.refuse(claim, asked) {
-            self.shared.enqueue(Arc::new(Job::new(store, claim, asked)));
-        }
-    }
-
-    /// Whether so much is queued that guesses and advance wishes should wait.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.shared.lock().queue.len() >= MOST_QUEUED
-    }
-
-    /// Waits until less is queued; for callers that can ask for any number of pages.
-    pub(crate) fn wait_for_room(&self) {
-        let mut state = self.shared.lock();
-        while state.queue.len() >= MOST_QUEUED && !state.stopping {
-            state = self.shared.change.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
     }
 
     /// Ends all threads. Queued jobs are dropped: their pages are absent again. A call that does not return
@@ -151,7 +115,7 @@ impl Workers {
                 break;
             }
             let nap = clock.nap(left);
-            state = self.shared.change.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner).0;
+            state = state.wait_within(&self.shared.change, nap);
         }
         let running = state.running.iter().map(|running| &running.job);
         let left_behind: Vec<Arc<Job>> = running.chain(&state.stuck).cloned().collect();
@@ -172,6 +136,28 @@ impl Workers {
         }
         for job in left_behind {
             job.store().cache.tell(Event::PagerDidNotReturn { object: job.store().object.name.to_string() });
+        }
+    }
+}
+
+impl CallPagers for Workers {
+    fn submit(&self, store: Arc<FrameStore>, claim: FillClaim, asked: Asked) {
+        if self.shared.lock().unwatched {
+            store.cache.thread_ended(CLOCK);
+        }
+        if let Some(claim) = store.refuse(claim, asked) {
+            self.shared.enqueue(Arc::new(Job::new(store, claim, asked)));
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.shared.lock().queue.len() >= MOST_QUEUED
+    }
+
+    fn wait_for_room(&self) {
+        let mut state = self.shared.lock();
+        while state.queue.len() >= MOST_QUEUED && !state.stopping {
+            state = state.wait(&self.shared.change);
         }
     }
 }
@@ -222,7 +208,7 @@ impl Shared {
         while !state.stopping {
             let Some(job) = state.queue.pop_front() else {
                 state.idle += 1;
-                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = state.wait(&self.work);
                 state.idle -= 1;
                 continue;
             };
@@ -323,10 +309,10 @@ impl Shared {
             let queued = queued.filter_map(|job| job.queue_deadline());
             let next = delayed.chain(running).chain(queued).chain(slow).min();
             state = match next {
-                None => self.change.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => state.wait(&self.change),
                 Some(at) => {
                     let left = self.clock.nap(at.saturating_duration_since(now));
-                    self.change.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                    state.wait_within(&self.change, left)
                 }
             };
         }

@@ -1,16 +1,16 @@
 //! Abandon: back to the last commit, all of it or nothing.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_sys::area::{FillClaim, Placement, WriteRun};
 
+use super::WriteStep;
 use super::commit::{Held, is_locked};
-use super::{WriteState, WriteStep};
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::pagers::Logged;
-use crate::store::FrameStore;
+use crate::store::{FrameStore, WriteState};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// How long pages that others hold are waited for before all is let go, and tried again.
@@ -26,7 +26,7 @@ impl FrameStore {
     ) -> Result<u64, WriteError> {
         let until = self.hold_deadline();
         let (_turn, held) = loop {
-            let turn = writes.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let turn = writes.turn.lock();
             // Nobody reads from the log, or has read, what is dropped there: such pages are held, too.
             match self.hold_changes(writes, until, |runs| self.hold_uncommitted(log, runs))? {
                 Ok(held) => break (turn, held),

@@ -3,22 +3,17 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use memobj_core::address::PageRange;
-use memobj_sys::futex;
 use memobj_sys::ring::{Owner, ReadFile, Repeat, Ring};
-use memobj_sys::wake::Doorbell;
 
-use super::WriteState;
 use super::transfer::{DEPTH, Writer};
-use crate::cache::CacheShared;
 use crate::error::ErrorKind;
 use crate::pagers::Source;
-use crate::store::FrameStore;
+use crate::store::{CacheShared, FrameStore, WriteState};
 use crate::threads::{self, Serves};
 
 /// How soon the cleaner looks again when what it could do has to wait.
@@ -28,122 +23,32 @@ const CALL_PAGES: u64 = 256;
 const KEY_BELL: u32 = 1;
 pub(crate) const THREAD: &str = "memobj-cleaner";
 
-/// How the rest of a cache talks to its cleaner.
-#[derive(Debug)]
-pub(crate) struct Cleaner {
-    bell: Doorbell,
-    /// Everything is to be written, not only what is above the soft target.
-    hurry: AtomicBool,
-    /// Changes whenever pages were written, for those who wait for that.
-    progress: AtomicU32,
-    sleepers: AtomicU32,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl Cleaner {
-    pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self {
-            bell: Doorbell::new()?,
-            hurry: AtomicBool::new(false),
-            progress: AtomicU32::new(0),
-            sleepers: AtomicU32::new(0),
-            thread: Mutex::default(),
-        })
+/// Starts the cleaner of a cache, unless it runs.
+pub(crate) fn start(shared: &Arc<CacheShared>) -> io::Result<()> {
+    let mut thread = shared.cleaner.thread.lock();
+    if thread.is_some() {
+        return Ok(());
     }
-
-    /// There is something to do. Safe in a signal handler.
-    pub(crate) fn wake(&self) {
-        self.bell.ring();
-    }
-
-    /// Somebody waits: everything that is Dirty is to be written. Safe in a signal handler.
-    pub(crate) fn hurry(&self) {
-        self.hurry.store(true, Ordering::Release);
-        self.bell.ring();
-    }
-
-    /// Nothing will be written any more, or it may be: whoever waits looks again.
-    pub(crate) fn wake_waiters(&self) {
-        self.made_progress();
-    }
-
-    pub(super) fn made_progress(&self) {
-        self.progress.fetch_add(1, Ordering::AcqRel);
-        if self.sleepers.load(Ordering::Acquire) > 0 {
-            futex::wake_all(&self.progress);
-        }
-    }
-
-    /// Sleeps until something was written, at most `limit`. Safe in a signal handler.
-    pub(super) fn wait_for_progress(&self, limit: Duration) {
-        let seen = self.progress.load(Ordering::Acquire);
-        self.sleepers.fetch_add(1, Ordering::AcqRel);
-        futex::wait(&self.progress, seen, Some(limit));
-        self.sleepers.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    /// Starts the thread, unless it runs.
-    pub(crate) fn start(&self, shared: &Arc<CacheShared>) -> io::Result<()> {
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if thread.is_some() {
-            return Ok(());
-        }
-        let shared = Arc::clone(shared);
-        let (report, started) = std::sync::mpsc::sync_channel(1);
-        let body = move || match Worker::new(Arc::clone(&shared)) {
-            Ok(mut worker) => {
-                let _ = report.send(Ok(()));
-                let panicked = catch_unwind(AssertUnwindSafe(|| worker.run())).is_err();
-                // What is on its way is Dirty again.
-                let _ = catch_unwind(AssertUnwindSafe(move || drop(worker)));
-                if panicked {
-                    shared.thread_ended(THREAD);
-                }
+    let worker = Arc::clone(shared);
+    let (report, started) = std::sync::mpsc::sync_channel(1);
+    let body = move || match Worker::new(Arc::clone(&worker)) {
+        Ok(mut running) => {
+            let _ = report.send(Ok(()));
+            let panicked = catch_unwind(AssertUnwindSafe(|| running.run())).is_err();
+            // What is on its way is Dirty again.
+            let _ = catch_unwind(AssertUnwindSafe(move || drop(running)));
+            if panicked {
+                worker.thread_ended(THREAD);
             }
-            Err(error) => {
-                let _ = report.send(Err(error));
-            }
-        };
-        let handle = threads::start(THREAD, Serves::All, body)?;
-        started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
-        *thread = Some(handle);
-        Ok(())
-    }
-
-    /// Ends the thread, after the cache's flag `closing` was set.
-    pub(crate) fn stop(&self) {
-        self.bell.ring();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
-            let _ = thread.join();
         }
-    }
-}
-
-impl CacheShared {
-    fn unwritten_bytes(&self) -> u64 {
-        self.unwritten.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of Dirty pages from which on the cleaner works.
-    fn soft_target(&self) -> u64 {
-        self.budget.limit() / 4
-    }
-
-    /// Bytes of Dirty pages from which on stores to further pages wait.
-    pub(crate) fn most_dirty(&self) -> u64 {
-        self.budget.limit() / 2
-    }
-
-    pub(super) fn has_enough_dirty(&self) -> bool {
-        self.unwritten_bytes() > self.soft_target()
-    }
-
-    /// Whether an object that has `own` bytes of Dirty pages is to wait with stores to further pages.
-    pub(super) fn is_too_much_dirty(&self, own: u64) -> bool {
-        let (dirty, most) = (self.unwritten_bytes(), self.most_dirty());
-        dirty >= most && (own >= most / 4 || dirty >= most + most / 2)
-    }
+        Err(error) => {
+            let _ = report.send(Err(error));
+        }
+    };
+    let handle = threads::start(THREAD, Serves::All, body)?;
+    started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
+    *thread = Some(handle);
+    Ok(())
 }
 
 struct Worker {
@@ -238,7 +143,7 @@ impl Worker {
         if writes.trouble().not_before.is_some_and(|at| self.shared.now() < at) {
             return Look::Later;
         }
-        let Ok(_length) = writes.resizing.try_read() else { return Look::Later };
+        let Some(_length) = writes.resizing.try_read() else { return Look::Later };
         let all = PageRange { start: 0, end: store.area.pages() };
         let pages = store.part(block, all);
         match store.object.source() {

@@ -9,20 +9,20 @@
 //! page, and is in the next. So what is committed is what each thread had stored up to one moment. Threads that ask
 //! at once share a commit: whoever finds that one began after it asked is done with it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_sys::area::{FillClaim, WriteClaim, WriteRun};
 use memobj_sys::region::SMALL;
 
-use super::{WriteState, WriteStep};
+use super::WriteStep;
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::event::Event;
 use crate::pagers::Logged;
 use crate::pins::PinDeadline;
-use crate::store::FrameStore;
+use crate::store::{FrameStore, WriteState};
 use crate::threads::{self, Serves};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -35,7 +35,7 @@ impl FrameStore {
         let asked = writes.commits_begun.load(Ordering::SeqCst);
         let until = self.hold_deadline();
         loop {
-            let turn = writes.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let turn = writes.turn.lock();
             if let Some(ended) = writes.shared_commit(asked) {
                 return ended;
             }

@@ -6,14 +6,14 @@ use memobj_core::address::{ByteRange, PageIndex};
 use memobj_sys::area;
 use memobj_sys::region::SMALL;
 
+use super::WriteStep;
 use super::length::{Changed, everything};
 use super::sync::PinnedPages;
-use super::{WriteState, WriteStep};
 use crate::error::WriteError;
 use crate::event::Event;
 use crate::options::Writing;
 use crate::pagers::Source;
-use crate::store::{FrameStore, STORES};
+use crate::store::{FrameStore, STORES, WriteState};
 
 impl FrameStore {
     /// Writes everything back and makes it durable.

@@ -1,7 +1,7 @@
 //! Discarding, and changing the length.
 
 use std::ops::Range;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
@@ -9,11 +9,12 @@ use memobj_core::page_word::Word;
 use memobj_sys::area::HeldPage;
 use memobj_sys::region::SMALL;
 
-use super::{WriteState, WriteStep};
+use super::WriteStep;
 use crate::error::{ErrorKind, SupplyError, WriteError};
+use crate::locks;
 use crate::pagers::Source;
 use crate::pins::PinDeadline;
-use crate::store::FrameStore;
+use crate::store::{FrameStore, WriteState};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -126,8 +127,8 @@ impl FrameStore {
             let why = std::io::Error::new(std::io::ErrorKind::InvalidInput, why);
             return Err(refused(SupplyError::because(ErrorKind::NoSpace, why)));
         }
-        let _alone = writes.resizing.write().unwrap_or_else(PoisonError::into_inner);
-        let _turn = writes.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = writes.resizing.write();
+        let _turn = writes.turn.lock();
         let old = self.area.length();
         let changed = match length < old {
             true => self.shrink(writes, length, old),
@@ -220,7 +221,7 @@ impl FrameStore {
 
     fn set_pager_length(self: &Arc<Self>, length: u64) -> Result<(), WriteError> {
         let changed = match self.object.source() {
-            Source::File(_) => self.object.pager.set_length(length),
+            Source::File(_) => locks::outside(|| self.object.pager.set_length(length)),
             // A call that is left behind would change the length later, and the log is about to be committed with it.
             _ if self.object.log.is_some() => self.object.pager.set_length(length),
             _ => self.call_aside(move |store| store.object.pager.set_length(length)),

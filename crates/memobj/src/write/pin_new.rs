@@ -6,12 +6,10 @@ use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_sys::area::{NewPinSet, PinError, PinnedBytesMut};
 use memobj_sys::region::SMALL;
 
-use super::WriteState;
 use super::store::{LOOK_AGAIN, MutPinned};
 use crate::error::AccessError;
 use crate::pins::PinDeadline;
-use crate::reclaim::Patience;
-use crate::store::FrameStore;
+use crate::store::{FrameStore, Patience, WriteState};
 
 /// Pages that are put in place by one call.
 const RUN: usize = 16;

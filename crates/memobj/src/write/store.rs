@@ -5,18 +5,14 @@ use std::time::Duration;
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::decide::{Decision, WaitFor, Wish, decide};
 use memobj_core::page_word::Word;
-use memobj_sys::area::{MutPinSet, PinError, PinnedBytesMut, Placement, StoreRefused, Viewer};
+use memobj_sys::area::{FillClaim, MutPinSet, PinError, PinnedBytesMut, Placement, StoreRefused, Viewer};
 use memobj_sys::region::SMALL;
 
-use super::gate::Inside;
-use super::{WriteState, WriteStep};
-use crate::batch::RUN_PAGES;
-use crate::error::{AccessError, ErrorKind, SupplyError};
+use super::WriteStep;
+use crate::error::{AccessError, ErrorKind, PinHolder, SupplyError};
 use crate::options::Writing;
-use crate::pins::{NotedPin, PinDeadline, PinHolder, SOON};
-use crate::reclaim::Patience;
-use crate::store::{AlignedPage, FrameStore, Placed};
-use crate::workers::Asked;
+use crate::pins::{NotedPin, PinDeadline, SOON};
+use crate::store::{AlignedPage, Asked, FrameStore, Inside, Patience, Placed, RUN_PAGES, WriteState};
 
 /// How long a sleeper sleeps before it looks again.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -93,6 +89,16 @@ impl FrameStore {
             self.cache.cleaner.wake();
         }
         Expected(if stores && !self.has_too_much_dirty() { writes.gate.enter() } else { None })
+    }
+
+    /// Fills a claim that is waited for at once if its source allows that, else leaves it to a worker.
+    pub(crate) fn fill_or_call(&self, claim: FillClaim, access: Access) {
+        let expected = self.expect(access);
+        let filled = self.fill_inline(claim, expected.asked(), Patience::Short);
+        drop(expected);
+        if let Err(claim) = filled {
+            self.call_pager(claim, Asked::Demand);
+        }
     }
 
     /// A store found a page that was not obtained for it.

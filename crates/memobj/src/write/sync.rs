@@ -2,17 +2,18 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Arc, PoisonError, RwLockReadGuard, TryLockError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_sys::ring::{Owner, Ring};
 
+use super::WriteStep;
 use super::transfer::{DEPTH, Writer};
-use super::{WriteState, WriteStep};
 use crate::error::{ErrorKind, SupplyError, WriteError};
+use crate::locks::{self, ReadGuard};
 use crate::pagers::{File, Source};
-use crate::store::FrameStore;
+use crate::store::{FrameStore, WriteState};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The pause before a page that could not be protected is tried again.
@@ -86,21 +87,16 @@ impl FrameStore {
     }
 
     /// The right to start writes. At the end of the process it is not waited for long: who has it may be who ends it.
-    fn right_to_start<'a>(
-        &self,
-        writes: &'a WriteState,
-        pinned: PinnedPages,
-    ) -> Option<RwLockReadGuard<'a, ()>> {
+    fn right_to_start<'a>(&self, writes: &'a WriteState, pinned: PinnedPages) -> Option<ReadGuard<'a, ()>> {
         if pinned == PinnedPages::AreWaitedFor {
-            return Some(writes.resizing.read().unwrap_or_else(PoisonError::into_inner));
+            return Some(writes.resizing.read());
         }
         let until = Instant::now() + AT_EXIT;
         loop {
             match writes.resizing.try_read() {
-                Ok(right) => return Some(right),
-                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) if Instant::now() >= until => return None,
-                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+                Some(right) => return Some(right),
+                None if Instant::now() >= until => return None,
+                None => std::thread::sleep(Duration::from_millis(1)),
             }
         }
     }
@@ -313,10 +309,10 @@ impl FrameStore {
         writes: &WriteState,
         range: &Range<u64>,
     ) -> Result<(), WriteError> {
-        let _turn = writes.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = writes.turn.lock();
         let mut pages = writes.unsynced.take();
         let synced = match self.object.source() {
-            Source::File(_) => self.object.pager.sync(),
+            Source::File(_) => locks::outside(|| self.object.pager.sync()),
             _ => self.call_aside(|store| store.object.pager.sync()),
         };
         let Err(error) = synced else { return Ok(()) };

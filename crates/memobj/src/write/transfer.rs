@@ -8,10 +8,10 @@ use memobj_sys::area::{WriteClaim, WriteRun};
 use memobj_sys::region::{Chunk, ChunkPool, SMALL};
 use memobj_sys::ring::{Completion, Direction, Ring, Target, Transfer};
 
-use super::{WriteState, WriteStep};
+use super::WriteStep;
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::pagers::{File, Pager};
-use crate::store::FrameStore;
+use crate::store::{FrameStore, WriteState};
 
 /// Writes in flight at once.
 pub(super) const DEPTH: u32 = 64;

@@ -12,7 +12,7 @@ use memobj::{
     AdmitError, AdmitOptions, Cache, CacheOptions, Delivery, Guest, GuestEnd, GuestProt, Mapping,
     MemoryObject, ObjectOptions, Reads, RemoteMapping, Store, Writing,
 };
-use memobj_sim::fixture::{MIB, Sample, check_sample, wait_until, within};
+use memobj_sim::fixture::{MIB, Sample, check_sample, wait_until, wait_until_clean, within};
 use memobj_sim::process::Usage;
 use memobj_sim::rig::mapped;
 use memobj_sys::area::Writes;
@@ -281,7 +281,7 @@ fn a_guest_whose_pages_cannot_be_protected_is_dismissed_before_they_are_copied()
         let (guest, line, view) = half_registered(&owner, &[0, 9]);
         owner.mapping.sync(0..MIB).unwrap();
         assert_eq!(guest.wait(PATIENCE), Some(GuestEnd::Broken));
-        assert_eq!(owner._cache.metrics().dirty_bytes, 0);
+        wait_until_clean(&owner._cache);
         let bytes = std::fs::read(owner._sample.path()).unwrap();
         assert_eq!((bytes[0], bytes[9 * 4096]), (1, 1));
         drop((line, view));

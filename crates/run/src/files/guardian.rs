@@ -6,23 +6,38 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use memobj_sys::lease::{self, BreakNews, BreakReader, News};
 use rustix::fs::inotify;
 
 use super::idle::LOOK_EVERY;
 use super::{Files, Hold, MappedObject};
-use crate::events::Jobs;
-use crate::handover::time_to_hand_over;
 
-/// Where work for the tracer goes.
-pub(crate) type Post = Jobs;
+/// What of the time that the kernel waits for a lease may be used, in quarters.
+const QUARTERS: u32 = 3;
+
+/// Where the files ask the tracer for something, from any thread.
+pub(crate) trait Post: std::fmt::Debug + Send + Sync {
+    /// All programs are to be given the kernel's pages of `object`, before `until`.
+    fn hand_over(&self, object: Arc<MappedObject>, until: Instant);
+    /// Objects that nobody maps are to be closed.
+    fn look_for_idle(&self);
+}
+
+/// Until when a lease that is waited for from now on must be given back.
+pub(crate) fn time_to_hand_over() -> Instant {
+    let whole = memobj_sys::lease::break_time();
+    // Zero: the kernel waits without end.
+    let whole = if whole.is_zero() { Duration::from_secs(45) } else { whole };
+    Instant::now() + whole * QUARTERS / 4
+}
 
 /// See the module. The thread starts with the first file.
 #[derive(Debug)]
 pub(super) struct Guardian {
     files: Weak<Files>,
-    post: Post,
+    post: Box<dyn Post>,
     thread: OnceLock<Option<Listener>>,
     inotify: OnceLock<Option<Arc<OwnedFd>>>,
     kept: Mutex<HashMap<Key, Weak<MappedObject>>>,
@@ -52,7 +67,7 @@ impl Key {
 }
 
 impl Guardian {
-    pub(super) fn new(files: Weak<Files>, post: Post) -> Self {
+    pub(super) fn new(files: Weak<Files>, post: Box<dyn Post>) -> Self {
         Self {
             files,
             post,
@@ -112,9 +127,7 @@ impl Guardian {
 
     /// Has the tracer hand over the mappings of `object`.
     pub(super) fn hand_over(&self, object: &Arc<MappedObject>) {
-        let object = Arc::clone(object);
-        let until = time_to_hand_over();
-        self.post.post(Box::new(move |supervisor| supervisor.hand_over(&object, until)));
+        self.post.hand_over(Arc::clone(object), time_to_hand_over());
     }
 
     fn object_of(&self, key: Key) -> Option<Arc<MappedObject>> {
@@ -170,7 +183,7 @@ fn listen(news: &BreakNews, files: &Weak<Files>, is_over: &AtomicBool) {
         let broken = match came {
             None => {
                 if files.count() > 0 {
-                    guardian.post.post(Box::new(|supervisor| supervisor.look_for_idle()));
+                    guardian.post.look_for_idle();
                 }
                 Vec::new()
             }

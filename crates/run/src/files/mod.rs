@@ -30,8 +30,7 @@ use self::guardian::Guardian;
 use crate::gather::Gather;
 use crate::options::Options;
 
-pub(crate) use self::guardian::Post;
-pub(crate) use self::idle::Looks;
+pub(crate) use self::guardian::{Post, time_to_hand_over};
 pub(crate) use self::make::object_name;
 
 /// What a program wants to do with a file that it maps.
@@ -141,7 +140,7 @@ pub(crate) struct Files {
 
 impl Files {
     /// `post` hands work to the tracer.
-    pub(crate) fn new(cache: Cache, options: Options, gather: Arc<Gather>, post: Post) -> Arc<Self> {
+    pub(crate) fn new(cache: Cache, options: Options, gather: Arc<Gather>, post: Box<dyn Post>) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             cache,
             options,

@@ -2,6 +2,7 @@
 
 use super::machine::{EXECUTE_ONLY, FILES, LOCKED_BYTES, Machine, WINDOW_START, file_bytes};
 use super::{DIFFERENCES, Difference, History, RealObjects, RealSpace, table};
+use memobj_sys::capability::loads;
 use memobj_sys::oracle::{self, Answer, Detail, Order, Process, Rights, Signal, Window};
 use rustix::fs::MemfdFlags;
 use std::fmt;
@@ -71,7 +72,7 @@ fn directory() -> Option<PathBuf> {
 /// Runs `history` on the machine and on the kernel, each page and mapping being looked at in the end.
 pub fn compare(history: &History) -> Result<Outcome, Box<Mismatch>> {
     let orders = completed(&history.orders);
-    let mut machine = Machine::new(history.pages);
+    let mut machine = Machine::new(history.pages, loads());
     let answer = |&(who, order): &(Process, Order)| (machine.carry_out(who, order), machine.parted());
     let (ours, parted): (Vec<Answer>, Vec<Option<&str>>) = orders.iter().map(answer).unzip();
     machine.end();
@@ -108,7 +109,7 @@ pub fn compare_three(history: &History, objects: &RealObjects) -> Result<Outcome
     }
     let looks = [Order::Digest, Order::Table { detail: Detail::Lines }];
     let orders: Vec<Order> = history.orders.iter().map(|&(_, order)| order).chain(looks).collect();
-    let (mut machine, mut real) = (Machine::new(history.pages), RealSpace::new(objects, history));
+    let (mut machine, mut real) = (Machine::new(history.pages, loads()), RealSpace::new(objects, history));
     for (index, &order) in orders.iter().enumerate() {
         let ours = machine.carry_out(0, order);
         let mut theirs = real.carry_out(harmless(order, &ours));

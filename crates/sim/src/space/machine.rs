@@ -7,7 +7,7 @@ use memobj_core::fault::{Fill, Host, ObjectTable, PagedSpace, Stop, Trap, VerbEr
 use memobj_core::prot::{Access, Prot};
 use memobj_core::space::abi::{self, Errno, Verb, linux};
 use memobj_core::space::{
-    Change, Invalidate, Limits, Lock, ObjectId, ObjectKind, ObjectView, SpaceError, SyncMode,
+    Change, Invalidate, Limits, Loads, Lock, ObjectId, ObjectKind, ObjectView, SpaceError, SyncMode,
 };
 use memobj_sys::oracle::{Answer, Order, Process, Signal, bytes_mark, trap_mark};
 
@@ -46,12 +46,12 @@ pub struct Machine {
 pub(super) const EXECUTE_ONLY: i64 = 1;
 
 impl Machine {
-    /// One process with a window of so many pages.
-    pub fn new(pages: u64) -> Self {
+    /// One process with a window of so many pages, on a processor that lets `loads` pass for loads.
+    pub fn new(pages: u64, loads: Loads) -> Self {
         let end = VirtAddr(WINDOW_START + pages * PAGE);
         let limits = Limits {
             locked_bytes: LOCKED_BYTES,
-            loads: memobj_sys::capability::loads(),
+            loads,
             segments: 65530,
             ..Limits::between(VirtAddr(WINDOW_START), end)
         };

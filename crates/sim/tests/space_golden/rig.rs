@@ -1,5 +1,6 @@
 //! A space, two files, and the words that were said.
 
+use memobj_core::space::Loads;
 use memobj_sim::space::{Machine, WINDOW_START};
 use memobj_sys::oracle::{Answer, Order, Process};
 
@@ -36,7 +37,8 @@ pub struct Rig {
 
 impl Rig {
     pub fn new() -> Self {
-        Self { machine: Machine::new(900), words: Vec::new(), process: 0 }
+        // Recorded on a processor without protection keys.
+        Self { machine: Machine::new(900, Loads::Implied), words: Vec::new(), process: 0 }
     }
 
     pub fn end(self) -> String {

@@ -180,24 +180,3 @@ fn parse(line: &str) -> Option<MappedFile> {
         inode: fields.next()?.parse().ok()?,
     })
 }
-
-/// Pages of a range that a process has in its page table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Present {
-    /// The first address.
-    pub start: u64,
-    /// One past the last.
-    pub end: u64,
-    /// Whether they are the process's own, and not the file's.
-    pub is_own: bool,
-    /// Whether they are in memory. Others were swapped out, or are marks of a userfaultfd.
-    pub is_resident: bool,
-}
-
-impl Present {
-    /// The runs of present pages in `[start, end)` of a process.
-    pub fn of(process: Pid, start: u64, end: u64) -> io::Result<Vec<Self>> {
-        let file = File::open(format!("/proc/{process}/pagemap"))?;
-        crate::pagemap::runs(&file, start, end)
-    }
-}

@@ -35,6 +35,7 @@ mod tests;
 mod thread;
 mod wait;
 
+pub use crate::pagemap::Present;
 pub use beats::Beats;
 pub use calls::{By, Call, CallError, CallSite, MapCall, Mapped, far_away};
 pub use faults::{ForeignFaults, Shows};
@@ -44,7 +45,7 @@ pub use guard::{Guard, close_to_others};
 pub use halt::Halted;
 pub use hand::is_same_file;
 pub use limits::{Limits, most_descriptors, next_descriptor};
-pub use maps::{MappedFile, Maps, Present};
+pub use maps::{MappedFile, Maps};
 pub use memory::{read_memory, read_string, write_memory};
 pub use signals::{Forward, Handles, die_by};
 pub use sites::Sites;

@@ -26,10 +26,12 @@ fn read(logged: &Logged, page: u64) -> u8 {
 /// While `work` copies to the data file, a commit fails, and the next one wants to repair the log: both end.
 fn repair_beside(logged: &Arc<Logged>, work: fn(&Logged) -> Result<(), SupplyError>) {
     let held = logged.data.trouble.hold.lock().unwrap();
+    let begun = logged.data.trouble.begun.load(Ordering::Acquire);
     let (report, ended) = channel();
     let (other, told) = (Arc::clone(logged), report.clone());
     std::thread::spawn(move || told.send(work(&other)));
-    while logged.try_alone().is_some() {
+    // Before its first copy it could repair the log itself, and nobody would stop it.
+    while logged.data.trouble.begun.load(Ordering::Acquire) == begun {
         std::thread::yield_now();
     }
     logged.records.trouble.fail_sync.store(true, Ordering::Relaxed);

@@ -16,14 +16,14 @@ const ENOUGH: u32 = WHOLE * 7 / 16;
 
 /// What was seen lately. Lock-free, for signal handlers; a lost update costs a guess.
 #[derive(Debug, Default)]
-pub(super) struct Guess {
+pub(crate) struct Guess {
     score: AtomicU32,
     loaded: AtomicU32,
 }
 
 impl Guess {
     /// A page was obtained for a load; says whether to open it to stores at once.
-    pub(super) fn loaded(&self) -> bool {
+    pub(crate) fn loaded(&self) -> bool {
         let score = self.score.load(Ordering::Relaxed);
         if score >= ENOUGH && !self.loaded.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE) {
             return true;
@@ -33,7 +33,7 @@ impl Guess {
     }
 
     /// A store came to a page that had been obtained for a load, and was not open.
-    pub(super) fn stored(&self) {
+    pub(crate) fn stored(&self) {
         let score = self.score.load(Ordering::Relaxed);
         self.score.store(score + (WHOLE - score) / STEP, Ordering::Relaxed);
     }

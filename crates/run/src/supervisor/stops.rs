@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use memobj_sys::trace::{self, Halted, Happened, Heard, Registers, Resume, Stop, Thread};
 
-use crate::events::go_on;
-use crate::programs::NotServed;
+use crate::error::NotServed;
 use crate::space::Space;
 use crate::supervisor::Supervisor;
+use crate::supervisor::events::go_on;
 
 #[cfg(test)]
 mod tests;

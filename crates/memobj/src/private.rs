@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use memobj_sys::file::{read_full, write_full};
 
-use super::Pager;
 use crate::error::{ErrorKind, SupplyError};
-use crate::object::ObjectHandle;
+use crate::handles::ObjectHandle;
+use crate::locks::{Rank, RankedMutex};
+use crate::pagers::Pager;
 
 const PAGE: u64 = 4096;
 
@@ -18,7 +19,7 @@ const PAGE: u64 = 4096;
 pub(crate) struct Private {
     base: Arc<ObjectHandle>,
     length: u64,
-    own: Mutex<Own>,
+    own: RankedMutex<Own>,
 }
 
 #[derive(Debug, Default)]
@@ -31,12 +32,12 @@ struct Own {
 impl Private {
     pub(crate) fn new(base: Arc<ObjectHandle>) -> Self {
         let length = base.length();
-        Self { base, length, own: Mutex::default() }
+        Self { base, length, own: RankedMutex::new(Rank::Private, Own::default()) }
     }
 
     /// The file of `page`, if it is the mapping's own.
     fn own_file(&self, page: u64) -> Option<Arc<std::fs::File>> {
-        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = self.own.lock();
         own.file.clone().filter(|_| own.pages.contains(&page))
     }
 
@@ -69,7 +70,7 @@ impl Pager for Private {
     }
 
     fn write_back(&self, range: Range<u64>, bytes: &[u8]) -> Result<(), SupplyError> {
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = self.own.lock();
         let file = match &own.file {
             Some(file) => Arc::clone(file),
             None => Arc::clone(own.file.insert(Arc::new(tempfile::tempfile()?))),

@@ -10,36 +10,36 @@ use memobj_sys::futex;
 /// Two flags, each written before the other is read (Dekker): a store that finds the gate open is seen by whoever
 /// closes it, who waits until it is out.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     closed: AtomicU32,
     inside: AtomicU32,
 }
 
 /// A store on its way through.
 #[derive(Debug)]
-pub(super) struct Inside<'a>(&'a Gate);
+pub(crate) struct Inside<'a>(&'a Gate);
 
 /// The gate is closed while this lives.
 #[derive(Debug)]
-pub(super) struct Closed<'a>(&'a Gate);
+pub(crate) struct Closed<'a>(&'a Gate);
 
 impl Gate {
     /// Goes in, or finds the gate closed. Never blocks; safe in a signal handler.
-    pub(super) fn enter(&self) -> Option<Inside<'_>> {
+    pub(crate) fn enter(&self) -> Option<Inside<'_>> {
         self.inside.fetch_add(1, Ordering::SeqCst);
         let inside = Inside(self);
         (self.closed.load(Ordering::SeqCst) == 0).then_some(inside)
     }
 
     /// Sleeps while the gate is closed, at most `limit`. Safe in a signal handler.
-    pub(super) fn wait(&self, limit: Duration) {
+    pub(crate) fn wait(&self, limit: Duration) {
         futex::wait(&self.closed, 1, Some(limit));
     }
 
     /// Closes the gate and waits until nobody is inside, one at a time. Mostly that lasts for system calls that do not
     /// block; but a thread inside can wait for a frame, or fault and find the gate closed to itself. So after `limit`
     /// the gate is open again, and it is to be tried later.
-    pub(super) fn close(&self, limit: Duration) -> Option<Closed<'_>> {
+    pub(crate) fn close(&self, limit: Duration) -> Option<Closed<'_>> {
         self.closed.store(1, Ordering::SeqCst);
         let closed = Closed(self);
         let until = Instant::now() + limit;

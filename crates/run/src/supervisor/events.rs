@@ -10,10 +10,12 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use memobj_sys::trace::{self, Happened, Heard, Resume, Stop, Thread, Waker};
 
 use crate::error::RunError;
+use crate::files::{MappedObject, Post};
 use crate::supervisor::{Outcome, Progress, Supervisor, kill};
 
 /// What another thread wants the tracer to do.
@@ -68,6 +70,16 @@ impl Jobs {
     pub(crate) fn close(&self) {
         let left = self.posted.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(left);
+    }
+}
+
+impl Post for Jobs {
+    fn hand_over(&self, object: Arc<MappedObject>, until: Instant) {
+        self.post(Box::new(move |supervisor| supervisor.hand_over(&object, until)));
+    }
+
+    fn look_for_idle(&self) {
+        self.post(Box::new(|supervisor| supervisor.look_for_idle()));
     }
 }
 

@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memobj_sys::trace::{
-    Call, CallError, CallSite, ForeignFaults, MapCall, MappedFile, Maps, Registers, Resume, Shows, Sites,
-    Thread,
+    Call, CallSite, ForeignFaults, MapCall, MappedFile, Maps, Registers, Resume, Shows, Sites, Thread,
 };
 
 use memobj_sys::uffd::Forks;
 
+use crate::error::NotServed;
 use crate::files::{FramesId, MappedObject, Wish};
 use crate::history::ProgramEnd;
 use crate::options::Counting;
-use crate::resolve::{Sought, rights_of};
 use crate::room::Want;
 use crate::space::Space;
+use crate::supervisor::resolve::{Sought, rights_of};
 use crate::supervisor::{FaultsBy, Filters, Supervisor, command_of, kill};
 
 const PAGE: u64 = 4096;
@@ -30,44 +30,6 @@ const TABLE_BELOW: u64 = 32 << 10;
 const MOST_FILES: usize = 8;
 /// Of the auxiliary vector: the address of the vDSO.
 const AT_SYSINFO_EHDR: u64 = 33;
-
-/// Why a program is not served.
-#[derive(Debug)]
-pub(crate) enum NotServed {
-    /// The thread has ended, or is about to: the next reports tell of it.
-    Ended,
-    /// Something was refused.
-    Refused(String),
-}
-
-impl From<CallError> for NotServed {
-    fn from(error: CallError) -> Self {
-        match error {
-            CallError::Ended => Self::Ended,
-            CallError::System(error) => error.into(),
-        }
-    }
-}
-
-impl From<io::Error> for NotServed {
-    fn from(error: io::Error) -> Self {
-        /// What calls on a process that has ended answer.
-        const ESRCH: i32 = 3;
-        match error.raw_os_error() {
-            Some(ESRCH) => Self::Ended,
-            _ => Self::Refused(error.to_string()),
-        }
-    }
-}
-
-impl std::fmt::Display for NotServed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Ended => f.write_str("it has ended"),
-            Self::Refused(why) => f.write_str(why),
-        }
-    }
-}
 
 /// A range of a new program that becomes a segment.
 struct Placed {

@@ -6,8 +6,7 @@ use std::time::Duration;
 use memobj_sys::area::Victims;
 use memobj_sys::pool::{Frame, Take};
 
-use crate::cache::CacheShared;
-use crate::store::FrameStore;
+use super::{CacheShared, FrameStore};
 
 const BLOCK_BITS: u32 = 44;
 const BLOCK_MASK: u64 = (1 << BLOCK_BITS) - 1;

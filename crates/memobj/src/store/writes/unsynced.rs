@@ -11,19 +11,19 @@ const GROUP: u64 = 64;
 
 /// One bit for each page, and one for each group that has a bit set.
 #[derive(Debug)]
-pub(super) struct Unsynced {
+pub(crate) struct Unsynced {
     words: ZeroedTable<AtomicU64>,
     summary: ZeroedTable<AtomicU64>,
 }
 
 impl Unsynced {
-    pub(super) fn new(pages: u64) -> std::io::Result<Self> {
+    pub(crate) fn new(pages: u64) -> std::io::Result<Self> {
         let words = pages.div_ceil(BITS);
         let summary = words.div_ceil(GROUP).div_ceil(BITS);
         Ok(Self { words: ZeroedTable::new(words as usize)?, summary: ZeroedTable::new(summary as usize)? })
     }
 
-    pub(super) fn add(&self, pages: PageRange) {
+    pub(crate) fn add(&self, pages: PageRange) {
         for page in pages.iter() {
             let word = page.0 / BITS;
             let group = word / GROUP;
@@ -33,7 +33,7 @@ impl Unsynced {
     }
 
     /// Takes all pages out. A page that is added meanwhile is either among them or stays.
-    pub(super) fn take(&self) -> Vec<PageRange> {
+    pub(crate) fn take(&self) -> Vec<PageRange> {
         let mut pages: Vec<PageRange> = Vec::new();
         for (index, word) in self.summary.iter().enumerate() {
             let mut groups = word.swap(0, Ordering::Acquire);

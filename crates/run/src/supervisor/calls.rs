@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use memobj_sys::trace::{Call, MapCall, Registers, Resume, Thread, far_away, read_memory};
 
+use crate::error::NotServed;
 use crate::files::{FramesId, MappedObject, Wish};
-use crate::programs::NotServed;
-use crate::resolve::Sought;
 use crate::space::Space;
+use crate::supervisor::resolve::Sought;
 use crate::supervisor::{Filters, PassNext, Supervisor};
 
 const PAGE: u64 = 4096;
@@ -148,7 +148,7 @@ impl Supervisor {
             Err(NotServed::Ended) => {}
             Err(NotServed::Refused(_)) => {
                 // The kernel refuses it: it is made once more, and finds no such mapping.
-                let _ = crate::programs::continue_from(Thread(pid), registers);
+                let _ = crate::supervisor::programs::continue_from(Thread(pid), registers);
             }
         }
     }
@@ -169,7 +169,7 @@ impl Supervisor {
                 self.tell(&format!(
                     "process {} ({}) makes a filter of its own, and its mappings stay memobj's ({why})",
                     space.process,
-                    crate::programs::name_of(pid)
+                    crate::supervisor::programs::name_of(pid)
                 ));
             }
             Ok(()) => {}

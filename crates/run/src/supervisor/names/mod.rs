@@ -34,9 +34,10 @@ pub(crate) use place::Names;
 use place::{Named, Place};
 use walk::{Found, Wanted};
 
-use crate::programs::{NotServed, continue_from, name_of, sees_our_files};
+use crate::error::NotServed;
 use crate::space::Space;
 use crate::supervisor::Supervisor;
+use crate::supervisor::programs::{continue_from, name_of, sees_our_files};
 
 const PAGE: u64 = 4096;
 /// How long a program is held up by file systems that do not answer.

@@ -19,10 +19,10 @@ use memobj_sys::trace::{
     Call, MapCall, MappedFile, Present, Registers, Thread, far_away, read_memory, write_memory,
 };
 
-use crate::files::{FramesId, MappedObject, Wish};
-use crate::programs::NotServed;
+use crate::error::NotServed;
+use crate::files::{FramesId, MappedObject, Wish, time_to_hand_over};
 use crate::space::Space;
-use crate::stops::NotDone;
+use crate::supervisor::stops::NotDone;
 use crate::supervisor::{Supervisor, kill};
 
 const PAGE: u64 = 4096;
@@ -36,16 +36,6 @@ const PART_BYTES: u64 = 1 << 30;
 const EAGAIN: i32 = 11;
 /// How long it may take until a fork is read of.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What of the time that the kernel waits for a lease may be used, in quarters.
-const QUARTERS: u32 = 3;
-
-/// Until when a lease that is waited for from now on must be given back.
-pub(crate) fn time_to_hand_over() -> Instant {
-    let whole = memobj_sys::lease::break_time();
-    // Zero: the kernel waits without end.
-    let whole = if whole.is_zero() { Duration::from_secs(45) } else { whole };
-    Instant::now() + whole * QUARTERS / 4
-}
 
 impl Supervisor {
     /// Hands over all mappings of `object` and lets who waits for its lease go on.
@@ -112,7 +102,7 @@ impl Supervisor {
             return Ok(());
         }
         changed.iter().try_for_each(|object| hand_over_in(thread, &base, space, object))?;
-        Ok(crate::programs::continue_from(thread, &base)?)
+        Ok(crate::supervisor::programs::continue_from(thread, &base)?)
     }
 
     fn end_instead(&mut self, space: &Arc<Space>, object: &MappedObject, why: &NotDone) {

@@ -1,0 +1,288 @@
+//! What the handles of an object share, and the placement of its frames in this process.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use memobj_core::address::{ByteRange, PageIndex, PageRange};
+use memobj_core::decide::{Decision, WaitFor, Wish, decide};
+use memobj_sys::area::{self, Area, AreaOptions, Frames, PinError, PinSet, PinShares, Writes};
+use memobj_sys::signal;
+use memobj_sys::uffd::Announce;
+
+use crate::engine::CacheInner;
+use crate::error::{ErrorKind, MapError, SupplyError};
+use crate::fault;
+use crate::locks::{Rank, RankedMutex};
+use crate::options::{FrameSize, Store};
+use crate::store::{ADDRESSES, FrameStore, ObjectCore, Request, STORES};
+use crate::write::{self, flush_at_exit};
+
+/// From this size on an object that is read in sequence gets large frames under [`FrameSize::Auto`].
+const LARGE_OBJECT_BYTES: u64 = 16 << 20;
+/// Addresses that a mapped object which can be written gets at least.
+const LEAST_CAPACITY: u64 = 1 << 30;
+
+/// What the user's handles of one object share; dropping the last ends the pager's calls.
+#[derive(Debug)]
+pub(crate) struct ObjectHandle {
+    pub(crate) core: Arc<ObjectCore>,
+    pub(crate) cache: Arc<CacheInner>,
+    /// The frame store, while a mapping exists.
+    pub(crate) mapped: RankedMutex<Weak<StoreHandle>>,
+    /// The frame store of an object that can be written: its changes outlive the mappings.
+    pub(crate) kept: RankedMutex<Option<Arc<StoreHandle>>>,
+}
+
+/// Keeps a frame store registered; one for each mapped object, shared by its mappings.
+#[derive(Debug)]
+pub(crate) struct StoreHandle {
+    pub(crate) store: Arc<FrameStore>,
+    global_slot: usize,
+    member_slot: usize,
+    /// What mappings keep the store by for pins of single pages.
+    pins: RankedMutex<Weak<PinShares>>,
+}
+
+impl StoreHandle {
+    pub(crate) fn new(
+        cache: &CacheInner,
+        object: &Arc<ObjectCore>,
+        announce: Option<Announce>,
+    ) -> Result<Self, MapError> {
+        let shared = &cache.shared;
+        if object.is_writable() {
+            write::start_cleaner(shared).map_err(refused("start the cleaner"))?;
+            // Copies of pages end there when a frame was dropped from outside.
+            signal::install(fault::resolve).map_err(refused("install the SIGBUS handler"))?;
+            flush_at_exit();
+        }
+        let area = match choose_frames(cache, object, announce) {
+            // The folder is there, but may refuse a file: to a user who has changed, for example.
+            frames @ Frames::SharedLarge(_) => new_area(cache, object, frames, announce)
+                .or_else(|_| new_area(cache, object, Frames::SharedSmall, announce)),
+            frames => new_area(cache, object, frames, announce),
+        }?;
+        let store = FrameStore::new(Arc::clone(shared), Arc::clone(object), area)
+            .map_err(refused("allocate tables for the object"))?;
+        Self::register(store)
+    }
+
+    fn register(store: Arc<FrameStore>) -> Result<Self, MapError> {
+        let full = |_| MapError::TooManyObjects { limit: memobj_sys::slots::MAX_SLOTS };
+        let global_slot = STORES.insert(Arc::clone(&store)).map_err(full)?;
+        let member_slot = match store.cache.members.insert(Arc::clone(&store)) {
+            Ok(slot) => slot,
+            Err(store) => {
+                STORES.remove(global_slot);
+                return Err(full(store));
+            }
+        };
+        for (start, len, _) in store.area.views() {
+            ADDRESSES.set(start, len, Some(global_slot));
+        }
+        let pins = RankedMutex::new(Rank::PinShares, Weak::new());
+        Ok(Self { store, global_slot, member_slot, pins })
+    }
+
+    /// The shares by which pins of single pages keep this.
+    pub(crate) fn pins(self: &Arc<Self>) -> Arc<PinShares> {
+        let mut pins = self.pins.lock();
+        pins.upgrade().unwrap_or_else(|| {
+            let kept: Arc<Self> = Arc::clone(self);
+            let new = Arc::new(PinShares::new(Arc::clone(&self.store.area), kept));
+            *pins = Arc::downgrade(&new);
+            new
+        })
+    }
+}
+
+fn refused(what: &'static str) -> impl Fn(std::io::Error) -> MapError {
+    move |source| MapError::System { what, source }
+}
+
+/// How far an object that can be written may grow while it is mapped.
+fn capacity(object: &ObjectCore) -> u64 {
+    let length = object.length();
+    let wanted = object.options.max_len.unwrap_or_else(|| length.saturating_mul(2).max(LEAST_CAPACITY));
+    wanted.max(length)
+}
+
+fn new_area(
+    cache: &CacheInner,
+    object: &ObjectCore,
+    frames: Frames,
+    announce: Option<Announce>,
+) -> Result<Arc<Area>, MapError> {
+    let shared = &cache.shared;
+    let wanted = match frames {
+        Frames::SharedSmall | Frames::SharedLarge(_) => vec![Announce::Queued, Announce::Signalled],
+        Frames::LocalSmall | Frames::LocalLarge(_) => announce.into_iter().collect(),
+    };
+    let mut views = Vec::new();
+    for announce in wanted {
+        views.push(shared.uffd(announce).map_err(|source| MapError::NoUserfaultfd { source })?);
+        match announce {
+            // The engine's own stores go through this view, and may fault.
+            Announce::Queued if object.is_writable() => {
+                cache.lanes.start(shared).map_err(refused("start the threads that read fault events"))?;
+            }
+            // The first mapping starts them.
+            Announce::Queued => {}
+            Announce::Signalled => {
+                signal::install(fault::resolve).map_err(refused("install the SIGBUS handler"))?;
+            }
+        }
+    }
+    area::new(AreaOptions {
+        name: object.name.to_string(),
+        length: object.length(),
+        capacity: if object.is_writable() { capacity(object) } else { object.length() },
+        writes: if object.is_writable() { Writes::Yes } else { Writes::No },
+        frames,
+        views,
+        budget: Arc::clone(&shared.budget),
+        pin_budget: Arc::clone(&shared.pin_budget),
+        tables: Arc::clone(&shared.tables),
+        unwritten: Arc::clone(&shared.unwritten),
+    })
+    .map_err(refused("reserve addresses for the object"))
+}
+
+fn choose_frames(cache: &CacheInner, object: &ObjectCore, announce: Option<Announce>) -> Frames {
+    if announce.is_none() {
+        return Frames::LocalSmall;
+    }
+    if object.is_writable() {
+        return match object.options.store {
+            Store::Local => Frames::LocalSmall,
+            Store::Shared => Frames::SharedSmall,
+        };
+    }
+    let wants_large = match object.options.frames {
+        FrameSize::Small => false,
+        FrameSize::Large => true,
+        FrameSize::Auto => {
+            object.length() >= LARGE_OBJECT_BYTES && object.is_sequential.load(Ordering::Relaxed)
+        }
+    };
+    match object.options.store {
+        Store::Shared => match wants_large.then(|| cache.shared.huge_folder()).flatten() {
+            Some(folder) => Frames::SharedLarge(Arc::clone(folder)),
+            None => Frames::SharedSmall,
+        },
+        Store::Local => match wants_large.then(|| cache.shared.pool()).flatten() {
+            Some(pool) => Frames::LocalLarge(Arc::clone(pool)),
+            None => Frames::LocalSmall,
+        },
+    }
+}
+
+impl Drop for StoreHandle {
+    fn drop(&mut self) {
+        let store = &self.store;
+        if !store.cache.owner.is_this_process() {
+            // A child of fork has neither the memory nor the threads; the parent goes on with both.
+            std::mem::forget(Arc::clone(store));
+            return;
+        }
+        store.end_writes();
+        store.close();
+        for (start, len, _) in store.area.views() {
+            ADDRESSES.set(start, len, None);
+        }
+        STORES.remove(self.global_slot);
+        store.cache.members.remove(self.member_slot);
+        store.cache.ask(Request::Forget(Arc::as_ptr(store) as usize));
+        let all = PageRange { start: 0, end: store.area.page_size().pages_for(store.area.capacity()) };
+        let evicted = store.area.evict_all(all, store.cache.clock.now());
+        store.cache.counters.evicted_pages.add(evicted.pages);
+    }
+}
+
+impl ObjectHandle {
+    /// A number that no other object has while this one lives.
+    pub(crate) fn key(&self) -> usize {
+        Arc::as_ptr(&self.core) as *const () as usize
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        self.core.length()
+    }
+
+    /// Reads (a part of) one page as the object's mappings have it at some moment of the call. For workers: waits for
+    /// nothing but the pager.
+    pub(crate) fn read_page(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<(), SupplyError> {
+        let mapped = self.mapped.lock().upgrade();
+        let Some(mapped) = mapped.filter(|_| self.core.is_writable()) else {
+            self.ask_pager(range.clone(), buffer)?;
+            return match self.core.is_writable() && self.is_mapped() {
+                // Mapped meanwhile, and perhaps written.
+                true => self.read_page(range, buffer),
+                false => Ok(()),
+            };
+        };
+        let area = &mapped.store.area;
+        let page = PageIndex(range.start / area.page_size().bytes());
+        loop {
+            // The object can have been made shorter since it was mapped privately.
+            if range.end > area.length() {
+                return Err(SupplyError::new(ErrorKind::Truncated));
+            }
+            let bytes = ByteRange { start: range.start, end: range.end };
+            if let Some(mut pin) = PinSet::new(Arc::clone(area), PageRange::one(page)) {
+                match pin.try_pin(page) {
+                    Ok(()) => {
+                        return area::copy_pinned(&pin, bytes, buffer)
+                            .map_err(|_| SupplyError::new(ErrorKind::Io));
+                    }
+                    Err(PinError::FrameGone) => mapped.store.look(page, page.0 * area.page_size().bytes()),
+                    Err(_) => {}
+                }
+            }
+            // The number first: a write that begins after it is seen by the number, one before it by the word.
+            let writes_begun = area.writes_begun(page);
+            let word = area.word(page);
+            if word.has_failed() && mapped.store.has_lost_changes(page) {
+                return Err(mapped.store.lost_changes());
+            }
+            let pager_has_it = matches!(
+                decide(word, Wish::Presence),
+                Decision::Claim | Decision::Trap | Decision::Demand | Decision::Wait(WaitFor::Filler)
+            );
+            if pager_has_it && !word.is_writing() {
+                self.ask_pager(range.clone(), buffer)?;
+                // A page that came, changed and was written back meanwhile could have been read half before and half
+                // after. Its word would not tell: it can have gone again, and be as it was. Holding the page instead
+                // would make everybody else wait for this call of the pager.
+                if area.writes_begun(page) == writes_begun {
+                    return Ok(());
+                }
+            }
+            area.wait_as_writer(page, Some(std::time::Duration::from_millis(1)));
+        }
+    }
+
+    fn is_mapped(&self) -> bool {
+        self.mapped.lock().strong_count() > 0
+    }
+
+    fn ask_pager(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<(), SupplyError> {
+        match self.core.pager.supply(range, buffer)? {
+            count if count == buffer.len() => Ok(()),
+            _ => Err(SupplyError::new(ErrorKind::Truncated)),
+        }
+    }
+}
+
+impl Drop for ObjectHandle {
+    fn drop(&mut self) {
+        let kept = std::mem::take(&mut *self.kept.lock());
+        // Its changes go to the pager, which must still be there.
+        drop(kept);
+        if self.cache.shared.owner.is_this_process() {
+            self.core.detached.store(true, Ordering::Release);
+            self.core.pager.detach();
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Every lock of this crate: its rank, and the order in which locks may be taken.
+//!
+//! A thread takes locks by ascending [`Rank`]. Under a leaf it takes none. Debug builds panic where a thread does
+//! otherwise. A signal handler takes no lock: what a store needs there is the page word, the gate and counters. No lock
+//! is held while a pager supplies. `Mapped`, `Resizing` and `Turn` are held while a pager writes, syncs or changes its
+//! length, so the pager must not ask for any of these of its own object.
+
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
+use std::sync::{
+    Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
+};
+use std::time::Duration;
+
+/// What a lock guards, in the order in which locks may be taken.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Rank {
+    /// The mapping that a stream works on.
+    StreamMapping,
+    /// The table of a space. Not held while pages are supplied, its memory is touched or frames are given back.
+    SpaceTable,
+    /// The frame store that an object has now: who maps the object, or changes its length.
+    Mapped,
+    /// The frame store that an object keeps because it can be written.
+    Kept,
+    /// The length of an object: who writes back reads it, who changes the length writes it.
+    Resizing,
+    /// One sync of the pager, commit or change of length at a time.
+    Turn,
+    /// Of an object that is committed to: the copying in place.
+    Checkpoint,
+    /// Of an object that is committed to: who appends to the log.
+    LogTurn,
+    /// Of an object that is committed to: the log itself.
+    Log,
+    /// The queue of the threads that call pagers.
+    Workers,
+
+    // Leaves, from here on: nothing is taken under them.
+    /// Why pages of an object failed.
+    Errors,
+    /// What is known of failed writes of an object.
+    Trouble,
+    /// The pages in the log that no commit has yet.
+    Spilled,
+    /// The claim of a job, and the error that it will fail with.
+    Job,
+    /// Rings that are kept for the next batch.
+    Rings,
+    /// Threads that serve a cache, to be joined.
+    Threads,
+    /// What is dropped aside.
+    Disposal,
+    /// Events that nobody has received yet.
+    Events,
+    /// How it ended with a guest.
+    GuestEnd,
+    /// By what pins of single pages keep an object mapped.
+    PinShares,
+    /// The queue of a space's faults.
+    SpaceFaults,
+    /// The pages that a private mapping has for itself.
+    Private,
+    /// What a stream has handed out, asked for, and where it is.
+    Stream,
+    /// The planned failures of a pager that fails on purpose.
+    Faulty,
+}
+
+const FIRST_LEAF: Rank = Rank::Errors;
+
+thread_local! {
+    /// The ranks of the locks that this thread holds.
+    static HELD: RefCell<Vec<Rank>> = const { RefCell::new(Vec::new()) };
+}
+
+fn with_held<T>(work: impl FnOnce(&mut Vec<Rank>) -> T) -> Option<T> {
+    // A thread that ends has no list any more, and may take locks in destructors.
+    cfg!(debug_assertions).then(|| HELD.try_with(|held| work(&mut held.borrow_mut())).ok()).flatten()
+}
+
+/// Panics in debug builds if this thread must not take a lock of `rank` now.
+#[track_caller]
+fn check(rank: Rank) {
+    let above = |held: &mut Vec<Rank>| held.iter().copied().find(|held| *held >= rank.min(FIRST_LEAF));
+    if let Some(held) = with_held(above).flatten() {
+        panic!("a lock of {rank:?} is taken under one of {held:?}");
+    }
+}
+
+/// Makes a call into code of users, which may have objects of its own behind it and take all locks of these.
+pub(crate) fn outside<T>(call: impl FnOnce() -> T) -> T {
+    struct Restore(Vec<Rank>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            with_held(|held| *held = std::mem::take(&mut self.0));
+        }
+    }
+    let _restore = Restore(with_held(std::mem::take).unwrap_or_default());
+    call()
+}
+
+/// An entry in the list of this thread, until dropped.
+#[derive(Debug)]
+struct Held(Rank);
+
+impl Held {
+    fn new(rank: Rank) -> Self {
+        with_held(|held| held.push(rank));
+        Self(rank)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        with_held(|held| held.iter().rposition(|rank| *rank == self.0).map(|at| held.remove(at)));
+    }
+}
+
+/// A lock that is held, until dropped.
+#[derive(Debug)]
+pub(crate) struct Locked<G> {
+    guard: G,
+    _held: Held,
+}
+
+/// A [`RankedMutex`] that is locked.
+pub(crate) type Guard<'a, T> = Locked<MutexGuard<'a, T>>;
+/// A [`RankedRwLock`] that is locked for reading.
+pub(crate) type ReadGuard<'a, T> = Locked<RwLockReadGuard<'a, T>>;
+/// A [`RankedRwLock`] that is locked for writing.
+pub(crate) type WriteGuard<'a, T> = Locked<RwLockWriteGuard<'a, T>>;
+
+impl<G: Deref> Deref for Locked<G> {
+    type Target = G::Target;
+
+    fn deref(&self) -> &G::Target {
+        &self.guard
+    }
+}
+
+impl<G: DerefMut> DerefMut for Locked<G> {
+    fn deref_mut(&mut self) -> &mut G::Target {
+        &mut self.guard
+    }
+}
+
+impl<T> Guard<'_, T> {
+    /// Lets go, waits until `changed` tells, and locks again.
+    pub(crate) fn wait(self, changed: &Condvar) -> Self {
+        let guard = changed.wait(self.guard).unwrap_or_else(PoisonError::into_inner);
+        Self { guard, ..self }
+    }
+
+    /// The same, for at most `limit`.
+    pub(crate) fn wait_within(self, changed: &Condvar, limit: Duration) -> Self {
+        let guard = changed.wait_timeout(self.guard, limit).unwrap_or_else(PoisonError::into_inner).0;
+        Self { guard, ..self }
+    }
+
+    /// The same, as long as `condition` says.
+    pub(crate) fn wait_while(
+        self,
+        changed: &Condvar,
+        limit: Duration,
+        condition: impl FnMut(&mut T) -> bool,
+    ) -> Self {
+        let waited = changed.wait_timeout_while(self.guard, limit, condition);
+        Self { guard: waited.unwrap_or_else(PoisonError::into_inner).0, ..self }
+    }
+}
+
+/// A mutex with a rank. A panic of who held it does not matter: what is guarded is whole at every step.
+#[derive(Debug)]
+pub(crate) struct RankedMutex<T> {
+    rank: Rank,
+    mutex: Mutex<T>,
+}
+
+impl<T> RankedMutex<T> {
+    pub(crate) const fn new(rank: Rank, value: T) -> Self {
+        Self { rank, mutex: Mutex::new(value) }
+    }
+
+    #[track_caller]
+    pub(crate) fn lock(&self) -> Guard<'_, T> {
+        check(self.rank);
+        let guard = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { guard, _held: Held::new(self.rank) }
+    }
+
+    /// Locks if nobody else has it. Does not wait, so any order is right.
+    pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
+        let guard = granted(self.mutex.try_lock())?;
+        Some(Locked { guard, _held: Held::new(self.rank) })
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.mutex.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A lock for one writer or many readers with a rank.
+#[derive(Debug)]
+pub(crate) struct RankedRwLock<T> {
+    rank: Rank,
+    lock: RwLock<T>,
+}
+
+impl<T> RankedRwLock<T> {
+    pub(crate) const fn new(rank: Rank, value: T) -> Self {
+        Self { rank, lock: RwLock::new(value) }
+    }
+
+    #[track_caller]
+    pub(crate) fn read(&self) -> ReadGuard<'_, T> {
+        check(self.rank);
+        let guard = self.lock.read().unwrap_or_else(PoisonError::into_inner);
+        Locked { guard, _held: Held::new(self.rank) }
+    }
+
+    #[track_caller]
+    pub(crate) fn write(&self) -> WriteGuard<'_, T> {
+        check(self.rank);
+        let guard = self.lock.write().unwrap_or_else(PoisonError::into_inner);
+        Locked { guard, _held: Held::new(self.rank) }
+    }
+
+    /// Locks for reading if no writer has it. Does not wait, so any order is right.
+    pub(crate) fn try_read(&self) -> Option<ReadGuard<'_, T>> {
+        let guard = granted(self.lock.try_read())?;
+        Some(Locked { guard, _held: Held::new(self.rank) })
+    }
+}
+
+fn granted<G>(tried: Result<G, TryLockError<G>>) -> Option<G> {
+    match tried {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn locks() -> [RankedMutex<()>; 4] {
+        [Rank::Mapped, Rank::Turn, Rank::Errors, Rank::Trouble].map(|rank| RankedMutex::new(rank, ()))
+    }
+
+    #[test]
+    fn locks_are_taken_in_order_and_given_back_in_any() {
+        let [mapped, turn, errors, _] = locks();
+        let (first, second) = (mapped.lock(), turn.lock());
+        drop(first);
+        drop(errors.lock());
+        drop(second);
+        drop(mapped.lock());
+    }
+
+    #[test]
+    #[should_panic(expected = "a lock of Mapped is taken under one of Turn")]
+    fn the_wrong_order_is_seen() {
+        let [mapped, turn, ..] = locks();
+        let _second = turn.lock();
+        let _first = mapped.lock();
+    }
+
+    #[test]
+    #[should_panic(expected = "a lock of Trouble is taken under one of Errors")]
+    fn nothing_is_taken_under_a_leaf() {
+        let [.., errors, trouble] = locks();
+        let _leaf = errors.lock();
+        let _other = trouble.lock();
+    }
+
+    #[test]
+    fn code_of_users_begins_with_no_lock_and_a_panic_gives_back() {
+        let [mapped, turn, errors, _] = locks();
+        let _second = turn.lock();
+        let panicked = std::panic::catch_unwind(|| {
+            let _leaf = errors.lock();
+            outside(|| drop(mapped.lock()));
+            panic!("a test says so");
+        });
+        assert!(panicked.is_err());
+        drop(errors.lock());
+        assert!(mapped.try_lock().is_some());
+    }
+}

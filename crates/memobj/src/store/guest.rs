@@ -1,0 +1,75 @@
+//! What the owner's threads share about a guest.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar};
+
+use memobj_sys::area::{GuestNumber, GuestView, Viewer};
+use memobj_sys::line::Line;
+use memobj_sys::uffd::Userfaultfd;
+
+use super::FrameStore;
+use crate::locks::RankedMutex;
+
+/// What a guest may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum GuestProt {
+    /// Load.
+    ReadOnly,
+    /// Load and store. While it is attached nothing of the object can be pinned for writing.
+    #[default]
+    ReadWrite,
+}
+
+/// How it ended with a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GuestEnd {
+    /// It dropped its mapping, hung up, or its process ended.
+    Left,
+    /// It did something that guests do not do; it was dismissed.
+    Broken,
+    /// This process dismissed it, by dropping the [`Guest`].
+    Dismissed,
+}
+
+/// What the owner's threads share about a guest.
+#[derive(Debug)]
+pub(crate) struct GuestState {
+    pub(crate) store: Arc<FrameStore>,
+    pub(crate) uffd: Arc<Userfaultfd>,
+    pub(crate) start: usize,
+    pub(crate) prot: GuestProt,
+    pub(crate) line: Arc<Line>,
+    pub(crate) process: OwnedFd,
+    pub(crate) view: Arc<GuestView>,
+    pub(crate) number: GuestNumber,
+    pub(crate) is_ending: AtomicBool,
+    pub(crate) end: RankedMutex<Option<GuestEnd>>,
+    pub(crate) ended: Condvar,
+}
+
+impl GuestState {
+    /// The view in which this guest's faults are.
+    pub(crate) fn viewer(&self) -> Viewer {
+        Viewer::Guest(self.number)
+    }
+
+    /// Takes the guest's view out, once.
+    pub(crate) fn end(&self, end: GuestEnd) {
+        if self.is_ending.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.store.area.dismiss(&self.view);
+        self.stop_using_words();
+        let end = if self.view.is_broken() { GuestEnd::Broken } else { end };
+        *self.end.lock() = Some(end);
+        self.ended.notify_all();
+    }
+
+    fn stop_using_words(&self) {
+        if let (GuestProt::ReadWrite, Some(writes)) = (self.prot, &self.store.writes) {
+            writes.users.end_words();
+        }
+    }
+}
