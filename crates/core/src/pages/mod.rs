@@ -274,10 +274,15 @@ impl<H: Host> Pages<H> {
         }
         self.host.step();
         // A free page allows these transitions, so a wrong guess is never the answer.
-        let advanced = self.words[page.0 as usize].advance_from(Word::default(), transition);
+        let word = &self.words[page.0 as usize];
+        let advanced = word.advance_from(Word::default(), transition);
         // Whoever is not free is counted already.
         if advanced.is_err() || advanced.is_ok_and(|advanced| !advanced.before.is_free()) {
             self.occupied.exit(block);
+        }
+        // A page can be absent and pinned, and somebody sleep until its pins end.
+        if advanced.is_ok_and(|advanced| advanced.must_wake()) {
+            self.host.wake_all(word);
         }
         advanced
     }
