@@ -56,7 +56,6 @@ impl<H: Host> NewPinSet<H> {
         if self.pinned[at] {
             return Ok(());
         }
-        // A page that is pinned and has lost its frame comes back as it was.
         if whole.contains(page) && self.owner.word(page).is_free() {
             return self.claim(page);
         }
@@ -70,7 +69,12 @@ impl<H: Host> NewPinSet<H> {
         if !self.owner.pin_budget.try_reserve(bytes) {
             return Err(PinError::OverBudget);
         }
-        let claim = self.owner.claim(page, Placement::AtOnce).map_err(|word| {
+        let claim = self.owner.claim(page, Placement::AtOnce).and_then(|claim| {
+            // A page that has lost its frame to others while it is pinned comes back as it was.
+            let word = self.owner.word(page);
+            if word.pins() > 0 { Err(word) } else { Ok(claim) }
+        });
+        let claim = claim.map_err(|word| {
             self.owner.pin_budget.release(bytes);
             PinError::NotClean(word)
         })?;

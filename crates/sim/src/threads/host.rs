@@ -72,7 +72,7 @@ impl SimulatedHost {
             Some(frame) if frame != memory.pager && !may_lose => {
                 world.find(format!("stores to page {page} are dropped"))
             }
-            None if word.state() == State::Changing && memory.was_clean => {
+            None if word.state() == State::Changing && memory.was_clean && !may_lose => {
                 world.find(format!("page {page} is lost, and was Clean when its frame went"))
             }
             _ => {}

@@ -21,6 +21,7 @@ mod door;
 mod explore;
 mod host;
 mod mutation;
+mod pins;
 mod program;
 mod scenario;
 mod schedule;

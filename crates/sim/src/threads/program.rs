@@ -16,8 +16,12 @@ pub enum Step {
     Store { page: u8, view: u8, word: u8 },
     /// Pins pages, reads them twice, unpins them.
     Pin { page: u8, count: u8 },
+    /// Pins a page as a borrow of one page does, and the same.
+    PinOne { page: u8 },
     /// Pins a page for writing, stores, and looks that nobody else does.
     PinMut { page: u8 },
+    /// The same, with new bytes if it is absent; or the pin is given up once they are in place.
+    PinNew { page: u8, is_kept: bool },
     /// Stores to both words of a page (`write_at`).
     WriteAt { page: u8 },
     /// Reads both words without a pin, and looks whether they belong together.
@@ -97,7 +101,9 @@ fn with_places(kind: Step, scenario: &Scenario, random: &mut Random) -> Step {
         Step::Load { .. } => Step::Load { page, view },
         Step::Store { .. } => Step::Store { page, view, word },
         Step::Pin { .. } => Step::Pin { page, count },
+        Step::PinOne { .. } => Step::PinOne { page },
         Step::PinMut { .. } => Step::PinMut { page },
+        Step::PinNew { .. } => Step::PinNew { page, is_kept: !coin },
         Step::WriteAt { .. } => Step::WriteAt { page },
         Step::ReadAt { .. } => Step::ReadAt { page },
         Step::Supply { .. } => Step::Supply { page },

@@ -35,6 +35,8 @@ pub struct Scenario {
 const LOAD: Step = Step::Load { page: 0, view: 0 };
 const STORE: Step = Step::Store { page: 0, view: 0, word: 0 };
 const PIN: Step = Step::Pin { page: 0, count: 1 };
+const PIN_ONE: Step = Step::PinOne { page: 0 };
+const PIN_NEW: Step = Step::PinNew { page: 0, is_kept: true };
 const PIN_MUT: Step = Step::PinMut { page: 0 };
 const WRITE_AT: Step = Step::WriteAt { page: 0 };
 const READ_AT: Step = Step::ReadAt { page: 0 };
@@ -93,6 +95,28 @@ pub const SCENARIOS: &[Scenario] = &[
         pages: 2,
         threads: 4,
         steps: &[(PIN, 3), (PIN_MUT, 3), (WRITE_AT, 3), (READ_AT, 3), (LOAD, 1), (WRITE_BACK, 2), (EVICT, 2)],
+        ..PLAIN
+    },
+    Scenario {
+        name: "pins of one page, and of new bytes",
+        pages: 2,
+        threads: 4,
+        views: 2,
+        shows: Shows::WhenTold,
+        steps: &[
+            (PIN_ONE, 4),
+            (PIN_NEW, 4),
+            (PIN_MUT, 1),
+            (PIN, 1),
+            (STORE, 2),
+            (LOAD, 2),
+            (READ_AT, 2),
+            (WRITE_BACK, 3),
+            (EVICT, 4),
+            (DISCARD, 1),
+            (DROP_OUTSIDE, 1),
+            (Step::GiveBackTables, 1),
+        ],
         ..PLAIN
     },
     Scenario {
@@ -179,7 +203,9 @@ pub const SCENARIOS: &[Scenario] = &[
             (LOAD, 3),
             (STORE, 5),
             (PIN, 2),
+            (PIN_ONE, 2),
             (PIN_MUT, 2),
+            (PIN_NEW, 1),
             (WRITE_AT, 2),
             (READ_AT, 2),
             (SUPPLY, 1),
@@ -222,6 +248,13 @@ pub const SMALL: &[(Scenario, &[Pair])] = &[
             [&[WRITE_AT], &[READ_AT]],
             [&[WRITE_AT, WRITE_BACK], &[WRITE_AT]],
             [&[PIN_MUT], &[LOAD]],
+            [&[PIN_NEW], &[LOAD]],
+            [&[PIN_NEW], &[READ_AT, STORE]],
+            [&[PIN_NEW, WRITE_BACK, EVICT], &[PIN_ONE]],
+            [&[Step::PinNew { page: 0, is_kept: false }], &[STORE]],
+            [&[Step::PinNew { page: 0, is_kept: false }], &[PIN_ONE]],
+            [&[LOAD, PIN_ONE], &[EVICT, Step::GiveBackTables]],
+            [&[STORE, WRITE_BACK, PIN_ONE], &[STORE]],
             [&[PIN_MUT], &[STORE]],
             [&[STORE, DISCARD], &[STORE]],
             [&[FAIL, RETRY], &[LOAD]],

@@ -9,12 +9,13 @@ use memobj_core::pages::{
 use super::door::{self, fill, place};
 use super::host::{PAGE_BYTES, SimulatedHost, put_words, words_of};
 use super::mutation::Mutation;
+use super::pins;
 use super::program::Step;
 use super::trace::Call;
 use super::world::{World, is_torn};
 
 /// How often something is tried that others can forbid again and again.
-const TRIES: u32 = 6;
+pub(super) const TRIES: u32 = 6;
 const WHOLE: u64 = u64::MAX;
 
 type Claim = WriteClaim<SimulatedHost>;
@@ -37,7 +38,9 @@ pub(super) fn take(world: &World, step: Step) {
             door::store(world, page(at), view, word.into(), value);
         }),
         Step::Pin { page: at, count } => pin(world, pages(at, count)),
+        Step::PinOne { page: at } => pins::pin_one(world, page(at)),
         Step::PinMut { page: at } => pin_mut(world, page(at)),
+        Step::PinNew { page: at, is_kept } => pins::pin_new(world, page(at), is_kept),
         Step::WriteAt { page: at } => write_at(world, page(at)),
         Step::ReadAt { page: at } => read_at(world, page(at)),
         Step::Supply { page: at } => supply(world, page(at)),
@@ -99,7 +102,7 @@ fn load_both(world: &World, page: PageIndex, view: u8) {
 }
 
 /// After a try that was refused: brings the page, or waits for who holds it. `false`: it has failed.
-fn bring(world: &World, page: PageIndex, word: Word) -> bool {
+pub(super) fn bring(world: &World, page: PageIndex, word: Word) -> bool {
     match word.state() {
         State::Failed => return false,
         State::Absent => {
@@ -112,7 +115,7 @@ fn bring(world: &World, page: PageIndex, word: Word) -> bool {
 }
 
 /// The same after a pin that was refused.
-fn bring_to_pin(world: &World, page: PageIndex, error: PinError) -> bool {
+pub(super) fn bring_to_pin(world: &World, page: PageIndex, error: PinError) -> bool {
     match error {
         PinError::NotClean(word) => bring(world, page, word),
         PinError::TooManyPins | PinError::OverBudget => false,
@@ -134,13 +137,16 @@ fn pin(world: &World, pages: PageRange) {
             }
         }
     }
-    for page in pages.iter() {
-        let read = || [0, 1].map(|word| door::load(world, page, 0, word));
-        let (first, second) = (read(), read());
-        let is_other = first.iter().zip(&second).any(|(a, b)| a.is_some() && b.is_some() && a != b);
-        if is_other {
-            world.find(format!("pinned bytes of page {page} were {first:x?} and are {second:x?}"));
-        }
+    pages.iter().for_each(|page| read_twice(world, page));
+}
+
+/// Looks that the bytes of `page`, which is pinned, do not change.
+pub(super) fn read_twice(world: &World, page: PageIndex) {
+    let read = || [0, 1].map(|word| door::load(world, page, 0, word));
+    let (first, second) = (read(), read());
+    let is_other = first.iter().zip(&second).any(|(a, b)| a.is_some() && b.is_some() && a != b);
+    if is_other {
+        world.find(format!("pinned bytes of page {page} were {first:x?} and are {second:x?}"));
     }
 }
 
@@ -156,6 +162,11 @@ fn pin_mut(world: &World, page: PageIndex) {
     while !world.is(Mutation::TouchesForgotten) && set.first_touched().is_some() {
         world.pause();
     }
+    store_alone(world, page);
+}
+
+/// Stores to `page`, which is pinned for writing, and looks that nobody else does.
+pub(super) fn store_alone(world: &World, page: PageIndex) {
     let alone = |thread| world.memory.borrow_mut()[page.0 as usize].alone = thread;
     alone(Some(world.current.get()));
     let bytes = world.new_bytes(page.0 as usize);
@@ -335,7 +346,7 @@ fn abandon(world: &World, page: PageIndex) {
     });
 }
 
-fn may_lose(world: &World, act: impl FnOnce()) {
+pub(super) fn may_lose(world: &World, act: impl FnOnce()) {
     let mine = &world.may_lose[world.current.get() as usize];
     mine.set(true);
     act();
