@@ -153,6 +153,13 @@ pub enum Transition {
         /// What reclaim is to know of the page, 0 to 3.
         heat: u8,
     },
+    /// As `SupplyDirty`, with an exclusive pin from the start: nobody else has ever seen these bytes by the word.
+    SupplyPinnedMut {
+        /// The reclaim clock at this moment.
+        stamp: u8,
+        /// What reclaim is to know of the page, 0 to 3.
+        heat: u8,
+    },
     /// Clean, Dirty or WritingBack to Changing, to open the page to stores. Not while shared pins hold it.
     LockToStore,
     /// Dirty to Changing, to protect the page for its first pin.
@@ -489,6 +496,10 @@ impl Word {
             (Filling, Transition::SupplyDirty { stamp, heat }) if self.pins() == 0 => {
                 let word = self.with_state(Dirty).with_stamp(stamp).with_heat(heat);
                 Word(word.0 & !GHOST)
+            }
+            (Filling, Transition::SupplyPinnedMut { stamp, heat }) if self.pins() == 0 => {
+                let word = self.with_state(Dirty).with_stamp(stamp).with_heat(heat);
+                Word((word.0 & !GHOST) | PINS)
             }
             (Clean | Dirty | WritingBack, Transition::LockToStore) if self.shared_pins() == 0 => {
                 self.keep_writing(Changing)

@@ -182,7 +182,7 @@ impl FrameStore {
         }
     }
 
-    fn count_supplied(&self, pages: u64) {
+    pub(crate) fn count_supplied(&self, pages: u64) {
         self.cache.counters.supplied_pages.add(pages);
         self.cache.clock.supplied(pages << self.area.page_size().shift());
     }

@@ -105,7 +105,7 @@ fn all_words() -> Vec<Fields> {
     all
 }
 
-const TRANSITIONS: [Transition; 34] = [
+const TRANSITIONS: [Transition; 35] = [
     Transition::Claim { deferred: false },
     Transition::Claim { deferred: true },
     Transition::Supply { stamp: 77, heat: 2 },
@@ -122,6 +122,7 @@ const TRANSITIONS: [Transition; 34] = [
     Transition::Retry,
     Transition::SetHeat { heat: 1 },
     Transition::SupplyDirty { stamp: 77, heat: 2 },
+    Transition::SupplyPinnedMut { stamp: 77, heat: 2 },
     Transition::LockToStore,
     Transition::LockToPin,
     Transition::LockToWrite,
@@ -198,6 +199,8 @@ fn expected_of_store(now: Fields, transition: Transition) -> Option<Fields> {
     match transition {
         Transition::SupplyDirty { stamp, heat } => (now.state == Filling && now.pins == 0)
             .then_some(Fields { stamp, heat, ghost: false, ..moved(Dirty, false) }),
+        Transition::SupplyPinnedMut { stamp, heat } => (now.state == Filling && now.pins == 0)
+            .then_some(Fields { stamp, heat, ghost: false, pins: ALONE, ..moved(Dirty, false) }),
         Transition::LockToStore => {
             (resident && matches!(now.pins, 0 | ALONE)).then_some(moved(Changing, now.writing()))
         }

@@ -94,6 +94,33 @@ impl<H: Host> FillClaim<H> {
         FillClaim { owner: Arc::clone(&self.owner), pages: rest }
     }
 
+    /// Adds the pages of `next`, which follow. `next` comes back if they do not.
+    pub(super) fn join(&mut self, mut next: FillClaim<H>) -> Option<FillClaim<H>> {
+        if next.pages.start != self.pages.end {
+            return Some(next);
+        }
+        self.pages.end = core::mem::take(&mut next.pages).end;
+        None
+    }
+
+    /// As [`place_copy`](Self::place_copy) of bytes that the pager does not have, at this tick of the cache's clock; but
+    /// the pages are pinned for writing when others see them.
+    pub(super) fn place_alone(mut self, source: &[u8], now: u8) -> Result<(), (FillClaim<H>, H::Error)> {
+        let copied = self.owner.host.copy_in(Held::new(), self.pages, source, Wake::AtOnce);
+        let (done, error) = match copied {
+            Ok(()) => (self.pages.len(), None),
+            Err((done, error)) => (done, Some(error)),
+        };
+        self.supplied_as(done, &|before| Transition::SupplyPinnedMut {
+            stamp: now,
+            heat: heat_on_supply(before, now),
+        });
+        match error {
+            None => Ok(()),
+            Some(error) => Err((self, error)),
+        }
+    }
+
     /// Puts copies of `source` in place; it holds the pages' bytes, rounded up to 4 KiB with whatever shall be
     /// read past the end of the object. The caller has reserved [`frame_bytes`](Self::frame_bytes) of budget,
     /// which the pages keep. On error the claim comes back with the pages that are not in place.
@@ -129,15 +156,20 @@ impl<H: Host> FillClaim<H> {
 
     /// Makes the first `count` pages Clean, or Dirty, and keeps the rest.
     fn supplied(&mut self, count: u64, origin: Origin) {
+        self.supplied_as(count, &|before| origin.transition(before));
+    }
+
+    /// As `supplied`; `transition` says how a page whose word was so leaves Filling.
+    fn supplied_as(&mut self, count: u64, transition: &dyn Fn(Word) -> Transition) {
         let owner = &self.owner;
         let placed = PageRange { start: self.pages.start, end: self.pages.start + count };
         self.pages.start = placed.end;
         owner.parts_by_block(placed, |block, part| owner.resident.add(block, part.len() as u32));
-        if matches!(origin, Origin::Stored(_)) {
+        if !matches!(transition(Word::default()), Transition::Supply { .. }) {
             owner.count_unclean(placed);
         }
         for page in placed.iter() {
-            owner.settle(page, origin.transition(owner.word(page)));
+            owner.settle(page, transition(owner.word(page)));
         }
         if !placed.is_empty() {
             owner.host.wake_others(placed);

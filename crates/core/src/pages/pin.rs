@@ -201,20 +201,14 @@ impl<H: Host> MutPinSet<H> {
 
     /// Pins the next page.
     pub fn try_pin_next(&mut self) -> Result<(), PinError> {
-        let (owner, page) = (&self.owner, PageIndex(self.next));
-        let bytes = owner.page_size.bytes();
-        if !owner.pin_budget.try_reserve(bytes) {
-            return Err(PinError::OverBudget);
-        }
-        let locked = owner.lock_present(page, Transition::LockToPinMut).map_err(PinError::NotClean);
-        if let Err(error) = locked.and_then(|before| owner.refuse_gone(page, before)) {
-            owner.pin_budget.release(bytes);
-            return Err(error);
-        }
-        owner.host.open(Held::new(), PageRange::one(page), owner.host.own());
-        owner.settle(page, Transition::PinnedMut);
+        self.owner.pin_alone(PageIndex(self.next))?;
         self.next += 1;
         Ok(())
+    }
+
+    /// All of `pages`, which the caller has pinned for writing. No touch is under way of those before `touched`.
+    pub(super) fn of_pinned(owner: Arc<Pages<H>>, pages: PageRange, touched: u64) -> Self {
+        Self { owner, pages, next: pages.end, touched }
     }
 
     /// A pinned page whose bytes somebody may still be loading, by a touch that began before it was pinned. `None`: there
@@ -246,8 +240,30 @@ impl<H: Host> MutPinSet<H> {
 impl<H: Host> Drop for MutPinSet<H> {
     fn drop(&mut self) {
         for page in (PageRange { start: self.pages.start, end: self.next }).iter() {
-            self.owner.settle(page, Transition::UnpinMut);
-            self.owner.pin_budget.release(self.owner.page_size.bytes());
+            self.owner.unpin_alone(page);
         }
+    }
+}
+
+impl<H: Host> Pages<H> {
+    /// Pins the resident `page` for writing, and reserves its frame in the pin budget.
+    pub(super) fn pin_alone(&self, page: PageIndex) -> Result<(), PinError> {
+        let bytes = self.page_size.bytes();
+        if !self.pin_budget.try_reserve(bytes) {
+            return Err(PinError::OverBudget);
+        }
+        let locked = self.lock_present(page, Transition::LockToPinMut).map_err(PinError::NotClean);
+        if let Err(error) = locked.and_then(|before| self.refuse_gone(page, before)) {
+            self.pin_budget.release(bytes);
+            return Err(error);
+        }
+        self.host.open(Held::new(), PageRange::one(page), self.host.own());
+        self.settle(page, Transition::PinnedMut);
+        Ok(())
+    }
+
+    pub(super) fn unpin_alone(&self, page: PageIndex) {
+        self.settle(page, Transition::UnpinMut);
+        self.pin_budget.release(self.page_size.bytes());
     }
 }

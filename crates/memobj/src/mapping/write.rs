@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
+use memobj_core::address::ByteRange;
 use memobj_sys::area::PinnedBytesMut;
 
 use super::{Mapping, SharedWords};
@@ -11,7 +12,7 @@ use crate::error::{AccessError, WriteError, WriteStep};
 use crate::error::{ErrorKind, SupplyError};
 use crate::handles::StoreHandle;
 use crate::pins::NotedPin;
-use crate::store::WriteState;
+use crate::store::{FrameStore, WriteState};
 use crate::write::{MutPinShare, MutPinned};
 
 /// Bytes of an object that only the holder can pin, copy and write while this lives.
@@ -118,11 +119,33 @@ impl Mapping {
     /// [`shared_words`](Self::shared_words) of the object. [`touch_at`](Self::touch_at) waits. Plain loads and stores
     /// through [`as_mut_ptr`](Self::as_mut_ptr) are not held off.
     pub fn pin_mut(&self, range: Range<u64>) -> Result<PinnedMut, AccessError> {
+        self.pin_to_write(range, FrameStore::pin_mut)
+    }
+
+    /// As [`pin_mut`](Self::pin_mut), for bytes that the caller is going to write, all of them: nobody is asked for what
+    /// they were.
+    ///
+    /// Whole pages that are absent become zeros, which count as changes; the pager is not called for them. Pages that are
+    /// there begin as what they were, and so do pages of which `range` has a part only: these are read if they are absent.
+    /// So each byte begins as zero or as what it was; a caller that does not write one cannot know which it leaves. A last
+    /// page that the end of the object cuts short is whole if `range` goes to the end.
+    ///
+    /// Blocks, and fails, as `pin_mut` does. Whole pages that have failed are errors. After an error the bytes are as they
+    /// were, unless it is `InUse` because a guest which may store was let in meanwhile: then pages may be zeros.
+    pub fn pin_new(&self, range: Range<u64>) -> Result<PinnedMut, AccessError> {
+        self.pin_to_write(range, FrameStore::pin_new)
+    }
+
+    fn pin_to_write(
+        &self,
+        range: Range<u64>,
+        pin: fn(&FrameStore, &WriteState, ByteRange) -> Result<MutPinned, AccessError>,
+    ) -> Result<PinnedMut, AccessError> {
         let bytes = self.object_bytes(&range)?;
         let writes = self.writes()?;
         writes.users.pin_mut().ok_or(AccessError::InUse)?.keep();
         let user = PinUser(Arc::clone(&self.store));
-        let pinned = self.frames().pin_mut(writes, bytes).map_err(|error| self.in_mapping(error))?;
+        let pinned = pin(self.frames(), writes, bytes).map_err(|error| self.in_mapping(error))?;
         let MutPinned { bytes, noted, share } = pinned;
         Ok(PinnedMut { bytes, _noted: noted, _share: share, user })
     }

@@ -22,6 +22,7 @@ mod commit;
 mod end;
 mod length;
 mod lost;
+mod pin_new;
 mod store;
 mod sync;
 mod transfer;

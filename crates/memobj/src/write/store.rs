@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::decide::{Decision, WaitFor, Wish, decide};
+use memobj_core::page_word::Word;
 use memobj_sys::area::{FillClaim, MutPinSet, PinError, PinnedBytesMut, Placement, StoreRefused, Viewer};
 use memobj_sys::region::SMALL;
 
@@ -14,7 +15,7 @@ use crate::pins::{NotedPin, PinDeadline, SOON};
 use crate::store::{AlignedPage, Asked, FrameStore, Inside, Patience, Placed, RUN_PAGES, WriteState};
 
 /// How long a sleeper sleeps before it looks again.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Pages that a sequential writer gets opened at once, at most.
 const LONGEST_RUN: u64 = 256;
 
@@ -127,7 +128,7 @@ impl FrameStore {
     }
 
     /// Waits while too much is Dirty; an error if it will stay so.
-    fn pace(&self, writes: &WriteState) -> Result<(), AccessError> {
+    pub(super) fn pace(&self, writes: &WriteState) -> Result<(), AccessError> {
         if self.cache.has_enough_dirty() {
             self.cache.cleaner.wake();
         }
@@ -262,7 +263,18 @@ impl FrameStore {
         is_pinned: bool,
         pinned_until: &mut Option<PinDeadline>,
     ) -> Result<(), AccessError> {
-        match decide(self.area.word(page), Wish::Change) {
+        self.make_writable_from(self.area.word(page), page, is_pinned, pinned_until)
+    }
+
+    /// As `make_writable`, of a page whose word was seen to be `word`.
+    pub(super) fn make_writable_from(
+        &self,
+        word: Word,
+        page: PageIndex,
+        is_pinned: bool,
+        pinned_until: &mut Option<PinDeadline>,
+    ) -> Result<(), AccessError> {
+        match decide(word, Wish::Change) {
             Decision::Claim => self.fill_missing(&[PageRange::one(page)], &mut |_| {}),
             Decision::Trap => match self.error_of(page) {
                 Some(error) => return Err(error.into()),
@@ -305,13 +317,9 @@ impl FrameStore {
         let pages = self.area.page_size().pages_of(bytes);
         let wanted_bytes = pages.len() * SMALL as u64;
         // What is pinned for writing cannot be cleaned: it stays well below the hard target.
-        let budget = &self.cache.mut_pin_budget;
-        let limit_bytes = budget.limit();
+        let limit_bytes = self.cache.mut_pin_budget.limit();
         let too_much = || AccessError::PinsExceedBudget { wanted_bytes, limit_bytes };
-        if !budget.try_reserve(wanted_bytes) {
-            return Err(too_much());
-        }
-        let share = MutPinShare { budget: std::sync::Arc::clone(budget), bytes: wanted_bytes };
+        let share = self.share_to_pin(wanted_bytes).ok_or_else(too_much)?;
         let gone = || AccessError::OutOfRange { range: bytes.start..bytes.end, length: self.area.length() };
         let mut set = MutPinSet::new(std::sync::Arc::clone(&self.area), pages).ok_or_else(gone)?;
         let mut pinned_until = None;
@@ -341,17 +349,26 @@ impl FrameStore {
                 Err(PinError::TooManyPins) => return Err(AccessError::TooManyPins),
             }
         }
-        self.wait_for_touches(&mut set)?;
+        self.wait_for_touches(&mut || set.first_touched())?;
         let noted = self.note_pin(pages);
         let room = self.room_for(bytes)?;
         let bytes = PinnedBytesMut::new(set, bytes, room).map_err(|why| self.not_pinned(bytes, why))?;
         Ok(MutPinned { bytes, noted, share })
     }
 
+    /// Bytes of what may be pinned for writing.
+    pub(super) fn share_to_pin(&self, bytes: u64) -> Option<MutPinShare> {
+        let budget = &self.cache.mut_pin_budget;
+        budget.try_reserve(bytes).then(|| MutPinShare { budget: std::sync::Arc::clone(budget), bytes })
+    }
+
     /// Waits for loads by touch that began before their pages were pinned for writing.
-    fn wait_for_touches(&self, set: &mut MutPinSet) -> Result<(), AccessError> {
+    pub(super) fn wait_for_touches(
+        &self,
+        first_touched: &mut dyn FnMut() -> Option<PageIndex>,
+    ) -> Result<(), AccessError> {
         let until = self.pin_deadline();
-        while let Some(page) = set.first_touched() {
+        while let Some(page) = first_touched() {
             if until.is_over(self) {
                 let start = page.0 << self.area.page_size().shift();
                 let range = start..start + self.area.page_size().bytes();

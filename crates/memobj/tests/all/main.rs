@@ -22,6 +22,8 @@ mod large_shared;
 mod lent_frames;
 mod limits;
 mod pin_only;
+mod pins;
+mod pins_new;
 mod prefetch_cut_off;
 mod private_reads;
 mod processors;

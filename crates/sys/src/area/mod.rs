@@ -71,6 +71,8 @@ pub type HeldPage = pages::HeldPage<Home>;
 pub type Looked = pages::Looked<Home>;
 /// See [`pages::MutPinSet`].
 pub type MutPinSet = pages::MutPinSet<Home>;
+/// See [`pages::NewPinSet`].
+pub type NewPinSet = pages::NewPinSet<Home>;
 /// See [`pages::PinSet`].
 pub type PinSet = pages::PinSet<Home>;
 /// See [`pages::WriteClaim`].

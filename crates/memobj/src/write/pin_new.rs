@@ -1,0 +1,116 @@
+//! Pins of bytes that will be written whole, without asking the pager for what they were.
+
+use std::sync::Arc;
+
+use memobj_core::address::{ByteRange, PageIndex, PageRange};
+use memobj_sys::area::{NewPinSet, PinError, PinnedBytesMut};
+use memobj_sys::region::SMALL;
+
+use super::store::{LOOK_AGAIN, MutPinned};
+use crate::error::AccessError;
+use crate::pins::PinDeadline;
+use crate::store::{FrameStore, Patience, WriteState};
+
+/// Pages that are put in place by one call.
+const RUN: usize = 16;
+
+#[repr(align(4096))]
+struct Zeros([u8; RUN * SMALL]);
+
+static ZEROS: Zeros = Zeros([0; RUN * SMALL]);
+
+impl FrameStore {
+    /// Pins `bytes` for writing; whole pages of them that are absent become zeros. `OutOfRange`, with offsets in the
+    /// object, if it is cut off meanwhile. On error nothing has changed.
+    pub(crate) fn pin_new(&self, writes: &WriteState, bytes: ByteRange) -> Result<MutPinned, AccessError> {
+        self.pin_pages_new(writes, bytes).map_err(|error| self.cut_off(bytes).unwrap_or(error))
+    }
+
+    /// The pages of which `bytes` has all that the object has.
+    fn whole_pages(&self, bytes: ByteRange) -> PageRange {
+        let page_bytes = SMALL as u64;
+        let end = match bytes.end >= self.area.length() {
+            true => bytes.end.div_ceil(page_bytes),
+            false => bytes.end / page_bytes,
+        };
+        PageRange { start: bytes.start.div_ceil(page_bytes).min(end), end }
+    }
+
+    fn pin_pages_new(&self, writes: &WriteState, bytes: ByteRange) -> Result<MutPinned, AccessError> {
+        let pages = self.area.page_size().pages_of(bytes);
+        let wanted_bytes = pages.len() * SMALL as u64;
+        let limit_bytes = self.cache.mut_pin_budget.limit();
+        let too_much = || AccessError::PinsExceedBudget { wanted_bytes, limit_bytes };
+        let share = self.share_to_pin(wanted_bytes).ok_or_else(too_much)?;
+        let room = self.room_for(bytes)?;
+        let gone = || AccessError::OutOfRange { range: bytes.start..bytes.end, length: self.area.length() };
+        let mut set = NewPinSet::new(Arc::clone(&self.area), pages).ok_or_else(gone)?;
+        let mut pinned_until = None;
+        loop {
+            self.pace(writes)?;
+            if let Some(error) = self.cut_off(bytes) {
+                return Err(error);
+            }
+            let Some(inside) = writes.gate.enter() else {
+                writes.gate.wait(LOOK_AGAIN);
+                continue;
+            };
+            let whole = self.whole_pages(bytes);
+            match set.try_pin_all(whole) {
+                // The object has grown before a page was claimed, which can have had bytes behind these since.
+                Ok(()) if self.whole_pages(bytes) != whole => set.give_up_claims(),
+                Ok(()) => {
+                    self.place_new(&mut set)?;
+                    break;
+                }
+                Err((_, PinError::OverBudget)) => return Err(too_much()),
+                Err((_, PinError::TooManyPins)) => return Err(AccessError::TooManyPins),
+                Err((page, PinError::NotClean(_))) => {
+                    drop(inside);
+                    self.wait_to_pin_new(page, whole, &mut pinned_until)?;
+                }
+                // Its bytes are lost: the next round finds it Failed.
+                Err((page, PinError::FrameGone)) => self.look(page, page.0 << self.area.page_size().shift()),
+            }
+        }
+        self.wait_for_touches(&mut || set.first_touched())?;
+        let set = set.into_pins().ok_or(AccessError::TooManyPins)?;
+        let noted = self.note_pin(pages);
+        // Refused only if a guest that stores was let in this moment. Then what is new stays: its zeros may be anybody's.
+        let bytes = PinnedBytesMut::new(set, bytes, room).map_err(|why| self.not_pinned(bytes, why))?;
+        Ok(MutPinned { bytes, noted, share })
+    }
+
+    /// Puts zeros in place for what is claimed.
+    fn place_new(&self, set: &mut NewPinSet) -> Result<(), AccessError> {
+        while let Some(claim) = set.take_claim(RUN as u64) {
+            let (pages, reserved) = (claim.pages(), claim.frame_bytes());
+            if !self.cache.reserve(reserved, Patience::Endless, &|| self.is_closed()) {
+                set.give_up(claim);
+                return Err(AccessError::Detached);
+            }
+            self.count_supplied(pages.len());
+            let zeros = &ZEROS.0[..reserved as usize];
+            if let Err((unused, _)) = set.place(claim, zeros, self.cache.clock.now()) {
+                self.cache.budget.release(unused);
+                return Err(self.trapped_at(pages.start * SMALL as u64));
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what is needed so that `page` can be pinned for writing: as for a store, but nobody is asked for a page that
+    /// may be new.
+    fn wait_to_pin_new(
+        &self,
+        page: PageIndex,
+        whole: PageRange,
+        pinned_until: &mut Option<PinDeadline>,
+    ) -> Result<(), AccessError> {
+        let word = self.area.word(page);
+        if word.is_free() && whole.contains(page) {
+            return Ok(());
+        }
+        self.make_writable_from(word, page, word.pins() > 0, pinned_until)
+    }
+}
