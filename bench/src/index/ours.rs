@@ -41,6 +41,40 @@ impl Method for Pin {
     }
 }
 
+/// The same by a pin that borrows the mapping.
+#[derive(Default)]
+struct PinRef;
+
+impl Method for PinRef {
+    #[inline]
+    fn find(&mut self, mapping: &Mapping, node: Range<u64>, key: u64) -> Result<Found, Failure> {
+        Ok(find(&NodeBytes(&mapping.pin_ref(node).map_err(failed)?), key))
+    }
+
+    #[inline]
+    fn load(&mut self, mapping: &Mapping, node: Range<u64>, word: Range<u64>) -> Result<u64, Failure> {
+        let at = (word.start - node.start) as usize;
+        word_of(&mapping.pin_ref(node).map_err(failed)?[at..at + WORD_BYTES as usize])
+    }
+}
+
+/// The same by a call with the pinned bytes.
+#[derive(Default)]
+struct WithPin;
+
+impl Method for WithPin {
+    #[inline]
+    fn find(&mut self, mapping: &Mapping, node: Range<u64>, key: u64) -> Result<Found, Failure> {
+        mapping.with_pin(node, |bytes| find(&NodeBytes(bytes), key)).map_err(failed)
+    }
+
+    #[inline]
+    fn load(&mut self, mapping: &Mapping, node: Range<u64>, word: Range<u64>) -> Result<u64, Failure> {
+        let at = (word.start - node.start) as usize;
+        mapping.with_pin(node, |bytes| word_of(&bytes[at..at + WORD_BYTES as usize])).map_err(failed)?
+    }
+}
+
 /// Copy the node, search in the copy. A word alone is copied alone.
 struct ReadAt(Vec<u8>);
 
@@ -76,6 +110,8 @@ pub fn measure(job: &IndexJob) -> Result<Sample, Failure> {
     };
     match method {
         "pin" => run::<Pin>(job, frames),
+        "pin_ref" => run::<PinRef>(job, frames),
+        "with_pin" => run::<WithPin>(job, frames),
         "read_at" => run::<ReadAt>(job, frames),
         _ => Err(Failure::Failed(format!("no contestant {:?}", job.contestant))),
     }

@@ -11,9 +11,19 @@ const LARGE_BYTES: u64 = 2 << 20;
 /// What all others of a part are compared with.
 pub const BASELINE: &str = "mmap";
 
-const RESIDENT: &[&str] = &["mmap", "vmcache", "ours-pin", "ours-pin-large", "ours-read_at"];
+const RESIDENT: &[&str] = &[
+    "mmap",
+    "vmcache",
+    "ours-pin",
+    "ours-pin-large",
+    "ours-pin_ref",
+    "ours-with_pin",
+    "ours-with_pin-large",
+    "ours-read_at",
+];
 const QUARTER: &[&str] = &["mmap", "vmcache", "ours-pin", "ours-pin-large", "ours-pin-auto", "ours-read_at"];
-const PIN: &[&str] = &["mmap", "atomic", "vmcache", "redb", "ours-pin", "ours-read_at"];
+const PIN: &[&str] =
+    &["mmap", "atomic", "vmcache", "redb", "ours-pin", "ours-pin_ref", "ours-with_pin", "ours-read_at"];
 
 /// One line of a table.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -330,6 +330,11 @@ impl Word {
         matches!(self.state(), State::Dirty) && !self.is_writing() && !self.is_pinned_mut()
     }
 
+    /// Whether the page is owned, or resident and pinned for reading: what keeps a plain store from being let on.
+    pub const fn keeps_stores_off(self) -> bool {
+        self.is_owned() || (self.is_resident() && self.shared_pins() > 0)
+    }
+
     /// Whether the page is owned, pinned, or on its way to the pager: what a writer of it may have to wait for.
     pub const fn is_busy(self) -> bool {
         self.is_owned() || self.is_writing() || self.pins() > 0
@@ -663,7 +668,7 @@ impl PageWord {
     ///
     /// Returns the word to sleep on, or `None` when there is nothing to wait for.
     pub fn announce_storer(&self) -> Option<Word> {
-        self.announce_waiter_while(|word| word.is_owned() || (word.is_resident() && word.shared_pins() > 0))
+        self.announce_waiter_while(Word::keeps_stores_off)
     }
 
     fn announce_waiter_while(&self, holds: fn(Word) -> bool) -> Option<Word> {

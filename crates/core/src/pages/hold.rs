@@ -25,8 +25,13 @@ impl<H: Host> Pages<H> {
         if self.word(page).state() == State::Failed {
             return held(State::Failed);
         }
-        if self.advance(page, Transition::Hold).is_ok() {
-            return held(State::Evicting);
+        if let Ok(advanced) = self.advance(page, Transition::Hold) {
+            if advanced.before.pins() == 0 {
+                return held(State::Evicting);
+            }
+            // Its frame was dropped from outside. Who pins it is to get back what he had.
+            self.settle(page, Transition::Release);
+            return Err(advanced.before);
         }
         self.lock_alone(page)?;
         held(State::Dirty)

@@ -29,7 +29,7 @@ pub enum GuestEnd {
     Left,
     /// It did something that guests do not do; it was dismissed.
     Broken,
-    /// This process dismissed it, by dropping the [`Guest`].
+    /// This process dismissed it, by dropping the [`Guest`](crate::Guest).
     Dismissed,
 }
 

@@ -110,8 +110,9 @@ impl FrameStore {
 
     /// Sleeps until a store that may not go on now has reason to try again. Safe in a signal handler.
     pub(crate) fn wait_to_store(&self, writes: &WriteState, page: PageIndex) {
-        if self.area.word(page).is_busy() {
-            self.area.wait_as_writer(page, Some(LOOK_AGAIN));
+        // Not for pins for writing, nor for writes in flight: the pin can be this thread's own, and neither keeps it off.
+        if self.area.word(page).keeps_stores_off() {
+            self.area.wait_to_store(page, Some(LOOK_AGAIN));
         } else if self.has_too_much_dirty() {
             self.cache.cleaner.wait_for_progress(LOOK_AGAIN);
         } else {

@@ -1,5 +1,7 @@
 //! What an access of a program does, and how its fault is resolved: as the engine does it, in few lines.
 
+use std::time::Duration;
+
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::page_word::State;
 use memobj_core::pages::{FillClaim, Looked, Origin, Placement, Shows};
@@ -8,6 +10,9 @@ use super::host::{PAGE_BYTES, SimulatedHost, put_words};
 use super::mutation::Mutation;
 use super::trace::Call;
 use super::world::{PendingFault, Sleep, World};
+
+/// How long a sleeper sleeps that may wait for itself.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Why an access does not go on.
 enum Trapped {
@@ -197,7 +202,8 @@ pub(super) fn look(world: &World, page: PageIndex) -> bool {
             true
         }
         Looked::NotNow(word) if word.state() == State::WritingBack && world.shows == Shows::Unasked => {
-            pages.wait_as_writer(page, None);
+            // The page may be pinned by this thread: then only the time-out ends the wait, as in the engine.
+            pages.wait_as_writer(page, Some(LOOK_AGAIN));
             true
         }
         _ => false,

@@ -277,6 +277,7 @@ pub const SMALL: &[(Scenario, &[Pair])] = &[
             [&[LOAD, OPEN_RUN], &[STORE, DROP_OUTSIDE]],
             [&[STORE, DROP_OUTSIDE, WRITE_AT], &[LOAD]],
             [&[PIN, PIN_MUT], &[STORE]],
+            [&[PIN], &[DROP_OUTSIDE, Step::ChangeLength]],
         ],
     ),
     (

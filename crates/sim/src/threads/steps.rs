@@ -229,6 +229,11 @@ fn read_at(world: &World, page: PageIndex) {
 
 fn supply(world: &World, page: PageIndex) {
     let Ok(claim) = world.pages().claim(page, Placement::AtOnce) else { return };
+    if world.pages().word(page).pins() > 0 {
+        // Who pins a page that has lost its frame is to get back what he had.
+        fill(world, claim, Origin::Asked(world.now()));
+        return;
+    }
     let words = world.new_bytes(page.0 as usize);
     let mut bytes = vec![0; PAGE_BYTES];
     put_words(&mut bytes, words);
