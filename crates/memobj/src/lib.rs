@@ -92,7 +92,7 @@ pub use error::{
 pub use event::{Event, Events};
 pub use guest::{AdmitOptions, Guest, GuestEnd, GuestProt};
 pub use lend::LentFrames;
-pub use mapping::{Cursor, Mapping, PinRef, Pinned, PinnedMut, SharedWords};
+pub use mapping::{Cursor, GlanceWords, Mapping, PinRef, Pinned, PinnedMut, SharedWords};
 pub use memobj_sys::volatile::VolatileWords;
 pub use metrics::{Metrics, PagerCalls};
 pub use object::MemoryObject;

@@ -223,6 +223,16 @@ pub fn ways() -> impl Iterator<Item = Way> {
     })
 }
 
+/// [`ways`], and pins only.
+pub fn all_ways_and_pins() -> impl Iterator<Item = Way> {
+    let pins_only = ways().next().map(|way| Way {
+        label: "PinOnly".into(),
+        map: MapOptions { delivery: Delivery::PinOnly, ..way.map },
+        ..way
+    });
+    ways().chain(pins_only)
+}
+
 impl Way {
     /// A cache, and a mapping of all that `pager` has.
     pub fn map(&self, pager: impl Pager + 'static) -> (Cache, Mapping) {

@@ -102,11 +102,22 @@ extern "C" fn on_bus_error(signal: c_int, info: *mut siginfo_t, context: *mut c_
         return;
     }
     let instruction = &mut machine.gregs[libc::REG_RIP as usize];
-    if sent_by_kernel && *instruction as usize == trapping_copy_load as *const () as usize {
-        *instruction = trapping_copy_end as *const () as i64;
+    if sent_by_kernel && let Some(end) = end_after_trap(*instruction as usize) {
+        *instruction = end as i64;
         return;
     }
     chain(signal, info, context);
+}
+
+/// Where a load of this module goes on that has trapped at `instruction`.
+fn end_after_trap(instruction: usize) -> Option<usize> {
+    let ends: [(unsafe extern "C" fn(), unsafe extern "C" fn()); 3] = [
+        (trapping_copy_load, trapping_copy_end),
+        (trapping_word_load, trapping_word_end),
+        (trapping_words_load, trapping_words_end),
+    ];
+    let found = ends.iter().find(|(load, _)| *load as *const () as usize == instruction);
+    found.map(|(_, end)| *end as *const () as usize)
 }
 
 fn chain(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
@@ -160,7 +171,58 @@ std::arch::global_asm!(
     "ret",
 );
 
+// rdi address; returns the word in rax and 0 in rdx, or 1 in rdx if the load has trapped.
+std::arch::global_asm!(
+    ".global memobj_trapping_word",
+    ".global memobj_trapping_word_load",
+    ".global memobj_trapping_word_end",
+    "memobj_trapping_word:",
+    "mov edx, 1",
+    "memobj_trapping_word_load:",
+    "mov rax, [rdi]",
+    "xor edx, edx",
+    "memobj_trapping_word_end:",
+    "ret",
+);
+
+// rdi destination, rsi source, rdx words, at least one; returns the words that were not copied. Each is loaded in one step.
+std::arch::global_asm!(
+    ".global memobj_trapping_words",
+    ".global memobj_trapping_words_load",
+    ".global memobj_trapping_words_end",
+    "memobj_trapping_words:",
+    "memobj_trapping_words_load:",
+    "mov rax, [rsi]",
+    "mov [rdi], rax",
+    "add rsi, 8",
+    "add rdi, 8",
+    "dec rdx",
+    "jnz memobj_trapping_words_load",
+    "memobj_trapping_words_end:",
+    "mov rax, rdx",
+    "ret",
+);
+
+/// What a load of one word came to.
+#[repr(C)]
+struct TrappingWord {
+    word: u64,
+    has_trapped: u64,
+}
+
 unsafe extern "C" {
+    #[link_name = "memobj_trapping_word"]
+    fn trapping_word(source: *const u8) -> TrappingWord;
+    #[link_name = "memobj_trapping_word_load"]
+    fn trapping_word_load();
+    #[link_name = "memobj_trapping_word_end"]
+    fn trapping_word_end();
+    #[link_name = "memobj_trapping_words"]
+    fn trapping_words(destination: *mut u8, source: *const u8, words: usize) -> usize;
+    #[link_name = "memobj_trapping_words_load"]
+    fn trapping_words_load();
+    #[link_name = "memobj_trapping_words_end"]
+    fn trapping_words_end();
     #[link_name = "memobj_trapping_copy"]
     fn trapping_copy(destination: *mut u8, source: *const u8, len: usize) -> usize;
     #[link_name = "memobj_trapping_copy_load"]
@@ -199,4 +261,53 @@ pub(crate) unsafe fn store_trapping(destination: *mut u8, source: &[u8]) -> usiz
     // the copy; the rest is the caller's contract.
     let left = unsafe { trapping_copy(destination, source.as_ptr(), source.len()) };
     source.len() - left
+}
+
+/// Loads eight bytes of mapped memory, in one step if they are aligned; `None` if the load traps. Needs [`install`] to
+/// have been called: without it a trap kills.
+///
+/// # Safety
+///
+/// `source..source + 8` must be a mapped range, of which any page may trap.
+#[inline]
+pub(crate) unsafe fn load_word_trapping(source: *const u8) -> Option<u64> {
+    // SAFETY: the one load is at the instruction after which the handler goes on; the range is mapped, says the caller.
+    let loaded = unsafe { trapping_word(source) };
+    (loaded.has_trapped == 0).then_some(loaded.word)
+}
+
+/// As [`copy_trapping`], by words: those that lie at multiples of eight are loaded in one step each, also where the copy
+/// begins or ends inside one. `false` if a load traps: then a part may have been copied.
+///
+/// # Safety
+///
+/// As for [`copy_trapping`]. The words at the ends are loaded whole: they lie in the same pages.
+#[must_use]
+#[inline]
+pub(crate) unsafe fn copy_words_trapping(destination: &mut [u8], source: *const u8) -> bool {
+    let into = source.addr() % 8;
+    let head = if into == 0 { 0 } else { (8 - into).min(destination.len()) };
+    let (first, rest) = destination.split_at_mut(head);
+    let (middle, last) = rest.split_at_mut(rest.len() / 8 * 8);
+    if !first.is_empty() {
+        // SAFETY: the word that `source` lies in, in the same page as `source`.
+        let Some(word) = (unsafe { load_word_trapping(source.wrapping_sub(into)) }) else { return false };
+        first.copy_from_slice(&word.to_ne_bytes()[into..into + head]);
+    }
+    // SAFETY: in the range, or its end.
+    let source = unsafe { source.add(head) };
+    if !middle.is_empty() {
+        // SAFETY: `middle` is a slice of whole words, and the range has as many; loads are at the instruction after which
+        // the handler goes on.
+        let left = unsafe { trapping_words(middle.as_mut_ptr(), source, middle.len() / 8) };
+        if left > 0 {
+            return false;
+        }
+    }
+    if !last.is_empty() {
+        // SAFETY: an aligned word that begins in the range, so it lies in the same page.
+        let Some(word) = (unsafe { load_word_trapping(source.add(middle.len())) }) else { return false };
+        last.copy_from_slice(&word.to_ne_bytes()[..last.len()]);
+    }
+    true
 }

@@ -19,12 +19,15 @@ impl Mapping {
     ///
     /// Pins as little as it can at a time, so a buffer larger than the budget works; and touches instead where
     /// others hold all pins. Bytes of one page that is there take no allocation, and write to no memory that other
-    /// threads write to but the page's word.
+    /// threads write to but the page's word; nor to that, where pages cannot be touched.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), AccessError> {
         let length = buffer.len() as u64;
         let end = offset.checked_add(length).ok_or_else(|| self.past_the_end(offset, length))?;
         let bytes = self.object_bytes(&(offset..end))?;
-        if area::copy_one(self.pins.area(), ThisThread::get().shard(), bytes, buffer) {
+        let area = self.pins.area();
+        if area::copy_at_a_glance(area, bytes, buffer)
+            || area::copy_one(area, ThisThread::get().shard(), bytes, buffer)
+        {
             return Ok(());
         }
         let limit = self.frames().cache.pin_budget.limit();

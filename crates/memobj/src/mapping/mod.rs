@@ -1,13 +1,15 @@
-//! Mappings: three ways to the same bytes.
+//! Mappings: four ways to the same bytes.
 //!
 //! | | reads | an unreadable page | for |
 //! |---|---|---|---|
 //! | pin ([pin](Mapping::pin), [pin_ref](Mapping::pin_ref), [with_pin](Mapping::with_pin)) | a slice that cannot fault or change | is an error before you get the slice | most uses |
 //! | [copy](Mapping::read_at) | into your buffer | is an error | small reads |
+//! | glance ([try_words](Mapping::try_words)) | words, again if they changed meanwhile | is an error | hot pages that many threads look at |
 //! | touch ([as_ptr](Mapping::as_ptr), [touch_at](Mapping::touch_at)) | plain loads, demand paged | traps (SIGBUS) | existing code |
 
 mod access;
 mod cursor;
+mod glance;
 mod pin;
 mod pin_ref;
 mod words;
@@ -22,6 +24,7 @@ use memobj_sys::area::PinShares;
 use memobj_sys::uffd::Announce;
 
 pub use cursor::Cursor;
+pub use memobj_sys::area::GlanceWords;
 pub use pin::Pinned;
 pub use pin_ref::PinRef;
 pub use words::SharedWords;

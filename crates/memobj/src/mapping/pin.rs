@@ -347,7 +347,11 @@ impl FrameStore {
     }
 
     /// Sleeps while somebody else owns `page`, or has it pinned for writing.
-    fn wait_to_pin(&self, page: PageIndex, until: &mut Option<PinDeadline>) -> Result<(), AccessError> {
+    pub(super) fn wait_to_pin(
+        &self,
+        page: PageIndex,
+        until: &mut Option<PinDeadline>,
+    ) -> Result<(), AccessError> {
         if self.area.word(page).is_pinned_mut() {
             return self.wait_for_pins(page, until);
         }

@@ -13,6 +13,7 @@ mod failures;
 mod fallback;
 mod file_size_limit;
 mod foreign_code;
+mod glances;
 mod guest_hostility;
 mod guests;
 mod hangs;

@@ -5,28 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use memobj::pagers::Zero;
-use memobj::{AccessError, Delivery, MapOptions, Mapping, ObjectOptions, PinHolder, Pinned};
-use memobj_sim::fixture::{MIB, Way, check_sample, sample_pager, wait_until, ways, within};
+use memobj::{AccessError, Mapping, ObjectOptions, PinHolder, Pinned};
+use memobj_sim::fixture::{MIB, all_ways_and_pins, check_sample, sample_pager, wait_until, within};
 use memobj_sim::rig::{DELIVERIES, Rig, mapped, writable};
 use memobj_sim::{Calls, Counted, Random};
 
 const PAGE: u64 = 4096;
 
-/// Every way to map, and pins only.
-fn all_ways() -> impl Iterator<Item = Way> {
-    let pins_only = ways().next().map(|way| Way {
-        label: "PinOnly".into(),
-        map: MapOptions { delivery: Delivery::PinOnly, ..way.map },
-        ..way
-    });
-    ways().chain(pins_only)
-}
-
 /// Reads `range`, which lies in one page, by the way number `way`, and checks it.
 fn check(mapping: &Mapping, way: u64, at: u64, length: u64) {
     let range = at..at + length;
     let what = format!("way {way} of reading {range:?}");
-    match way % 5 {
+    match way % 6 {
         0 => check_sample(range.clone(), &mapping.pin(range).unwrap(), &what),
         1 => check_sample(range.clone(), &mapping.pin_ref(range).unwrap(), &what),
         2 => mapping.with_pin(range.clone(), |bytes| check_sample(range, bytes, &what)).unwrap(),
@@ -35,7 +25,12 @@ fn check(mapping: &Mapping, way: u64, at: u64, length: u64) {
             mapping.read_at(at, &mut buffer).unwrap();
             check_sample(range, &buffer, &what);
         }
-        _ => check_sample(range.clone(), mapping.cursor().read(range).unwrap(), &what),
+        4 => check_sample(range.clone(), mapping.cursor().read(range).unwrap(), &what),
+        _ => {
+            let mut buffer = vec![0xee; length as usize / 8 * 8];
+            mapping.try_words(range, |words| words.copy_to(0, &mut buffer)).unwrap();
+            check_sample(at..at + length / 8 * 8, &buffer, &what);
+        }
     }
 }
 
@@ -43,7 +38,7 @@ fn check(mapping: &Mapping, way: u64, at: u64, length: u64) {
 fn bytes_are_right_while_pages_come_and_go() {
     let seed = std::env::var("MEMOBJ_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(5);
     println!("seed {seed}");
-    for way in all_ways() {
+    for way in all_ways_and_pins() {
         let length = (4 * way.budget).min(24 * MIB);
         let (cache, mapping) = way.map(sample_pager(length));
         std::thread::scope(|scope| {
@@ -82,7 +77,7 @@ fn bytes_are_right_while_pages_come_and_go() {
 /// Each page, and then each byte of a page, is read by the way that a page that is absent takes, and a page that is there.
 #[test]
 fn ranges_of_all_kinds_are_the_same_bytes_as_ever() {
-    for way in all_ways() {
+    for way in all_ways_and_pins() {
         let length = 3 * way.page - 5;
         let (_cache, mapping) = way.map(sample_pager(length));
         let mapping = &mapping;
@@ -114,7 +109,7 @@ fn ranges_of_all_kinds_are_the_same_bytes_as_ever() {
 
 #[test]
 fn pins_hold_exactly_what_they_may_whoever_has_credits() {
-    for way in all_ways() {
+    for way in all_ways_and_pins() {
         let limit = way.budget - way.budget / 8;
         let (cache, mapping) = way.map(Zero::new(2 * way.budget));
         let pages = limit / way.page;
@@ -162,7 +157,7 @@ fn pins_hold_exactly_what_they_may_whoever_has_credits() {
 /// Threads pin until they are refused: together they have all that there is, and never more.
 #[test]
 fn threads_that_pin_at_once_fill_the_bound_and_never_pass_it() {
-    let way = all_ways().next().unwrap();
+    let way = all_ways_and_pins().next().unwrap();
     let limit = way.budget - way.budget / 8;
     let (cache, mapping) = way.map(Zero::new(8 * way.budget));
     let pages = limit / PAGE;
@@ -239,7 +234,7 @@ fn pins_of_all_kinds_are_their_makers() {
 
 #[test]
 fn pins_outlive_the_thread_that_made_them_and_are_not_the_next_ones() {
-    for way in all_ways() {
+    for way in all_ways_and_pins() {
         let calls = Calls::default();
         let (cache, mapping) = way.map(Counted::new(sample_pager(4 * way.page), calls.clone()));
         // Each thread uses what the one before has left behind.
@@ -267,7 +262,7 @@ fn pins_outlive_the_thread_that_made_them_and_are_not_the_next_ones() {
 /// `mem::forget` is safe: the bytes stay counted, and all else goes.
 #[test]
 fn a_pin_that_is_forgotten_does_not_keep_its_object() {
-    for way in all_ways() {
+    for way in all_ways_and_pins() {
         let calls = Calls::default();
         let (cache, mapping) = way.map(Counted::new(sample_pager(4 * way.page), calls.clone()));
         std::mem::forget(mapping.pin_ref(0..10).unwrap());
@@ -294,7 +289,7 @@ fn a_pin_that_is_forgotten_does_not_keep_its_object() {
 
 #[test]
 fn a_cursor_holds_one_page_and_nothing_after_an_error() {
-    for way in all_ways() {
+    for way in all_ways_and_pins() {
         let (cache, mapping) = way.map(sample_pager(3 * way.page));
         let mut cursor = mapping.cursor();
         for at in (0..3 * way.page - 8).step_by(way.page as usize / 64 + 3) {
@@ -383,7 +378,7 @@ fn read_whole_pages(mapping: &Mapping, seed: u64, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let at = random.below(mapping.len() / PAGE) * PAGE;
         let range = at..at + PAGE;
-        let seen = match random.below(5) {
+        let seen = match random.below(6) {
             0 => mapping.pin(range).map(|pinned| same(&pinned)),
             1 => mapping.pin_ref(range).map(|pinned| same(&pinned)),
             2 => mapping.with_pin(range, same),
@@ -392,6 +387,11 @@ fn read_whole_pages(mapping: &Mapping, seed: u64, stop: &AtomicBool) {
                 // Writers wait for it.
                 cursor.release();
                 read
+            }
+            4 => {
+                let mut buffer = [0; PAGE as usize];
+                let seen = mapping.try_words(range, |words| words.copy_to(0, &mut buffer));
+                seen.map(|()| same(&buffer))
             }
             _ => {
                 let mut buffer = [0; PAGE as usize];

@@ -19,6 +19,7 @@
 //! in by the engine, and there is nothing to protect.
 
 mod frames;
+mod glance;
 mod guests;
 #[cfg(test)]
 mod interposed;
@@ -40,6 +41,7 @@ use memobj_core::page_word::PageWord;
 use memobj_core::pages::{self, BLOCK_BYTES, Blocks, Pages, PagesOptions, groups_of};
 use memobj_core::pin_budget::PinBudget;
 
+pub use glance::{GlanceWords, NotSeen, copy_at_a_glance, glance_at};
 pub use guests::{GuestNumber, GuestView, NoFile};
 pub use memobj_core::pages::{
     Evicted, Glance, Origin, PinError, Placement, StoreRefused, Tables, Victims, Writes,
@@ -281,6 +283,7 @@ impl Home {
     }
 
     /// Whether its memory can be touched, and not only pinned and copied.
+    #[inline]
     pub fn can_be_touched(&self) -> bool {
         self.views[0].uffd.is_some()
     }

@@ -1,0 +1,114 @@
+//! Reads without a pin.
+
+use std::ops::Range;
+
+use memobj_core::address::{ByteRange, PageIndex, PageRange};
+use memobj_sys::area::{self, GlanceWords, NotSeen};
+use memobj_sys::signal;
+
+use super::Mapping;
+use crate::error::AccessError;
+use crate::fault;
+use crate::pins::PinDeadline;
+use crate::store::FrameStore;
+
+/// How often bytes of one page are loaded that then turn out not to belong together, before they are pinned.
+const TRIES: u32 = 4;
+/// The same of bytes of several pages: whoever pins these can wait for others who do so.
+const MOST_ROUNDS: u32 = 100;
+
+impl Mapping {
+    /// Calls `look` with the words of `range`, without a pin: nothing is stored to memory that others load.
+    ///
+    /// What `look` loads may not belong together, if pages change or go meanwhile. Then its answer is thrown away, and it
+    /// is called again; in the end under a pin. So it must come to an end, without a panic, whatever it finds; and what it
+    /// does besides answering is done whatever it has found. What is answered was all there at one moment.
+    ///
+    /// Stores by [`write_at`](Self::write_at), and bytes of [`pin_mut`](Self::pin_mut) and [`pin_new`](Self::pin_new), are
+    /// seen page by page all or not at all. Plain stores through [`as_mut_ptr`](Self::as_mut_ptr) and
+    /// [`shared_words`](Self::shared_words), also of other processes, are seen word by word, if words lie at multiples of
+    /// eight in the object. Bytes behind the last whole word are left out. Inside one page it costs least; all pages of
+    /// `range` are looked at before and after.
+    ///
+    /// Blocks, and fails, as [`pin`](Self::pin) does, if pages are not there; and may wait in a load, like plain ones. What
+    /// traps is an error, as of [`touch_at`](Self::touch_at): the first call installs the handler of SIGBUS, and a thread
+    /// must not block that signal. Works for all mappings, also those that cannot be touched.
+    ///
+    /// The words cannot be kept:
+    ///
+    /// ```compile_fail
+    /// # fn leak(mapping: &memobj::Mapping) -> Result<(), memobj::AccessError> {
+    /// let kept = mapping.try_words(0..8, |words| words)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn try_words<R>(
+        &self,
+        range: Range<u64>,
+        mut look: impl FnMut(&GlanceWords<'_>) -> R,
+    ) -> Result<R, AccessError> {
+        let bytes = self.object_bytes(&range)?;
+        // Without the handler a trap would kill. It cannot be refused in practice: sigaction(2) knows no such error.
+        let _ = signal::install(fault::resolve);
+        let seen = area::glance_at(self.pins.area(), self.announce, bytes, &mut look);
+        seen.or_else(|_| self.look_again(range, bytes, look))
+    }
+
+    #[cold]
+    fn look_again<R>(
+        &self,
+        range: Range<u64>,
+        bytes: ByteRange,
+        mut look: impl FnMut(&GlanceWords<'_>) -> R,
+    ) -> Result<R, AccessError> {
+        let pages = self.pages(&range)?;
+        let (mut changed, mut pinned_until) = (0, None);
+        for _ in 0..MOST_ROUNDS {
+            match area::glance_at(self.pins.area(), self.announce, bytes, &mut look) {
+                Ok(answer) => return Ok(answer),
+                Err(NotSeen::NotNow(page)) => {
+                    let brought = self.frames().bring_to_look(pages, page, bytes, &mut pinned_until);
+                    brought.map_err(|error| self.in_mapping(error))?;
+                }
+                Err(NotSeen::Changed) => changed += 1,
+            }
+            if changed >= TRIES && pages.len() == 1 {
+                match self.look_at_pinned(&range, &mut look) {
+                    // Others hold all the pins there may be.
+                    Err(AccessError::PinsExceedBudget { .. } | AccessError::TooManyPins) => {}
+                    looked => return looked,
+                }
+            }
+        }
+        self.look_at_pinned(&range, &mut look)
+    }
+
+    fn look_at_pinned<R>(
+        &self,
+        range: &Range<u64>,
+        look: &mut impl FnMut(&GlanceWords<'_>) -> R,
+    ) -> Result<R, AccessError> {
+        let pinned = self.pin_ref(range.clone())?;
+        let words = GlanceWords::of_pinned(&pinned);
+        let answer = look(&words);
+        let trapped = || self.frames().trapped_at(self.range.start + range.start);
+        if words.is_still() { Ok(answer) } else { Err(trapped()) }
+    }
+}
+
+impl FrameStore {
+    /// Obtains what is missing of `pages`, those of `bytes`, and waits while somebody has `page` to himself. Pins nothing.
+    fn bring_to_look(
+        &self,
+        pages: PageRange,
+        page: PageIndex,
+        bytes: ByteRange,
+        pinned_until: &mut Option<PinDeadline>,
+    ) -> Result<(), AccessError> {
+        if let Some(error) = self.cut_off(bytes) {
+            return Err(error);
+        }
+        self.populate(pages)?;
+        self.wait_to_pin(page, pinned_until)
+    }
+}
