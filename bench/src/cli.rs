@@ -1,11 +1,10 @@
 //! The command line.
 
-use std::path::PathBuf;
-
 use clap::{Args, Parser, Subcommand};
 
 use crate::index::options::IndexOptions;
 use crate::job::Pattern;
+use crate::parent::Output;
 use crate::programs::options::RunOptions;
 use crate::scale::options::ScaleOptions;
 use crate::write::options::WriteOptions;
@@ -79,19 +78,12 @@ pub struct ReadOptions {
     /// Contestants to run, by default all that fit the pattern. The baseline of a pattern always runs.
     #[arg(long, value_delimiter = ',')]
     pub contestants: Vec<String>,
-    /// Directory of the test files, by default target/bench if there is a target directory, else the current
-    /// one.
-    #[arg(long)]
-    pub dir: Option<PathBuf>,
-    /// Writes every sample to this file.
-    #[arg(long)]
-    pub json: Option<PathBuf>,
+    /// Where files are, and what is printed.
+    #[command(flatten)]
+    pub output: Output,
     /// A short run, to see that everything works: 64M under 16M, 1 and 2 threads, 2 repetitions of 0.3 s.
     #[arg(long)]
     pub quick: bool,
-    /// Print each sample to standard error as it arrives.
-    #[arg(long)]
-    pub verbose: bool,
 }
 
 impl ReadOptions {

@@ -20,6 +20,7 @@ mod kernel;
 mod machine;
 #[cfg(feature = "ours")]
 mod ours;
+mod parent;
 mod patterns;
 mod plan;
 mod programs;

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::cgroup::Cgroup;
 use crate::children::{self, Children, touch_memory};
 use crate::cli::ReadOptions;
-use crate::job::{Job, Outcome, Sample, Task};
+use crate::job::{Job, Sample, Task};
 use crate::machine::Machine;
+use crate::parent;
 use crate::plan::{self, BOUND_SLACK_BYTES, Cell, Group};
 use crate::report::{self, Line};
 use crate::{bars, data};
@@ -24,7 +24,7 @@ pub fn read(options: &ReadOptions) -> Result<ExitCode, String> {
     let options = options.settled();
     options.check()?;
     check_names(&options)?;
-    let directory = children::test_directory(options.dir.as_deref())?;
+    let directory = children::test_directory(options.output.dir.as_deref())?;
     let machine = Machine::find(&directory);
     println!("{}\n", machine.line());
     let run = Run { options, directory, children: Children::new()? };
@@ -32,12 +32,7 @@ pub fn read(options: &ReadOptions) -> Result<ExitCode, String> {
     let lines = run.all_groups()?;
     let bars = bars::bars(&lines);
     print!("{}", bars::table(&bars));
-    if let Some(path) = &run.options.json {
-        let text = report::json(&machine, &lines, &bars);
-        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    let failed = lines.iter().any(|line| line.note.as_ref().is_some_and(|note| note.starts_with("failed")));
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    run.options.output.finish(|| report::json(&machine, &lines, &bars), lines.iter().map(|line| &line.note))
 }
 
 fn check_names(options: &ReadOptions) -> Result<(), String> {
@@ -74,14 +69,10 @@ impl Run {
         let file_bytes = group.file_bytes.max(self.options.size);
         let file =
             data::test_file(&self.directory, file_bytes).map_err(|error| format!("test file: {error}"))?;
-        for repetition in 0..self.options.reps {
-            for turn in 0..group.cells.len() {
-                let index = (turn + repetition as usize) % group.cells.len();
-                if lines[index].note.is_none() {
-                    self.measure(group, &group.cells[index], &file, repetition, &mut lines[index])?;
-                }
-            }
-        }
+        let at_end = |line: &Line| line.note.is_some();
+        parent::in_turns(&mut lines, self.options.reps, at_end, |index, turn, line| {
+            self.measure(group, &group.cells[index], &file, turn, line)
+        })?;
         Ok(lines)
     }
 
@@ -115,26 +106,8 @@ impl Run {
         };
         let measured = job.measured();
         let name = format!("{} {} at {} threads", group.pattern.name(), cell.contestant, cell.threads);
-        match self.children.run(&Task::Read(job), measured)? {
-            Outcome::Measured(mut sample) => {
-                sample.peak_cgroup_bytes = cgroup.as_ref().and_then(Cgroup::peak_bytes);
-                self.say(&name, &sample);
-                line.samples.push(sample);
-            }
-            Outcome::Skipped(reason) => line.note = Some(format!("skipped: {reason}")),
-            Outcome::Failed(reason) => {
-                eprintln!("memobj-bench: {name}: {reason}");
-                line.note = Some(format!("failed: {reason}"));
-            }
-            Outcome::WrongData(reason) => return Err(format!("{name}: wrong data: {reason}")),
-        }
-        Ok(())
-    }
-
-    fn say(&self, name: &str, sample: &Sample) {
-        if self.options.verbose {
-            let per_second = sample.accesses as f64 * 1e9 / sample.elapsed_ns.max(1) as f64;
-            eprintln!("{name}: {per_second:.0}/s, p99 {} ns", sample.p99_ns);
-        }
+        let outcome = self.children.run(&Task::Read(job), measured)?;
+        let say = |sample: &Sample| self.options.output.say(&name, sample);
+        parent::enter(outcome, &name, cgroup.as_ref(), &mut line.note, &mut line.samples, say)
     }
 }

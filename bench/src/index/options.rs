@@ -1,10 +1,9 @@
 //! The options of `index`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use super::job::Part;
+use crate::parent::Output;
 
 const PARTS: &str = "\
 The tree: a static B+tree in a file, built in bulk. Nodes of 4 KiB with up to 255 keys of 8 bytes, and beside each
@@ -61,20 +60,13 @@ pub struct IndexOptions {
     /// Contestants to run, by default all that fit the part. `mmap` always runs.
     #[arg(long, value_delimiter = ',')]
     pub contestants: Vec<String>,
-    /// Directory of the tree, which stays there for the next run; by default target/bench if there is a target
-    /// directory, else the current one.
-    #[arg(long)]
-    pub dir: Option<PathBuf>,
-    /// Writes every sample to this file.
-    #[arg(long)]
-    pub json: Option<PathBuf>,
+    /// Where files are, and what is printed.
+    #[command(flatten)]
+    pub output: Output,
     /// A short run, to see that everything works: 500,000 pairs, 2 repetitions of 0.05 s. Its tree is so small that the
     /// cgroup of mmap in `quarter` holds all of it.
     #[arg(long)]
     pub quick: bool,
-    /// Print each sample to standard error as it arrives.
-    #[arg(long)]
-    pub verbose: bool,
 }
 
 impl IndexOptions {

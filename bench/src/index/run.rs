@@ -8,11 +8,11 @@ use super::options::IndexOptions;
 use super::plan::{self, Cell, Group};
 use super::report::{self, Line};
 use super::tree::{Shape, tree_file};
-use crate::cgroup::Cgroup;
 use crate::children::{self, Children, touch_memory};
 use crate::data;
-use crate::job::{Outcome, Task};
+use crate::job::{Sample, Task};
 use crate::machine::Machine;
+use crate::parent;
 use crate::plan::{BOUND_SLACK_BYTES, Limit};
 
 /// What all measurements of a run share.
@@ -27,7 +27,7 @@ pub fn index(options: &IndexOptions) -> Result<ExitCode, String> {
     let options = options.settled();
     options.check()?;
     plan::check_names(&options.contestants)?;
-    let directory = children::test_directory(options.dir.as_deref())?;
+    let directory = children::test_directory(options.output.dir.as_deref())?;
     let machine = Machine::find(&directory);
     println!("{}\n", machine.line());
     let children = Children::new()?;
@@ -35,12 +35,7 @@ pub fn index(options: &IndexOptions) -> Result<ExitCode, String> {
     let run = Run { options, file, children };
     println!("{}\n", report::settings(&run.options));
     let lines = run.all_groups()?;
-    if let Some(path) = &run.options.json {
-        let text = report::json(&machine, &lines);
-        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    let failed = lines.iter().any(|line| line.note.as_ref().is_some_and(|note| note.starts_with("failed")));
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    run.options.output.finish(|| report::json(&machine, &lines), lines.iter().map(|line| &line.note))
 }
 
 impl Run {
@@ -60,14 +55,10 @@ impl Run {
     /// All cells once per repetition, each repetition starting with another one.
     fn group(&self, group: &Group) -> Result<Vec<Line>, String> {
         let mut lines: Vec<Line> = group.cells.iter().map(|cell| Line::new(group.part, cell)).collect();
-        for repetition in 0..self.options.reps {
-            for turn in 0..group.cells.len() {
-                let index = (turn + repetition as usize) % group.cells.len();
-                if lines[index].note.is_none() {
-                    self.measure(group, &group.cells[index], repetition, &mut lines[index])?;
-                }
-            }
-        }
+        let at_end = |line: &Line| line.note.is_some();
+        parent::in_turns(&mut lines, self.options.reps, at_end, |index, turn, line| {
+            self.measure(group, &group.cells[index], turn, line)
+        })?;
         Ok(lines)
     }
 
@@ -95,22 +86,9 @@ impl Run {
             cgroup: cgroup.as_ref().map(|cgroup| cgroup.path().to_path_buf()),
         };
         let measured = job.measured();
-        match self.children.run(&Task::Index(job), measured)? {
-            Outcome::Measured(mut sample) => {
-                sample.peak_cgroup_bytes = cgroup.as_ref().and_then(Cgroup::peak_bytes);
-                if self.options.verbose {
-                    let per_second = sample.accesses as f64 * 1e9 / sample.elapsed_ns.max(1) as f64;
-                    eprintln!("{}: {per_second:.0}/s, p99 {} ns", line.name(), sample.p99_ns);
-                }
-                line.samples.push(sample);
-            }
-            Outcome::Skipped(reason) => line.note = Some(format!("skipped: {reason}")),
-            Outcome::Failed(reason) => {
-                eprintln!("memobj-bench: {}: {reason}", line.name());
-                line.note = Some(format!("failed: {reason}"));
-            }
-            Outcome::WrongData(reason) => return Err(format!("{}: wrong data: {reason}", line.name())),
-        }
-        Ok(())
+        let outcome = self.children.run(&Task::Index(job), measured)?;
+        let (name, output) = (line.name(), &self.options.output);
+        let say = |sample: &Sample| output.say(&name, sample);
+        parent::enter(outcome, &name, cgroup.as_ref(), &mut line.note, &mut line.samples, say)
     }
 }

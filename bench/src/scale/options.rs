@@ -1,11 +1,10 @@
 //! The options of `scale`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use super::job::Part;
 use crate::cli::parse_size;
+use crate::parent::Output;
 
 const PARTS: &str = "\
 Parts:
@@ -64,19 +63,12 @@ pub struct ScaleOptions {
     /// Contestants to run, by default all that fit the part. `mmap` always runs.
     #[arg(long, value_delimiter = ',')]
     pub contestants: Vec<String>,
-    /// Directory of the files, which stay there for the next run; by default target/bench if there is a target
-    /// directory, else the current one.
-    #[arg(long)]
-    pub dir: Option<PathBuf>,
-    /// Writes every sample to this file.
-    #[arg(long)]
-    pub json: Option<PathBuf>,
+    /// Where files are, and what is printed.
+    #[command(flatten)]
+    pub output: Output,
     /// A short run, to see that everything works: 1G and 256G, 5000 accesses, 200 objects, 2 repetitions.
     #[arg(long)]
     pub quick: bool,
-    /// Print each sample to standard error as it arrives.
-    #[arg(long)]
-    pub verbose: bool,
 }
 
 impl ScaleOptions {

@@ -12,8 +12,9 @@ use super::report::{self, Line};
 use crate::cgroup::Cgroup;
 use crate::children::{self, Children};
 use crate::data;
-use crate::job::{Outcome, Task};
+use crate::job::{Outcome, Sample, Task};
 use crate::machine::Machine;
+use crate::parent;
 use crate::plan::{BOUND_SLACK_BYTES, Limit, PROCESS_BYTES};
 
 /// A child may take so long for a million accesses, or ten thousand objects.
@@ -39,19 +40,14 @@ pub fn scale(options: &ScaleOptions) -> Result<ExitCode, String> {
     let options = options.settled();
     options.check()?;
     plan::check_names(&options.contestants)?;
-    let directory = children::test_directory(options.dir.as_deref())?;
+    let directory = children::test_directory(options.output.dir.as_deref())?;
     let machine = Machine::find(&directory);
     println!("{}\n", machine.line());
     let most_bytes = MOST_BYTES.min(machine.memory_mib << 20 >> 1);
     let run = Run { options, directory, children: Children::new()?, most_bytes };
     println!("{}\n", report::settings(&run.options));
     let lines = run.all_groups()?;
-    if let Some(path) = &run.options.json {
-        let text = report::json(&machine, &lines);
-        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    let failed = lines.iter().any(|line| line.note.as_ref().is_some_and(|note| note.starts_with("failed")));
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    run.options.output.finish(|| report::json(&machine, &lines), lines.iter().map(|line| &line.note))
 }
 
 impl Run {
@@ -81,14 +77,10 @@ impl Run {
                 .for_each(|line| line.note = Some(format!("skipped: {reason}")));
         }
         let file = file.unwrap_or_default();
-        for repetition in 0..self.options.reps {
-            for turn in 0..lines.len() {
-                let index = (turn + repetition as usize) % lines.len();
-                if lines[index].note.is_none() {
-                    self.measure(group, &file, repetition, &mut lines[index])?;
-                }
-            }
-        }
+        let at_end = |line: &Line| line.note.is_some();
+        parent::in_turns(&mut lines, self.options.reps, at_end, |_, turn, line| {
+            self.measure(group, &file, turn, line)
+        })?;
         Ok(lines)
     }
 
@@ -150,27 +142,20 @@ impl Run {
 
     /// Puts what came out into its line.
     fn enter(&self, outcome: Outcome, cgroup: Option<&Cgroup>, line: &mut Line) -> Result<(), String> {
-        match outcome {
-            Outcome::Measured(mut sample) => {
-                sample.peak_cgroup_bytes = cgroup.and_then(Cgroup::peak_bytes);
-                self.say(line, &format!("{} ns each", sample.elapsed_ns / sample.accesses.max(1)));
-                if let Some(reason) = sample.memory.as_deref().and_then(|memory| memory.stopped.as_ref()) {
-                    eprintln!("memobj-bench: {}: no more objects: {reason}", line.name());
-                }
-                line.samples.push(sample);
+        let name = line.name();
+        let say = |sample: &Sample| {
+            if self.options.output.verbose {
+                eprintln!("{name}: {} ns each", sample.elapsed_ns / sample.accesses.max(1));
             }
-            Outcome::Skipped(reason) => line.note = Some(format!("skipped: {reason}")),
-            Outcome::Failed(reason) => {
-                eprintln!("memobj-bench: {}: {reason}", line.name());
-                line.note = Some(format!("failed: {reason}"));
+            if let Some(reason) = sample.memory.as_deref().and_then(|memory| memory.stopped.as_ref()) {
+                eprintln!("memobj-bench: {name}: no more objects: {reason}");
             }
-            Outcome::WrongData(reason) => return Err(format!("{}: wrong data: {reason}", line.name())),
-        }
-        Ok(())
+        };
+        parent::enter(outcome, &name, cgroup, &mut line.note, &mut line.samples, say)
     }
 
     fn say(&self, line: &Line, what: &str) {
-        if self.options.verbose {
+        if self.options.output.verbose {
             eprintln!("{}: {what}", line.name());
         }
     }

@@ -1,12 +1,11 @@
 //! The options of `write`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use super::job::WritePattern;
 use crate::cli::parse_size;
 use crate::data::PAGE_BYTES;
+use crate::parent::Output;
 
 const MIB: u64 = 1 << 20;
 
@@ -66,20 +65,13 @@ pub struct WriteOptions {
     /// commit pwrite.
     #[arg(long, value_delimiter = ',')]
     pub contestants: Vec<String>,
-    /// Directory of the test files, which decides what disk is measured; by default target/bench if there is a target
-    /// directory, else the current one. The files of rmw and seqwrite stay there for the next run.
-    #[arg(long)]
-    pub dir: Option<PathBuf>,
-    /// Writes every sample to this file.
-    #[arg(long)]
-    pub json: Option<PathBuf>,
+    /// Where files are, and what is printed.
+    #[command(flatten)]
+    pub output: Output,
     /// A short run, to see that everything works: a budget of 16M, commits in 16M, 1 and 2 threads, 2 repetitions of
     /// 0.3 s.
     #[arg(long)]
     pub quick: bool,
-    /// Print each sample to standard error as it arrives.
-    #[arg(long)]
-    pub verbose: bool,
 }
 
 impl WriteOptions {

@@ -14,6 +14,7 @@ use crate::cgroup::Cgroup;
 use crate::children::{self, Children, touch_memory};
 use crate::job::{Failure, Outcome, Sample, Task};
 use crate::machine::Machine;
+use crate::parent;
 use crate::plan::{BOUND_SLACK_BYTES, Limit};
 
 /// Data that a child may still have to bring to a slow disk when its time is over: allowed for at 20 MB/s.
@@ -31,7 +32,7 @@ pub fn write(options: &WriteOptions) -> Result<ExitCode, String> {
     let options = options.settled();
     options.check()?;
     plan::check_names(&options.contestants)?;
-    let directory = children::test_directory(options.dir.as_deref())?;
+    let directory = children::test_directory(options.output.dir.as_deref())?;
     let machine = Machine::find(&directory);
     println!("{}\n", machine.line());
     let run = Run { options, directory, children: Children::new()? };
@@ -39,12 +40,7 @@ pub fn write(options: &WriteOptions) -> Result<ExitCode, String> {
     let lines = run.all_groups()?;
     let bars = bars::bars(&lines);
     print!("{}", crate::bars::table(&bars));
-    if let Some(path) = &run.options.json {
-        let text = report::json(&machine, &lines, &bars);
-        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    let failed = lines.iter().any(|line| line.note.as_ref().is_some_and(|note| note.starts_with("failed")));
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    run.options.output.finish(|| report::json(&machine, &lines, &bars), lines.iter().map(|line| &line.note))
 }
 
 impl Run {
@@ -64,14 +60,10 @@ impl Run {
     /// All cells once per repetition, each repetition starting with another one.
     fn group(&self, group: &Group) -> Result<Vec<Line>, String> {
         let mut lines: Vec<Line> = group.cells.iter().map(|cell| Line::new(group.pattern, cell)).collect();
-        for repetition in 0..self.options.reps {
-            for turn in 0..group.cells.len() {
-                let index = (turn + repetition as usize) % group.cells.len();
-                if lines[index].note.is_none() {
-                    self.measure(group, &group.cells[index], repetition, &mut lines[index])?;
-                }
-            }
-        }
+        let at_end = |line: &Line| line.note.is_some();
+        parent::in_turns(&mut lines, self.options.reps, at_end, |index, turn, line| {
+            self.measure(group, &group.cells[index], turn, line)
+        })?;
         Ok(lines)
     }
 
@@ -99,8 +91,13 @@ impl Run {
         if group.pattern == WritePattern::Commit {
             prepared.remove().map_err(|error| format!("{name}: removing the file: {error}"))?;
         }
-        self.enter(outcome, line);
-        Ok(())
+        // Wrong data of one contestant is told like a failure: the others go on.
+        let outcome = match outcome {
+            Outcome::WrongData(reason) => Outcome::Failed(reason),
+            other => other,
+        };
+        let say = |sample: &Sample| self.options.output.say(&name, sample);
+        parent::enter(outcome, &name, None, &mut line.note, &mut line.samples, say)
     }
 
     fn job(
@@ -123,28 +120,6 @@ impl Run {
             seed: u64::from(turn) + 1,
             stamp: now_ns(),
             cgroup: cgroup.map(|cgroup| cgroup.path().to_path_buf()),
-        }
-    }
-
-    /// Puts what came out into its line.
-    fn enter(&self, outcome: Outcome, line: &mut Line) {
-        match outcome {
-            Outcome::Measured(sample) => {
-                self.say(&line.name(), &sample);
-                line.samples.push(sample);
-            }
-            Outcome::Skipped(reason) => line.note = Some(format!("skipped: {reason}")),
-            Outcome::Failed(reason) | Outcome::WrongData(reason) => {
-                eprintln!("memobj-bench: {}: {reason}", line.name());
-                line.note = Some(format!("failed: {reason}"));
-            }
-        }
-    }
-
-    fn say(&self, name: &str, sample: &Sample) {
-        if self.options.verbose {
-            let per_second = sample.accesses as f64 * 1e9 / sample.elapsed_ns.max(1) as f64;
-            eprintln!("{name}: {per_second:.0}/s, p99 {} ns", sample.p99_ns);
         }
     }
 }
