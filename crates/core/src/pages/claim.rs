@@ -106,11 +106,7 @@ impl<H: Host> FillClaim<H> {
     /// As [`place_copy`](Self::place_copy) of bytes that the pager does not have, at this tick of the cache's clock; but
     /// the pages are pinned for writing when others see them.
     pub(super) fn place_alone(mut self, source: &[u8], now: u8) -> Result<(), (FillClaim<H>, H::Error)> {
-        let copied = self.owner.host.copy_in(Held::new(), self.pages, source, Wake::AtOnce);
-        let (done, error) = match copied {
-            Ok(()) => (self.pages.len(), None),
-            Err((done, error)) => (done, Some(error)),
-        };
+        let (done, error) = self.copy_in(source, Wake::AtOnce);
         self.supplied_as(done, &|before| Transition::SupplyPinnedMut {
             stamp: now,
             heat: heat_on_supply(before, now),
@@ -121,16 +117,20 @@ impl<H: Host> FillClaim<H> {
         }
     }
 
+    /// Copies `source` in; says how many pages are in place, and why not more.
+    fn copy_in(&self, source: &[u8], wake: Wake) -> (u64, Option<H::Error>) {
+        match self.owner.host.copy_in(Held::new(), self.pages, source, wake) {
+            Ok(()) => (self.pages.len(), None),
+            Err((done, error)) => (done, Some(error)),
+        }
+    }
+
     /// Puts copies of `source` in place; it holds the pages' bytes, rounded up to 4 KiB with whatever shall be
     /// read past the end of the object. The caller has reserved [`frame_bytes`](Self::frame_bytes) of budget,
     /// which the pages keep. On error the claim comes back with the pages that are not in place.
     pub fn place_copy(mut self, source: &[u8], origin: Origin) -> Result<(), (FillClaim<H>, H::Error)> {
         let wake = if matches!(origin, Origin::ToStore(_)) { Wake::Later } else { Wake::AtOnce };
-        let copied = self.owner.host.copy_in(Held::new(), self.pages, source, wake);
-        let (done, error) = match copied {
-            Ok(()) => (self.pages.len(), None),
-            Err((done, error)) => (done, Some(error)),
-        };
+        let (done, error) = self.copy_in(source, wake);
         let placed = PageRange { start: self.pages.start, end: self.pages.start + done };
         self.supplied(done, origin);
         if wake == Wake::Later {

@@ -102,7 +102,7 @@ impl<H: Host> Pages<H> {
     /// The first pin of a page reserves its frame in the pin budget, the last one releases it.
     fn pin_page(&self, page: PageIndex) -> Result<(), PinError> {
         let Err(word) = self.advance(page, Transition::PinAgain) else { return Ok(()) };
-        if !word.is_resident() || word.is_pinned_mut() {
+        if !word.is_readable() {
             return Err(PinError::NotClean(word));
         }
         if word.pins() > 0 {
@@ -112,25 +112,15 @@ impl<H: Host> Pages<H> {
         if !self.pin_budget.try_reserve(bytes) {
             return Err(PinError::OverBudget);
         }
-        match self.first_pin(page) {
-            Ok(advanced) => {
-                if advanced.before.pins() > 0 {
-                    self.pin_budget.release(bytes);
-                }
-                Ok(())
-            }
-            Err(None) => {
-                self.pin_budget.release(bytes);
-                Err(PinError::FrameGone)
-            }
-            Err(Some(word)) => {
-                self.pin_budget.release(bytes);
-                Err(if word.is_resident() && word.pins() > 0 && !word.is_pinned_mut() {
-                    PinError::TooManyPins
-                } else {
-                    PinError::NotClean(word)
-                })
-            }
+        let pinned = self.first_pin(page);
+        if !matches!(&pinned, Ok(advanced) if advanced.before.pins() == 0) {
+            self.pin_budget.release(bytes);
+        }
+        match pinned {
+            Ok(_) => Ok(()),
+            Err(None) => Err(PinError::FrameGone),
+            Err(Some(word)) if word.is_readable() && word.pins() > 0 => Err(PinError::TooManyPins),
+            Err(Some(word)) => Err(PinError::NotClean(word)),
         }
     }
 
@@ -214,14 +204,7 @@ impl<H: Host> MutPinSet<H> {
     /// A pinned page whose bytes somebody may still be loading, by a touch that began before it was pinned. `None`: there
     /// is none, and none will be.
     pub fn first_touched(&mut self) -> Option<PageIndex> {
-        while self.touched < self.next {
-            let page = PageIndex(self.touched);
-            if self.owner.touches.may_touch(page) {
-                return Some(page);
-            }
-            self.touched += 1;
-        }
-        None
+        self.owner.touches.first(&mut self.touched, self.next)
     }
 
     /// Copies `source` to byte `offset` of the object, in one of the pages that are pinned.

@@ -131,14 +131,7 @@ impl<H: Host> NewPinSet<H> {
     /// A page that somebody may be loading still, by a touch that began before it was pinned, once all are. `None`: there
     /// is none, and none will be.
     pub fn first_touched(&mut self) -> Option<PageIndex> {
-        while self.touched < self.pages.end {
-            let page = PageIndex(self.touched);
-            if self.owner.touches.may_touch(page) {
-                return Some(page);
-            }
-            self.touched += 1;
-        }
-        None
+        self.owner.touches.first(&mut self.touched, self.pages.end)
     }
 
     /// The pins, once every page is pinned and no touch of one is under way; otherwise they end.

@@ -42,8 +42,20 @@ impl Touches {
         self.0.get(page.0 as usize % count)
     }
 
+    /// The first page from `from` on up to `end`, all of which the caller has pinned for writing, that touches may be under
+    /// way of. `from` moves on to it.
+    pub(super) fn first(&self, from: &mut u64, end: u64) -> Option<PageIndex> {
+        while *from < end {
+            if self.may_touch(PageIndex(*from)) {
+                return Some(PageIndex(*from));
+            }
+            *from += 1;
+        }
+        None
+    }
+
     /// Whether touches of `page`, which the caller has pinned for writing, may be under way still.
-    pub(super) fn may_touch(&self, page: PageIndex) -> bool {
+    fn may_touch(&self, page: PageIndex) -> bool {
         fence(Ordering::SeqCst);
         self.counter(page).is_some_and(|counter| counter.load(Ordering::Acquire) > 0)
     }

@@ -26,16 +26,6 @@ impl FrameStore {
         self.pin_pages_new(writes, bytes).map_err(|error| self.cut_off(bytes).unwrap_or(error))
     }
 
-    /// The pages of which `bytes` has all that the object has.
-    fn whole_pages(&self, bytes: ByteRange) -> PageRange {
-        let page_bytes = SMALL as u64;
-        let end = match bytes.end >= self.area.length() {
-            true => bytes.end.div_ceil(page_bytes),
-            false => bytes.end / page_bytes,
-        };
-        PageRange { start: bytes.start.div_ceil(page_bytes).min(end), end }
-    }
-
     fn pin_pages_new(&self, writes: &WriteState, bytes: ByteRange) -> Result<MutPinned, AccessError> {
         let pages = self.area.page_size().pages_of(bytes);
         let wanted_bytes = pages.len() * SMALL as u64;

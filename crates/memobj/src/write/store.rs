@@ -195,20 +195,20 @@ impl FrameStore {
     /// Puts whole absent pages in place as they are going to be, without asking the pager for what they were.
     /// Returns how many bytes that took care of.
     fn write_absent_pages(&self, writes: &WriteState, offset: u64, source: &[u8]) -> usize {
-        let length = self.area.length();
-        let whole = match offset + source.len() as u64 >= length {
-            true => (source.len() as u64).div_ceil(SMALL as u64),
-            false => source.len() as u64 / SMALL as u64,
-        };
-        let first = offset / SMALL as u64;
-        let pages = PageRange { start: first, end: first + whole.min(RUN_PAGES) };
-        if pages.is_empty() || !self.area.word(PageIndex(first)).is_absent() {
+        let range = ByteRange { start: offset, end: offset + source.len() as u64 };
+        let whole = self.whole_pages(range);
+        let pages = PageRange { end: whole.end.min(whole.start + RUN_PAGES), ..whole };
+        if pages.is_empty() || !self.area.word(PageIndex(pages.start)).is_absent() {
             return 0;
         }
         let Some(inside) = writes.gate.enter() else { return 0 };
         let Some(mut claim) = self.area.claim_run(pages, Placement::AtOnce) else { return 0 };
         if claim.pages().iter().any(|page| self.area.word(page).pins() > 0) {
             // A page can lose its frame to others while it is pinned: then it comes back as it was.
+            return 0;
+        }
+        if self.whole_pages(range) != whole {
+            // The object has grown before the claim: its last page can have had bytes behind these since.
             return 0;
         }
         let bytes = ((claim.pages().len() * SMALL as u64) as usize).min(source.len());
@@ -229,6 +229,16 @@ impl FrameStore {
         }
         drop(inside);
         bytes
+    }
+
+    /// The pages of which `bytes` has all that the object has.
+    pub(super) fn whole_pages(&self, bytes: ByteRange) -> PageRange {
+        let page_bytes = SMALL as u64;
+        let end = match bytes.end >= self.area.length() {
+            true => bytes.end.div_ceil(page_bytes),
+            false => bytes.end / page_bytes,
+        };
+        PageRange { start: bytes.start.div_ceil(page_bytes).min(end), end }
     }
 
     fn write_in_page(&self, writes: &WriteState, offset: u64, source: &[u8]) -> Result<(), AccessError> {
