@@ -643,7 +643,7 @@ impl PageWord {
     }
 
     /// Makes the page one that was never resident. For a host that gives back words which cost nothing, when
-    /// [`Frames::drop_tables`](crate::pages::Frames::drop_tables) says so.
+    /// [`Frames::forget_words`](crate::pages::Frames::forget_words) says so.
     pub fn forget(&self) {
         self.0.store(0, Ordering::Release);
     }

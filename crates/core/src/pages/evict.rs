@@ -2,7 +2,7 @@
 
 use super::{Held, Host, Pages};
 use crate::address::{PageIndex, PageRange};
-use crate::page_word::{State, Transition};
+use crate::page_word::{State, Transition, Word};
 use crate::reclaim::{Choice, choose};
 
 /// What [`Pages::evict_block`] took.
@@ -30,6 +30,23 @@ struct Marks {
 }
 
 impl Marks {
+    /// None of the block that begins with page `first`, or of the rest of it from there on.
+    fn none(first: u64) -> Self {
+        Self { first, bits: [0; 8] }
+    }
+
+    fn count(&self) -> u32 {
+        self.bits.iter().map(|bits| bits.count_ones()).sum()
+    }
+
+    fn iter(&self) -> impl DoubleEndedIterator<Item = PageIndex> + '_ {
+        let in_part = move |part: usize| {
+            let first = self.first + part as u64 * 64;
+            (0..64).filter(move |bit| self.bits[part] & (1 << bit) != 0).map(move |bit| PageIndex(first + bit))
+        };
+        (0..self.bits.len()).filter(|part| self.bits[*part] != 0).flat_map(in_part)
+    }
+
     fn set(&mut self, page: u64) {
         let index = page - self.first;
         self.bits[(index / 64) as usize] |= 1 << (index % 64);
@@ -58,6 +75,42 @@ impl<H: Host> Pages<H> {
         self.evict_range(self.block_range(block), now, victims)
     }
 
+    /// Evicts pages of `block`, and gives its tables back if none is left; says whether it has. Never allocates; waits for
+    /// nobody.
+    ///
+    /// If all can go, that is one call of the host for frames and tables.
+    pub fn empty_block(&self, block: u64, now: u8, victims: Victims) -> (Evicted, bool) {
+        let pages = self.block_range(block);
+        let wanted = self.wanted(pages, now, victims);
+        if wanted.count() == self.occupied.count(block) && self.host.longest_drop() > 1 {
+            return self.empty_at_once(block, &wanted, now);
+        }
+        let evicted = self.evict_wanted(pages, &wanted, now);
+        (evicted, self.empty_at_once(block, &Marks::none(pages.start), now).1)
+    }
+
+    /// Drops the frames of `wanted`, if these are all pages of `block` that are not free, and the tables.
+    fn empty_at_once(&self, block: u64, wanted: &Marks, now: u8) -> (Evicted, bool) {
+        let pages = self.block_range(block);
+        let evict = |page: &PageIndex| self.advance(*page, Transition::Evict).is_ok();
+        let mut victims = Marks::none(pages.start);
+        wanted.iter().filter(evict).for_each(|page| victims.set(page.0));
+        let is_shut = self.occupied.shut(block, victims.count());
+        let dropped = is_shut && self.host.drop_block(Held::new(), pages);
+        for page in victims.iter() {
+            let transition = if dropped { Transition::Evicted { stamp: now } } else { Transition::Spare };
+            self.settle(page, transition);
+        }
+        if dropped {
+            self.host.forget_words(Held::new(), &self.words, pages);
+        }
+        if is_shut {
+            self.occupied.open(block, dropped.then_some(&*self.tables));
+        }
+        let evicted = if dropped { self.uncount(block, u64::from(victims.count())) } else { Evicted::default() };
+        (evicted, dropped)
+    }
+
     /// Evicts all pages of `pages` that are Clean and not pinned.
     pub fn evict_all(&self, pages: PageRange, now: u8) -> Evicted {
         let mut sum = Evicted::default();
@@ -77,16 +130,16 @@ impl<H: Host> Pages<H> {
 
     /// `pages` lie in one block.
     fn evict_range(&self, pages: PageRange, now: u8, victims: Victims) -> Evicted {
+        self.evict_wanted(pages, &self.wanted(pages, now, victims), now)
+    }
+
+    /// Evicts those of `pages` that are `wanted`, if they may go still.
+    fn evict_wanted(&self, pages: PageRange, wanted: &Marks, now: u8) -> Evicted {
         let longest = self.host.longest_drop();
-        let mut wanted = Marks { first: pages.start, bits: [0; 8] };
-        let last = pages.iter().filter(|page| self.is_wanted(*page, now, victims)).fold(None, |_, page| {
-            wanted.set(page.0);
-            Some(page.0)
-        });
-        let Some(last) = last else { return Evicted::default() };
+        let Some(PageIndex(last)) = wanted.iter().next_back() else { return Evicted::default() };
         let mut run = Run {
             pages: PageRange { start: pages.start, end: pages.start },
-            victims: Marks { first: pages.start, bits: [0; 8] },
+            victims: Marks::none(pages.start),
             sum: Evicted::default(),
         };
         for page in (PageRange { start: pages.start, end: last + 1 }).iter() {
@@ -108,8 +161,18 @@ impl<H: Host> Pages<H> {
         run.sum
     }
 
-    fn is_wanted(&self, page: PageIndex, now: u8, victims: Victims) -> bool {
-        let word = self.word(page);
+    /// Those of `pages`, which lie in one block, that are to go.
+    fn wanted(&self, pages: PageRange, now: u8, victims: Victims) -> Marks {
+        let mut wanted = Marks::none(pages.start);
+        // Where few pages are not free, most of the words need not be looked at.
+        let not_free = self.occupied.count(self.block_of(pages.start)) as usize;
+        let words = pages.iter().map(|page| (page, self.word(page))).filter(|(_, word)| !word.is_free());
+        let is_wanted = |(page, word): &(PageIndex, Word)| self.is_wanted(*page, *word, now, victims);
+        words.take(not_free).filter(is_wanted).for_each(|(page, _)| wanted.set(page.0));
+        wanted
+    }
+
+    fn is_wanted(&self, page: PageIndex, word: Word, now: u8, victims: Victims) -> bool {
         if word.state() != State::Clean || word.pins() > 0 {
             return false;
         }
@@ -141,12 +204,18 @@ impl<H: Host> Pages<H> {
             count += u64::from(transition == Transition::Evicted { stamp: now });
             self.settle(page, transition);
         }
-        if count > 0 {
-            self.resident.subtract(self.block_of(run.pages.start), count as u32);
-            let released = self.host.released_bytes(count);
+        let evicted = self.uncount(self.block_of(run.pages.start), count);
+        run.sum.pages += evicted.pages;
+        run.sum.released += evicted.released;
+    }
+
+    /// Counts `pages` of `block` as gone.
+    fn uncount(&self, block: u64, pages: u64) -> Evicted {
+        let released = self.host.released_bytes(pages);
+        if pages > 0 {
+            self.resident.subtract(block, pages as u32);
             self.budget.release(released);
-            run.sum.pages += count;
-            run.sum.released += released;
         }
+        Evicted { pages, released }
     }
 }

@@ -99,9 +99,14 @@ pub trait Frames {
     /// The runs of `pages` that have frames, ascending. Only what it says of pages in Changing counts.
     fn present_runs(&self, pages: PageRange) -> Vec<PageRange>;
 
-    /// Gives back what `pages`, a whole block, takes beside its frames: the memory of its words, which read as zeros
-    /// then, and page tables. None has a frame, all are free, and nobody changes their words meanwhile. Signal-safe.
-    fn drop_tables(&self, held: Held<Self>, words: &Self::Words, pages: PageRange);
+    /// Drops the frames of `pages`, a whole block, and its page tables in all views. All are Evicting or free, none is
+    /// pinned, and nobody claims one meanwhile. `false`: the frames are there still. Hosts that [drop](Self::longest_drop) one page at a time are asked for blocks
+    /// without frames only. Signal-safe.
+    fn drop_block(&self, held: Held<Self>, pages: PageRange) -> bool;
+
+    /// Gives back the memory of the words of `pages`, a whole block, which read as zeros then. All are free, and nobody
+    /// changes their words meanwhile. Signal-safe.
+    fn forget_words(&self, held: Held<Self>, words: &Self::Words, pages: PageRange);
 
     /// Gives back all memory, of which `resident` pages are in use. Nobody has addresses of it any more.
     fn end(&mut self, resident: u64);

@@ -287,13 +287,6 @@ impl<H: Host> Pages<H> {
         advanced
     }
 
-    /// Gives the tables of `block` back, if all its pages are absent and nobody pins one. Never allocates; waits for
-    /// nobody.
-    pub fn give_back_tables(&self, block: u64) -> bool {
-        let drop_tables = || self.host.drop_tables(Held::new(), &self.words, self.block_range(block));
-        self.occupied.give_back(block, &self.tables, drop_tables)
-    }
-
     /// The first block from `from` on that has tables.
     pub fn next_tabled_block(&self, from: u64) -> Option<u64> {
         self.occupied.next(from)

@@ -7,7 +7,8 @@
 //! ```text
 //!   claim, hold:     count the page, unless the block is being given back
 //!   page is free:    uncount it. Free is absent, and not pinned.
-//!   give back:       count is zero -> LEAVING -> the host drops words and tables -> neither TABLED nor LEAVING
+//!   give back:       all that are counted are ours, Evicting -> LEAVING -> the host drops frames and page tables, and
+//!                    when nothing is counted any more the words -> neither TABLED nor LEAVING
 //! ```
 //!
 //! Nobody changes the word of a free page but by counting it first. So while a block is LEAVING nobody changes its words.
@@ -90,20 +91,29 @@ impl<Counts: Deref<Target = [AtomicU32]>> Occupied<Counts> {
         assert!(before & COUNT > 0, "block {block} counts a page too few: {before:#x}");
     }
 
-    /// Has `drop_tables` give back what `block` has, if all its pages are free. `false`: they are not, or it has nothing.
-    pub(super) fn give_back(&self, block: u64, tables: &Tables, drop_tables: impl FnOnce()) -> bool {
-        let entry = &self.blocks[block as usize];
-        let leave = |now: u32| {
-            (now & (COUNT | TABLED | LEAVING) == TABLED).then(|| (now | LEAVING).wrapping_add(EPOCH_ONE))
+    /// Keeps everybody out of `block`, if it has tables and counts just `count` pages. `false`: it does not.
+    pub(super) fn shut(&self, block: u64, count: u32) -> bool {
+        let shut = |now: u32| {
+            let is_so = now & (COUNT | TABLED | LEAVING) == TABLED | count;
+            is_so.then(|| (now | LEAVING).wrapping_add(EPOCH_ONE))
         };
-        if entry.fetch_update(Ordering::AcqRel, Ordering::Acquire, leave).is_err() {
-            return false;
-        }
-        drop_tables();
-        entry.fetch_and(!(TABLED | LEAVING), Ordering::AcqRel);
+        self.blocks[block as usize].fetch_update(Ordering::AcqRel, Ordering::Acquire, shut).is_ok()
+    }
+
+    /// Lets everybody into `block` again, which is shut. It has no tables any more, if `tables` are given to uncount them.
+    pub(super) fn open(&self, block: u64, tables: Option<&Tables>) {
+        let Some(tables) = tables else {
+            self.blocks[block as usize].fetch_and(!LEAVING, Ordering::AcqRel);
+            return;
+        };
+        self.blocks[block as usize].fetch_and(!(TABLED | LEAVING), Ordering::AcqRel);
         self.groups[(block / GROUP) as usize].fetch_sub(1, Ordering::Relaxed);
         tables.subtract(1);
-        true
+    }
+
+    /// How many pages of `block` are not free.
+    pub(super) fn count(&self, block: u64) -> u32 {
+        self.blocks[block as usize].load(Ordering::Acquire) & COUNT
     }
 
     /// Whether `block` may have words that are not zero. Memory of others is better not looked at: it would be taken.

@@ -127,9 +127,9 @@ impl CacheShared {
             let Some((slot, block)) = self.next_tabled_block() else { return };
             let now = self.clock.now();
             let given = self.members.with(slot, |store| {
-                let evicted = store.area.evict_block(block, now, victims);
+                let (evicted, is_empty) = store.area.empty_block(block, now, victims);
                 self.counters.evicted_pages.add(evicted.pages);
-                store.area.give_back_tables(block)
+                is_empty
             });
             in_vain = if given == Some(true) { 0 } else { in_vain + 1 };
         }

@@ -244,14 +244,20 @@ impl Frames for SimulatedHost {
         pages.iter().filter(|page| self.has_frame(*page)).map(PageRange::one).collect()
     }
 
-    fn drop_tables(&self, _: Held<Self>, words: &Rc<[PageWord]>, pages: PageRange) {
-        self.turn(Call::DropTables, pages);
+    fn drop_block(&self, _: Held<Self>, pages: PageRange) -> bool {
+        self.turn(Call::DropBlock, pages);
         for page in pages.iter() {
-            let word = &words[page.0 as usize];
-            if !word.load().is_free() {
-                self.0.find(format!("the word of page {page} is dropped, which is {}", brief(word.load())));
-            }
-            word.forget();
+            self.check_held(Call::DropBlock, page, |word| word.is_free() || is_out(word));
+            self.drop_one(page);
+        }
+        true
+    }
+
+    fn forget_words(&self, _: Held<Self>, words: &Rc<[PageWord]>, pages: PageRange) {
+        self.turn(Call::ForgetWords, pages);
+        for page in pages.iter() {
+            self.check_held(Call::ForgetWords, page, Word::is_free);
+            words[page.0 as usize].forget();
         }
     }
 

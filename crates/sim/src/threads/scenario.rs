@@ -240,6 +240,11 @@ pub const SMALL: &[(Scenario, &[Pair])] = &[
             [&[LOAD, EVICT, Step::GiveBackTables], &[LOAD]],
             [&[LOAD, EVICT, Step::GiveBackTables], &[STORE]],
             [&[LOAD, EVICT, Step::GiveBackTables], &[READ_AT]],
+            [&[LOAD, Step::GiveBackTables], &[LOAD]],
+            [&[LOAD, Step::GiveBackTables], &[STORE]],
+            [&[LOAD, Step::GiveBackTables], &[READ_AT, EVICT]],
+            [&[LOAD, Step::GiveBackTables], &[PIN_ONE]],
+            [&[LOAD, Step::GiveBackTables, LOAD], &[EVICT, Step::GiveBackTables]],
             [&[STORE], &[STORE]],
             [&[STORE], &[WRITE_BACK]],
             [&[STORE, WRITE_BACK], &[STORE]],
@@ -293,6 +298,8 @@ pub const SMALL: &[(Scenario, &[Pair])] = &[
         &[
             [&[Step::Ahead { page: 0, count: 2 }, EVICT], &[Step::Load { page: 1, view: 0 }]],
             [&[PIN, EVICT], &[Step::Pin { page: 0, count: 2 }]],
+            [&[Step::Ahead { page: 0, count: 2 }, Step::GiveBackTables], &[Step::Load { page: 1, view: 0 }]],
+            [&[LOAD, Step::GiveBackTables], &[Step::Load { page: 1, view: 0 }, Step::GiveBackTables]],
         ],
     ),
 ];

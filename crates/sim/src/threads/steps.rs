@@ -48,7 +48,7 @@ pub(super) fn take(world: &World, step: Step) {
         Step::Evict { chosen } => evict(world, chosen),
         Step::WriteBack { most, fails } => write_back(world, most.into(), fails),
         Step::GiveBackTables => {
-            world.pages().give_back_tables(0);
+            world.pages().empty_block(0, now, Victims::All);
         }
         Step::Commit => commit(world),
         Step::Abandon { page: at } => abandon(world, page(at)),

@@ -5,7 +5,9 @@ use std::io;
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::pages::{self, Held, Wake};
 
+use super::views::View;
 use super::{Counts, Home, Words, Writes};
+use crate::frame_file::FrameFile;
 use crate::pool::Frame;
 use crate::region::SMALL;
 use crate::signal;
@@ -138,14 +140,25 @@ impl pages::Frames for Home {
         }
     }
 
-    fn drop_tables(&self, _: Held<Self>, words: &Words, pages: PageRange) {
+    fn drop_block(&self, _: Held<Self>, pages: PageRange) -> bool {
         let (start, end) = (self.offset_in_view(pages.start), self.offset_in_view(pages.end));
-        for view in self.views.iter().filter(|view| start < view.region.len()) {
-            let len = end.min(view.region.len()) - start;
-            // Linux gives page tables back with the pages of a whole block (since 6.14, with CONFIG_PT_RECLAIM).
-            // SAFETY: no page of the block has a frame, nor gets one before this returns (`Held`): no references exist.
-            let _ = unsafe { view.region.zap(start, len) };
+        let punch = |file: &FrameFile| file.punch(start as u64, (end - start) as u64).is_ok();
+        if !self.frame_file.as_ref().is_none_or(punch) {
+            return false;
         }
+        // Linux gives page tables back with the pages of a whole block (since 6.14, with CONFIG_PT_RECLAIM).
+        let zap = |view: &View| {
+            let len = end.min(view.region.len()).saturating_sub(start);
+            // SAFETY: every page of the block is held or free and stays so until this returns (`Held`), and none is
+            // pinned: no references exist.
+            len == 0 || unsafe { view.region.zap(start, len).is_ok() }
+        };
+        let zapped = self.views.iter().map(zap).fold(true, |all, one| all & one);
+        // The frames of a file are gone by now.
+        zapped || self.frame_file.is_some()
+    }
+
+    fn forget_words(&self, _: Held<Self>, words: &Words, pages: PageRange) {
         words.forget(pages);
     }
 
