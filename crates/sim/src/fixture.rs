@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -116,6 +117,16 @@ pub fn within<R: Send + 'static>(seconds: u64, what: &str, work: impl FnOnce() -
             panic!("{what}: not done after {} s", 10 * seconds)
         }
         Err(_) => std::panic::resume_unwind(thread.join().unwrap_err()),
+    }
+}
+
+/// Tells the threads of a scope to stop when the scope's own work ends, by a panic too: the scope waits for them.
+#[derive(Debug)]
+pub struct StopAtEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -42,7 +42,9 @@ impl Marks {
     fn iter(&self) -> impl DoubleEndedIterator<Item = PageIndex> + '_ {
         let in_part = move |part: usize| {
             let first = self.first + part as u64 * 64;
-            (0..64).filter(move |bit| self.bits[part] & (1 << bit) != 0).map(move |bit| PageIndex(first + bit))
+            (0..64)
+                .filter(move |bit| self.bits[part] & (1 << bit) != 0)
+                .map(move |bit| PageIndex(first + bit))
         };
         (0..self.bits.len()).filter(|part| self.bits[*part] != 0).flat_map(in_part)
     }
@@ -107,7 +109,8 @@ impl<H: Host> Pages<H> {
         if is_shut {
             self.occupied.open(block, dropped.then_some(&*self.tables));
         }
-        let evicted = if dropped { self.uncount(block, u64::from(victims.count())) } else { Evicted::default() };
+        let evicted =
+            if dropped { self.uncount(block, u64::from(victims.count())) } else { Evicted::default() };
         (evicted, dropped)
     }
 

@@ -20,6 +20,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use memobj_core::address::PageIndex;
 use memobj_sys::area::FillClaim;
@@ -32,6 +33,7 @@ use super::TRY_AGAIN;
 use super::duty::{Duty, Found};
 use super::resolve::Resolver;
 use super::unit::is_current;
+use super::watchful::{LONGEST, Watchful, Way};
 use crate::locks::{Rank, RankedMutex};
 use crate::pagers::{File, Source};
 use crate::store::{Asked, CacheShared, FrameStore, Patience, Request, serve};
@@ -159,6 +161,7 @@ struct Lane {
     is_watching: bool,
     reads: HashMap<u64, Read>,
     next_read: u64,
+    watchful: Watchful,
     pages: Arc<ChunkPool>,
     events: EventBuffer,
 }
@@ -183,6 +186,7 @@ impl Lane {
             is_watching: false,
             reads: HashMap::new(),
             next_read: 0,
+            watchful: Watchful::default(),
             pages,
             events: EventBuffer::default(),
         })
@@ -196,7 +200,7 @@ impl Lane {
                 self.is_watching = self.ring.look_again(KEY_FAULTS).is_ok();
             }
             let is_deaf = on_duty && !self.is_watching;
-            if self.ring.wait(is_deaf.then_some(TRY_AGAIN), &mut done).is_err() {
+            if self.wait(is_deaf.then_some(TRY_AGAIN), &mut done).is_err() {
                 // Only a broken ring does this; without reads, faults would hang for ever. Slow is better.
                 std::thread::sleep(TRY_AGAIN);
             }
@@ -211,6 +215,25 @@ impl Lane {
                 }
             }
         }
+    }
+
+    /// Waits until something happens, asleep or awake.
+    fn wait(&mut self, timeout: Option<Duration>, done: &mut Vec<Completion<u64>>) -> io::Result<()> {
+        if self.reads.is_empty() {
+            return self.ring.wait(timeout, done);
+        }
+        let (way, begin) = (self.watchful.way(), Instant::now());
+        while way == Way::Awake && done.is_empty() && begin.elapsed() < LONGEST {
+            self.ring.look(done)?;
+            std::thread::yield_now();
+        }
+        if done.is_empty() {
+            self.ring.wait(timeout, done)?;
+        }
+        if done.iter().any(|completion| matches!(completion, Completion::Ended { .. })) {
+            self.watchful.note(way, begin.elapsed());
+        }
+        Ok(())
     }
 
     /// Resolves the faults that wait. Whoever sleeps on this processor goes on before this thread does, and has often

@@ -16,6 +16,7 @@ mod lanes;
 mod resolve;
 mod stream;
 mod unit;
+mod watchful;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use memobj::{AccessError, Delivery, ErrorKind, Event, MapOptions, Mapping, Sharing, WriteStep};
-use memobj_sim::fixture::{MIB, sample_bytes, wait_until_clean, within};
+use memobj_sim::fixture::{MIB, StopAtEnd, sample_bytes, wait_until_clean, within};
 use memobj_sim::rig::{Rig, is_all, mapped, writable};
 
 const PAGE: u64 = 4096;
@@ -267,6 +267,7 @@ fn memory_that_is_dropped_all_the_time_holds_up_nobody_and_loses_nothing_in_sile
         // Pages that may be dropped still: without a bound everybody would be busy with getting them back.
         let allowed = AtomicU64::new(0);
         std::thread::scope(|scope| {
+            let _stopped = StopAtEnd(&done);
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
                     if allowed.load(Ordering::Relaxed) == 0 {
@@ -310,7 +311,6 @@ fn memory_that_is_dropped_all_the_time_holds_up_nobody_and_loses_nothing_in_sile
                 while rig.cache.events().try_next().is_some() {}
                 rig.mapping.discard(0..MIB).unwrap();
             }
-            done.store(true, Ordering::Relaxed);
         });
         rig.mapping.write_at(0, &vec![3; MIB as usize]).unwrap();
         rig.object.close().unwrap();

@@ -8,7 +8,8 @@ use std::time::Duration;
 use memobj::pagers::{Faulty, Inject, Injection};
 use memobj::{AccessError, Advice, Cache, Mapping, Store};
 use memobj_sim::fixture::{
-    MIB, Reading, Sample, Way, cache, check_sample, sample_bytes, sample_pager, wait_until, ways, within,
+    MIB, Reading, Sample, StopAtEnd, Way, cache, check_sample, sample_bytes, sample_pager, wait_until, ways,
+    within,
 };
 use memobj_sim::process::{Usage, alone};
 use memobj_sim::time::{only_hangs, passing_while};
@@ -191,6 +192,7 @@ fn invariant_5_a_pin_is_never_evicted_and_never_changes() {
         let rounds = if way.page == 4096 { 3000 } else { 60 };
         std::thread::scope(|scope| {
             let stop = Arc::new(AtomicBool::new(false));
+            let _stopped = StopAtEnd(&stop);
             for seed in 0..3 {
                 let (mapping, stop) = (&mapping, Arc::clone(&stop));
                 scope.spawn(move || {
@@ -207,7 +209,6 @@ fn invariant_5_a_pin_is_never_evicted_and_never_changes() {
                 pins.iter().for_each(|(at, pin)| check_sample(*at..at + 8, pin, "pinned"));
                 cache.metrics().evicted_pages > rounds
             });
-            stop.store(true, Ordering::Relaxed);
         });
         let now: Vec<*const u8> = pins.iter().map(|(_, pin)| pin.as_ptr()).collect();
         assert_eq!(addresses, now, "{}", way.label);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use memobj::{AccessError, Cache, Delivery, ErrorKind, ObjectOptions, PinHolder, Writing};
 use memobj_sim::Random;
-use memobj_sim::fixture::{MIB, Sample, cache, wait_until, within};
+use memobj_sim::fixture::{MIB, Sample, StopAtEnd, cache, wait_until, within};
 use memobj_sim::rig::{DELIVERIES, Rig, mapped, writable};
 
 const PAGE: u64 = 4096;
@@ -103,6 +103,7 @@ fn lengths_that_change_are_errors_of_whoever_pins_and_copies() {
                     }
                 });
             }
+            let _stopped = StopAtEnd(&stop);
             let mut random = Random::new(seed + 100);
             for _ in 0..3000 {
                 match object.set_len(random.below(64 * PAGE + 1)) {
@@ -110,7 +111,6 @@ fn lengths_that_change_are_errors_of_whoever_pins_and_copies() {
                     Err(error) => assert_eq!(error.kind(), ErrorKind::Timeout, "{error}"),
                 }
             }
-            stop.store(true, Ordering::Relaxed);
         });
         // What is being written is waited for only shortly, too.
         wait_until("the object has its length again", || object.set_len(64 * PAGE).is_ok());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use memobj::pagers::{Inject, Operation};
 use memobj::{AccessError, Delivery, ErrorKind, ObjectOptions, WriteStep};
 use memobj_sim::Random;
-use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes, wait_until, within};
+use memobj_sim::fixture::{MIB, Sample, StopAtEnd, cache, sample_bytes, wait_until, within};
 use memobj_sim::process::{child, part, show};
 use memobj_sim::rig::{DELIVERIES, Rig, is_all, mapped, writable};
 use memobj_sim::time::passing;
@@ -254,6 +254,7 @@ fn lengths_change_while_others_use_the_rest() {
         let mapping = object.map(0..MIB, mapped(delivery)).unwrap();
         let stop = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
+            let _stopped = StopAtEnd(&stop);
             scope.spawn(|| {
                 let mut random = Random::new(seed);
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
@@ -276,7 +277,6 @@ fn lengths_change_while_others_use_the_rest() {
                 object.set_len(500_000 + random.below(MIB - 500_000)).unwrap();
             }
             object.set_len(500_000).unwrap();
-            stop.store(true, std::sync::atomic::Ordering::Relaxed);
         });
         object.set_len(MIB).unwrap();
         object.close().unwrap();

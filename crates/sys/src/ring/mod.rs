@@ -198,6 +198,14 @@ impl<T: Send + 'static> Ring<T> {
         }
     }
 
+    /// Appends what has completed to `into`, and does not wait. Starts what was not told to the kernel yet.
+    pub fn look(&mut self, into: &mut Vec<Completion<T>>) -> io::Result<()> {
+        match &mut self.0 {
+            Backend::Uring(ring) => ring.look(into),
+            Backend::Threads(ring) => ring.wait(Some(Duration::ZERO), into),
+        }
+    }
+
     /// Waits until something completed or `timeout` passed, and appends what completed to `into`.
     pub fn wait(&mut self, timeout: Option<Duration>, into: &mut Vec<Completion<T>>) -> io::Result<()> {
         match &mut self.0 {
