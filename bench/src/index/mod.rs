@@ -28,7 +28,7 @@ use crate::job::{Failure, Sample};
 use job::IndexJob;
 
 /// Runs one measurement, in the child.
-pub fn measure(job: &IndexJob) -> Result<Sample, Failure> {
+fn measure(job: &IndexJob) -> Result<Sample, Failure> {
     match job.contestant.as_str() {
         "mmap" => lookup::run(job, &kernel::MappedTree::open(job)?),
         "vmcache" => lookup::run(job, &vmcache::Pool::open(job)?),

@@ -3,8 +3,8 @@
 use super::job::{Part, Share};
 use super::options::IndexOptions;
 use super::tree::Shape;
+use crate::cgroup::Limit;
 use crate::data::PAGE_BYTES;
-use crate::plan::Limit;
 
 /// Bytes of a large frame.
 const LARGE_BYTES: u64 = 2 << 20;

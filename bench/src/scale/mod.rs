@@ -25,7 +25,7 @@ use crate::job::{Failure, Sample};
 use job::{Part, ScaleJob};
 
 /// Runs one measurement, in the child.
-pub fn measure(job: &ScaleJob) -> Result<Sample, Failure> {
+fn measure(job: &ScaleJob) -> Result<Sample, Failure> {
     match (job.part, job.contestant.as_str()) {
         (Part::Access, "mmap") => {
             access::run(job, bytes::Bytes::sparse(job.object_bytes), kernel::Views::one)

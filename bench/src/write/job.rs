@@ -1,11 +1,12 @@
-//! What the parent asks of a child that writes, and what must be in the file afterwards.
+//! What the parent of `write` asks of a child.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::data::PAGE_BYTES;
+use crate::job::{Failure, Job, Sample};
 
 /// The patterns of storing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
@@ -91,11 +92,14 @@ impl WriteJob {
     }
 }
 
-/// What a contestant says it has made durable; the parent compares it with what it reads back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Written {
-    /// So many words were counted up by one (see [`content`](super::content), counters).
-    Updates(u64),
-    /// The digest of all pages with their stamps (see [`content`](super::content), stamped pages).
-    Pages(u64),
+impl Job for WriteJob {
+    const COMMAND: &'static str = "write";
+
+    fn cgroup(&self) -> Option<&Path> {
+        self.cgroup.as_deref()
+    }
+
+    fn measure(&self) -> Result<Sample, Failure> {
+        super::measure(self)
+    }
 }

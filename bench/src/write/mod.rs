@@ -28,7 +28,7 @@ use crate::job::{Failure, Sample};
 use job::{Kind, WriteJob};
 
 /// Runs one measurement, in the child.
-pub fn measure(job: &WriteJob) -> Result<Sample, Failure> {
+fn measure(job: &WriteJob) -> Result<Sample, Failure> {
     match job.contestant.as_str() {
         "mmap" | "mmap-default" => patterns::on_storage::<kernel::MappedFile>(job, kernel::advice(job)),
         "pwrite" => patterns::on_storage::<kernel::FileCalls>(job, kernel::file_advice(job)),
