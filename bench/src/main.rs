@@ -1,9 +1,17 @@
 //! Benchmarks of memobj beside the kernel's mapping and read calls, in one interleaved run.
 //!
-//! Every measurement is a process of its own: the parent (`run`) starts this program again with the hidden
-//! command `one`, so that memory cgroups, page tables and caches are never shared between contestants. Every
+//! Every measurement is a process of its own: the parent (a module `run`) starts this program again with the
+//! hidden command `one`, so that memory cgroups, page tables and caches are never shared between contestants. Every
 //! byte that is loaded is compared with what the file must hold; a difference ends the run. What a contestant has
 //! written is read back by the parent when the contestant's process is gone. What `run` measures are whole programs.
+//!
+//! ```text
+//!   cli                                         what can be asked for
+//!   read, write, index, scale, programs, space  the benchmarks; none knows another
+//!   parent, children, report                    what their parents share
+//!   child, timed, trace                         what their children share
+//!   job, data, cgroup, machine, usage           what lies below
+//! ```
 
 #![forbid(unsafe_code)]
 
