@@ -1,13 +1,12 @@
 //! What the parent of `index` asks of a child.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::tree::Shape;
 use crate::data::PAGE_BYTES;
-use crate::job::{Failure, Job, Sample};
 
 /// The parts of the benchmark.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
@@ -86,17 +85,5 @@ impl IndexJob {
     pub fn populated_bytes(&self) -> u64 {
         let budget_bytes = self.budget_bytes / 16 * 15 / PAGE_BYTES * PAGE_BYTES;
         if self.part == Part::Quarter { budget_bytes.min(self.shape().bytes()) } else { self.shape().bytes() }
-    }
-}
-
-impl Job for IndexJob {
-    const COMMAND: &'static str = "index";
-
-    fn cgroup(&self) -> Option<&Path> {
-        self.cgroup.as_deref()
-    }
-
-    fn measure(&self) -> Result<Sample, Failure> {
-        super::measure(self)
     }
 }

@@ -1,11 +1,9 @@
 //! What the parent of `read` asks of a child.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-
-use crate::job::{Failure, Job, Sample};
 
 /// The access patterns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
@@ -80,17 +78,5 @@ impl ReadJob {
     /// Bytes of the resident patterns: half of the budget, so that nothing has to be evicted.
     pub fn warm_bytes(&self) -> u64 {
         (self.budget_bytes / 2).min(self.file_bytes)
-    }
-}
-
-impl Job for ReadJob {
-    const COMMAND: &'static str = "read";
-
-    fn cgroup(&self) -> Option<&Path> {
-        self.cgroup.as_deref()
-    }
-
-    fn measure(&self) -> Result<Sample, Failure> {
-        super::measure(self)
     }
 }

@@ -20,17 +20,26 @@ mod plan;
 mod report;
 pub mod run;
 
-use crate::job::{Failure, Sample};
+use std::path::Path;
+
+use crate::job::{Failure, Job, Sample};
 use job::ReadJob;
 
-/// Runs one measurement, in the child.
-fn measure(job: &ReadJob) -> Result<Sample, Failure> {
-    match job.contestant.as_str() {
-        "mmap" | "mmap-default" | "mmap-willneed" => patterns::run(job, &kernel::mapped(job)?),
-        "memmap2" => patterns::run(job, &kernel::memmap(job)?),
-        "pread-buffered" | "pread-direct" => patterns::run(job, &kernel::read_calls(job)?),
-        #[cfg(feature = "ours")]
-        name if name.starts_with("ours-") => ours::measure(job),
-        name => Err(Failure::Failed(format!("no contestant {name:?} in this build"))),
+impl Job for ReadJob {
+    const COMMAND: &'static str = "read";
+
+    fn cgroup(&self) -> Option<&Path> {
+        self.cgroup.as_deref()
+    }
+
+    fn measure(&self) -> Result<Sample, Failure> {
+        match self.contestant.as_str() {
+            "mmap" | "mmap-default" | "mmap-willneed" => patterns::run(self, &kernel::mapped(self)?),
+            "memmap2" => patterns::run(self, &kernel::memmap(self)?),
+            "pread-buffered" | "pread-direct" => patterns::run(self, &kernel::read_calls(self)?),
+            #[cfg(feature = "ours")]
+            name if name.starts_with("ours-") => ours::measure(self),
+            name => Err(Failure::Failed(format!("no contestant {name:?} in this build"))),
+        }
     }
 }

@@ -1,10 +1,8 @@
 //! What the parent of `scale` asks of a child.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-
-use crate::job::{Failure, Job, Sample};
 
 /// The parts of the benchmark.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
@@ -48,16 +46,4 @@ pub struct ScaleJob {
     pub seed: u64,
     /// The memory cgroup that the child enters.
     pub cgroup: Option<PathBuf>,
-}
-
-impl Job for ScaleJob {
-    const COMMAND: &'static str = "scale";
-
-    fn cgroup(&self) -> Option<&Path> {
-        self.cgroup.as_deref()
-    }
-
-    fn measure(&self) -> Result<Sample, Failure> {
-        super::measure(self)
-    }
 }

@@ -1,12 +1,11 @@
 //! What the parent of `write` asks of a child.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::data::PAGE_BYTES;
-use crate::job::{Failure, Job, Sample};
 
 /// The patterns of storing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
@@ -89,17 +88,5 @@ impl WriteJob {
     /// Pages of the file.
     pub fn pages(&self) -> u64 {
         self.file_bytes / PAGE_BYTES
-    }
-}
-
-impl Job for WriteJob {
-    const COMMAND: &'static str = "write";
-
-    fn cgroup(&self) -> Option<&Path> {
-        self.cgroup.as_deref()
-    }
-
-    fn measure(&self) -> Result<Sample, Failure> {
-        super::measure(self)
     }
 }
