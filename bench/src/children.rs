@@ -8,10 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cgroup::{Cgroup, Cgroups};
+use crate::cgroup::{BOUND_SLACK_BYTES, Cgroup, Cgroups, Limit, PROCESS_BYTES};
 use crate::data;
-use crate::job::{Outcome, Task};
-use crate::plan::{BOUND_SLACK_BYTES, Limit, PROCESS_BYTES};
+use crate::job::{Job, Outcome};
 
 /// A child that takes longer than this on top of its measured phase hangs.
 const CHILD_SLACK: Duration = Duration::from_secs(90);
@@ -53,11 +52,11 @@ impl Children {
             .map_err(|error| format!("making a memory cgroup: {error}"))
     }
 
-    /// Starts this program again for one task, which measures for about `measured`, and waits for its line.
-    pub fn run(&self, task: &Task, measured: Duration) -> Result<Outcome, String> {
-        let text = serde_json::to_string(task).map_err(|error| error.to_string())?;
+    /// Starts this program again for one job, which measures for about `measured`, and waits for its line.
+    pub fn run<J: Job>(&self, job: &J, measured: Duration) -> Result<Outcome, String> {
+        let text = serde_json::to_string(job).map_err(|error| error.to_string())?;
         let program = std::env::current_exe().map_err(|error| format!("finding this program: {error}"))?;
-        let command = Command::new(program).arg("one").arg(text).stdout(Stdio::piped()).spawn();
+        let command = Command::new(program).args(["one", J::COMMAND, &text]).stdout(Stdio::piped()).spawn();
         let mut child = Reaped(command.map_err(|error| format!("starting a child: {error}"))?);
         let deadline = Instant::now() + CHILD_SLACK + 2 * measured;
         let status = loop {

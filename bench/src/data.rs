@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,8 @@ use crate::job::Failure;
 pub const PAGE_BYTES: u64 = 4096;
 /// Bytes of a word, the unit of a load.
 pub const WORD_BYTES: u64 = 8;
+/// Bytes of one read call of a scan, and of populating.
+pub const CHUNK_BYTES: u64 = 1 << 20;
 /// Words of a page.
 pub const PAGE_WORDS: u64 = PAGE_BYTES / WORD_BYTES;
 
@@ -46,7 +49,7 @@ pub fn wrong_word(word_index: u64, found: u64) -> Failure {
 }
 
 /// The wrapping sum of every `step_words`-th word of `[first, end)`.
-pub fn expected_sum(words: std::ops::Range<u64>, step_words: u64) -> u64 {
+pub fn expected_sum(words: Range<u64>, step_words: u64) -> u64 {
     words.step_by(step_words as usize).fold(0, |sum, index| sum.wrapping_add(expected_word(index)))
 }
 
@@ -95,4 +98,14 @@ pub fn drop_page_cache(path: &Path) -> io::Result<u64> {
     file.sync_all()?;
     fadvise(&file, 0, None, Advice::DontNeed)?;
     FileView::map(&file)?.resident_pages()
+}
+
+/// Fills the page cache by large reads, which is the fastest way to have data resident.
+pub fn read_through(file: &File, range: Range<u64>) -> io::Result<()> {
+    let mut chunk = vec![0; CHUNK_BYTES as usize];
+    for offset in range.clone().step_by(CHUNK_BYTES as usize) {
+        let wanted = CHUNK_BYTES.min(range.end - offset) as usize;
+        file.read_exact_at(&mut chunk[..wanted], offset)?;
+    }
+    Ok(())
 }

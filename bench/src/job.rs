@@ -2,102 +2,21 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::index::job::IndexJob;
-use crate::scale::job::{Memory, ScaleJob};
-use crate::write::job::{WriteJob, Written};
+/// One measurement, which a child makes.
+pub trait Job: Serialize + DeserializeOwned {
+    /// The command whose measurement it is.
+    const COMMAND: &'static str;
 
-/// The access patterns.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Pattern {
-    /// Uniform over all pages, one load per access, for a fixed time.
-    Random,
-    /// Zipf 0.99 over scattered pages, a fixed trace.
-    Zipf,
-    /// Every 64th byte of a file four times the budget, once.
-    Sequential,
-    /// Random loads of resident pages.
-    Reread,
-    /// Every word of resident pages, again and again.
-    Warmscan,
-    /// The first touch of a page whose bytes are already in memory.
-    Fault,
-    /// Sets of 64 scattered pages, asked for at once.
-    Batch,
-}
-
-impl Pattern {
-    /// All of them, in the order of the report.
-    pub const ALL: [Self; 7] =
-        [Self::Random, Self::Zipf, Self::Sequential, Self::Reread, Self::Warmscan, Self::Fault, Self::Batch];
-
-    /// The name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Random => "random",
-            Self::Zipf => "zipf",
-            Self::Sequential => "sequential",
-            Self::Reread => "reread",
-            Self::Warmscan => "warmscan",
-            Self::Fault => "fault",
-            Self::Batch => "batch",
-        }
-    }
-}
-
-/// What a child is started for.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Task {
-    /// A measurement of reading.
-    Read(Job),
-    /// A measurement of writing.
-    Write(WriteJob),
-    /// Lookups in a tree.
-    Index(IndexJob),
-    /// Long objects, or many.
-    Scale(ScaleJob),
-}
-
-/// One measurement.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Job {
-    /// How pages are accessed.
-    pub pattern: Pattern,
-    /// Who serves them, by name.
-    pub contestant: String,
-    /// Accessing threads.
-    pub threads: u32,
-    /// The test file.
-    pub file: PathBuf,
-    /// Its length.
-    pub file_bytes: u64,
-    /// Memory for pages.
-    pub budget_bytes: u64,
-    /// Measured time of the patterns that run for a time.
-    pub seconds: f64,
-    /// Accesses of the patterns that run a trace.
-    pub accesses: u64,
-    /// Seed of the page choice: the same for all contestants of one repetition.
-    pub seed: u64,
     /// The memory cgroup that the child enters.
-    pub cgroup: Option<PathBuf>,
-}
+    fn cgroup(&self) -> Option<&Path>;
 
-impl Job {
-    /// The measured time as a duration.
-    pub fn measured(&self) -> Duration {
-        Duration::from_secs_f64(self.seconds)
-    }
-
-    /// Bytes of the resident patterns: half of the budget, so that nothing has to be evicted.
-    pub fn warm_bytes(&self) -> u64 {
-        (self.budget_bytes / 2).min(self.file_bytes)
-    }
+    /// Measures, in the child.
+    fn measure(&self) -> Result<Sample, Failure>;
 }
 
 /// What one child measured.
@@ -147,6 +66,57 @@ pub struct Sample {
     /// What the file must hold afterwards, if the contestant wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written: Option<Written>,
+}
+
+/// What a process holds at one moment.
+#[derive(Clone, Copy, Default, Debug, Serialize, Deserialize)]
+pub struct Held {
+    /// Resident memory (VmRSS).
+    pub rss_bytes: u64,
+    /// Page tables (VmPTE).
+    pub page_table_bytes: u64,
+    /// The part of the resident memory that is frames, or pages of the mapped file.
+    pub frame_bytes: u64,
+    /// What is charged to the cgroup: memory of the kernel for the process too.
+    pub charged_bytes: Option<u64>,
+    /// Open descriptors.
+    pub descriptors: u64,
+    /// Mappings of the process, of which there may be `vm.max_map_count`.
+    pub mappings: u64,
+}
+
+impl Held {
+    /// Resident memory and page tables beside frames.
+    pub fn beside_frames(&self) -> u64 {
+        (self.rss_bytes + self.page_table_bytes).saturating_sub(self.frame_bytes)
+    }
+}
+
+/// The memory of one measurement.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub struct Memory {
+    /// Before anything is opened.
+    pub before: Held,
+    /// When everything is mapped.
+    pub mapped: Held,
+    /// After all accesses.
+    pub used: Held,
+    /// How long opening and mapping took.
+    pub map_ns: u64,
+    /// Objects that are mapped.
+    pub objects: u64,
+    /// Why there are fewer than were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+}
+
+/// What a contestant says it has made durable; the parent compares it with what it reads back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Written {
+    /// So many words were counted up by one (see `content` of `write`, counters).
+    Updates(u64),
+    /// The digest of all pages with their stamps (see there, stamped pages).
+    Pages(u64),
 }
 
 /// The one line a child prints.

@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use clap::Args;
 use memmap2::MmapOptions;
 use memobj::space;
 use memobj_core::address::VirtAddr;
@@ -12,14 +13,27 @@ use memobj_core::space::{
     AddressSpace, Limits, MapRequest, ObjectId, ObjectKind, ObjectView, Place, Sharing, Source,
 };
 
-use crate::bars::{self, Bar, Direction};
-use crate::cli::SpaceOptions;
 use crate::machine::Machine;
+use crate::report::{self, Bar, Direction};
 
 const PAGE: u64 = 4096;
 const LOW: u64 = 1 << 30;
 /// Lookups that are timed together: one takes hardly longer than to look at the clock.
 const BATCH: u64 = 16;
+
+/// Options of `space`.
+#[derive(Args, Debug, Clone)]
+pub struct SpaceOptions {
+    /// Segments of our address space.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub segments: u64,
+    /// Mappings of the kernel's; below the limit of vm.max_map_count.
+    #[arg(long, default_value_t = 60_000)]
+    pub mappings: u64,
+    /// Operations of each kind.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub operations: u64,
+}
 
 /// Runs the benchmark and prints its table.
 pub fn space(options: &SpaceOptions) -> Result<ExitCode, String> {
@@ -66,7 +80,7 @@ pub fn space(options: &SpaceOptions) -> Result<ExitCode, String> {
         bar("unmap + map of a random one, median ns", 3000.0, there.0 as f64),
         bar("bytes per segment, the worse order", 128.0, bytes.max(bytes_in_order)),
     ];
-    print!("{}", bars::table(&bars));
+    print!("{}", report::bar_table(&bars));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -51,7 +51,15 @@ fn index_has_all_its_rows() {
     for contestant in ["mmap", "vmcache", "atomic"] {
         assert!(has_row(&printed, contestant), "{contestant}: {printed}");
     }
-    let ours = ["ours-pin", "ours-pin-large", "ours-pin-auto", "ours-read_at"];
+    let ours = [
+        "ours-pin",
+        "ours-pin-large",
+        "ours-pin-auto",
+        "ours-try_words",
+        "ours-try_words-large",
+        "ours-try_words-auto",
+        "ours-read_at",
+    ];
     for contestant in ours.iter().filter(|_| cfg!(feature = "ours")) {
         assert!(has_row(&printed, contestant), "{contestant}: {printed}");
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::job::{IndexJob, Share};
 use super::lookup::PIN_BATCH;
 use crate::job::{Failure, Sample};
-use crate::patterns::timed;
+use crate::timed;
 
 /// A counter in cache lines of its own.
 #[derive(Default)]

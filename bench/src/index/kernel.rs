@@ -7,9 +7,8 @@ use memobj_sys::peer::{FileView, MapAdvice};
 use super::job::IndexJob;
 use super::lookup::{Index, Nodes};
 use super::node::{Found, Words, find};
-use crate::data::{PAGE_BYTES, WORD_BYTES};
+use crate::data::{PAGE_BYTES, WORD_BYTES, read_through};
 use crate::job::Failure;
-use crate::kernel::read_through;
 use crate::usage;
 
 /// The tree, mapped, without read-ahead.

@@ -5,7 +5,7 @@ use super::node::{FANOUT, FIRST_KEY_BYTES, Found};
 use super::tree::{check_lookup, key_of};
 use crate::data::PAGE_BYTES;
 use crate::job::{Failure, Sample};
-use crate::patterns::timed;
+use crate::timed;
 use crate::trace::Random;
 
 /// Lookups between two looks at the clock, where one is not much longer than that look.

@@ -24,19 +24,28 @@ pub mod run;
 mod tree;
 mod vmcache;
 
-use crate::job::{Failure, Sample};
+use std::path::Path;
+
+use crate::job::{Failure, Job, Sample};
 use job::IndexJob;
 
-/// Runs one measurement, in the child.
-pub fn measure(job: &IndexJob) -> Result<Sample, Failure> {
-    match job.contestant.as_str() {
-        "mmap" => lookup::run(job, &kernel::MappedTree::open(job)?),
-        "vmcache" => lookup::run(job, &vmcache::Pool::open(job)?),
-        "atomic" => beside::atomic(job),
-        #[cfg(feature = "redb")]
-        "redb" => beside::redb(job),
-        #[cfg(feature = "ours")]
-        name if name.starts_with("ours-") => ours::measure(job),
-        name => Err(Failure::Failed(format!("no contestant {name:?} in this build"))),
+impl Job for IndexJob {
+    const COMMAND: &'static str = "index";
+
+    fn cgroup(&self) -> Option<&Path> {
+        self.cgroup.as_deref()
+    }
+
+    fn measure(&self) -> Result<Sample, Failure> {
+        match self.contestant.as_str() {
+            "mmap" => lookup::run(self, &kernel::MappedTree::open(self)?),
+            "vmcache" => lookup::run(self, &vmcache::Pool::open(self)?),
+            "atomic" => beside::atomic(self),
+            #[cfg(feature = "redb")]
+            "redb" => beside::redb(self),
+            #[cfg(feature = "ours")]
+            name if name.starts_with("ours-") => ours::measure(self),
+            name => Err(Failure::Failed(format!("no contestant {name:?} in this build"))),
+        }
     }
 }

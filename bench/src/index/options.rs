@@ -25,9 +25,12 @@ Contestants:
                   SIGMOD 2023; without its madvise for each eviction, which would need unsafe code.
   ours-pin        Mapping::pin of each node, with frames of 4 KiB
   ours-pin-large  the same with frames of 2 MiB; a budget below 32 MiB gets 4 KiB
-  ours-pin-auto   the same with FrameSize::Auto and no advice: what a program gets that says nothing
+  ours-pin-auto   the same with FrameSize::Auto and no advice: what a program gets that says nothing. In `quarter` it is
+                  to reach the better of small and large frames, divided by 1.1.
   ours-pin_ref    Mapping::pin_ref: a pin that borrows the mapping
   ours-with_pin   Mapping::with_pin: a call with the pinned bytes; -large as above
+  ours-try_words  Mapping::try_words: words of the node without a pin, loaded again if the page changed meanwhile;
+                  -large and -auto as above
   ours-read_at    Mapping::read_at of each node: a copy. In `pin` of 8 bytes.
   atomic          fetch_add of one counter (pin only)
   redb            get of one value of 8 bytes, in an open read transaction of a database in memory (pin only): it walks

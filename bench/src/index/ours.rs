@@ -4,11 +4,11 @@ use std::fmt::Display;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use memobj::{Advice, Cache, CacheOptions, FrameSize, MapOptions, Mapping, ObjectOptions};
+use memobj::{Advice, Cache, CacheOptions, FrameSize, GlanceWords, MapOptions, Mapping, ObjectOptions};
 
 use super::job::IndexJob;
 use super::lookup::{self, Index, Nodes};
-use super::node::{Found, NodeBytes, find};
+use super::node::{Found, NodeBytes, Words, find};
 use crate::data::{PAGE_BYTES, WORD_BYTES};
 use crate::job::{Failure, Sample};
 
@@ -75,6 +75,30 @@ impl Method for WithPin {
     }
 }
 
+/// Search in the node without a pin, again if it changed meanwhile.
+#[derive(Default)]
+struct TryWords;
+
+impl Words for GlanceWords<'_> {
+    #[inline]
+    fn word(&self, index: usize) -> u64 {
+        self.load(index as u64)
+    }
+}
+
+impl Method for TryWords {
+    #[inline]
+    fn find(&mut self, mapping: &Mapping, node: Range<u64>, key: u64) -> Result<Found, Failure> {
+        mapping.try_words(node, |words| find(words, key)).map_err(failed)
+    }
+
+    #[inline]
+    fn load(&mut self, mapping: &Mapping, node: Range<u64>, word: Range<u64>) -> Result<u64, Failure> {
+        let index = (word.start - node.start) / WORD_BYTES;
+        mapping.try_words(node, |words| words.load(index)).map_err(failed)
+    }
+}
+
 /// Copy the node, search in the copy. A word alone is copied alone.
 struct ReadAt(Vec<u8>);
 
@@ -112,6 +136,7 @@ pub fn measure(job: &IndexJob) -> Result<Sample, Failure> {
         "pin" => run::<Pin>(job, frames),
         "pin_ref" => run::<PinRef>(job, frames),
         "with_pin" => run::<WithPin>(job, frames),
+        "try_words" => run::<TryWords>(job, frames),
         "read_at" => run::<ReadAt>(job, frames),
         _ => Err(Failure::Failed(format!("no contestant {:?}", job.contestant))),
     }

@@ -3,8 +3,8 @@
 use super::job::{Part, Share};
 use super::options::IndexOptions;
 use super::tree::Shape;
+use crate::cgroup::Limit;
 use crate::data::PAGE_BYTES;
-use crate::plan::Limit;
 
 /// Bytes of a large frame.
 const LARGE_BYTES: u64 = 2 << 20;
@@ -19,11 +19,32 @@ const RESIDENT: &[&str] = &[
     "ours-pin_ref",
     "ours-with_pin",
     "ours-with_pin-large",
+    "ours-try_words",
+    "ours-try_words-large",
     "ours-read_at",
 ];
-const QUARTER: &[&str] = &["mmap", "vmcache", "ours-pin", "ours-pin-large", "ours-pin-auto", "ours-read_at"];
-const PIN: &[&str] =
-    &["mmap", "atomic", "vmcache", "redb", "ours-pin", "ours-pin_ref", "ours-with_pin", "ours-read_at"];
+const QUARTER: &[&str] = &[
+    "mmap",
+    "vmcache",
+    "ours-pin",
+    "ours-pin-large",
+    "ours-pin-auto",
+    "ours-try_words",
+    "ours-try_words-large",
+    "ours-try_words-auto",
+    "ours-read_at",
+];
+const PIN: &[&str] = &[
+    "mmap",
+    "atomic",
+    "vmcache",
+    "redb",
+    "ours-pin",
+    "ours-pin_ref",
+    "ours-with_pin",
+    "ours-try_words",
+    "ours-read_at",
+];
 
 /// One line of a table.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -6,9 +6,9 @@ use super::job::{Part, Share};
 use super::options::IndexOptions;
 use super::plan::{BASELINE, Cell};
 use super::tree::Shape;
+use crate::cgroup::{BOUND_SLACK_BYTES, Limit, PROCESS_BYTES};
 use crate::job::Sample;
 use crate::machine::Machine;
-use crate::plan::{BOUND_SLACK_BYTES, Limit, PROCESS_BYTES};
 use crate::report::{fixed, median, number};
 
 const MIB: u64 = 1 << 20;

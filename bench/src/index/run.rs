@@ -8,12 +8,12 @@ use super::options::IndexOptions;
 use super::plan::{self, Cell, Group};
 use super::report::{self, Line};
 use super::tree::{Shape, tree_file};
+use crate::cgroup::{BOUND_SLACK_BYTES, Limit};
 use crate::children::{self, Children, touch_memory};
 use crate::data;
-use crate::job::{Sample, Task};
+use crate::job::Sample;
 use crate::machine::Machine;
 use crate::parent;
-use crate::plan::{BOUND_SLACK_BYTES, Limit};
 
 /// What all measurements of a run share.
 struct Run {
@@ -86,7 +86,7 @@ impl Run {
             cgroup: cgroup.as_ref().map(|cgroup| cgroup.path().to_path_buf()),
         };
         let measured = job.measured();
-        let outcome = self.children.run(&Task::Index(job), measured)?;
+        let outcome = self.children.run(&job, measured)?;
         let (name, output) = (line.name(), &self.options.output);
         let say = |sample: &Sample| output.say(&name, sample);
         parent::enter(outcome, &name, cgroup.as_ref(), &mut line.note, &mut line.samples, say)

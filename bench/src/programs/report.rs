@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::plan::ProgramName;
-use crate::bars::{Bar, Direction};
 use crate::machine::Machine;
+use crate::report::{Bar, Direction};
 use crate::report::{fixed, median, number};
 
 /// One program in one way, with all its samples.

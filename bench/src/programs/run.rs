@@ -10,6 +10,7 @@ use super::report::{self, Line};
 use super::runner::{Native, Ran, Runner, Under, said};
 use crate::children;
 use crate::machine::Machine;
+use crate::report::bar_table;
 
 /// A way to run programs, or why there is none.
 pub type Way = Result<Box<dyn Runner>, (&'static str, String)>;
@@ -25,7 +26,7 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, String> {
     let lines = all_programs(&options, &directory.0, &ways);
     println!("{}", report::table(&lines));
     let bars = report::bars(&lines);
-    print!("{}", crate::bars::table(&bars));
+    print!("{}", bar_table(&bars));
     if let Some(path) = &options.json {
         let text = report::json(&machine, &lines, &bars);
         std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;

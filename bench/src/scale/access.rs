@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use super::bytes::Bytes;
 use super::held;
-use super::job::{Memory, ScaleJob};
+use super::job::ScaleJob;
 use crate::data::{PAGE_BYTES, PAGE_WORDS};
-use crate::job::{Failure, Sample};
-use crate::patterns;
+use crate::job::{Failure, Memory, Sample};
+use crate::timed;
 use crate::trace::Random;
 use crate::usage;
 
@@ -37,7 +37,7 @@ pub fn run<O: Object>(
     memory.map_ns = begin.elapsed().as_nanos() as u64;
     memory.mapped = held::now(cgroup, object.frame_bytes()?)?;
     let mut random = Random::new(job.seed);
-    let mut latencies = patterns::latencies();
+    let mut latencies = timed::latencies();
     let (counted, begin) = (usage::now()?, Instant::now());
     for access in 0..job.count {
         let page = random.below(job.object_bytes / PAGE_BYTES);
@@ -45,13 +45,13 @@ pub fn run<O: Object>(
         let word = page * PAGE_WORDS + random.below(PAGE_WORDS);
         let start = Instant::now();
         let found = object.load(word)?;
-        patterns::record(&mut latencies, start.elapsed());
+        timed::record(&mut latencies, start.elapsed());
         if found != bytes.word(word) {
             return Err(wrong_word(word, found, bytes.word(word)));
         }
     }
     let elapsed = begin.elapsed();
-    let mut sample = patterns::sample(job.count, elapsed, (counted, usage::now()?), &latencies)?;
+    let mut sample = timed::sample(job.count, elapsed, (counted, usage::now()?), &latencies)?;
     memory.used = held::now(cgroup, object.frame_bytes()?)?;
     sample.memory = Some(Box::new(memory));
     Ok(sample)

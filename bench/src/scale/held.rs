@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::job::Held;
+use crate::job::Held;
 use crate::{cgroup, usage};
 
 /// Looks at /proc and the cgroup; the caller says how much of it is frames.

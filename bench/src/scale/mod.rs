@@ -21,18 +21,27 @@ mod plan;
 mod report;
 pub mod run;
 
-use crate::job::{Failure, Sample};
+use std::path::Path;
+
+use crate::job::{Failure, Job, Sample};
 use job::{Part, ScaleJob};
 
-/// Runs one measurement, in the child.
-pub fn measure(job: &ScaleJob) -> Result<Sample, Failure> {
-    match (job.part, job.contestant.as_str()) {
-        (Part::Access, "mmap") => {
-            access::run(job, bytes::Bytes::sparse(job.object_bytes), kernel::Views::one)
+impl Job for ScaleJob {
+    const COMMAND: &'static str = "scale";
+
+    fn cgroup(&self) -> Option<&Path> {
+        self.cgroup.as_deref()
+    }
+
+    fn measure(&self) -> Result<Sample, Failure> {
+        match (self.part, self.contestant.as_str()) {
+            (Part::Access, "mmap") => {
+                access::run(self, bytes::Bytes::sparse(self.object_bytes), kernel::Views::one)
+            }
+            (Part::Objects, "mmap") => objects::run(self, kernel::Views::none),
+            #[cfg(feature = "ours")]
+            (_, name) if name.starts_with("ours-") => ours::measure(self),
+            (_, name) => Err(Failure::Failed(format!("no contestant {name:?} in this build"))),
         }
-        (Part::Objects, "mmap") => objects::run(job, kernel::Views::none),
-        #[cfg(feature = "ours")]
-        (_, name) if name.starts_with("ours-") => ours::measure(job),
-        (_, name) => Err(Failure::Failed(format!("no contestant {name:?} in this build"))),
     }
 }

@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use super::held;
-use super::job::{Memory, ScaleJob};
+use super::job::ScaleJob;
 use crate::data::{PAGE_BYTES, PAGE_WORDS, expected_word};
-use crate::job::{Failure, Sample};
-use crate::patterns;
+use crate::job::{Failure, Memory, Sample};
+use crate::timed;
 use crate::usage;
 
 /// Many objects with the same bytes, mapped.
@@ -36,14 +36,14 @@ pub fn run<O: Objects>(
     let cgroup = job.cgroup.as_deref();
     let mut objects = open(job)?;
     let mut memory = Memory { before: held::now(cgroup, objects.frame_bytes()?)?, ..Memory::default() };
-    let mut latencies = patterns::latencies();
+    let mut latencies = timed::latencies();
     let (counted, begin) = (usage::now()?, Instant::now());
     let mut mapped = 0;
     while mapped < job.count && memory.stopped.is_none() {
         let start = Instant::now();
         match objects.map_one() {
             Ok(()) => {
-                patterns::record(&mut latencies, start.elapsed());
+                timed::record(&mut latencies, start.elapsed());
                 mapped += 1;
             }
             Err(Failure::Failed(reason)) if mapped > SPARE_OBJECTS => memory.stopped = Some(reason),
@@ -54,7 +54,7 @@ pub fn run<O: Objects>(
     memory.objects = if memory.stopped.is_some() { mapped - SPARE_OBJECTS } else { mapped };
     objects.keep(memory.objects as usize);
     memory.map_ns = elapsed.as_nanos() as u64;
-    let mut sample = patterns::sample(mapped, elapsed, (counted, usage::now()?), &latencies)?;
+    let mut sample = timed::sample(mapped, elapsed, (counted, usage::now()?), &latencies)?;
     memory.mapped = held::now(cgroup, objects.frame_bytes()?)?;
     let (mut sum, mut expected) = (0_u64, 0_u64);
     for number in 0..memory.objects {

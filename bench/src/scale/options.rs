@@ -3,8 +3,7 @@
 use clap::Args;
 
 use super::job::Part;
-use crate::cli::parse_size;
-use crate::parent::Output;
+use crate::parent::{Output, parse_size};
 
 const PARTS: &str = "\
 Parts:

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use super::job::{Held, Memory, Part};
+use super::job::Part;
 use super::options::ScaleOptions;
 use super::plan::{BASELINE, Group};
-use crate::job::Sample;
+use crate::job::{Held, Memory, Sample};
 use crate::machine::Machine;
 use crate::report::{fixed, median, number};
 

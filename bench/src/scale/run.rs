@@ -10,12 +10,12 @@ use super::options::ScaleOptions;
 use super::plan::{self, BASELINE, Group};
 use super::report::{self, Line};
 use crate::cgroup::Cgroup;
+use crate::cgroup::{BOUND_SLACK_BYTES, Limit, PROCESS_BYTES};
 use crate::children::{self, Children};
 use crate::data;
-use crate::job::{Outcome, Sample, Task};
+use crate::job::{Outcome, Sample};
 use crate::machine::Machine;
 use crate::parent;
-use crate::plan::{BOUND_SLACK_BYTES, Limit, PROCESS_BYTES};
 
 /// A child may take so long for a million accesses, or ten thousand objects.
 const MEASURED: Duration = Duration::from_secs(120);
@@ -105,7 +105,7 @@ impl Run {
             let cgroup = self.children.cgroup(limit, memory_bytes)?;
             line.limit_bytes = cgroup.as_ref().map(|_| memory_bytes + extra(line));
             let job = self.job(group, file, turn, line, cgroup.as_ref());
-            let outcome = self.children.run(&Task::Scale(job), MEASURED)?;
+            let outcome = self.children.run(&job, MEASURED)?;
             let killed = cgroup.as_ref().and_then(Cgroup::oom_kills).is_some_and(|kills| kills > 0);
             if !killed {
                 return self.enter(outcome, cgroup.as_ref(), line);

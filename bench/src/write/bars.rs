@@ -3,7 +3,7 @@
 
 use super::job::WritePattern;
 use super::report::{Line, beside};
-use crate::bars::{Bar, Direction};
+use crate::report::{Bar, Direction};
 
 /// The size of the transactions that are judged.
 const JUDGED_PAGES: u32 = 16;
@@ -48,8 +48,8 @@ fn bars_of(lines: &[Line], line: &Line) -> Vec<Bar> {
 #[cfg(test)]
 mod tests {
     use super::{Line, WritePattern, bars};
+    use crate::cgroup::Limit;
     use crate::job::Sample;
-    use crate::plan::Limit;
     use crate::write::plan::Cell;
 
     fn commit_line(contestant: &'static str, pages_per_commit: u32, elapsed_ns: u64) -> Line {

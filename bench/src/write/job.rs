@@ -1,4 +1,4 @@
-//! What the parent asks of a child that writes, and what must be in the file afterwards.
+//! What the parent of `write` asks of a child.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -89,13 +89,4 @@ impl WriteJob {
     pub fn pages(&self) -> u64 {
         self.file_bytes / PAGE_BYTES
     }
-}
-
-/// What a contestant says it has made durable; the parent compares it with what it reads back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Written {
-    /// So many words were counted up by one (see [`content`](super::content), counters).
-    Updates(u64),
-    /// The digest of all pages with their stamps (see [`content`](super::content), stamped pages).
-    Pages(u64),
 }

@@ -24,21 +24,30 @@ pub mod run;
 mod storage;
 mod verify;
 
-use crate::job::{Failure, Sample};
+use std::path::Path;
+
+use crate::job::{Failure, Job, Sample};
 use job::{Kind, WriteJob};
 
-/// Runs one measurement, in the child.
-pub fn measure(job: &WriteJob) -> Result<Sample, Failure> {
-    match job.contestant.as_str() {
-        "mmap" | "mmap-default" => patterns::on_storage::<kernel::MappedFile>(job, kernel::advice(job)),
-        "pwrite" => patterns::on_storage::<kernel::FileCalls>(job, kernel::file_advice(job)),
-        #[cfg(feature = "databases")]
-        "sqlite" => patterns::commit(job, &databases::Sqlite::create(job)?),
-        #[cfg(feature = "databases")]
-        "redb" => patterns::commit(job, &databases::Redb::create(job)?),
-        #[cfg(feature = "ours")]
-        name if name.starts_with("ours-") => ours::measure(job),
-        name => Err(Failure::Failed(format!("no contestant {name:?} in this build"))),
+impl Job for WriteJob {
+    const COMMAND: &'static str = "write";
+
+    fn cgroup(&self) -> Option<&Path> {
+        self.cgroup.as_deref()
+    }
+
+    fn measure(&self) -> Result<Sample, Failure> {
+        match self.contestant.as_str() {
+            "mmap" | "mmap-default" => patterns::on_storage::<kernel::MappedFile>(self, kernel::advice(self)),
+            "pwrite" => patterns::on_storage::<kernel::FileCalls>(self, kernel::file_advice(self)),
+            #[cfg(feature = "databases")]
+            "sqlite" => patterns::commit(self, &databases::Sqlite::create(self)?),
+            #[cfg(feature = "databases")]
+            "redb" => patterns::commit(self, &databases::Redb::create(self)?),
+            #[cfg(feature = "ours")]
+            name if name.starts_with("ours-") => ours::measure(self),
+            name => Err(Failure::Failed(format!("no contestant {name:?} in this build"))),
+        }
     }
 }
 

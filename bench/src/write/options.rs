@@ -3,9 +3,8 @@
 use clap::Args;
 
 use super::job::WritePattern;
-use crate::cli::parse_size;
 use crate::data::PAGE_BYTES;
-use crate::parent::Output;
+use crate::parent::{Output, parse_size};
 
 const MIB: u64 = 1 << 20;
 

@@ -2,7 +2,7 @@
 
 use super::job::WritePattern;
 use super::options::WriteOptions;
-use crate::plan::Limit;
+use crate::cgroup::Limit;
 
 /// One line of a table.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -5,10 +5,10 @@ use serde::Serialize;
 use super::job::WritePattern;
 use super::options::WriteOptions;
 use super::plan::Cell;
-use crate::bars::Bar;
+use crate::cgroup::{BOUND_SLACK_BYTES, Limit, PROCESS_BYTES};
 use crate::job::Sample;
 use crate::machine::Machine;
-use crate::plan::{BOUND_SLACK_BYTES, Limit, PROCESS_BYTES};
+use crate::report::Bar;
 use crate::report::{fixed, median, number};
 
 const MIB: u64 = 1 << 20;

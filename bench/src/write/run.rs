@@ -11,11 +11,12 @@ use super::plan::{self, Cell, Group};
 use super::report::{self, Line};
 use super::verify::{self, Prepared};
 use crate::cgroup::Cgroup;
+use crate::cgroup::{BOUND_SLACK_BYTES, Limit};
 use crate::children::{self, Children, touch_memory};
-use crate::job::{Failure, Outcome, Sample, Task};
+use crate::job::{Failure, Outcome, Sample};
 use crate::machine::Machine;
 use crate::parent;
-use crate::plan::{BOUND_SLACK_BYTES, Limit};
+use crate::report::bar_table;
 
 /// Data that a child may still have to bring to a slow disk when its time is over: allowed for at 20 MB/s.
 const SLOWEST_BYTES_PER_SECOND: f64 = 20e6;
@@ -39,7 +40,7 @@ pub fn write(options: &WriteOptions) -> Result<ExitCode, String> {
     println!("{}\n", report::settings(&run.options));
     let lines = run.all_groups()?;
     let bars = bars::bars(&lines);
-    print!("{}", crate::bars::table(&bars));
+    print!("{}", bar_table(&bars));
     run.options.output.finish(|| report::json(&machine, &lines, &bars), lines.iter().map(|line| &line.note))
 }
 
@@ -79,7 +80,7 @@ impl Run {
         line.limited = cgroup.is_some();
         let job = self.job(group, cell, turn, &prepared, cgroup.as_ref());
         let to_disk = Duration::from_secs_f64(group.file_bytes as f64 / SLOWEST_BYTES_PER_SECOND);
-        let outcome = match self.children.run(&Task::Write(job.clone()), job.measured() + to_disk)? {
+        let outcome = match self.children.run(&job, job.measured() + to_disk)? {
             Outcome::Measured(mut sample) => {
                 sample.peak_cgroup_bytes = cgroup.as_ref().and_then(Cgroup::peak_bytes);
                 // Before the file is read back: its pages are no longer the contestant's.

@@ -4,9 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::content;
-use super::job::{Kind, WriteJob, WritePattern, Written};
+use super::job::{Kind, WriteJob, WritePattern};
 use crate::data;
-use crate::job::Failure;
+use crate::job::{Failure, Written};
 
 /// The file of one measurement, and what it held before.
 pub struct Prepared {

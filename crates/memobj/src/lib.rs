@@ -66,7 +66,6 @@ mod guest;
 mod handles;
 pub mod image;
 mod lend;
-mod locks;
 mod mapping;
 mod metrics;
 mod object;
@@ -82,6 +81,8 @@ mod streams;
 mod threads;
 mod workers;
 mod write;
+
+use memobj_sys::locks;
 
 pub use cache::Cache;
 pub use clock::EngineClock;

@@ -8,11 +8,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use memobj_sys::locks::{Rank, RankedMutex, RankedRwLock};
 use memobj_sys::uffd::{EventBuffer, FaultEvent, FaultKind};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 
@@ -51,11 +52,11 @@ struct Desk {
     thrash: Thrash,
     poll: OwnedFd,
     bell: OwnedFd,
-    spaces: RwLock<HashMap<u64, Arc<Space>>>,
+    spaces: RankedRwLock<HashMap<u64, Arc<Space>>>,
     /// Held by the thread that waits for events.
-    turn: Mutex<Turn>,
+    turn: RankedMutex<Turn>,
     waiting: AtomicUsize,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: RankedMutex<Vec<JoinHandle<()>>>,
     is_over: AtomicBool,
 }
 
@@ -84,10 +85,10 @@ impl Faults {
             options,
             poll,
             bell,
-            spaces: RwLock::default(),
-            turn: Mutex::default(),
+            spaces: RankedRwLock::new(Rank::FaultSpaces, HashMap::new()),
+            turn: RankedMutex::new(Rank::FaultTurn, Turn::default()),
             waiting: AtomicUsize::new(0),
-            threads: Mutex::default(),
+            threads: RankedMutex::new(Rank::Threads, Vec::new()),
             is_over: AtomicBool::new(false),
         });
         desk.add_thread()?;
@@ -97,20 +98,20 @@ impl Faults {
 
     /// Resolves the faults of `space` from now on.
     pub(crate) fn serve(&self, space: &Arc<Space>) -> io::Result<()> {
-        self.desk.spaces().insert(space.number, Arc::clone(space));
+        self.desk.spaces.write().insert(space.number, Arc::clone(space));
         let data = epoll::EventData::new_u64(space.number);
         Ok(epoll::add(&self.desk.poll, &space.faults, data, epoll::EventFlags::IN)?)
     }
 
     /// The spaces whose faults are resolved.
     pub(crate) fn spaces(&self) -> Vec<Arc<Space>> {
-        self.desk.spaces.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.desk.spaces.read().values().cloned().collect()
     }
 
     /// The space is gone.
     pub(crate) fn forget(&self, space: &Space) {
         let _ = epoll::delete(&self.desk.poll, &space.faults);
-        self.desk.spaces().remove(&space.number);
+        self.desk.spaces.write().remove(&space.number);
     }
 }
 
@@ -118,7 +119,7 @@ impl Drop for Faults {
     fn drop(&mut self) {
         self.desk.is_over.store(true, Ordering::Release);
         let _ = rustix::io::write(&self.desk.bell, &1_u64.to_ne_bytes());
-        let threads = std::mem::take(&mut *self.desk.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads = std::mem::take(&mut *self.desk.threads.lock());
         for thread in threads {
             let _ = thread.join();
         }
@@ -133,12 +134,8 @@ fn window_bytes(options: &Options) -> u64 {
 }
 
 impl Desk {
-    fn spaces(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<u64, Arc<Space>>> {
-        self.spaces.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn add_thread(self: &Arc<Self>) -> io::Result<()> {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = self.threads.lock();
         if threads.len() >= MOST_THREADS || self.is_over.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -169,7 +166,7 @@ impl Desk {
 
     /// Waits for a fault. `None`: it is over.
     fn next_job(&self) -> Option<Job> {
-        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turn = self.turn.lock();
         while turn.backlog.is_empty() {
             if self.is_over.load(Ordering::Acquire) {
                 return None;
@@ -179,7 +176,7 @@ impl Desk {
                 continue;
             }
             for event in ready {
-                let space = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
+                let space = self.spaces.read();
                 let Some(space) = space.get(&event.data.u64()).cloned() else { continue };
                 self.read(&mut turn, &space);
             }

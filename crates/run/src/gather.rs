@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use memobj_sys::locks::{Guard, Rank, RankedMutex};
 
 use crate::history::{
     FaultRecord, FileHistory, History, ProcessHistory, ProgramEnd, Resolution, SegmentRecord,
@@ -43,7 +44,7 @@ pub(crate) struct Gather {
     begun: Instant,
     counting: Counting,
     bounds: Bounds,
-    state: Mutex<State>,
+    state: RankedMutex<State>,
 }
 
 #[derive(Debug, Default)]
@@ -59,11 +60,8 @@ struct State {
 impl Gather {
     /// With [`Counting::Totals`] nothing is kept but totals.
     pub(crate) fn new(counting: Counting) -> Self {
-        Self { begun: Instant::now(), counting, bounds: BOUNDS, state: Mutex::default() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let state = RankedMutex::new(Rank::History, State::default());
+        Self { begun: Instant::now(), counting, bounds: BOUNDS, state }
     }
 
     /// How long ago the run began.
@@ -72,10 +70,10 @@ impl Gather {
     }
 
     /// What is kept, if anything but totals is.
-    fn kept(&self) -> Option<MutexGuard<'_, State>> {
+    fn kept(&self) -> Option<Guard<'_, State>> {
         match self.counting {
             Counting::Totals => None,
-            Counting::Touches => Some(self.lock()),
+            Counting::Touches => Some(self.state.lock()),
         }
     }
 
@@ -93,7 +91,7 @@ impl Gather {
 
     /// The path of a file, for messages.
     pub(crate) fn name_of(&self, file: usize) -> String {
-        let state = self.lock();
+        let state = self.state.lock();
         state.history.files.get(file).map_or_else(String::new, |file| file.path.display().to_string())
     }
 
@@ -107,12 +105,12 @@ impl Gather {
 
     /// Counts a mapping that is left to the kernel.
     pub(crate) fn passed_through(&self) {
-        self.lock().history.totals.passed_through += 1;
+        self.state.lock().history.totals.passed_through += 1;
     }
 
     /// Notes what is run.
     pub(crate) fn command(&self, command: &[OsString]) {
-        self.lock().history.command = command.to_vec();
+        self.state.lock().history.command = command.to_vec();
     }
 
     /// Adds a program that a process begins, and returns its index.
@@ -210,7 +208,7 @@ impl Gather {
 
     /// The history so far.
     pub(crate) fn history(&self) -> History {
-        let mut history = self.lock().history.clone();
+        let mut history = self.state.lock().history.clone();
         history.duration = self.now();
         history
     }

@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::time::{Duration, Instant};
 
+use memobj_sys::locks::{Rank, RankedMutex};
 use memobj_sys::trace::{By, ForeignFaults, MapCall, Maps, Registers, Sites, Thread, is_same_file};
 
 use crate::error::NotServed;
@@ -29,14 +30,14 @@ pub(crate) struct Space {
     is_left_alone: AtomicBool,
     locks_future: AtomicBool,
     /// What it maps, and what it has mapped since it was looked last.
-    objects: Mutex<HashMap<FramesId, Arc<MappedObject>>>,
+    objects: RankedMutex<HashMap<FramesId, Arc<MappedObject>>>,
     /// Numbers that its threads were handed descriptors by, for a moment, and the last descriptor that each stood for.
-    handed: Mutex<HashMap<i32, RawFd>>,
+    handed: RankedMutex<HashMap<i32, RawFd>>,
     /// How often descriptors were mapped, and whether programs may look at the tracer's.
-    by_path: Mutex<HashMap<RawFd, u32>>,
+    by_path: RankedMutex<HashMap<RawFd, u32>>,
     looks_at_tracer: AtomicBool,
     /// Userfaultfds of forked children that have not been looked at.
-    children: Mutex<Vec<ForeignFaults>>,
+    children: RankedMutex<Vec<ForeignFaults>>,
     child_is_born: Condvar,
 }
 
@@ -59,11 +60,11 @@ impl Space {
             threads: AtomicUsize::new(1),
             is_left_alone: AtomicBool::new(false),
             locks_future: AtomicBool::new(false),
-            objects: Mutex::default(),
-            handed: Mutex::default(),
-            by_path: Mutex::default(),
+            objects: RankedMutex::new(Rank::SpaceObjects, HashMap::new()),
+            handed: RankedMutex::new(Rank::HandedDescriptors, HashMap::new()),
+            by_path: RankedMutex::new(Rank::MappedByPath, HashMap::new()),
             looks_at_tracer: AtomicBool::new(true),
-            children: Mutex::default(),
+            children: RankedMutex::new(Rank::BornChildren, Vec::new()),
             child_is_born: Condvar::new(),
         }
     }
@@ -74,33 +75,29 @@ impl Space {
 
     /// What another space that is a copy of this one takes over.
     pub(crate) fn inherit_from(&self, parent: &Self) {
-        let objects = parent.objects().clone();
-        *self.objects() = objects;
+        let objects = parent.objects.lock().clone();
+        *self.objects.lock() = objects;
         self.is_left_alone.store(parent.is_left_alone(), Ordering::Relaxed);
-    }
-
-    fn objects(&self) -> MutexGuard<'_, HashMap<FramesId, Arc<MappedObject>>> {
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps `object` until it is known that the space does not map it.
     pub(crate) fn keep(&self, object: &Arc<MappedObject>) {
-        self.objects().entry(object.frames).or_insert_with(|| Arc::clone(object));
+        self.objects.lock().entry(object.frames).or_insert_with(|| Arc::clone(object));
     }
 
     /// It maps no other frames than these.
     pub(crate) fn keep_only(&self, mapped: &HashSet<FramesId>) {
-        self.objects().retain(|frames, _| mapped.contains(frames));
+        self.objects.lock().retain(|frames, _| mapped.contains(frames));
     }
 
     /// Whether it may map `object`.
     pub(crate) fn keeps(&self, object: &MappedObject) -> bool {
-        self.objects().contains_key(&object.frames)
+        self.objects.lock().contains_key(&object.frames)
     }
 
     /// All that it may map.
     pub(crate) fn kept(&self) -> Vec<Arc<MappedObject>> {
-        self.objects().values().cloned().collect()
+        self.objects.lock().values().cloned().collect()
     }
 
     /// Maps a descriptor of this process in the name of a stopped thread that runs in the space; the answer is the
@@ -123,7 +120,7 @@ impl Space {
         }
         let mapped = mapped.ok_or_else(|| NotServed::Refused("it cannot be handed descriptors".into()))?;
         if !self.has_one_thread() {
-            self.handed.lock().unwrap_or_else(PoisonError::into_inner).insert(mapped.number, ours);
+            self.handed.lock().insert(mapped.number, ours);
         }
         Ok(mapped.answer)
     }
@@ -134,7 +131,7 @@ impl Space {
         if !self.looks_at_tracer.load(Ordering::Relaxed) {
             return false;
         }
-        let mut counts = self.by_path.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.by_path.lock();
         let count = counts.entry(ours).or_default();
         *count += 1;
         *count <= MOST_BY_PATH
@@ -143,7 +140,7 @@ impl Space {
     /// Descriptors that a process, which was forked from one that runs in this space and has not run yet, has by accident:
     /// another thread had been handed them at that moment. They are its own numbers.
     pub(crate) fn leaked_to(&self, process: i32) -> Vec<i32> {
-        let handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
+        let handed = self.handed.lock();
         let is_ours = |number: i32, ours: RawFd| {
             let link = std::fs::read_link(format!("/proc/{process}/fd/{number}")).unwrap_or_default();
             link.as_os_str().as_encoded_bytes().starts_with(b"/memfd:memobj:")
@@ -155,7 +152,7 @@ impl Space {
     /// Forks were told of.
     pub(crate) fn has_children(&self, faults: Vec<ForeignFaults>) {
         if !faults.is_empty() {
-            self.children.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
+            self.children.lock().extend(faults);
             self.child_is_born.notify_all();
         }
     }
@@ -169,15 +166,14 @@ impl Space {
         is_alive: impl Fn() -> bool,
     ) -> Option<ForeignFaults> {
         let until = Instant::now() + BIRTH_TIMEOUT;
-        let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut children = self.children.lock();
         loop {
             children.retain(ForeignFaults::has_address_space);
             if let Some(at) = children.iter().position(&is_it) {
                 return Some(children.remove(at));
             }
             let left = until.checked_duration_since(Instant::now()).filter(|_| is_alive())?;
-            let waited = self.child_is_born.wait_timeout(children, left.min(LOOK_AGAIN));
-            children = waited.unwrap_or_else(PoisonError::into_inner).0;
+            children = children.wait_within(&self.child_is_born, left.min(LOOK_AGAIN));
         }
     }
 

@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+
+use memobj_sys::locks::{Rank, RankedMutex};
 
 use crate::options::LEAST_BUDGET_BYTES;
 
@@ -24,7 +25,7 @@ const MARGIN: f64 = 1.25;
 #[derive(Debug)]
 pub(crate) struct Thrash {
     budget_bytes: u64,
-    state: Mutex<State>,
+    state: RankedMutex<State>,
 }
 
 #[derive(Debug, Default)]
@@ -39,13 +40,13 @@ struct State {
 
 impl Thrash {
     pub(crate) fn new(budget_bytes: u64) -> Self {
-        Self { budget_bytes, state: Mutex::default() }
+        Self { budget_bytes, state: RankedMutex::new(Rank::Thrash, State::default()) }
     }
 
     /// The bytes `range` of a file were asked for, and `supplied` pages of them were read. Returns what to tell: once, and
     /// again when twice as much would be needed.
     pub(crate) fn supplied(&self, file: usize, range: Range<u64>, supplied: u64) -> Option<String> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         for page in range.start / PAGE..range.end.div_ceil(PAGE) {
             let word = state.seen.entry((file, page / BITS)).or_default();
             let bit = 1 << (page % BITS);

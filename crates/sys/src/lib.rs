@@ -34,6 +34,7 @@ pub mod huge_folder;
 pub mod image;
 pub mod lease;
 pub mod line;
+pub mod locks;
 #[cfg(feature = "oracle")]
 pub mod oracle;
 pub mod pagemap;

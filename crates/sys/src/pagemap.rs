@@ -55,7 +55,7 @@ pub fn keep_open() {
 #[derive(Debug)]
 pub(crate) struct Pagemap(Option<Arc<File>>);
 
-/// The process whose page map it is, and the map.
+/// The process whose page map it is, and the map. Without a rank: it is tried in signal handlers. Nobody waits for it.
 static SHARED: Mutex<(u32, Weak<File>)> = Mutex::new((0, Weak::new()));
 
 impl Pagemap {

@@ -9,12 +9,13 @@
 //! as frames may exist, so a frame that leaves an object always finds a hole.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use memobj_core::budget::Budget;
 use rustix::mm::{Advice, madvise};
 
+use crate::locks::{Rank, RankedMutex};
 use crate::region::{LARGE, Purpose, Region, drop_frames, give_bit, take_bit};
 use crate::uffd::{Announce, Modes, Userfaultfd};
 
@@ -29,7 +30,7 @@ pub struct FramePool {
     /// Bit clear: the slot is a hole.
     holes: Box<[AtomicU64]>,
     budget: Arc<Budget>,
-    nursery: Mutex<Region>,
+    nursery: RankedMutex<Region>,
 }
 
 /// One 2 MiB frame that belongs to nobody's page yet; goes back to the pool on drop.
@@ -67,7 +68,7 @@ impl FramePool {
         }
         let slots = Region::new(count * LARGE, Purpose::Large)?;
         mover.register(slots.start(), slots.len(), Modes::MISSING)?;
-        let nursery = Mutex::new(Region::new(LARGE, Purpose::Large)?);
+        let nursery = RankedMutex::new(Rank::Nursery, Region::new(LARGE, Purpose::Large)?);
         let words = |filled: u64| (0..count.div_ceil(64)).map(|_| AtomicU64::new(filled)).collect();
         Ok(Arc::new(Self { slots, mover, count, frames: words(u64::MAX), holes: words(0), budget, nursery }))
     }
@@ -96,7 +97,7 @@ impl FramePool {
 
     /// Gets a frame from the kernel into a hole; the caller has reserved it.
     fn new_frame(&self) -> io::Result<usize> {
-        let nursery = self.nursery.lock().unwrap_or_else(PoisonError::into_inner);
+        let nursery = self.nursery.lock();
         let slot = take_bit(&self.holes, self.count).ok_or(io::ErrorKind::OutOfMemory)?;
         let from = nursery.pointer(0);
         // SAFETY: the nursery is ours under its lock; the hole is ours by its bit.

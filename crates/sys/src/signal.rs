@@ -6,10 +6,12 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 
 use libc::{c_int, c_void, sigaction, siginfo_t, ucontext_t};
+
+use crate::locks::{Rank, RankedMutex};
 
 /// What the resolver made of a fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,7 +38,7 @@ pub type Resolver = fn(usize, Trapped) -> Verdict;
 static RESOLVER: OnceLock<Resolver> = OnceLock::new();
 static PREVIOUS: OnceLock<PreviousAction> = OnceLock::new();
 static INSTALLED: AtomicBool = AtomicBool::new(false);
-static INSTALLING: Mutex<()> = Mutex::new(());
+static INSTALLING: RankedMutex<()> = RankedMutex::new(Rank::Handler, ());
 
 struct PreviousAction(sigaction);
 // SAFETY: a sigaction is plain data; the pointers in it are code addresses.
@@ -49,7 +51,7 @@ pub fn install(resolver: Resolver) -> io::Result<()> {
     if INSTALLED.load(Ordering::Acquire) {
         return Ok(());
     }
-    let _one_at_a_time = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one_at_a_time = INSTALLING.lock();
     if INSTALLED.load(Ordering::Acquire) {
         return Ok(());
     }

@@ -1,7 +1,9 @@
 //! Tables that a signal handler may read: no locks, no allocation, entries that go away safely.
 
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
+
+use crate::locks::{Rank, RankedMutex};
 
 const CHUNK: usize = 256;
 const CHUNKS: usize = 512;
@@ -22,7 +24,7 @@ struct Slot<T> {
 #[derive(Debug)]
 pub struct SlotTable<T> {
     chunks: [OnceLock<Box<[Slot<T>]>>; CHUNKS],
-    free: Mutex<Vec<usize>>,
+    free: RankedMutex<Vec<usize>>,
     used: AtomicUsize,
 }
 
@@ -31,7 +33,7 @@ impl<T: Send + Sync> SlotTable<T> {
     pub const fn new() -> Self {
         Self {
             chunks: [const { OnceLock::new() }; CHUNKS],
-            free: Mutex::new(Vec::new()),
+            free: RankedMutex::new(Rank::FreeSlots, Vec::new()),
             used: AtomicUsize::new(0),
         }
     }
@@ -42,7 +44,7 @@ impl<T: Send + Sync> SlotTable<T> {
 
     /// Puts `value` into a free slot and returns the slot's index, or gives the value back when the table is full.
     pub fn insert(&self, value: Arc<T>) -> Result<usize, Arc<T>> {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.free.lock();
         let index = match free.pop() {
             Some(index) => index,
             None if self.used.load(Ordering::Relaxed) < MAX_SLOTS => self.used.load(Ordering::Relaxed),
@@ -78,7 +80,7 @@ impl<T: Send + Sync> SlotTable<T> {
         while slot.users.load(Ordering::SeqCst) != 0 {
             std::thread::yield_now();
         }
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(index);
+        self.free.lock().push(index);
         // SAFETY: the pointer came from `Arc::into_raw` in `insert`; the swap made this call its only owner.
         Some(unsafe { Arc::from_raw(entry) })
     }

@@ -14,7 +14,6 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use memobj_core::prot::Prot;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -26,6 +25,7 @@ use rustix::mm::{
 
 use crate::fork::Owner;
 use crate::image::{copy_from, copy_to, protection};
+use crate::locks::{Rank, RankedRwLock, ReadGuard};
 use crate::region::drop_frames;
 use crate::uffd::{Announce, EventBuffer, Features, Modes, Userfaultfd};
 
@@ -38,7 +38,7 @@ pub struct SpaceMemory {
     uffd: Userfaultfd,
     owner: Owner,
     /// Whether the window is still ours. Changes of it, and copies, keep it from being closed meanwhile.
-    open: RwLock<bool>,
+    open: RankedRwLock<bool>,
 }
 
 /// Whether memory is set aside for what can be stored.
@@ -84,8 +84,8 @@ impl SpaceMemory {
         let address = start.unwrap_or(0) as *mut _;
         // SAFETY: without MAP_FIXED the kernel maps unused addresses only.
         let raw = unsafe { mmap_anonymous(address, length, ProtFlags::empty(), reserving() | fixed) }?;
-        let raw = raw as usize;
-        let memory = Self { window: raw..raw + length, uffd, owner, open: RwLock::new(true) };
+        let (raw, open) = (raw as usize, RankedRwLock::new(Rank::Window, true));
+        let memory = Self { window: raw..raw + length, uffd, owner, open };
         if start.is_some_and(|start| start != raw) {
             // Kernels before 4.17 take the address for a hint.
             return Err(Errno::EXIST.into());
@@ -292,7 +292,7 @@ impl SpaceMemory {
         if !self.is_here() {
             return;
         }
-        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.write();
         if std::mem::replace(&mut *open, false) {
             // SAFETY: the window is this value's own, and nobody is given references into it.
             let _ = unsafe { munmap(self.window.start as *mut _, self.window.len()) };
@@ -301,7 +301,7 @@ impl SpaceMemory {
     }
 
     /// Refuses pages that are not inside the window, which stays ours while the answer is kept.
-    fn check(&self, pages: &Range<usize>) -> io::Result<RwLockReadGuard<'_, bool>> {
+    fn check(&self, pages: &Range<usize>) -> io::Result<ReadGuard<'_, bool>> {
         if self.is_inside(pages) { self.keep_open() } else { Err(Errno::INVAL.into()) }
     }
 
@@ -314,16 +314,16 @@ impl SpaceMemory {
         self.window.start <= range.start && range.end <= self.window.end
     }
 
-    fn check_bytes(&self, address: usize, len: usize) -> io::Result<RwLockReadGuard<'_, bool>> {
+    fn check_bytes(&self, address: usize, len: usize) -> io::Result<ReadGuard<'_, bool>> {
         let is_inside = self.holds(&(address..address.saturating_add(len)));
         if is_inside { self.keep_open() } else { Err(Errno::FAULT.into()) }
     }
 
-    fn keep_open(&self) -> io::Result<RwLockReadGuard<'_, bool>> {
+    fn keep_open(&self) -> io::Result<ReadGuard<'_, bool>> {
         if !self.is_here() {
             return Err(Errno::FAULT.into());
         }
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let open = self.open.read();
         if *open { Ok(open) } else { Err(Errno::FAULT.into()) }
     }
 

@@ -2,11 +2,11 @@
 
 use super::{Stripe, thread_seed, timed};
 use crate::data::PAGE_BYTES;
-use crate::job::{Failure, Sample};
+use crate::job::{Failure, Sample, Written};
 use crate::trace::Random;
 use crate::usage;
 use crate::write::content::{fill_page, page_digest};
-use crate::write::job::{WriteJob, Written};
+use crate::write::job::WriteJob;
 use crate::write::storage::{Committer, PageWrite};
 
 /// One committer: random pages of its stripe, each stamped with the number of its transaction.
@@ -77,7 +77,7 @@ pub fn run<C: Committer>(job: &WriteJob, committer: &C) -> Result<Sample, Failur
         timed::run(job.threads, job.measured(), |thread| Transactions::new(job, thread, committer))?;
     let counters = (before, usage::now()?);
     let mut sample =
-        crate::patterns::sample(finished.operations, finished.elapsed, counters, &finished.latencies)?;
+        crate::timed::sample(finished.operations, finished.elapsed, counters, &finished.latencies)?;
     sample.bytes = finished.operations * u64::from(job.pages_per_commit) * PAGE_BYTES;
     let stripes = finished.units.iter().fold(0_u64, |digest, unit| digest.wrapping_add(unit.digest()));
     // Pages that no stripe has stay as they were made.

@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use super::{Stripe, thread_seed, timed};
 use crate::data::PAGE_WORDS;
-use crate::job::{Failure, Sample};
+use crate::job::{Failure, Sample, Written};
 use crate::trace::Random;
 use crate::usage;
 use crate::write::content;
-use crate::write::job::{WriteJob, Written};
+use crate::write::job::WriteJob;
 use crate::write::storage::Storage;
 
 /// One thread: random words of its stripe of the pages.
@@ -45,7 +45,7 @@ pub fn run<S: Storage>(job: &WriteJob, storage: &S) -> Result<Sample, Failure> {
     let sync = start.elapsed();
     let counters = (before, usage::now()?);
     let elapsed = finished.elapsed + sync;
-    let mut sample = crate::patterns::sample(finished.operations, elapsed, counters, &finished.latencies)?;
+    let mut sample = crate::timed::sample(finished.operations, elapsed, counters, &finished.latencies)?;
     sample.sync_ns = Some(sync.as_nanos() as u64);
     sample.written = Some(Written::Updates(finished.operations));
     sample.peak_frame_bytes = storage.peak_frame_bytes();

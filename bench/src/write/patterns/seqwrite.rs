@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use crate::data::PAGE_BYTES;
-use crate::job::{Failure, Sample};
-use crate::patterns::{latencies, record};
+use crate::job::{Failure, Sample, Written};
+use crate::timed::{latencies, record};
 use crate::usage;
 use crate::write::content::{fill_page, page_digest};
-use crate::write::job::{WriteJob, Written};
+use crate::write::job::WriteJob;
 use crate::write::storage::Storage;
 
 /// Bytes stored between two looks at the clock.
@@ -35,7 +35,7 @@ pub fn run<S: Storage>(job: &WriteJob, storage: &S) -> Result<Sample, Failure> {
     let sync = start_sync.elapsed();
     let elapsed = begin.elapsed();
     let counters = (before, usage::now()?);
-    let mut sample = crate::patterns::sample(histogram.len(), elapsed, counters, &histogram)?;
+    let mut sample = crate::timed::sample(histogram.len(), elapsed, counters, &histogram)?;
     sample.bytes = job.file_bytes;
     sample.sync_ns = Some(sync.as_nanos() as u64);
     sample.written = Some(Written::Pages(digest));

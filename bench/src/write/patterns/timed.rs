@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::job::Failure;
-use crate::patterns::{latencies, record};
+use crate::timed::{latencies, record};
 
 /// What one thread repeats.
 pub trait Unit: Send {

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, mpsc};
+use std::sync::{Arc, OnceLock, Weak, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use memobj_sys::lease::{self, BreakNews, BreakReader, News};
+use memobj_sys::locks::{Rank, RankedMutex};
 use rustix::fs::inotify;
 
 use super::idle::LOOK_EVERY;
@@ -40,7 +41,7 @@ pub(super) struct Guardian {
     post: Box<dyn Post>,
     thread: OnceLock<Option<Listener>>,
     inotify: OnceLock<Option<Arc<OwnedFd>>>,
-    kept: Mutex<HashMap<Key, Weak<MappedObject>>>,
+    kept: RankedMutex<HashMap<Key, Weak<MappedObject>>>,
     is_over: Arc<AtomicBool>,
 }
 
@@ -73,13 +74,9 @@ impl Guardian {
             post,
             thread: OnceLock::new(),
             inotify: OnceLock::new(),
-            kept: Mutex::default(),
+            kept: RankedMutex::new(Rank::GuardedFiles, HashMap::new()),
             is_over: Arc::default(),
         }
-    }
-
-    fn kept(&self) -> MutexGuard<'_, HashMap<Key, Weak<MappedObject>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where leases tell of themselves. `None`: no thread can be started.
@@ -113,12 +110,12 @@ impl Guardian {
 
     /// `object` is to be handed over when `hold` breaks.
     pub(super) fn keep(&self, hold: Hold, object: &Arc<MappedObject>) {
-        self.kept().insert(Key::of(hold), Arc::downgrade(object));
+        self.kept.lock().insert(Key::of(hold), Arc::downgrade(object));
     }
 
     /// Nobody needs to hear of it any more.
     pub(super) fn forget(&self, hold: Hold) {
-        self.kept().remove(&Key::of(hold));
+        self.kept.lock().remove(&Key::of(hold));
         if let (Hold::Watch(number), Some(Some(descriptor))) = (hold, self.inotify.get()) {
             // One whose file is gone has gone by itself.
             let _ = inotify::remove_watch(descriptor.as_fd(), number);
@@ -131,12 +128,12 @@ impl Guardian {
     }
 
     fn object_of(&self, key: Key) -> Option<Arc<MappedObject>> {
-        self.kept().get(&key).and_then(Weak::upgrade)
+        self.kept.lock().get(&key).and_then(Weak::upgrade)
     }
 
     /// Objects whose leases are waited for.
     fn waited_for(&self) -> Vec<Arc<MappedObject>> {
-        let kept: Vec<_> = self.kept().values().filter_map(Weak::upgrade).collect();
+        let kept: Vec<_> = self.kept.lock().values().filter_map(Weak::upgrade).collect();
         let is_waited_for = |object: &Arc<MappedObject>| {
             matches!(object.hold, Hold::Lease(_)) && !lease::is_held(&*object.source)
         };
@@ -152,7 +149,7 @@ impl Guardian {
         while let Ok(event) = reader.next() {
             if event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW) {
                 // Any may have changed.
-                let kept = self.kept();
+                let kept = self.kept.lock();
                 changed
                     .extend(kept.iter().filter(|(key, _)| matches!(key, Key::Watch(_))).map(|(key, _)| *key));
             } else if event.events().contains(inotify::ReadFlags::MODIFY) {

@@ -23,8 +23,8 @@ impl FramesId {
 
 impl Files {
     pub(crate) fn close_idle(&self) {
-        let mut current = self.current();
-        let mut by_frames = self.by_frames();
+        let mut current = self.current.lock();
+        let mut by_frames = self.by_frames.write();
         let mut closed = Vec::new();
         for object in by_frames.values() {
             let known = current.get(&(object.id, object.wish)).is_some_and(|it| Arc::ptr_eq(it, object));

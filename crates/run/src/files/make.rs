@@ -34,13 +34,13 @@ impl Files {
             self.guardian.forget(hold);
             return None;
         };
-        let mut current = self.current();
+        let mut current = self.current.lock();
         if let Some(known) = current.get(&(id, wish)) {
             // Somebody was faster. One watch serves both, as inotify has it.
             return Some(Arc::clone(known));
         }
         current.insert((id, wish), Arc::clone(&object));
-        self.by_frames().insert(object.frames, Arc::clone(&object));
+        self.by_frames.write().insert(object.frames, Arc::clone(&object));
         drop(current);
         self.guardian.keep(hold, &object);
         if !is_still_held(hold, &object) {

@@ -21,10 +21,11 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use memobj::{Cache, LentFrames, pagers};
+use memobj_sys::locks::{Rank, RankedMutex, RankedRwLock};
 
 use self::guardian::Guardian;
 use crate::gather::Gather;
@@ -132,9 +133,9 @@ pub(crate) struct Files {
     cache: Cache,
     options: Options,
     gather: Arc<Gather>,
-    current: Mutex<HashMap<(FileId, Wish), Arc<MappedObject>>>,
+    current: RankedMutex<HashMap<(FileId, Wish), Arc<MappedObject>>>,
     /// All that have not been closed, also those that are not current any more.
-    by_frames: RwLock<HashMap<FramesId, Arc<MappedObject>>>,
+    by_frames: RankedRwLock<HashMap<FramesId, Arc<MappedObject>>>,
     guardian: Guardian,
 }
 
@@ -145,8 +146,8 @@ impl Files {
             cache,
             options,
             gather,
-            current: Mutex::default(),
-            by_frames: RwLock::default(),
+            current: RankedMutex::new(Rank::CurrentFiles, HashMap::new()),
+            by_frames: RankedRwLock::new(Rank::FilesByFrames, HashMap::new()),
             guardian: Guardian::new(this.clone(), post),
         })
     }
@@ -155,22 +156,14 @@ impl Files {
         &self.cache
     }
 
-    fn current(&self) -> MutexGuard<'_, HashMap<(FileId, Wish), Arc<MappedObject>>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn by_frames(&self) -> RwLockWriteGuard<'_, HashMap<FramesId, Arc<MappedObject>>> {
-        self.by_frames.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// How many files are open.
     pub(crate) fn count(&self) -> usize {
-        self.by_frames.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.by_frames.read().len()
     }
 
     /// The object whose frames are in this file.
     pub(crate) fn of_frames(&self, frames: FramesId) -> Option<Arc<MappedObject>> {
-        self.by_frames.read().unwrap_or_else(PoisonError::into_inner).get(&frames).cloned()
+        self.by_frames.read().get(&frames).cloned()
     }
 
     /// The object for the file at `path`, which names it for this process: /proc/PID/fd/N, for example. `None`: the
@@ -184,7 +177,7 @@ impl Files {
             return None;
         }
         let id = FileId { device: metadata.dev(), inode: metadata.ino() };
-        let known = self.current().get(&(id, wish)).cloned();
+        let known = self.current.lock().get(&(id, wish)).cloned();
         let object = match known {
             Some(object) => object,
             None => self.make(path, id, wish)?,
@@ -199,7 +192,7 @@ impl Files {
     /// The current objects of a file.
     pub(crate) fn of_file(&self, metadata: &std::fs::Metadata) -> Vec<Arc<MappedObject>> {
         let id = FileId { device: metadata.dev(), inode: metadata.ino() };
-        let current = self.current();
+        let current = self.current.lock();
         [Wish::Private, Wish::Shared].iter().filter_map(|wish| current.get(&(id, *wish)).cloned()).collect()
     }
 
@@ -225,7 +218,7 @@ impl Files {
     /// The mappings of `object` are the kernel's now.
     pub(crate) fn retire(&self, object: &Arc<MappedObject>) {
         object.state.store(RETIRED, Ordering::Release);
-        let mut current = self.current();
+        let mut current = self.current.lock();
         if current.get(&(object.id, object.wish)).is_some_and(|known| Arc::ptr_eq(known, object)) {
             current.remove(&(object.id, object.wish));
         }

@@ -9,9 +9,10 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
+use memobj_sys::locks::{Rank, RankedMutex};
 use memobj_sys::trace::{self, Happened, Heard, Resume, Stop, Thread, Waker};
 
 use crate::error::RunError;
@@ -25,7 +26,7 @@ pub(crate) type Job = Box<dyn FnOnce(&mut Supervisor) + Send>;
 #[derive(Clone)]
 pub(crate) struct Jobs {
     /// `None`: there is no tracer any more.
-    posted: Arc<Mutex<Option<VecDeque<Job>>>>,
+    posted: Arc<RankedMutex<Option<VecDeque<Job>>>>,
     waker: Waker,
 }
 
@@ -38,14 +39,15 @@ impl std::fmt::Debug for Jobs {
 impl Jobs {
     /// They are done by the calling thread.
     pub(crate) fn of_this_thread() -> Self {
-        Self { posted: Arc::new(Mutex::new(Some(VecDeque::new()))), waker: Waker::of_this_thread() }
+        let posted = RankedMutex::new(Rank::Posted, Some(VecDeque::new()));
+        Self { posted: Arc::new(posted), waker: Waker::of_this_thread() }
     }
 
     /// Has the tracer do `job` as soon as it has handled what it handles now. Does not block. A job that is not done
     /// before the last program ends is dropped.
     pub(crate) fn post(&self, job: Job) {
         // Dropped without the lock: what it has may post in turn.
-        let refused = match &mut *self.posted.lock().unwrap_or_else(PoisonError::into_inner) {
+        let refused = match &mut *self.posted.lock() {
             Some(posted) => {
                 posted.push_back(job);
                 None
@@ -63,12 +65,12 @@ impl Jobs {
     }
 
     fn next(&self) -> Option<Job> {
-        self.posted.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.pop_front()
+        self.posted.lock().as_mut()?.pop_front()
     }
 
     /// Drops what was not done, and what comes.
     pub(crate) fn close(&self) {
-        let left = self.posted.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let left = self.posted.lock().take();
         drop(left);
     }
 }

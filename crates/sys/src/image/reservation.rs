@@ -2,11 +2,12 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use super::{PAGE, flags};
+use crate::locks::{Rank, RankedMutex};
 
 /// A range of addresses that nobody may access, and that nothing gets mapped to but images of fixed addresses.
 ///
@@ -21,7 +22,7 @@ pub struct Reservation {
 pub(super) struct Held {
     range: Range<usize>,
     /// What images have of it: disjoint, in any order.
-    used: Mutex<Vec<Range<usize>>>,
+    used: RankedMutex<Vec<Range<usize>>>,
 }
 
 /// A part of a reservation that belongs to one image. Put back on drop.
@@ -32,7 +33,7 @@ pub(super) struct Loan {
 }
 
 /// Every reservation of the process that may be alive.
-static RESERVATIONS: Mutex<Vec<Weak<Held>>> = Mutex::new(Vec::new());
+static RESERVATIONS: RankedMutex<Vec<Weak<Held>>> = RankedMutex::new(Rank::Reservations, Vec::new());
 
 impl Reservation {
     /// Reserves exactly `range`, whole pages, in which nothing may be mapped.
@@ -49,12 +50,13 @@ impl Reservation {
         // SAFETY: MAP_FIXED_NOREPLACE maps unused addresses only.
         let raw = unsafe { mmap_anonymous(range.start as *mut _, range.len(), ProtFlags::empty(), flags) }?
             as usize;
-        let held = Arc::new(Held { range: raw..raw + range.len(), used: Mutex::new(Vec::new()) });
+        let used = RankedMutex::new(Rank::ReservedRanges, Vec::new());
+        let held = Arc::new(Held { range: raw..raw + range.len(), used });
         // Kernels before 4.17 take the address for a hint; then this gives back what they chose.
         if held.range != range {
             return Err(rustix::io::Errno::EXIST.into());
         }
-        let mut all = lock(&RESERVATIONS);
+        let mut all = RESERVATIONS.lock();
         all.retain(|other| other.strong_count() > 0);
         all.push(Arc::downgrade(&held));
         Ok(Self { held })
@@ -69,10 +71,10 @@ impl Reservation {
 impl Loan {
     /// Takes `range` out of the one reservation that holds all of it, if there is one and no image has any of it.
     pub(super) fn take(range: &Range<usize>) -> Option<Self> {
-        let all: Vec<Arc<Held>> = lock(&RESERVATIONS).iter().filter_map(Weak::upgrade).collect();
+        let all: Vec<Arc<Held>> = RESERVATIONS.lock().iter().filter_map(Weak::upgrade).collect();
         let holds = |held: &Arc<Held>| held.range.start <= range.start && range.end <= held.range.end;
         let held = all.into_iter().find(holds)?;
-        let mut used = lock(&held.used);
+        let mut used = held.used.lock();
         if used.iter().any(|other| other.start < range.end && range.start < other.end) {
             return None;
         }
@@ -95,7 +97,7 @@ impl Drop for Loan {
             mmap_anonymous(self.range.start as *mut _, self.range.len(), ProtFlags::empty(), flags)
         };
         if restored.is_ok() {
-            lock(&self.held.used).retain(|other| *other != self.range);
+            self.held.used.lock().retain(|other| *other != self.range);
         }
     }
 }
@@ -105,9 +107,4 @@ impl Drop for Held {
         // SAFETY: neither the reservation nor any image in it is left.
         let _ = unsafe { munmap(self.range.start as *mut _, self.range.len()) };
     }
-}
-
-/// Nothing panics while it has a lock.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

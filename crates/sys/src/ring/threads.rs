@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::{Completion, Direction, ReadFile, Repeat, Transfer};
 use crate::file::{read_full, write_full};
+use crate::locks::{Rank, RankedMutex};
 use crate::quiet::stay_quiet;
 use crate::wake::Doorbell;
 
@@ -45,14 +46,14 @@ struct Watcher {
     key: u32,
     repeat: Repeat,
     quit: Arc<Doorbell>,
-    gate: Arc<(Mutex<Gate>, Condvar)>,
+    gate: Arc<(RankedMutex<Gate>, Condvar)>,
 }
 
 impl<T: Send + 'static> ThreadReads<T> {
     pub(super) fn new(depth: u32) -> io::Result<Self> {
         let (reads, queue) = channel::<Transfer<T>>();
         let (report, done) = channel();
-        let queue = Arc::new(Mutex::new(queue));
+        let queue = Arc::new(RankedMutex::new(Rank::Transfers, queue));
         let mut readers = Vec::new();
         for _ in 0..depth.clamp(1, MOST_THREADS) {
             let (queue, report) = (Arc::clone(&queue), report.clone());
@@ -77,7 +78,7 @@ impl<T: Send + 'static> ThreadReads<T> {
     pub(super) fn watch(&mut self, descriptor: ReadFile, key: u32, repeat: Repeat) -> io::Result<()> {
         let quit = Arc::new(Doorbell::new()?);
         let first = if repeat == Repeat::Always { Gate::Open } else { Gate::Shut };
-        let gate = Arc::new((Mutex::new(first), Condvar::new()));
+        let gate = Arc::new((RankedMutex::new(Rank::WatchGate, first), Condvar::new()));
         let report = self.report.clone();
         let (bell, own_gate) = (Arc::clone(&quit), Arc::clone(&gate));
         let body = move || watch_until_quit(&descriptor, key, &bell, &own_gate, &report);
@@ -121,16 +122,16 @@ impl<T: Send + 'static> ThreadReads<T> {
 
     fn set_gates(&self, gate: Gate, which: impl Fn(&Watcher) -> bool) {
         for watcher in self.watchers.iter().filter(|watcher| which(watcher)) {
-            *watcher.gate.0.lock().unwrap_or_else(PoisonError::into_inner) = gate;
+            *watcher.gate.0.lock() = gate;
             watcher.gate.1.notify_one();
         }
     }
 }
 
-fn read_until_closed<T>(queue: &Mutex<Receiver<Transfer<T>>>, report: &Sender<Completion<T>>) {
+fn read_until_closed<T>(queue: &RankedMutex<Receiver<Transfer<T>>>, report: &Sender<Completion<T>>) {
     stay_quiet();
     loop {
-        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let next = queue.lock().recv();
         let Ok(Transfer { direction, file, offset, mut target, len, token }) = next else { return };
         let go = || match direction {
             Direction::Read => read_full(&file, &mut target.as_mut_slice()[..len], offset),
@@ -148,14 +149,14 @@ fn watch_until_quit<T>(
     descriptor: &ReadFile,
     key: u32,
     quit: &Doorbell,
-    gate: &(Mutex<Gate>, Condvar),
+    gate: &(RankedMutex<Gate>, Condvar),
     report: &Sender<Completion<T>>,
 ) {
     stay_quiet();
     loop {
-        let mut state = gate.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = gate.0.lock();
         while *state == Gate::Shut {
-            state = gate.1.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = state.wait(&gate.1);
         }
         if *state == Gate::Closed {
             return;
@@ -172,7 +173,7 @@ fn watch_until_quit<T>(
         if answer.is_err() || polled[0].revents().is_empty() {
             continue;
         }
-        let mut state = gate.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = gate.0.lock();
         if *state == Gate::Closed {
             return;
         }

@@ -14,11 +14,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use rustix::event::epoll;
 
 use super::wait::Pid;
+use crate::locks::{Rank, RankedMutex};
 
 /// `struct seccomp_notif`: who asks, and for what.
 #[repr(C)]
@@ -69,9 +70,9 @@ const SYNC_WAKE_UP: u64 = 1;
 pub(super) struct Hands {
     poll: OwnedFd,
     /// Whoever serves. A call that takes a question blocks if another thread has taken it since it was announced.
-    turn: Mutex<()>,
-    listeners: Mutex<Vec<Arc<OwnedFd>>>,
-    offers: Mutex<HashMap<Pid, VecDeque<RawFd>>>,
+    turn: RankedMutex<()>,
+    listeners: RankedMutex<Vec<Arc<OwnedFd>>>,
+    offers: RankedMutex<HashMap<Pid, VecDeque<RawFd>>>,
 }
 
 impl Hands {
@@ -88,9 +89,9 @@ impl Hands {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(HANDS.get_or_init(|| Self {
             poll,
-            turn: Mutex::default(),
-            listeners: Mutex::default(),
-            offers: Mutex::default(),
+            turn: RankedMutex::new(Rank::HandTurn, ()),
+            listeners: RankedMutex::new(Rank::HandListeners, Vec::new()),
+            offers: RankedMutex::new(Rank::HandOffers, HashMap::new()),
         }))
     }
 
@@ -112,24 +113,16 @@ impl Hands {
         let flags = SYNC_WAKE_UP;
         // SAFETY: takes numbers. Before Linux 6.6 there is no such flag, and all works without.
         unsafe { libc::ioctl(listener.as_raw_fd(), SET_FLAGS, flags) };
-        let mut listeners = hands.listeners();
+        let mut listeners = hands.listeners.lock();
         let data = epoll::EventData::new_u64(listener.as_raw_fd() as u64);
         epoll::add(&hands.poll, &listener, data, epoll::EventFlags::IN)?;
         listeners.push(Arc::new(listener));
         Ok(())
     }
 
-    fn listeners(&self) -> MutexGuard<'_, Vec<Arc<OwnedFd>>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn offers(&self) -> MutexGuard<'_, HashMap<Pid, VecDeque<RawFd>>> {
-        self.offers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Offers `descriptors`, which stay open until the offer is withdrawn, to a stopped thread. It gets them in this order.
     pub(super) fn offer(&self, thread: Pid, descriptors: &[RawFd]) -> Offer<'_> {
-        self.offers().insert(thread, descriptors.iter().copied().collect());
+        self.offers.lock().insert(thread, descriptors.iter().copied().collect());
         Offer { hands: self, thread }
     }
 
@@ -137,18 +130,18 @@ impl Hands {
         let none = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
         let mut ready = [none; 4];
         let at_once = rustix::event::Timespec::default();
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn.lock();
         let Ok(count) = epoll::wait(&self.poll, &mut ready, Some(&at_once)) else { return };
         for event in &ready[..count] {
             let (number, flags) = (event.data.u64() as RawFd, event.flags);
-            let listener = self.listeners().iter().find(|it| it.as_raw_fd() == number).cloned();
+            let listener = self.listeners.lock().iter().find(|it| it.as_raw_fd() == number).cloned();
             let Some(listener) = listener else { continue };
             if flags.contains(epoll::EventFlags::IN) {
                 self.hand(&listener);
             } else {
                 // Nobody is behind the filter any more.
                 let _ = epoll::delete(&self.poll, &listener);
-                self.listeners().retain(|it| !Arc::ptr_eq(it, &listener));
+                self.listeners.lock().retain(|it| !Arc::ptr_eq(it, &listener));
             }
         }
     }
@@ -160,7 +153,7 @@ impl Hands {
             return;
         }
         // Held across the answer: a descriptor is handed while it is offered, and so while it is open.
-        let mut offers = self.offers();
+        let mut offers = self.offers.lock();
         let offered = offers.get_mut(&(asked.thread as Pid)).and_then(VecDeque::pop_front);
         let refusal = match offered {
             None => libc::EBADF,
@@ -209,7 +202,7 @@ pub(super) struct Offer<'a> {
 
 impl Drop for Offer<'_> {
     fn drop(&mut self) {
-        self.hands.offers().remove(&self.thread);
+        self.hands.offers.lock().remove(&self.thread);
     }
 }
 

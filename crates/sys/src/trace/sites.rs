@@ -5,23 +5,24 @@
 
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::calls::{By, Call, CallError, CallSite, MapCall, Mapped};
 use super::maps::Maps;
 use super::thread::{Registers, Thread};
+use crate::locks::{Rank, RankedMutex};
 
 /// Where in one address space the instructions are. As [`CallSite`], for a program that runs.
 #[derive(Debug)]
 pub struct Sites {
-    site: Mutex<CallSite>,
+    site: RankedMutex<CallSite>,
     maps: Arc<Maps>,
 }
 
 impl Sites {
     /// Of the address space that `maps` is of; `site` was prepared in it, or in the one that it is a copy of.
     pub fn new(site: CallSite, maps: Arc<Maps>) -> Self {
-        Self { site: Mutex::new(site), maps }
+        Self { site: RankedMutex::new(Rank::CallSite, site), maps }
     }
 
     /// As they are in a copy of the address space, that `maps` is of.
@@ -35,7 +36,7 @@ impl Sites {
     }
 
     fn current(&self) -> CallSite {
-        *self.site.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.site.lock()
     }
 
     /// The place, which the thread makes first if it is gone. The thread is where it has made a call, or is about to.
@@ -45,7 +46,7 @@ impl Sites {
             return Ok(site);
         }
         let site = CallSite::prepare_page(thread, base)?;
-        *self.site.lock().unwrap_or_else(PoisonError::into_inner) = site;
+        *self.site.lock() = site;
         Ok(site)
     }
 

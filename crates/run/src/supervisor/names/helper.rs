@@ -2,15 +2,22 @@
 //! supervisor itself.
 
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use memobj_sys::locks::{Rank, RankedMutex};
 
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A thread that does one job after the other; it is started with the first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Helper {
-    jobs: Mutex<Option<Sender<Job>>>,
+    jobs: RankedMutex<Option<Sender<Job>>>,
+}
+
+impl Default for Helper {
+    fn default() -> Self {
+        Self { jobs: RankedMutex::new(Rank::Names, None) }
+    }
 }
 
 impl Helper {
@@ -24,7 +31,7 @@ impl Helper {
         let (answer, told) = channel();
         // Nobody waits any more for what comes late.
         let job: Job = Box::new(move || drop(answer.send(job())));
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = self.jobs.lock();
         let sender = jobs.take().or_else(start)?;
         sender.send(job).ok()?;
         let answer = told.recv_timeout(limit).ok()?;

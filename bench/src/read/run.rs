@@ -3,14 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::bars;
+use super::job::ReadJob;
+use super::options::ReadOptions;
+use super::plan::{self, Cell, Group};
+use super::report::{self, Line};
+use crate::cgroup::BOUND_SLACK_BYTES;
 use crate::children::{self, Children, touch_memory};
-use crate::cli::ReadOptions;
-use crate::job::{Job, Sample, Task};
+use crate::data;
+use crate::job::Sample;
 use crate::machine::Machine;
 use crate::parent;
-use crate::plan::{self, BOUND_SLACK_BYTES, Cell, Group};
-use crate::report::{self, Line};
-use crate::{bars, data};
+use crate::report::bar_table;
 
 /// What all measurements of a run share.
 struct Run {
@@ -31,7 +35,7 @@ pub fn read(options: &ReadOptions) -> Result<ExitCode, String> {
     println!("{}\n", report::settings(&run.options));
     let lines = run.all_groups()?;
     let bars = bars::bars(&lines);
-    print!("{}", bars::table(&bars));
+    print!("{}", bar_table(&bars));
     run.options.output.finish(|| report::json(&machine, &lines, &bars), lines.iter().map(|line| &line.note))
 }
 
@@ -92,7 +96,7 @@ impl Run {
         touch_memory(group.budget_bytes + BOUND_SLACK_BYTES);
         let cgroup = self.children.cgroup(cell.limit, group.budget_bytes)?;
         line.limited = cgroup.is_some();
-        let job = Job {
+        let job = ReadJob {
             pattern: group.pattern,
             contestant: cell.contestant.to_string(),
             threads: cell.threads,
@@ -106,7 +110,7 @@ impl Run {
         };
         let measured = job.measured();
         let name = format!("{} {} at {} threads", group.pattern.name(), cell.contestant, cell.threads);
-        let outcome = self.children.run(&Task::Read(job), measured)?;
+        let outcome = self.children.run(&job, measured)?;
         let say = |sample: &Sample| self.options.output.say(&name, sample);
         parent::enter(outcome, &name, cgroup.as_ref(), &mut line.note, &mut line.samples, say)
     }

@@ -2,18 +2,19 @@
 
 use std::time::Instant;
 
-use crate::contestant::{Contestant, Worker};
 use crate::data::{PAGE_BYTES, PAGE_WORDS, check_word, mix};
-use crate::job::{Failure, Job, Sample};
-use crate::{trace, usage};
+use crate::job::{Failure, Sample};
+use crate::read::contestant::{Contestant, Worker};
+use crate::read::job::ReadJob;
+use crate::{timed, trace, usage};
 
 /// Runs the trace in one thread, from a cold cache; the first third is not measured.
-pub fn run<C: Contestant>(job: &Job, contestant: &C) -> Result<Sample, Failure> {
+pub fn run<C: Contestant>(job: &ReadJob, contestant: &C) -> Result<Sample, Failure> {
     let pages = job.file_bytes / PAGE_BYTES;
     let trace = trace::zipf(pages, job.accesses, job.seed);
     let (warm_up, measured) = trace.split_at(trace.len() / 3);
     let mut worker = contestant.worker()?;
-    let mut latencies = super::latencies();
+    let mut latencies = timed::latencies();
 
     for (access, &page) in warm_up.iter().enumerate() {
         load(&mut worker, access, page)?;
@@ -23,13 +24,13 @@ pub fn run<C: Contestant>(job: &Job, contestant: &C) -> Result<Sample, Failure> 
     for (access, &page) in measured.iter().enumerate() {
         let start = Instant::now();
         load(&mut worker, access, page)?;
-        super::record(&mut latencies, start.elapsed());
+        timed::record(&mut latencies, start.elapsed());
     }
     let elapsed = start.elapsed();
     let (after, missed_after) = (usage::now()?, contestant.missed_pages()?);
 
     let accesses = measured.len() as u64;
-    let mut sample = super::sample(accesses, elapsed, (before, after), &latencies)?;
+    let mut sample = timed::sample(accesses, elapsed, (before, after), &latencies)?;
     sample.hit_rate = super::hit_rate(accesses, missed_before, missed_after);
     sample.peak_frame_bytes = contestant.peak_frame_bytes();
     let frames = job.budget_bytes / PAGE_BYTES;

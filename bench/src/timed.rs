@@ -1,4 +1,4 @@
-//! Patterns that run for a time: all threads warm up, then their accesses count until the clock says stop.
+//! Measuring for a time: all threads warm up, then their accesses count until the clock says stop.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::steps::Step;
-use crate::contestant::Contestant;
-use crate::job::{Failure, Job, Sample};
+use crate::job::{Failure, Sample};
 use crate::usage::{self, Counters};
+
+/// Before the measured phase of patterns that run for a time, but no longer than that: caches, threads and the host's
+/// memory settle.
+const WARM_UP: Duration = Duration::from_millis(300);
 
 const WARMING: u8 = 0;
 const MEASURING: u8 = 1;
@@ -27,25 +29,6 @@ struct Interval {
     elapsed: Duration,
     counters: (Counters, Counters),
     missed_pages: Option<u64>,
-}
-
-/// Runs one step object per thread and adds up.
-pub fn run<C: Contestant, S: Step>(
-    job: &Job,
-    contestant: &C,
-    step_of: impl Fn(u32) -> S + Sync,
-) -> Result<Sample, Failure> {
-    let step_of = |thread| {
-        let mut step = step_of(thread);
-        let mut worker = contestant.worker()?;
-        Ok(move || step.step(&mut worker))
-    };
-    let missed_pages = || contestant.missed_pages();
-    let mut sample = repeat(job.threads, job.measured(), missed_pages, step_of)?;
-    sample.bytes = sample.accesses * crate::data::WORD_BYTES;
-    sample.hit_rate = super::hit_rate(sample.accesses, Some(0), sample.missed_pages);
-    sample.peak_frame_bytes = contestant.peak_frame_bytes();
-    Ok(sample)
 }
 
 /// Each of `threads` threads repeats the step that `step_of` makes in it; after a warm-up their accesses count for
@@ -69,7 +52,7 @@ pub fn repeat<S: FnMut() -> Result<u64, Failure>>(
         let thread_main = &thread_main;
         let threads: Vec<_> = (0..threads).map(|thread| scope.spawn(move || thread_main(thread))).collect();
         ready.wait();
-        thread::sleep(super::WARM_UP.min(measured));
+        thread::sleep(WARM_UP.min(measured));
         let interval = measure(measured, &missed_pages, &phase);
         // Once more for the case that `measure` failed half-way.
         phase.store(STOPPED, Ordering::Relaxed);
@@ -77,7 +60,7 @@ pub fn repeat<S: FnMut() -> Result<u64, Failure>>(
     });
     let (accesses, latencies) = add_up(tallies)?;
     let interval = interval?;
-    let mut sample = super::sample(accesses, interval.elapsed, interval.counters, &latencies)?;
+    let mut sample = sample(accesses, interval.elapsed, interval.counters, &latencies)?;
     sample.missed_pages = interval.missed_pages;
     Ok(sample)
 }
@@ -103,7 +86,7 @@ fn measure(
 
 fn add_up(tallies: Vec<thread::Result<Result<Tally, Failure>>>) -> Result<(u64, Histogram<u64>), Failure> {
     let mut accesses = 0;
-    let mut latencies = super::latencies();
+    let mut latencies = latencies();
     for tally in tallies {
         let tally = tally.map_err(|_| Failure::Failed("a thread panicked".into()))??;
         accesses += tally.accesses;
@@ -119,7 +102,7 @@ fn work<S: FnMut() -> Result<u64, Failure>>(
 ) -> Result<Tally, Failure> {
     ready.wait();
     let mut step = step?;
-    let mut tally = Tally { accesses: 0, latencies: super::latencies() };
+    let mut tally = Tally { accesses: 0, latencies: latencies() };
     loop {
         let now = phase.load(Ordering::Relaxed);
         if now == STOPPED {
@@ -130,7 +113,40 @@ fn work<S: FnMut() -> Result<u64, Failure>>(
         let latency: Duration = start.elapsed();
         if now == MEASURING {
             tally.accesses += accesses;
-            super::record(&mut tally.latencies, latency);
+            record(&mut tally.latencies, latency);
         }
     }
+}
+
+/// An empty histogram of nanoseconds up to a minute, three digits.
+pub fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are valid")
+}
+
+/// Records a latency, at most the histogram's bound.
+pub fn record(histogram: &mut Histogram<u64>, latency: Duration) {
+    histogram.saturating_record(latency.as_nanos() as u64);
+}
+
+/// Puts together what all patterns report.
+pub fn sample(
+    accesses: u64,
+    elapsed: Duration,
+    counters: (Counters, Counters),
+    latencies: &Histogram<u64>,
+) -> Result<Sample, Failure> {
+    let (before, after) = counters;
+    Ok(Sample {
+        accesses,
+        elapsed_ns: elapsed.as_nanos() as u64,
+        cpu_ns: after.cpu_ns - before.cpu_ns,
+        machine_cpu_ns: after.machine_cpu_ns - before.machine_cpu_ns,
+        p50_ns: latencies.value_at_quantile(0.5),
+        p99_ns: latencies.value_at_quantile(0.99),
+        max_ns: latencies.max(),
+        major_faults: after.faults.major - before.faults.major,
+        minor_faults: after.faults.minor - before.faults.minor,
+        peak_rss_bytes: usage::peak_rss_bytes()?,
+        ..Sample::default()
+    })
 }

@@ -9,10 +9,11 @@ use std::time::Instant;
 
 use hdrhistogram::Histogram;
 
-use crate::contestant::{Contestant, Worker};
 use crate::data::{PAGE_BYTES, PAGE_WORDS, WORD_BYTES, expected_sum};
-use crate::job::{Failure, Job, Sample};
-use crate::usage;
+use crate::job::{Failure, Sample};
+use crate::read::contestant::{Contestant, Worker};
+use crate::read::job::ReadJob;
+use crate::{timed, usage};
 
 /// One word of every cache line.
 const STEP_WORDS: u64 = 8;
@@ -20,7 +21,7 @@ const STEP_WORDS: u64 = 8;
 const CHUNK_WORDS: u64 = (1 << 20) / WORD_BYTES;
 
 /// Scans the file and checks the sums afterwards.
-pub fn run<C: Contestant>(job: &Job, contestant: &C) -> Result<Sample, Failure> {
+pub fn run<C: Contestant>(job: &ReadJob, contestant: &C) -> Result<Sample, Failure> {
     let parts = parts(job.file_bytes / PAGE_BYTES, u64::from(job.threads));
     let ready = Barrier::new(parts.len() + 1);
     let (elapsed, counters, results) = thread::scope(|scope| {
@@ -39,7 +40,7 @@ pub fn run<C: Contestant>(job: &Job, contestant: &C) -> Result<Sample, Failure> 
         Ok::<_, Failure>((elapsed, (before, usage::now()?), results))
     })?;
 
-    let mut latencies = super::latencies();
+    let mut latencies = timed::latencies();
     for (part, result) in parts.iter().zip(results) {
         let (sum, histogram) = result.map_err(|_| Failure::Failed("a thread panicked".into()))??;
         if sum != expected_sum(part.clone(), STEP_WORDS) {
@@ -47,7 +48,7 @@ pub fn run<C: Contestant>(job: &Job, contestant: &C) -> Result<Sample, Failure> 
         }
         latencies.add(&histogram).map_err(|error| Failure::Failed(error.to_string()))?;
     }
-    let mut sample = super::sample(job.file_bytes >> 20, elapsed, counters, &latencies)?;
+    let mut sample = timed::sample(job.file_bytes >> 20, elapsed, counters, &latencies)?;
     sample.bytes = job.file_bytes;
     sample.peak_frame_bytes = contestant.peak_frame_bytes();
     Ok(sample)
@@ -71,13 +72,13 @@ fn scan<C: Contestant>(
     });
     ready.wait();
     let mut worker = worker?;
-    let mut latencies = super::latencies();
+    let mut latencies = timed::latencies();
     let mut sum: u64 = 0;
     for chunk in part.clone().step_by(CHUNK_WORDS as usize) {
         let words = chunk..(chunk + CHUNK_WORDS).min(part.end);
         let start = Instant::now();
         sum = sum.wrapping_add(worker.sum(words, STEP_WORDS)?);
-        super::record(&mut latencies, start.elapsed());
+        timed::record(&mut latencies, start.elapsed());
     }
     Ok((sum, latencies))
 }

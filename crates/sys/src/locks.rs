@@ -1,9 +1,10 @@
-//! Every lock of this crate: its rank, and the order in which locks may be taken.
+//! The locks of the library and of `memobj run`: what each guards, and the order in which they may be taken.
 //!
 //! A thread takes locks by ascending [`Rank`]. Under a leaf it takes none. Debug builds panic where a thread does
-//! otherwise. A signal handler takes no lock: what a store needs there is the page word, the gate and counters. No lock
-//! is held while a pager supplies. `Mapped`, `Resizing` and `Turn` are held while a pager writes, syncs or changes its
-//! length, so the pager must not ask for any of these of its own object.
+//! otherwise. A signal handler takes no lock: what a store needs there is the page word, the gate and counters. It must not
+//! even try one with a rank: a debug build would change the list of the interrupted thread. No lock is held while a pager
+//! supplies. `Mapped`, `Resizing` and `Turn` are held while a pager writes, syncs or changes its length, so the pager must
+//! not ask for any of these of its own object.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
@@ -14,7 +15,18 @@ use std::time::Duration;
 
 /// What a lock guards, in the order in which locks may be taken.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Rank {
+pub enum Rank {
+    // Of `memobj run`, which calls the engine.
+    /// Who waits for faults of programs, and the faults that nobody has looked at.
+    FaultTurn,
+    /// The address spaces of programs whose faults are resolved.
+    FaultSpaces,
+    /// Userfaultfds of forked children. Held while it is found out whose one is.
+    BornChildren,
+    /// The objects of files that have not changed.
+    CurrentFiles,
+
+    // Of the engine.
     /// The mapping that a stream works on.
     StreamMapping,
     /// The table of a space. Not held while pages are supplied, its memory is touched or frames are given back.
@@ -36,7 +48,11 @@ pub(crate) enum Rank {
     /// The queue of the threads that call pagers.
     Workers,
 
-    // Leaves, from here on: nothing is taken under them.
+    // Of this crate, which calls neither.
+    /// Who hands descriptors to programs.
+    HandTurn,
+
+    // Leaves, from here on: nothing is taken under them. First the engine's.
     /// Why pages of an object failed.
     Errors,
     /// What is known of failed writes of an object.
@@ -47,7 +63,7 @@ pub(crate) enum Rank {
     Job,
     /// Rings that are kept for the next batch.
     Rings,
-    /// Threads that serve a cache, to be joined.
+    /// Threads to be joined: those that serve a cache, and those that resolve faults of programs.
     Threads,
     /// What is dropped aside.
     Disposal,
@@ -65,6 +81,50 @@ pub(crate) enum Rank {
     Stream,
     /// The planned failures of a pager that fails on purpose.
     Faulty,
+
+    // Leaves of `memobj run`.
+    /// The objects of files that have not been closed.
+    FilesByFrames,
+    /// The objects whose files may change.
+    GuardedFiles,
+    /// What an address space of a program maps.
+    SpaceObjects,
+    /// Descriptors that threads of a program have for a moment.
+    HandedDescriptors,
+    /// How often descriptors were mapped by their path.
+    MappedByPath,
+    /// What the tracer is to do.
+    Posted,
+    /// The thread that looks at names. Held while it looks.
+    Names,
+    /// The history of a run.
+    History,
+    /// What is read again and again.
+    Thrash,
+
+    // Leaves of this crate.
+    /// The numbers of a slot table that are free.
+    FreeSlots,
+    /// The installation of the handler of SIGBUS.
+    Handler,
+    /// Where the pool makes frames.
+    Nursery,
+    /// The queue of the threads that transfer where there is no io_uring. Held by the one that waits for more.
+    Transfers,
+    /// Whether a thread may look at a descriptor again.
+    WatchGate,
+    /// The reservations of the process.
+    Reservations,
+    /// What images have of a reservation.
+    ReservedRanges,
+    /// Whether the window of a space is open. Held while its memory changes, or is copied, which may take faults.
+    Window,
+    /// Where calls are made in an address space of a program.
+    CallSite,
+    /// The filters of programs that may be handed descriptors.
+    HandListeners,
+    /// Which descriptors they are offered.
+    HandOffers,
 }
 
 const FIRST_LEAF: Rank = Rank::Errors;
@@ -89,7 +149,7 @@ fn check(rank: Rank) {
 }
 
 /// Makes a call into code of users, which may have objects of its own behind it and take all locks of these.
-pub(crate) fn outside<T>(call: impl FnOnce() -> T) -> T {
+pub fn outside<T>(call: impl FnOnce() -> T) -> T {
     struct Restore(Vec<Rank>);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -119,17 +179,17 @@ impl Drop for Held {
 
 /// A lock that is held, until dropped.
 #[derive(Debug)]
-pub(crate) struct Locked<G> {
+pub struct Locked<G> {
     guard: G,
     _held: Held,
 }
 
 /// A [`RankedMutex`] that is locked.
-pub(crate) type Guard<'a, T> = Locked<MutexGuard<'a, T>>;
+pub type Guard<'a, T> = Locked<MutexGuard<'a, T>>;
 /// A [`RankedRwLock`] that is locked for reading.
-pub(crate) type ReadGuard<'a, T> = Locked<RwLockReadGuard<'a, T>>;
+pub type ReadGuard<'a, T> = Locked<RwLockReadGuard<'a, T>>;
 /// A [`RankedRwLock`] that is locked for writing.
-pub(crate) type WriteGuard<'a, T> = Locked<RwLockWriteGuard<'a, T>>;
+pub type WriteGuard<'a, T> = Locked<RwLockWriteGuard<'a, T>>;
 
 impl<G: Deref> Deref for Locked<G> {
     type Target = G::Target;
@@ -147,19 +207,19 @@ impl<G: DerefMut> DerefMut for Locked<G> {
 
 impl<T> Guard<'_, T> {
     /// Lets go, waits until `changed` tells, and locks again.
-    pub(crate) fn wait(self, changed: &Condvar) -> Self {
+    pub fn wait(self, changed: &Condvar) -> Self {
         let guard = changed.wait(self.guard).unwrap_or_else(PoisonError::into_inner);
         Self { guard, ..self }
     }
 
     /// The same, for at most `limit`.
-    pub(crate) fn wait_within(self, changed: &Condvar, limit: Duration) -> Self {
+    pub fn wait_within(self, changed: &Condvar, limit: Duration) -> Self {
         let guard = changed.wait_timeout(self.guard, limit).unwrap_or_else(PoisonError::into_inner).0;
         Self { guard, ..self }
     }
 
     /// The same, as long as `condition` says.
-    pub(crate) fn wait_while(
+    pub fn wait_while(
         self,
         changed: &Condvar,
         limit: Duration,
@@ -172,62 +232,68 @@ impl<T> Guard<'_, T> {
 
 /// A mutex with a rank. A panic of who held it does not matter: what is guarded is whole at every step.
 #[derive(Debug)]
-pub(crate) struct RankedMutex<T> {
+pub struct RankedMutex<T> {
     rank: Rank,
     mutex: Mutex<T>,
 }
 
 impl<T> RankedMutex<T> {
-    pub(crate) const fn new(rank: Rank, value: T) -> Self {
+    /// A mutex of this rank.
+    pub const fn new(rank: Rank, value: T) -> Self {
         Self { rank, mutex: Mutex::new(value) }
     }
 
+    /// Locks, and waits for whoever has it.
     #[track_caller]
-    pub(crate) fn lock(&self) -> Guard<'_, T> {
+    pub fn lock(&self) -> Guard<'_, T> {
         check(self.rank);
         let guard = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
         Locked { guard, _held: Held::new(self.rank) }
     }
 
     /// Locks if nobody else has it. Does not wait, so any order is right.
-    pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
+    pub fn try_lock(&self) -> Option<Guard<'_, T>> {
         let guard = granted(self.mutex.try_lock())?;
         Some(Locked { guard, _held: Held::new(self.rank) })
     }
 
-    pub(crate) fn get_mut(&mut self) -> &mut T {
+    /// What it guards, which nobody else can have.
+    pub fn get_mut(&mut self) -> &mut T {
         self.mutex.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A lock for one writer or many readers with a rank.
 #[derive(Debug)]
-pub(crate) struct RankedRwLock<T> {
+pub struct RankedRwLock<T> {
     rank: Rank,
     lock: RwLock<T>,
 }
 
 impl<T> RankedRwLock<T> {
-    pub(crate) const fn new(rank: Rank, value: T) -> Self {
+    /// A lock of this rank.
+    pub const fn new(rank: Rank, value: T) -> Self {
         Self { rank, lock: RwLock::new(value) }
     }
 
+    /// Locks for reading, and waits for a writer.
     #[track_caller]
-    pub(crate) fn read(&self) -> ReadGuard<'_, T> {
+    pub fn read(&self) -> ReadGuard<'_, T> {
         check(self.rank);
         let guard = self.lock.read().unwrap_or_else(PoisonError::into_inner);
         Locked { guard, _held: Held::new(self.rank) }
     }
 
+    /// Locks for writing, and waits for all others.
     #[track_caller]
-    pub(crate) fn write(&self) -> WriteGuard<'_, T> {
+    pub fn write(&self) -> WriteGuard<'_, T> {
         check(self.rank);
         let guard = self.lock.write().unwrap_or_else(PoisonError::into_inner);
         Locked { guard, _held: Held::new(self.rank) }
     }
 
     /// Locks for reading if no writer has it. Does not wait, so any order is right.
-    pub(crate) fn try_read(&self) -> Option<ReadGuard<'_, T>> {
+    pub fn try_read(&self) -> Option<ReadGuard<'_, T>> {
         let guard = granted(self.lock.try_read())?;
         Some(Locked { guard, _held: Held::new(self.rank) })
     }
@@ -259,6 +325,7 @@ mod tests {
         drop(mapped.lock());
     }
 
+    #[cfg(debug_assertions)]
     #[test]
     #[should_panic(expected = "a lock of Mapped is taken under one of Turn")]
     fn the_wrong_order_is_seen() {
@@ -267,6 +334,7 @@ mod tests {
         let _first = mapped.lock();
     }
 
+    #[cfg(debug_assertions)]
     #[test]
     #[should_panic(expected = "a lock of Trouble is taken under one of Errors")]
     fn nothing_is_taken_under_a_leaf() {

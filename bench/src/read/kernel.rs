@@ -8,13 +8,12 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use memobj_sys::peer::{FileView, MapAdvice, MemmapView};
 use rustix::fs::{Advice, OFlags, fadvise};
 
-use crate::contestant::{Contestant, Rewound, Worker};
-use crate::data::{PAGE_BYTES, PAGE_WORDS, WORD_BYTES};
-use crate::job::{Failure, Job, Pattern};
+use super::contestant::{Contestant, Rewound, Worker};
+use super::job::{Pattern, ReadJob};
+use crate::data::{CHUNK_BYTES, PAGE_BYTES, PAGE_WORDS, WORD_BYTES, read_through};
+use crate::job::Failure;
 use crate::usage;
 
-/// Bytes of one read call of a scan, and of populating.
-const CHUNK_BYTES: u64 = 1 << 20;
 /// Pages that one fault maps around it (`fault_around_bytes` is 64 KiB unless somebody changed it).
 const FAULT_AROUND_PAGES: u64 = 16;
 
@@ -80,19 +79,19 @@ fn best_advice(pattern: Pattern) -> MapAdvice {
 }
 
 /// The contestants `mmap`, `mmap-default` and `mmap-willneed`.
-pub fn mapped(job: &Job) -> Result<MappedFile<FileView>, Failure> {
+pub fn mapped(job: &ReadJob) -> Result<MappedFile<FileView>, Failure> {
     let file = File::open(&job.file)?;
     MappedFile::new(FileView::map(&file)?, file, job)
 }
 
 /// The contestant `memmap2`.
-pub fn memmap(job: &Job) -> Result<MappedFile<MemmapView>, Failure> {
+pub fn memmap(job: &ReadJob) -> Result<MappedFile<MemmapView>, Failure> {
     let file = File::open(&job.file)?;
     MappedFile::new(MemmapView::map(&file)?, file, job)
 }
 
 impl<V: View> MappedFile<V> {
-    fn new(view: V, file: File, job: &Job) -> Result<Self, Failure> {
+    fn new(view: V, file: File, job: &ReadJob) -> Result<Self, Failure> {
         if job.contestant != "mmap-default" {
             view.advise(0..view.len_bytes(), best_advice(job.pattern))?;
         }
@@ -111,16 +110,6 @@ impl<V: View> MappedFile<V> {
         }
         Ok(())
     }
-}
-
-/// Fills the page cache by large reads, which is the fastest way to have data resident.
-pub fn read_through(file: &File, range: Range<u64>) -> io::Result<()> {
-    let mut chunk = vec![0; CHUNK_BYTES as usize];
-    for offset in range.clone().step_by(CHUNK_BYTES as usize) {
-        let wanted = CHUNK_BYTES.min(range.end - offset) as usize;
-        file.read_exact_at(&mut chunk[..wanted], offset)?;
-    }
-    Ok(())
 }
 
 impl<V: View> Contestant for MappedFile<V> {
@@ -193,7 +182,7 @@ enum Through {
 }
 
 /// The contestants `pread-buffered` and `pread-direct`.
-pub fn read_calls(job: &Job) -> Result<ReadFile, Failure> {
+pub fn read_calls(job: &ReadJob) -> Result<ReadFile, Failure> {
     if job.contestant == "pread-direct" {
         let flags = OFlags::DIRECT.bits() as i32;
         let file = OpenOptions::new().read(true).custom_flags(flags).open(&job.file);

@@ -3,21 +3,22 @@
 
 use std::time::{Duration, Instant};
 
-use crate::contestant::{Contestant, Rewound, Worker};
 use crate::data::{PAGE_BYTES, PAGE_WORDS, check_word};
-use crate::job::{Failure, Job, Sample};
-use crate::usage;
+use crate::job::{Failure, Sample};
+use crate::read::contestant::{Contestant, Rewound, Worker};
+use crate::read::job::ReadJob;
+use crate::{timed, usage};
 
 /// One touch of so many has its latency taken; the others run without a look at the clock.
 const TOUCHES_PER_LATENCY: usize = 8;
 
 /// Touches scattered pages in one thread until the time is over or no page is left.
-pub fn run<C: Contestant>(job: &Job, contestant: &C) -> Result<Sample, Failure> {
+pub fn run<C: Contestant>(job: &ReadJob, contestant: &C) -> Result<Sample, Failure> {
     contestant.populate(0..job.file_bytes)?;
     let order = scattered(job.file_bytes / PAGE_BYTES, contestant.fault_stride_pages());
     let (warm_up, measured) = order.split_at(order.len() / 8);
     let mut worker = contestant.worker()?;
-    let mut latencies = super::latencies();
+    let mut latencies = timed::latencies();
     for &page in warm_up {
         touch(&mut worker, page)?;
     }
@@ -30,7 +31,7 @@ pub fn run<C: Contestant>(job: &Job, contestant: &C) -> Result<Sample, Failure> 
             if index % TOUCHES_PER_LATENCY == 0 {
                 let start = Instant::now();
                 touch(&mut worker, page)?;
-                super::record(&mut latencies, start.elapsed());
+                timed::record(&mut latencies, start.elapsed());
             } else {
                 touch(&mut worker, page)?;
             }
@@ -42,7 +43,7 @@ pub fn run<C: Contestant>(job: &Job, contestant: &C) -> Result<Sample, Failure> 
         }
         pages = &order;
     }
-    let mut sample = super::sample(touches, elapsed, (before, usage::now()?), &latencies)?;
+    let mut sample = timed::sample(touches, elapsed, (before, usage::now()?), &latencies)?;
     sample.peak_frame_bytes = contestant.peak_frame_bytes();
     Ok(sample)
 }

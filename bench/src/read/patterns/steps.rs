@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
-use crate::contestant::Worker;
 use crate::data::{PAGE_BYTES, PAGE_WORDS, WORD_BYTES, check_word, expected_sum};
-use crate::job::{Failure, Job};
+use crate::job::{Failure, Sample};
+use crate::read::contestant::{Contestant, Worker};
+use crate::read::job::ReadJob;
+use crate::timed;
 use crate::trace::Random;
 
 /// Pages of one batch.
@@ -18,8 +20,27 @@ pub trait Step {
     fn step<W: Worker>(&mut self, worker: &mut W) -> Result<u64, Failure>;
 }
 
+/// Runs one step object per thread and adds up.
+pub fn run<C: Contestant, S: Step>(
+    job: &ReadJob,
+    contestant: &C,
+    step_of: impl Fn(u32) -> S + Sync,
+) -> Result<Sample, Failure> {
+    let step_of = |thread| {
+        let mut step = step_of(thread);
+        let mut worker = contestant.worker()?;
+        Ok(move || step.step(&mut worker))
+    };
+    let missed_pages = || contestant.missed_pages();
+    let mut sample = timed::repeat(job.threads, job.measured(), missed_pages, step_of)?;
+    sample.bytes = sample.accesses * WORD_BYTES;
+    sample.hit_rate = super::hit_rate(sample.accesses, Some(0), sample.missed_pages);
+    sample.peak_frame_bytes = contestant.peak_frame_bytes();
+    Ok(sample)
+}
+
 /// The seed of one thread.
-fn thread_seed(job: &Job, thread: u32) -> u64 {
+fn thread_seed(job: &ReadJob, thread: u32) -> u64 {
     job.seed.wrapping_mul(1000).wrapping_add(u64::from(thread))
 }
 
@@ -32,7 +53,7 @@ pub struct RandomLoads {
 
 impl RandomLoads {
     /// Over the first `bytes` of the file.
-    pub fn new(job: &Job, thread: u32, bytes: u64, loads: u64) -> Self {
+    pub fn new(job: &ReadJob, thread: u32, bytes: u64, loads: u64) -> Self {
         Self { random: Random::new(thread_seed(job, thread)), pages: bytes / PAGE_BYTES, loads }
     }
 }
@@ -61,7 +82,7 @@ pub struct Scan {
 
 impl Scan {
     /// The part of `thread`, with the sums that must come out.
-    pub fn new(job: &Job, thread: u32) -> Self {
+    pub fn new(job: &ReadJob, thread: u32) -> Self {
         let all = job.warm_bytes() / SCAN_CHUNK_BYTES;
         let (thread, threads) = (u64::from(thread), u64::from(job.threads));
         let part = all * thread / threads..all * (thread + 1) / threads;
@@ -92,7 +113,7 @@ pub struct Batches {
 
 impl Batches {
     /// Over the whole file.
-    pub fn new(job: &Job, thread: u32) -> Self {
+    pub fn new(job: &ReadJob, thread: u32) -> Self {
         Self {
             random: Random::new(thread_seed(job, thread)),
             pages: job.file_bytes / PAGE_BYTES,

@@ -1,43 +1,9 @@
-//! The ratios this project wants to reach, beside what was measured. They inform; the exit code does not
+//! The ratios this project wants to reach in reading, beside what was measured. They inform; the exit code does not
 //! depend on them.
 
-use std::fmt::Write;
-
-use serde::Serialize;
-
-use crate::job::Pattern;
-use crate::report::{Line, baseline};
-
-/// One requirement and its measurement.
-#[derive(Clone, Debug, Serialize)]
-pub struct Bar {
-    /// What is compared.
-    pub what: String,
-    /// Which side of the bound is good.
-    pub direction: Direction,
-    /// The bound.
-    pub required: f64,
-    /// The measurement.
-    pub measured: f64,
-}
-
-/// The good side of a bound.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-pub enum Direction {
-    /// As much as the bound or more.
-    AtLeast,
-    /// As much as the bound or less.
-    AtMost,
-}
-
-impl Bar {
-    fn is_met(&self) -> bool {
-        match self.direction {
-            Direction::AtLeast => self.measured >= self.required,
-            Direction::AtMost => self.measured <= self.required,
-        }
-    }
-}
+use super::job::Pattern;
+use super::report::{Line, baseline};
+use crate::report::{Bar, Direction};
 
 /// The bound on the ratio of scores, where there is one.
 fn required_score(line: &Line) -> Option<(Direction, f64)> {
@@ -103,19 +69,4 @@ fn score_to_beat(lines: &[Line], line: &Line) -> Option<f64> {
     };
     let default = lines.iter().find(plain).and_then(Line::score);
     Some(default.map_or(advised, |default| advised.max(default)))
-}
-
-/// The bars in Markdown; nothing if there are none.
-pub fn table(bars: &[Bar]) -> String {
-    if bars.is_empty() {
-        return String::new();
-    }
-    let mut text = String::from("### bars\n\n| what | required | measured | |\n|---|--:|--:|---|\n");
-    for bar in bars {
-        let sign = if bar.direction == Direction::AtLeast { ">=" } else { "<=" };
-        let met = if bar.is_met() { "met" } else { "MISSED" };
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "| {} | {sign} {:.2} | {:.2} | {met} |", bar.what, bar.required, bar.measured);
-    }
-    text
 }

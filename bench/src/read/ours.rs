@@ -7,10 +7,11 @@ use memobj::{
     Advice, Cache, CacheOptions, Delivery, FrameSize, MapOptions, Mapping, ObjectOptions, VolatileWords,
 };
 
-use crate::contestant::{Contestant, Worker};
+use super::contestant::{Contestant, Worker};
+use super::job::{Pattern, ReadJob};
+use super::patterns;
 use crate::data::{self, PAGE_BYTES, PAGE_WORDS, WORD_BYTES};
-use crate::job::{Failure, Job, Pattern, Sample};
-use crate::patterns;
+use crate::job::{Failure, Sample};
 
 /// Bytes pinned at once by a scan.
 const PIN_BYTES: u64 = 1 << 20;
@@ -35,7 +36,7 @@ struct Ours {
 }
 
 /// Sets up the contestant that the job names and runs the pattern.
-pub fn measure(job: &Job) -> Result<Sample, Failure> {
+pub fn measure(job: &ReadJob) -> Result<Sample, Failure> {
     let name = job.contestant.as_str();
     let (delivery, reach) = match name.trim_end_matches("-2m") {
         "ours-inthread" => (Delivery::InThread, Reach::Touch),
