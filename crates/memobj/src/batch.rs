@@ -10,6 +10,9 @@ use crate::store::{Asked, BatchRing, FrameStore, Patience, RUN_PAGES};
 
 /// Large frames in flight for one batch.
 const LARGE_DEPTH: usize = 8;
+/// Reads that the kernel is told of at once.
+const TOLD_AT_ONCE: usize = 8;
+
 impl FrameStore {
     /// Obtains the absent pages among `wanted`; `placed` hears of each run right after it is in place.
     ///
@@ -85,6 +88,11 @@ impl FrameStore {
                 len,
                 token: claim,
             });
+            // The disk begins while the rest is being claimed.
+            let in_flight = batch.ring.in_flight();
+            if in_flight == 1 || in_flight.is_multiple_of(TOLD_AT_ONCE) {
+                let _ = batch.ring.submit();
+            }
         }
         while batch.ring.in_flight() > 0 {
             self.take_completions(file, batch, placed);
