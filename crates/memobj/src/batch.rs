@@ -5,8 +5,10 @@ use memobj_sys::area::{FillClaim, Placement};
 use memobj_sys::region::SMALL;
 use memobj_sys::ring::{Completion, Direction, Target, Transfer};
 
+use crate::buffers::{BatchRing, RUN_PAGES};
 use crate::pagers::{File, Source};
-use crate::store::{Asked, BatchRing, FrameStore, Patience, RUN_PAGES};
+use crate::room::Patience;
+use crate::store::{Asked, FrameStore};
 
 /// Large frames in flight for one batch.
 const LARGE_DEPTH: usize = 8;
@@ -16,14 +18,14 @@ impl FrameStore {
     /// Returns when every page that this call claimed is supplied, failed or with a worker. Pages that others
     /// are filling are left to them.
     pub(crate) fn fill_missing(&self, wanted: &[PageRange], placed: &mut dyn FnMut(PageRange)) {
-        if self.cache.refuses() {
+        if self.cache.health.refuses() {
             return self.claims(wanted).for_each(|claim| drop(self.refuse(claim, Asked::Demand)));
         }
         if let Source::File(file) = self.object.source()
-            && let Ok(mut ring) = self.cache.borrow_ring()
+            && let Ok(mut ring) = self.cache.buffers.borrow_ring()
         {
             self.fill_from_file(file, wanted, &mut ring, placed);
-            self.cache.return_ring(ring);
+            self.cache.buffers.return_ring(ring);
             return;
         }
         for claim in self.claims(wanted) {
@@ -95,10 +97,10 @@ impl FrameStore {
         match self.area.pool() {
             // What is in flight counts: a batch must not wait for frames that only itself can set free.
             Some(pool) if batch.ring.in_flight() == 0 => {
-                self.cache.take_frame(pool, &|| self.is_closed()).map(Target::Frame)
+                self.cache.room.take_frame(pool, &self.closed).map(Target::Frame)
             }
             Some(pool) if batch.ring.in_flight() < LARGE_DEPTH => {
-                self.cache.try_take_frame(pool).map(Target::Frame)
+                self.cache.room.try_take_frame(pool).map(Target::Frame)
             }
             Some(_) => None,
             None if self.is_large() => batch.large.take().map(Target::Chunk),

@@ -13,7 +13,8 @@ use memobj_sys::signal::{Trapped, Verdict};
 use memobj_sys::uffd::Announce;
 
 use crate::pagers::{File, Source};
-use crate::store::{ADDRESSES, Asked, FrameStore, Patience, Placed, Request, STORES};
+use crate::room::Patience;
+use crate::store::{ADDRESSES, Asked, FrameStore, Placed, Request, STORES};
 use crate::write::{Access, Stored};
 
 /// How long a sleeper on a page word sleeps before it looks whether the mapping still exists.
@@ -48,7 +49,7 @@ impl FrameStore {
         if self.area.is_outside(page) || forbidden || !self.cache.owner.is_this_process() {
             return Verdict::Trap;
         }
-        self.cache.counters.faults.add(1);
+        self.cache.tell.counters.faults.add(1);
         if is_missing && self.look_in_thread(page, offset) && !self.is_closed() {
             // The access faults again.
             return Verdict::Resolved;
@@ -117,9 +118,9 @@ impl FrameStore {
     fn look_in_thread(&self, page: PageIndex, offset: u64) -> bool {
         match decide(self.area.word(page), Wish::Load(Fault::Missing)) {
             Decision::Look => {
-                let looked = self.area.look(page, offset, self.cache.clock.now());
+                let looked = self.area.look(page, offset, self.cache.room.ages.now());
                 let Looked::Gone(gone) = looked else { return false };
-                self.cache.ask(Request::Lost { store: self.this.clone(), gone });
+                self.cache.requests.ask(Request::Lost { store: self.this.clone(), gone });
                 self.area.wait(page, Some(LOOK_AGAIN));
                 true
             }
@@ -145,18 +146,18 @@ impl FrameStore {
         let Err(claim) = filled else { return expected.asked() };
         // Whoever fills it may need the gate shut.
         drop(expected);
-        self.cache.ask(Request::Supply { store: self.this.clone(), claim, sequential });
+        self.cache.requests.ask(Request::Supply { store: self.this.clone(), claim, sequential });
         Asked::Demand
     }
 
     fn read_in_thread(&self, file: &File, claim: FillClaim, asked: Asked) -> Result<(), FillClaim> {
-        let Some(mut chunk) = self.cache.bounce.take() else { return Err(claim) };
+        let Some(mut chunk) = self.cache.buffers.bounce.take() else { return Err(claim) };
         let range = claim.bytes();
         if !file.read_page(&mut chunk, range.start) {
             return Err(claim);
         }
         chunk[range.len() as usize..].fill(0);
-        self.cache.counters.read_bytes.add(range.len());
+        self.cache.tell.counters.read_bytes.add(range.len());
         match self.place_copy(claim, &chunk, asked, Patience::Endless) {
             Placed::Yes => Ok(()),
             Placed::No(claim) => Err(claim),

@@ -87,7 +87,7 @@ impl Drop for Guest {
         let shared = &self.object.cache.shared;
         if shared.owner.is_this_process() {
             self.state.end(GuestEnd::Dismissed);
-            shared.ask(Request::Dismissed(Arc::clone(&self.state)));
+            shared.requests.ask(Request::Dismissed(Arc::clone(&self.state)));
         }
     }
 }
@@ -159,7 +159,7 @@ impl MemoryObject {
             end: RankedMutex::new(Rank::GuestEnd, None),
             ended: Condvar::new(),
         });
-        object.cache.shared.ask(Request::Admit(Arc::clone(&state)));
+        object.cache.shared.requests.ask(Request::Admit(Arc::clone(&state)));
         Ok(Guest { state, _frames: frames, object })
     }
 }

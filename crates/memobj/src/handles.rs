@@ -39,6 +39,7 @@ pub(crate) struct ObjectHandle {
 pub(crate) struct StoreHandle {
     pub(crate) store: Arc<FrameStore>,
     global_slot: usize,
+    area_slot: usize,
     member_slot: usize,
     /// What mappings keep the store by for pins of single pages.
     pins: RankedMutex<Weak<PinShares>>,
@@ -71,18 +72,17 @@ impl StoreHandle {
     fn register(store: Arc<FrameStore>) -> Result<Self, MapError> {
         let full = |_| MapError::TooManyObjects { limit: memobj_sys::slots::MAX_SLOTS };
         let global_slot = STORES.insert(Arc::clone(&store)).map_err(full)?;
-        let member_slot = match store.cache.members.insert(Arc::clone(&store)) {
-            Ok(slot) => slot,
-            Err(store) => {
-                STORES.remove(global_slot);
-                return Err(full(store));
-            }
+        let area_slot = store.cache.room.admit(&store.area);
+        let member_slot = store.cache.members.insert(Arc::clone(&store));
+        let (Some(area_slot), Ok(member_slot)) = (area_slot, member_slot) else {
+            STORES.remove(global_slot);
+            return Err(full(store));
         };
         for (start, len, _) in store.area.views() {
             ADDRESSES.set(start, len, Some(global_slot));
         }
         let pins = RankedMutex::new(Rank::PinShares, Weak::new());
-        Ok(Self { store, global_slot, member_slot, pins })
+        Ok(Self { store, global_slot, area_slot, member_slot, pins })
     }
 
     /// The shares by which pins of single pages keep this.
@@ -121,7 +121,7 @@ fn new_area(
     };
     let mut views = Vec::new();
     for announce in wanted {
-        views.push(shared.uffd(announce).map_err(|source| MapError::NoUserfaultfd { source })?);
+        views.push(shared.machine.uffd(announce).map_err(|source| MapError::NoUserfaultfd { source })?);
         match announce {
             // The engine's own stores go through this view, and may fault.
             Announce::Queued if object.is_writable() => {
@@ -141,10 +141,10 @@ fn new_area(
         writes: if object.is_writable() { Writes::Yes } else { Writes::No },
         frames,
         views,
-        budget: Arc::clone(&shared.budget),
-        pin_budget: Arc::clone(&shared.pin_budget),
-        tables: Arc::clone(&shared.tables),
-        unwritten: Arc::clone(&shared.unwritten),
+        budget: Arc::clone(&shared.room.budget),
+        pin_budget: Arc::clone(&shared.room.pins),
+        tables: Arc::clone(&shared.room.tables),
+        unwritten: Arc::clone(&shared.room.unwritten.bytes),
     })
     .map_err(refused("reserve addresses for the object"))
 }
@@ -166,12 +166,14 @@ fn choose_frames(cache: &CacheInner, object: &ObjectCore, announce: Option<Annou
             object.length() >= LARGE_OBJECT_BYTES && object.is_sequential.load(Ordering::Relaxed)
         }
     };
+    let shared = &cache.shared;
+    let wants_huge = wants_large && shared.room.is_large_enough();
     match object.options.store {
-        Store::Shared => match wants_large.then(|| cache.shared.huge_folder()).flatten() {
+        Store::Shared => match wants_huge.then(|| shared.machine.huge_folder()).flatten() {
             Some(folder) => Frames::SharedLarge(Arc::clone(folder)),
             None => Frames::SharedSmall,
         },
-        Store::Local => match wants_large.then(|| cache.shared.pool()).flatten() {
+        Store::Local => match wants_large.then(|| shared.room.pool()).flatten() {
             Some(pool) => Frames::LocalLarge(Arc::clone(pool)),
             None => Frames::LocalSmall,
         },
@@ -192,11 +194,11 @@ impl Drop for StoreHandle {
             ADDRESSES.set(start, len, None);
         }
         STORES.remove(self.global_slot);
+        store.cache.room.dismiss(self.area_slot);
         store.cache.members.remove(self.member_slot);
-        store.cache.ask(Request::Forget(Arc::as_ptr(store) as usize));
+        store.cache.requests.ask(Request::Forget(Arc::as_ptr(store) as usize));
         let all = PageRange { start: 0, end: store.area.page_size().pages_for(store.area.capacity()) };
-        let evicted = store.area.evict_all(all, store.cache.clock.now());
-        store.cache.counters.evicted_pages.add(evicted.pages);
+        store.cache.room.evict(&store.area, all);
     }
 }
 

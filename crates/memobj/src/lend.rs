@@ -183,7 +183,7 @@ impl LentFrames {
             let end = range.end.min(self.len());
             let pages = store.area.page_size().pages_of(ByteRange { start: range.start.min(end), end });
             if !pages.is_empty() {
-                self.object.cache.shared.ask(Request::Prefetch { store: store.this.clone(), pages });
+                self.object.cache.shared.requests.ask(Request::Prefetch { store: store.this.clone(), pages });
             }
         }
     }

@@ -140,7 +140,7 @@ impl MemoryObject {
             Delivery::ReaderThread => Some(Announce::Queued),
             Delivery::InThread => Some(Announce::Signalled),
             Delivery::PinOnly => None,
-            Delivery::Auto => match &self.handle.cache.shared.queued {
+            Delivery::Auto => match &self.handle.cache.shared.machine.queued {
                 Ok(uffd) if !uffd.features().kernel_faults => Some(Announce::Signalled),
                 Ok(_) => Some(Announce::Queued),
                 Err(_) => None,

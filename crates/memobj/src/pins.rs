@@ -19,14 +19,14 @@ pub(crate) struct PinDeadline(Option<Instant>);
 impl PinDeadline {
     /// By the clock of the cache that `store` is of.
     pub(crate) fn is_over(self, store: &FrameStore) -> bool {
-        self.0.is_some_and(|until| store.cache.now() >= until)
+        self.0.is_some_and(|until| store.cache.options.clock.now() >= until)
     }
 }
 
 impl FrameStore {
     /// The end of a wait for pins that begins now.
     pub(crate) fn pin_deadline(&self) -> PinDeadline {
-        PinDeadline(self.cache.now().checked_add(self.object.options.pin_timeout))
+        PinDeadline(self.cache.options.clock.now().checked_add(self.object.options.pin_timeout))
     }
 
     /// Notes that the calling thread pins `pages`.

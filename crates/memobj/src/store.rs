@@ -1,16 +1,13 @@
 //! The frame store of one mapped object: the meeting point of pager, area and cache.
 
 mod asked;
-mod cleaner;
 mod ended;
 mod errors;
 mod guest;
 mod look;
 mod lost;
 mod object_core;
-mod reclaim;
 mod request;
-mod rings;
 mod shared;
 mod writes;
 
@@ -28,18 +25,17 @@ use crate::error::{ErrorKind, PageError, SupplyError};
 use crate::event::Event;
 use crate::options::Advice;
 use crate::pagers::Source;
+use crate::room::Patience;
 use crate::streams::Streams;
 
 pub(crate) use asked::Asked;
-pub(crate) use ended::{serve, split};
+pub(crate) use ended::split;
 use errors::Errors;
 pub(crate) use guest::GuestState;
 pub use guest::{GuestEnd, GuestProt};
 pub(crate) use object_core::ObjectCore;
-pub(crate) use reclaim::Patience;
-pub(crate) use request::Request;
-pub(crate) use rings::{BatchRing, RUN_PAGES};
-pub(crate) use shared::{CacheShared, CallPagers, system};
+pub(crate) use request::{Request, Requests};
+pub(crate) use shared::{CacheShared, system};
 pub(crate) use writes::{Inside, User, WriteState};
 
 /// All frame stores of the process, for the signal handler and the fault readers.
@@ -61,6 +57,16 @@ fn advice_code(advice: Advice) -> u8 {
     }
 }
 
+/// Threads that call pagers.
+pub(crate) trait CallPagers: std::fmt::Debug + Send + Sync {
+    /// Calls the pager of `store` for the pages of `claim`, soon.
+    fn submit(&self, store: Arc<FrameStore>, claim: FillClaim, asked: Asked);
+    /// Whether so much is queued that guesses and advance wishes should wait.
+    fn is_busy(&self) -> bool;
+    /// Waits until less is queued; for callers that can ask for any number of pages.
+    fn wait_for_room(&self);
+}
+
 #[derive(Debug)]
 pub(crate) struct FrameStore {
     pub(crate) this: Weak<FrameStore>,
@@ -71,7 +77,7 @@ pub(crate) struct FrameStore {
     /// One byte for each 2 MiB: what the caller said of it.
     advice: ZeroedTable<AtomicU8>,
     errors: Errors,
-    closed: AtomicBool,
+    pub(crate) closed: AtomicBool,
     /// What objects that can be written need besides.
     pub(crate) writes: Option<WriteState>,
 }
@@ -140,7 +146,7 @@ impl FrameStore {
         asked: Asked,
         patience: Patience,
     ) -> Placed {
-        let free = self.cache.budget.limit() - self.cache.pin_budget.limit();
+        let free = self.cache.room.budget.limit() - self.cache.room.pins.limit();
         let page_bytes = self.area.page_size().bytes();
         let most = (free / page_bytes).max(1);
         let (mut claim, mut bytes) = (claim, bytes);
@@ -157,7 +163,7 @@ impl FrameStore {
     fn place_copy_at_once(&self, claim: FillClaim, bytes: &[u8], asked: Asked, patience: Patience) -> Placed {
         let pages = claim.pages().len();
         let reserved = claim.frame_bytes();
-        if !self.cache.reserve(reserved, patience, &|| self.is_closed()) {
+        if !self.cache.room.reserve(reserved, patience, &self.closed) {
             return Placed::No(claim);
         }
         // Counted first: whoever sees the page in place sees it counted.
@@ -165,15 +171,15 @@ impl FrameStore {
         match claim.place_copy(bytes, self.origin(asked)) {
             Ok(()) => Placed::Yes,
             Err((rest, _)) => {
-                self.cache.budget.release(rest.frame_bytes());
-                self.cache.counters.supplied_pages.take_back(rest.pages().len());
+                self.cache.room.budget.release(rest.frame_bytes());
+                self.cache.tell.counters.supplied_pages.take_back(rest.pages().len());
                 Placed::No(rest)
             }
         }
     }
 
     fn origin(&self, asked: Asked) -> Origin {
-        let now = self.cache.clock.now();
+        let now = self.cache.room.ages.now();
         match asked {
             Asked::Demand => Origin::Asked(now),
             Asked::ToStore => Origin::ToStore(now),
@@ -183,8 +189,8 @@ impl FrameStore {
     }
 
     pub(crate) fn count_supplied(&self, pages: u64) {
-        self.cache.counters.supplied_pages.add(pages);
-        self.cache.clock.supplied(pages << self.area.page_size().shift());
+        self.cache.tell.counters.supplied_pages.add(pages);
+        self.cache.room.ages.supplied(pages << self.area.page_size().shift());
     }
 
     /// Moves `frame` in place.
@@ -198,7 +204,7 @@ impl FrameStore {
         match claim.place_frame(frame, self.origin(asked)) {
             Ok(()) => Placed::Yes,
             Err((claim, _)) => {
-                self.cache.counters.supplied_pages.take_back(1);
+                self.cache.tell.counters.supplied_pages.take_back(1);
                 Placed::No(claim)
             }
         }
@@ -218,7 +224,7 @@ impl FrameStore {
             return Err(claim);
         }
         target.as_mut_slice()[len as usize..end].fill(0);
-        self.cache.counters.read_bytes.add(len);
+        self.cache.tell.counters.read_bytes.add(len);
         let result = match target {
             Target::Chunk(chunk) => self.place_copy(claim, &chunk[..end], asked, patience),
             Target::Frame(frame) => self.place_frame(claim, frame, asked),
@@ -263,16 +269,16 @@ impl FrameStore {
             Source::Zero if claim.pages().len() == 1 => self.place_copy(claim, &ZERO_PAGE.0, asked, patience),
             Source::Memory(bytes) => match part(bytes) {
                 Some(part) if whole => {
-                    self.cache.counters.read_bytes.add(range.len());
+                    self.cache.tell.counters.read_bytes.add(range.len());
                     self.place_copy(claim, &bytes[part], asked, patience)
                 }
                 Some(part) if claim.pages().len() == 1 => {
                     // Not on the stack: a signal handler's may be small.
-                    let Some(mut page) = self.cache.bounce.take() else { return Err(claim) };
+                    let Some(mut page) = self.cache.buffers.bounce.take() else { return Err(claim) };
                     let (object, behind) = page.split_at_mut(part.len());
                     object.copy_from_slice(&bytes[part]);
                     behind.fill(0);
-                    self.cache.counters.read_bytes.add(range.len());
+                    self.cache.tell.counters.read_bytes.add(range.len());
                     self.place_copy(claim, &page, asked, patience)
                 }
                 _ => return Err(claim),
@@ -307,13 +313,13 @@ impl FrameStore {
             self.retry_page(page);
             return;
         }
-        self.cache.tell(Event::PageFailed(report));
+        self.cache.tell.event(Event::PageFailed(report));
     }
 
     /// Records why `page` is about to be Failed.
     pub(crate) fn keep_error(&self, page: PageIndex, report: PageError) {
         self.errors.keep(page, report);
-        self.cache.counters.failed_pages.add(1);
+        self.cache.tell.counters.failed_pages.add(1);
     }
 
     pub(crate) fn error(&self, range: std::ops::Range<u64>, error: &SupplyError, tries: u32) -> PageError {

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A thread of the first kind that panics has met a bug of ours. It is told as an event, and from then on the cache
-//! refuses what it would have to wait for: see `CacheShared::thread_ended`.
+//! refuses what it would have to wait for: see `Health::thread_ended`.
 
 use std::any::Any;
 use std::cell::Cell;

@@ -34,7 +34,8 @@ use super::resolve::Resolver;
 use super::unit::is_current;
 use crate::locks::{Rank, RankedMutex};
 use crate::pagers::{File, Source};
-use crate::store::{Asked, CacheShared, FrameStore, Patience, Request, serve};
+use crate::room::Patience;
+use crate::store::{Asked, CacheShared, FrameStore, Request};
 use crate::threads::{self, Serves};
 use crate::write::Access;
 
@@ -132,7 +133,7 @@ fn start(shared: &Arc<CacheShared>, duty: &Arc<Duty>, lane: usize) -> io::Result
         Ok(lane) => {
             let _ = report.send(Ok(()));
             let shared = Arc::clone(&lane.shared);
-            serve(&shared, THREAD, lane, new, Lane::run);
+            shared.health.serve(THREAD, lane, new, Lane::run);
         }
         Err(error) => {
             let _ = report.send(Err(error));
@@ -165,10 +166,10 @@ struct Lane {
 
 impl Lane {
     fn new(shared: Arc<CacheShared>, duty: Arc<Duty>, index: usize) -> io::Result<Self> {
-        let mut ring = Ring::new(DEPTH, shared.mechanism(), Owner::CallingThread)?;
+        let mut ring = Ring::new(DEPTH, shared.buffers.mechanism, Owner::CallingThread)?;
         let (processor, bell) = duty.station(index);
         ring.watch(ReadFile::new(bell.as_fd().try_clone_to_owned()?), KEY_BELL, Repeat::Always)?;
-        if let Ok(uffd) = &shared.queued {
+        if let Ok(uffd) = &shared.machine.queued {
             let events = ReadFile::new(uffd.as_fd().try_clone_to_owned()?);
             ring.watch(events, KEY_FAULTS, Repeat::WhenAsked)?;
         }
@@ -219,7 +220,7 @@ impl Lane {
         self.is_watching = false;
         for round in 0..ROUNDS {
             let found = if round == 0 { Found::Asleep } else { Found::Awake };
-            let count = match &self.shared.queued {
+            let count = match &self.shared.machine.queued {
                 Ok(uffd) => uffd.read_events(&mut self.events).unwrap_or(0),
                 Err(_) => 0,
             };
@@ -285,7 +286,7 @@ impl Lane {
 
 impl Resolver for Lane {
     fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim, access: Access) {
-        self.shared.may_panic(THREAD);
+        self.shared.health.may_panic(THREAD);
         let source = store.object.source();
         if matches!(source, Source::Memory(_) | Source::Zero) {
             return store.fill_or_call(claim, access);
@@ -299,7 +300,7 @@ impl Resolver for Lane {
             _ => Err(claim),
         };
         if let Err(claim) = back {
-            self.shared.ask(Request::Supply { store: Arc::downgrade(store), claim, sequential });
+            self.shared.requests.ask(Request::Supply { store: Arc::downgrade(store), claim, sequential });
         }
     }
 
@@ -308,6 +309,6 @@ impl Resolver for Lane {
     }
 
     fn hold_up(&mut self, store: Arc<FrameStore>, page: PageIndex) {
-        self.shared.ask(Request::Store { store: Arc::downgrade(&store), page });
+        self.shared.requests.ask(Request::Store { store: Arc::downgrade(&store), page });
     }
 }

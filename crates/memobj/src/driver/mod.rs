@@ -20,7 +20,6 @@ mod unit;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -31,8 +30,9 @@ use memobj_sys::region::{ChunkPool, LARGE, SMALL};
 use memobj_sys::ring::{Completion, Owner, ReadFile, Repeat, Ring};
 use memobj_sys::uffd::EventBuffer;
 
+use crate::buffers::RUN_PAGES;
 use crate::pagers::Source;
-use crate::store::{Asked, CacheShared, FrameStore, GuestEnd, RUN_PAGES, Request, serve};
+use crate::store::{Asked, CacheShared, FrameStore, GuestEnd, Request};
 use crate::threads::{self, Serves};
 use crate::write::Access;
 use guests::Guests;
@@ -84,7 +84,7 @@ pub(crate) fn start(shared: &Arc<CacheShared>, lanes: &Arc<Lanes>) -> io::Result
     let body = move || match Driver::new(Arc::clone(&shared), &lanes) {
         Ok(driver) => {
             let _ = report.send(Ok(()));
-            serve(&shared, THREAD, driver, || Driver::new(Arc::clone(&shared), &lanes), Driver::run);
+            shared.health.serve(THREAD, driver, || Driver::new(Arc::clone(&shared), &lanes), Driver::run);
         }
         Err(error) => {
             let _ = report.send(Err(error));
@@ -97,10 +97,14 @@ pub(crate) fn start(shared: &Arc<CacheShared>, lanes: &Arc<Lanes>) -> io::Result
 
 impl Driver {
     fn new(shared: Arc<CacheShared>, lanes: &Lanes) -> io::Result<Self> {
-        let mut ring = Ring::new(DEPTH, shared.mechanism(), Owner::CallingThread)?;
-        ring.watch(ReadFile::new(shared.bell.as_fd().try_clone_to_owned()?), KEY_BELL, Repeat::Always)?;
+        let mut ring = Ring::new(DEPTH, shared.buffers.mechanism, Owner::CallingThread)?;
+        ring.watch(
+            ReadFile::new(shared.requests.bell.as_fd().try_clone_to_owned()?),
+            KEY_BELL,
+            Repeat::Always,
+        )?;
         if !lanes.choose(ring.is_uring())
-            && let Ok(uffd) = &shared.queued
+            && let Ok(uffd) = &shared.machine.queued
         {
             ring.watch(ReadFile::new(uffd.as_fd().try_clone_to_owned()?), KEY_FAULTS, Repeat::Always)?;
         }
@@ -124,7 +128,7 @@ impl Driver {
 
     fn run(&mut self) {
         let mut done = Vec::new();
-        while !self.shared.closing.load(Ordering::Acquire) {
+        while !self.shared.health.is_closing() {
             let idle = self.backlog.is_empty()
                 && self.wishes.is_empty()
                 && self.held_up.is_empty()
@@ -139,7 +143,7 @@ impl Driver {
                 match completion {
                     Completion::Ready(KEY_FAULTS) => self.read_faults(),
                     Completion::Ready(KEY_GUESTS) => self.guests.have_news(),
-                    Completion::Ready(_) => self.shared.bell.hear(),
+                    Completion::Ready(_) => self.shared.requests.bell.hear(),
                     Completion::Ended { target, token, result } => {
                         self.read_ended(token, target, result, &mut checked);
                     }
@@ -154,7 +158,7 @@ impl Driver {
 
     fn read_faults(&mut self) {
         loop {
-            let count = match &self.shared.queued {
+            let count = match &self.shared.machine.queued {
                 Ok(uffd) => uffd.read_events(&mut self.events).unwrap_or(0),
                 Err(_) => 0,
             };
@@ -179,7 +183,7 @@ impl Driver {
 
     /// Fills a claim that is waited for, and reads ahead of it.
     fn supply_and_advance(&mut self, store: &Arc<FrameStore>, claim: FillClaim, sequential: bool) {
-        self.shared.may_panic(THREAD);
+        self.shared.health.may_panic(THREAD);
         let Some(claim) = store.refuse(claim, Asked::Demand) else { return };
         let page = PageIndex(claim.pages().start);
         match store.object.source() {
@@ -191,7 +195,7 @@ impl Driver {
     }
 
     fn take_requests(&mut self) {
-        while let Some(request) = self.shared.requests.pop() {
+        while let Some(request) = self.shared.requests.take() {
             match request {
                 Request::Supply { store, claim, sequential } => {
                     if let Some(store) = store.upgrade() {
@@ -256,7 +260,7 @@ impl Resolver for Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         // Claims that are still queued end with their requests: their pages are absent again.
-        while let Some(request) = self.shared.requests.pop() {
+        while let Some(request) = self.shared.requests.take() {
             if let Request::Admit(guest) = request {
                 guest.end(GuestEnd::Broken);
             }

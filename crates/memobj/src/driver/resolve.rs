@@ -32,7 +32,7 @@ pub(super) trait Resolver {
         else {
             return;
         };
-        store.cache.counters.faults.add(1);
+        store.cache.tell.counters.faults.add(1);
         let Some((offset, _)) = store.place_of(event.address) else { return };
         let page = PageIndex(offset >> store.area.page_size().shift());
         if store.area.is_outside(page) {

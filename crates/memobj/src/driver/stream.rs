@@ -11,7 +11,8 @@ use memobj_sys::area::Placement;
 
 use super::Driver;
 use super::unit::Purpose;
-use crate::store::{FrameStore, RUN_PAGES};
+use crate::buffers::RUN_PAGES;
+use crate::store::FrameStore;
 
 const MOST_STREAMS: usize = 16;
 /// Units of a new stream's window.
@@ -90,7 +91,7 @@ impl Driver {
 
     /// Fills the window of the stream that was used last.
     fn read_ahead(&mut self, store: &Arc<FrameStore>) {
-        if self.shared.refuses() {
+        if self.shared.health.refuses() {
             return;
         }
         let Some(index) = self.streams.iter().position(|stream| stream.used == self.tick) else { return };
@@ -126,7 +127,7 @@ impl Driver {
     fn window_limit(&self, store: &FrameStore) -> u64 {
         let unit_bytes = unit_pages(store) << store.area.page_size().shift();
         let streams = self.streams.len().max(1) as u64;
-        let share = self.shared.budget.limit() / 4 / streams.max(2) / unit_bytes;
+        let share = self.shared.room.budget.limit() / 4 / streams.max(2) / unit_bytes;
         share.clamp(1, largest_window(store))
     }
 }

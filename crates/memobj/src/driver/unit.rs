@@ -9,8 +9,10 @@ use memobj_sys::region::SMALL;
 use memobj_sys::ring::{Direction, Target, Transfer};
 
 use super::{Driver, LARGE_CHUNKS};
+use crate::buffers::RUN_PAGES;
 use crate::pagers::Source;
-use crate::store::{Asked, FrameStore, Patience, RUN_PAGES};
+use crate::room::Patience;
+use crate::store::{Asked, FrameStore};
 
 /// Pages of a prefetch that are looked at before faults get their turn.
 const PREFETCH_AT_ONCE: u64 = 4096;
@@ -120,10 +122,10 @@ impl Driver {
         if !purpose.is_waited_for() && holding >= most {
             return None;
         }
-        let frame = self.shared.try_take_frame(pool);
+        let frame = self.shared.room.try_take_frame(pool);
         if frame.is_none() && purpose.is_waited_for() {
             self.release_held();
-            return self.shared.try_take_frame(pool).map(Target::Frame);
+            return self.shared.room.try_take_frame(pool).map(Target::Frame);
         }
         frame.map(Target::Frame)
     }
@@ -172,7 +174,7 @@ impl Driver {
 
     /// Frames out of place can neither be pinned nor reclaimed: with pins they must leave some of the budget.
     fn holds_too_much(&self) -> bool {
-        let Some(pool) = self.shared.existing_pool() else { return false };
+        let Some(pool) = self.shared.room.existing_pool() else { return false };
         let held = self.units.values().filter(|unit| unit.ready.is_some() && unit.has_frame()).count();
         held > (pool.capacity() / 16).max(1)
     }
@@ -184,7 +186,7 @@ impl Driver {
         if unit.store.is_closed() {
             return;
         }
-        let counters = &self.shared.counters;
+        let counters = &self.shared.tell.counters;
         let pages = unit.claim.pages().len();
         let asked = match unit.purpose {
             Purpose::Ahead { .. } | Purpose::Prefetch if unit.wanted => Asked::Demand,
@@ -252,7 +254,7 @@ impl Driver {
     fn prefetch(&mut self, store: &Arc<FrameStore>, pages: PageRange) -> Option<PageRange> {
         let most = if store.is_large() { 1 } else { RUN_PAGES };
         let mut next = pages.start;
-        while next < pages.end && !self.shared.refuses() {
+        while next < pages.end && !self.shared.health.refuses() {
             // Faults wait behind this: a bit at a time.
             if next - pages.start >= PREFETCH_AT_ONCE {
                 return Some(PageRange { start: next, end: pages.end });

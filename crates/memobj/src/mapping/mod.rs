@@ -145,7 +145,7 @@ impl Mapping {
             let pages = self.pages(range)?;
             if !pages.is_empty() {
                 let store = self.frames().this.clone();
-                self.frames().cache.ask(Request::Prefetch { store, pages });
+                self.frames().cache.requests.ask(Request::Prefetch { store, pages });
             }
         }
         Ok(())
@@ -159,8 +159,7 @@ impl Mapping {
             Advice::WillNeed => return self.prefetch(&[range]),
             Advice::DontNeed => {
                 // Of pages with changes nothing happens: dropping those takes `discard`.
-                let evicted = store.area.evict_all(pages, store.cache.clock.now());
-                store.cache.counters.evicted_pages.add(evicted.pages);
+                store.cache.room.evict(&store.area, pages);
             }
             Advice::Normal | Advice::Random | Advice::Sequential => store.advise(pages, advice),
         }

@@ -13,7 +13,8 @@ use super::Mapping;
 use crate::error::{AccessError, ErrorKind, PageError, SupplyError};
 use crate::handles::StoreHandle;
 use crate::pins::{NotedPin, PinDeadline, ThisThread};
-use crate::store::{FrameStore, Patience, Request};
+use crate::room::Patience;
+use crate::store::{FrameStore, Request};
 
 /// How long a sleeper on a page word sleeps before it looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -234,12 +235,12 @@ impl FrameStore {
         if !self.area.pins_are_copies() {
             return Ok(None);
         }
-        let (wanted_bytes, pins) = (bytes.len(), &self.cache.pin_budget);
+        let (wanted_bytes, pins) = (bytes.len(), &self.cache.room.pins);
         // First of what pins may hold, which leaves room: so the wait for the budget ends.
         if !pins.try_reserve(wanted_bytes) {
             return Err(AccessError::PinsExceedBudget { wanted_bytes, limit_bytes: pins.limit() });
         }
-        if !self.cache.reserve(wanted_bytes, Patience::Endless, &|| self.is_closed()) {
+        if !self.cache.room.reserve(wanted_bytes, Patience::Endless, &self.closed) {
             pins.release(wanted_bytes);
             return Err(AccessError::Detached);
         }
@@ -268,7 +269,7 @@ impl FrameStore {
         let page_size = self.area.page_size();
         let ranges: Vec<PageRange> = bytes.iter().map(|range| page_size.pages_of(*range)).collect();
         let wanted_bytes = distinct_pages(&ranges).saturating_mul(page_size.bytes());
-        let limit_bytes = self.cache.pin_budget.limit();
+        let limit_bytes = self.cache.room.pins.limit();
         if wanted_bytes > limit_bytes {
             return Err(AccessError::PinsExceedBudget { wanted_bytes, limit_bytes });
         }
@@ -342,7 +343,9 @@ impl FrameStore {
     /// Pins and copies read ahead like faults: a miss that goes on from others starts a stream behind it.
     fn watch_sequence(&self, missed: PageRange) {
         if missed.end < self.area.pages() && self.is_sequential(missed) {
-            self.cache.ask(Request::Ahead { store: self.this.clone(), page: PageIndex(missed.end - 1) });
+            self.cache
+                .requests
+                .ask(Request::Ahead { store: self.this.clone(), page: PageIndex(missed.end - 1) });
         }
     }
 

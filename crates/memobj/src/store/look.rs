@@ -21,7 +21,7 @@ impl FrameStore {
     /// the pager has is obtained again, and changes that nobody else has are lost. Not for signal handlers.
     pub(crate) fn look(&self, page: PageIndex, offset: u64) {
         if decide(self.area.word(page), Wish::Load(Fault::Missing)) == Decision::Look
-            && let Looked::Gone(gone) = self.area.look(page, offset, self.cache.clock.now())
+            && let Looked::Gone(gone) = self.area.look(page, offset, self.cache.room.ages.now())
         {
             self.lose(gone);
         }
@@ -29,6 +29,6 @@ impl FrameStore {
 
     /// Tells the driver that somebody waits for a page that it keeps ready.
     pub(crate) fn demand(&self, page: PageIndex) {
-        self.cache.ask(Request::Demand { store: self.this.clone(), page });
+        self.cache.requests.ask(Request::Demand { store: self.this.clone(), page });
     }
 }

@@ -23,8 +23,8 @@ impl FrameStore {
         let lost = self.add_lost(writes, WriteStep::WriteBack, range.clone(), &error);
         self.keep_error(gone.page(), self.error(range, &error, 0));
         gone.fail();
-        self.cache.tell(Event::WriteFailed(lost));
-        self.cache.cleaner.made_progress();
+        self.cache.tell.event(Event::WriteFailed(lost));
+        self.cache.room.unwritten.made_progress();
     }
 
     /// What reads of such a page are answered.

@@ -1,11 +1,17 @@
 //! What others ask of the driver.
 
+use std::io;
 use std::sync::{Arc, Weak};
 
+use crossbeam_queue::ArrayQueue;
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_sys::area::{FillClaim, GonePage};
+use memobj_sys::wake::Doorbell;
 
 use super::{FrameStore, GuestState};
+use crate::health::Health;
+
+const MOST_REQUESTS: usize = 4096;
 
 /// What others ask of the driver. Made and queued in signal handlers: moving it must not allocate.
 #[derive(Debug)]
@@ -28,4 +34,38 @@ pub(crate) enum Request {
     Admit(Arc<GuestState>),
     /// This guest has been dismissed.
     Dismissed(Arc<GuestState>),
+}
+
+/// The requests that the driver of a cache has not taken yet.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    queue: ArrayQueue<Request>,
+    pub(crate) bell: Doorbell,
+    health: Arc<Health>,
+}
+
+impl Requests {
+    pub(crate) fn new(health: &Arc<Health>) -> io::Result<Self> {
+        let queue = ArrayQueue::new(MOST_REQUESTS);
+        Ok(Self { queue, bell: Doorbell::new()?, health: Arc::clone(health) })
+    }
+
+    /// Hands a request to the driver. Safe in a signal handler.
+    pub(crate) fn ask(&self, request: Request) {
+        let mut request = request;
+        while let Err(back) = self.queue.push(request) {
+            if self.health.is_closing() {
+                return;
+            }
+            request = back;
+            self.bell.ring();
+            std::thread::yield_now();
+        }
+        self.bell.ring();
+    }
+
+    /// The next request, for the driver.
+    pub(crate) fn take(&self) -> Option<Request> {
+        self.queue.pop()
+    }
 }

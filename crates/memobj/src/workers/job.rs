@@ -14,7 +14,8 @@ use crate::error::{ErrorKind, SupplyError};
 use crate::event::Event;
 use crate::locks::{Rank, RankedMutex};
 use crate::options::FailurePolicy;
-use crate::store::{Asked, FrameStore, Patience, Placed, split};
+use crate::room::Patience;
+use crate::store::{Asked, FrameStore, Placed, split};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -59,7 +60,7 @@ impl Buffer {
 
 impl Job {
     pub(super) fn new(store: Arc<FrameStore>, claim: FillClaim, asked: Asked) -> Self {
-        let (bytes, queued) = (claim.bytes(), store.cache.now());
+        let (bytes, queued) = (claim.bytes(), store.cache.options.clock.now());
         Self {
             store,
             claim: RankedMutex::new(Rank::Job, Some(claim)),
@@ -95,7 +96,7 @@ impl Job {
 
     /// When the wait for a call that starts now ends.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let now = self.store.cache.now();
+        let now = self.store.cache.options.clock.now();
         self.deadline_of_call(*self.first_try.get_or_init(|| now), now)
     }
 
@@ -155,7 +156,7 @@ impl Job {
         let len = self.bytes.len() as usize;
         let chunk = buffer.of(len)?;
         self.call(self.bytes, chunk)?;
-        let Some(frame) = self.store.cache.take_frame(pool, &|| self.store.is_closed()) else {
+        let Some(frame) = self.store.cache.room.take_frame(pool, &self.store.closed) else {
             return Ok(false);
         };
         let mut target = Target::Frame(frame);
@@ -175,7 +176,7 @@ impl Job {
         let chunk = buffer.of(len)?;
         self.call(self.bytes, chunk)?;
         chunk[self.bytes.len() as usize..len].fill(0);
-        self.store.cache.counters.read_bytes.add(self.bytes.len());
+        self.store.cache.tell.counters.read_bytes.add(self.bytes.len());
         self.place(|claim| match self.store.place_copy(claim, &chunk[..len], self.asked, Patience::Endless) {
             Placed::Yes => Ok(()),
             Placed::No(claim) => Err(claim),
@@ -210,7 +211,7 @@ impl Job {
 
     /// The supervisor's verdict on a call that took too long.
     pub(super) fn overran(&self) -> Next {
-        self.store.cache.may_panic(super::CLOCK);
+        self.store.cache.health.may_panic(super::CLOCK);
         let Some(claim) = self.take_claim() else { return Next::Done };
         let known = self.known.lock().take();
         self.settle(claim, known.unwrap_or_else(|| SupplyError::new(ErrorKind::Timeout)), self.bytes)
@@ -241,8 +242,8 @@ impl Job {
         let tries = self.tries + 1;
         if let Some(at) = self.retry_at(&error) {
             let range = self.bytes.start..self.bytes.end;
-            self.store.cache.counters.retries.add(1);
-            self.store.cache.tell(Event::Retrying(self.store.error(range, &error, tries)));
+            self.store.cache.tell.counters.retries.add(1);
+            self.store.cache.tell.event(Event::Retrying(self.store.error(range, &error, tries)));
             return Next::Later(at, Arc::new(self.again(claim, tries)));
         }
         if self.asked != Asked::InAdvance {
@@ -291,7 +292,7 @@ impl Job {
             return None;
         }
         let pause = FIRST_PAUSE.saturating_mul(1 << self.tries.min(10)).min(LONGEST_PAUSE);
-        let at = self.store.cache.now() + pause;
+        let at = self.store.cache.options.clock.now() + pause;
         match self.store.object.options.policy {
             FailurePolicy::FailAtOnce => None,
             FailurePolicy::RetryFor(limit) => {

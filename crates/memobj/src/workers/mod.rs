@@ -135,7 +135,10 @@ impl Workers {
             }
         }
         for job in left_behind {
-            job.store().cache.tell(Event::PagerDidNotReturn { object: job.store().object.name.to_string() });
+            job.store()
+                .cache
+                .tell
+                .event(Event::PagerDidNotReturn { object: job.store().object.name.to_string() });
         }
     }
 }
@@ -143,7 +146,7 @@ impl Workers {
 impl CallPagers for Workers {
     fn submit(&self, store: Arc<FrameStore>, claim: FillClaim, asked: Asked) {
         if self.shared.lock().unwatched {
-            store.cache.thread_ended(CLOCK);
+            store.cache.health.thread_ended(CLOCK);
         }
         if let Some(claim) = store.refuse(claim, asked) {
             self.shared.enqueue(Arc::new(Job::new(store, claim, asked)));
@@ -269,7 +272,7 @@ impl Shared {
         jobs.extend(state.stuck.iter().cloned());
         self.change.notify_all();
         drop(state);
-        jobs.iter().for_each(|job| job.store().cache.thread_ended(CLOCK));
+        jobs.iter().for_each(|job| job.store().cache.health.thread_ended(CLOCK));
         let why = std::io::Error::other("a thread of the cache has ended by a panic");
         give_up(&jobs, &SupplyError::because(ErrorKind::Detached, why));
     }

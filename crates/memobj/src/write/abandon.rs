@@ -40,7 +40,7 @@ impl FrameStore {
         let (spilled, length) = log.abandon();
         let only_spilled = spilled.iter().filter(|page| !is_locked(&runs, PageIndex(**page))).count() as u64;
         let dropped = runs.iter().map(|run| run.pages().len()).sum::<u64>() + only_spilled;
-        let now = self.cache.clock.now();
+        let now = self.cache.room.ages.now();
         let mut kept = None;
         for run in runs {
             kept = kept.or(run.discard(now).err());
@@ -97,7 +97,7 @@ impl FrameStore {
         claims: &mut Vec<FillClaim>,
         until: Instant,
     ) -> Result<(), PageIndex> {
-        self.area.evict_all(pages, self.cache.clock.now());
+        self.area.evict_all(pages, self.cache.room.ages.now());
         let mut page = pages.start;
         while page < pages.end {
             let rest = PageRange { start: page, end: pages.end };
@@ -118,7 +118,7 @@ impl FrameStore {
             if Instant::now() >= until {
                 return Err(index);
             }
-            if self.area.evict_all(PageRange::one(index), self.cache.clock.now()).pages == 0 {
+            if self.area.evict_all(PageRange::one(index), self.cache.room.ages.now()).pages == 0 {
                 self.area.wait_as_writer(index, Some(LOOK_AGAIN));
             }
         }

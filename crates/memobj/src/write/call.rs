@@ -27,7 +27,7 @@ impl FrameStore {
         };
         let options = &self.object.options;
         let limit = options.supply_timeout.filter(|_| options.policy != FailurePolicy::WaitForEver);
-        let until = limit.and_then(|limit| self.cache.now().checked_add(limit));
+        let until = limit.and_then(|limit| self.cache.options.clock.now().checked_add(limit));
         threads::start("memobj-write", Serves::One, body)?;
         let received = match until {
             Some(until) => self.cache.options.clock.receive(&answer, until),
@@ -35,7 +35,7 @@ impl FrameStore {
         };
         received.unwrap_or_else(|error| {
             let object = self.object.name.to_string();
-            self.cache.tell(Event::PagerDidNotReturn { object });
+            self.cache.tell.event(Event::PagerDidNotReturn { object });
             Err(match error {
                 RecvTimeoutError::Timeout => SupplyError::new(ErrorKind::Timeout),
                 RecvTimeoutError::Disconnected => SupplyError::new(ErrorKind::Detached),

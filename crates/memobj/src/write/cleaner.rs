@@ -25,7 +25,7 @@ pub(crate) const THREAD: &str = "memobj-cleaner";
 
 /// Starts the cleaner of a cache, unless it runs.
 pub(crate) fn start(shared: &Arc<CacheShared>) -> io::Result<()> {
-    let mut thread = shared.cleaner.thread.lock();
+    let mut thread = shared.cleaner.lock();
     if thread.is_some() {
         return Ok(());
     }
@@ -38,7 +38,7 @@ pub(crate) fn start(shared: &Arc<CacheShared>) -> io::Result<()> {
             // What is on its way is Dirty again.
             let _ = catch_unwind(AssertUnwindSafe(move || drop(running)));
             if panicked {
-                worker.thread_ended(THREAD);
+                worker.health.thread_ended(THREAD);
             }
         }
         Err(error) => {
@@ -49,6 +49,15 @@ pub(crate) fn start(shared: &Arc<CacheShared>) -> io::Result<()> {
     started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
     *thread = Some(handle);
     Ok(())
+}
+
+/// Ends the cleaner, after the cache was closed.
+pub(crate) fn stop(shared: &CacheShared) {
+    shared.room.unwritten.bell.ring();
+    let thread = shared.cleaner.lock().take();
+    if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+        let _ = thread.join();
+    }
 }
 
 struct Worker {
@@ -72,9 +81,9 @@ enum Look {
 
 impl Worker {
     fn new(shared: Arc<CacheShared>) -> io::Result<Self> {
-        let mut ring = Ring::new(DEPTH, shared.mechanism(), Owner::CallingThread)?;
+        let mut ring = Ring::new(DEPTH, shared.buffers.mechanism, Owner::CallingThread)?;
         ring.watch(
-            ReadFile::new(shared.cleaner.bell.as_fd().try_clone_to_owned()?),
+            ReadFile::new(shared.room.unwritten.bell.as_fd().try_clone_to_owned()?),
             KEY_BELL,
             Repeat::Always,
         )?;
@@ -83,12 +92,14 @@ impl Worker {
 
     fn run(&mut self) {
         let mut look = Look::Nothing;
-        while !self.shared.closing.load(Ordering::Acquire) {
+        while !self.shared.health.is_closing() {
             let limit = (look == Look::Later).then_some(LOOK_AGAIN);
             self.writer.finish(limit);
-            self.shared.cleaner.bell.hear();
+            self.shared.room.unwritten.bell.hear();
             look = Look::Nothing;
-            while self.must_write() && !self.writer.is_full() {
+            while self.shared.room.unwritten.must_be_written(self.writer.bytes_in_flight())
+                && !self.writer.is_full()
+            {
                 look = self.write_some();
                 if look != Look::Started {
                     break;
@@ -100,19 +111,9 @@ impl Worker {
         }
     }
 
-    fn must_write(&self) -> bool {
-        let shared = &self.shared;
-        let left = shared.unwritten_bytes().saturating_sub(self.writer.bytes_in_flight());
-        if left == 0 {
-            shared.cleaner.hurry.store(false, Ordering::Release);
-            return false;
-        }
-        left > shared.soft_target() || shared.cleaner.hurry.load(Ordering::Acquire)
-    }
-
     /// Starts writes of the next block that has something to write.
     fn write_some(&mut self) -> Look {
-        self.shared.may_panic(THREAD);
+        self.shared.health.may_panic(THREAD);
         let mut later = false;
         // Once round, and the rest of the member that it began with.
         for _ in 0..=self.shared.members.end() {
@@ -135,12 +136,12 @@ impl Worker {
             self.block = 0;
             self.member = if self.member + 1 < self.shared.members.end() { self.member + 1 } else { 0 };
         }
-        self.shared.cleaner.hurry.store(false, Ordering::Release);
+        self.shared.room.unwritten.stop_hurry();
         if later { Look::Later } else { Look::Nothing }
     }
 
     fn write_block(&mut self, store: &Arc<FrameStore>, writes: &WriteState, block: u64) -> Look {
-        if writes.trouble().not_before.is_some_and(|at| self.shared.now() < at) {
+        if writes.trouble().not_before.is_some_and(|at| self.shared.options.clock.now() < at) {
             return Look::Later;
         }
         let Some(_length) = writes.resizing.try_read() else { return Look::Later };
@@ -182,7 +183,7 @@ fn offer_aside(store: &Arc<FrameStore>, writes: &WriteState, pages: PageRange) -
         if let Some(writes) = &other.writes {
             writes.in_call.store(false, Ordering::Release);
         }
-        other.cache.cleaner.wake();
+        other.cache.room.unwritten.bell.ring();
         drop(offered);
     };
     if let Err(error) = threads::start("memobj-write", Serves::One, body) {

@@ -94,10 +94,10 @@ impl FrameStore {
     }
 
     fn committed(&self, claim: WriteClaim) {
-        self.cache.counters.written_pages.add(claim.pages().len());
-        self.cache.counters.written_bytes.add(claim.bytes().len());
+        self.cache.tell.counters.written_pages.add(claim.pages().len());
+        self.cache.tell.counters.written_bytes.add(claim.bytes().len());
         claim.written();
-        self.cache.cleaner.made_progress();
+        self.cache.room.unwritten.made_progress();
     }
 
     /// Waits until no thread offers pages to the log, and keeps further ones away.
@@ -111,7 +111,7 @@ impl FrameStore {
                 let error = self.commit_error(&SupplyError::new(ErrorKind::Timeout));
                 return Err(error.because("a page is being written"));
             }
-            self.cache.cleaner.wait_for_progress(LOOK_AGAIN);
+            self.cache.room.unwritten.wait_for_progress(LOOK_AGAIN);
         }
         Ok(Quiet(writes))
     }
@@ -156,7 +156,7 @@ impl FrameStore {
                 self.area.wait_as_writer(page, Some(LOOK_AGAIN));
             }
             // Who waits inside the gate may wait for pages to be written.
-            None => self.cache.cleaner.wait_for_progress(LOOK_AGAIN),
+            None => self.cache.room.unwritten.wait_for_progress(LOOK_AGAIN),
         }
         Ok(())
     }
@@ -198,7 +198,7 @@ impl FrameStore {
         let (store, log) = (Arc::clone(self), Arc::clone(log));
         let body = move || {
             if let Err(error) = log.checkpoint() {
-                store.cache.tell(Event::WriteFailed(store.write_error(
+                store.cache.tell.event(Event::WriteFailed(store.write_error(
                     WriteStep::WriteBack,
                     0..store.area.length(),
                     &error,

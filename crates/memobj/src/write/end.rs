@@ -58,7 +58,7 @@ impl FrameStore {
         };
         let lost = || self.lost_in(writes, &(0..u64::MAX));
         let object = self.object.name.to_string();
-        self.cache.tell(Event::DroppedDirty { object, bytes, error: written.err().or_else(lost) });
+        self.cache.tell.event(Event::DroppedDirty { object, bytes, error: written.err().or_else(lost) });
     }
 
     /// An error of a commit, for all of the object.

@@ -99,7 +99,7 @@ impl FrameStore {
             if !self.area.word(page).is_unwritten() {
                 return Ok(false);
             }
-            if self.area.discard(page, self.cache.clock.now()) {
+            if self.area.discard(page, self.cache.room.ages.now()) {
                 return Ok(true);
             }
             if until.is_over(self) {
@@ -266,13 +266,13 @@ impl FrameStore {
 
     /// Takes the pages behind `length` away, whatever they hold.
     pub(super) fn drop_behind(&self, length: u64, old: u64) {
-        let now = self.cache.clock.now();
+        let now = self.cache.room.ages.now();
         let gone = PageRange { start: length.div_ceil(PAGE), end: old.div_ceil(PAGE) };
         self.area.evict_all(gone, now);
         for page in gone.iter() {
-            let until = self.cache.now() + PATIENCE;
+            let until = self.cache.options.clock.now() + PATIENCE;
             let has_frame = |word: Word| !word.is_absent() && !word.has_failed();
-            while has_frame(self.area.word(page)) && self.cache.now() < until {
+            while has_frame(self.area.word(page)) && self.cache.options.clock.now() < until {
                 if self.area.evict_all(PageRange::one(page), now).pages == 0 && !self.area.discard(page, now)
                 {
                     self.area.wait_as_writer(page, Some(LOOK_AGAIN));

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 #[cfg(test)]
 pub(crate) use cleaner::THREAD as CLEANER;
-pub(crate) use cleaner::start as start_cleaner;
+pub(crate) use cleaner::{start as start_cleaner, stop as stop_cleaner};
 pub(crate) use end::flush_at_exit;
 pub(crate) use length::Changed;
 pub(crate) use store::{Access, MutPinShare, MutPinned, Stored};
@@ -54,11 +54,11 @@ impl FrameStore {
         let mut trouble = writes.trouble();
         let pause = FIRST_PAUSE.saturating_mul(1 << trouble.failures.min(10)).min(LONGEST_PAUSE);
         trouble.failures += 1;
-        trouble.not_before = Some(self.cache.now() + pause);
+        trouble.not_before = Some(self.cache.options.clock.now() + pause);
         trouble.unreported = Some(error.clone());
         trouble.last = Some(error.clone());
         drop(trouble);
-        self.cache.tell(Event::WriteFailed(error));
+        self.cache.tell.event(Event::WriteFailed(error));
     }
 
     fn write_went_well(&self, writes: &WriteState) {
@@ -75,7 +75,7 @@ impl FrameStore {
         if !self.gives_up(writes) {
             return None;
         }
-        let ended = self.cache.refusal();
+        let ended = self.cache.health.refusal();
         let ended = ended.map(|error| self.write_error(WriteStep::WriteBack, 0..self.area.length(), &error));
         ended.or_else(|| writes.trouble().last.clone())
     }
@@ -83,6 +83,6 @@ impl FrameStore {
     fn gives_up(&self, writes: &WriteState) -> bool {
         let refused =
             writes.failing.load(Ordering::Acquire) && self.object.options.policy == FailurePolicy::FailAtOnce;
-        refused || self.cache.refuses()
+        refused || self.cache.health.refuses()
     }
 }

@@ -9,7 +9,8 @@ use memobj_sys::region::SMALL;
 use super::store::{LOOK_AGAIN, MutPinned};
 use crate::error::AccessError;
 use crate::pins::PinDeadline;
-use crate::store::{FrameStore, Patience, WriteState};
+use crate::room::Patience;
+use crate::store::{FrameStore, WriteState};
 
 /// Pages that are put in place by one call.
 const RUN: usize = 16;
@@ -29,7 +30,7 @@ impl FrameStore {
     fn pin_pages_new(&self, writes: &WriteState, bytes: ByteRange) -> Result<MutPinned, AccessError> {
         let pages = self.area.page_size().pages_of(bytes);
         let wanted_bytes = pages.len() * SMALL as u64;
-        let limit_bytes = self.cache.mut_pin_budget.limit();
+        let limit_bytes = self.cache.room.mut_pins.limit();
         let too_much = || AccessError::PinsExceedBudget { wanted_bytes, limit_bytes };
         let share = self.share_to_pin(wanted_bytes).ok_or_else(too_much)?;
         let room = self.room_for(bytes)?;
@@ -75,14 +76,14 @@ impl FrameStore {
     fn place_new(&self, set: &mut NewPinSet) -> Result<(), AccessError> {
         while let Some(claim) = set.take_claim(RUN as u64) {
             let (pages, reserved) = (claim.pages(), claim.frame_bytes());
-            if !self.cache.reserve(reserved, Patience::Endless, &|| self.is_closed()) {
+            if !self.cache.room.reserve(reserved, Patience::Endless, &self.closed) {
                 set.give_up(claim);
                 return Err(AccessError::Detached);
             }
             self.count_supplied(pages.len());
             let zeros = &ZEROS.0[..reserved as usize];
-            if let Err((unused, _)) = set.place(claim, zeros, self.cache.clock.now()) {
-                self.cache.budget.release(unused);
+            if let Err((unused, _)) = set.place(claim, zeros, self.cache.room.ages.now()) {
+                self.cache.room.budget.release(unused);
                 return Err(self.trapped_at(pages.start * SMALL as u64));
             }
         }

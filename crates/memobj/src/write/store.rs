@@ -9,10 +9,12 @@ use memobj_sys::area::{FillClaim, MutPinSet, PinError, PinnedBytesMut, Placement
 use memobj_sys::region::SMALL;
 
 use super::WriteStep;
+use crate::buffers::RUN_PAGES;
 use crate::error::{AccessError, ErrorKind, PinHolder, SupplyError};
 use crate::options::Writing;
 use crate::pins::{NotedPin, PinDeadline, SOON};
-use crate::store::{AlignedPage, Asked, FrameStore, Inside, Patience, Placed, RUN_PAGES, WriteState};
+use crate::room::Patience;
+use crate::store::{AlignedPage, Asked, FrameStore, Inside, Placed, WriteState};
 
 /// How long a sleeper sleeps before it looks again.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -54,7 +56,7 @@ impl FrameStore {
             return Stored::Yes;
         }
         if word.is_clean() && self.has_too_much_dirty() {
-            self.cache.cleaner.hurry();
+            self.cache.room.unwritten.hurry();
             return Stored::NotNow;
         }
         let Some(_inside) = writes.gate.enter() else { return Stored::NotNow };
@@ -69,9 +71,7 @@ impl FrameStore {
             let opened = self.area.open_run_to_store(run, viewer);
             writes.streams.extend(next, next + opened);
         }
-        if self.cache.has_enough_dirty() {
-            self.cache.cleaner.wake();
-        }
+        self.cache.room.unwritten.wake_if_enough();
         Stored::Yes
     }
 
@@ -85,9 +85,7 @@ impl FrameStore {
             Access::Store => true,
             Access::Load => self.object.options.writing == Writing::InPlace && writes.guess.loaded(),
         };
-        if self.cache.has_enough_dirty() {
-            self.cache.cleaner.wake();
-        }
+        self.cache.room.unwritten.wake_if_enough();
         Expected(if stores && !self.has_too_much_dirty() { writes.gate.enter() } else { None })
     }
 
@@ -114,7 +112,7 @@ impl FrameStore {
         if self.area.word(page).keeps_stores_off() {
             self.area.wait_to_store(page, Some(LOOK_AGAIN));
         } else if self.has_too_much_dirty() {
-            self.cache.cleaner.wait_for_progress(LOOK_AGAIN);
+            self.cache.room.unwritten.wait_for_progress(LOOK_AGAIN);
         } else {
             writes.gate.wait(LOOK_AGAIN);
         }
@@ -124,20 +122,18 @@ impl FrameStore {
     /// below an eighth of the budget of its own, each may go on until three quarters of the budget are Dirty.
     fn has_too_much_dirty(&self) -> bool {
         let own = self.area.unclean_pages() << self.area.page_size().shift();
-        self.cache.is_too_much_dirty(own)
+        self.cache.room.unwritten.is_too_much(own)
     }
 
     /// Waits while too much is Dirty; an error if it will stay so.
     pub(super) fn pace(&self, writes: &WriteState) -> Result<(), AccessError> {
-        if self.cache.has_enough_dirty() {
-            self.cache.cleaner.wake();
-        }
+        self.cache.room.unwritten.wake_if_enough();
         while self.has_too_much_dirty() {
             if let Some(error) = self.hopeless(writes) {
                 return Err(error.into());
             }
-            self.cache.cleaner.hurry();
-            self.cache.cleaner.wait_for_progress(LOOK_AGAIN);
+            self.cache.room.unwritten.hurry();
+            self.cache.room.unwritten.wait_for_progress(LOOK_AGAIN);
         }
         Ok(())
     }
@@ -152,7 +148,7 @@ impl FrameStore {
     /// told in no other way. `false` if the page cannot be taken.
     pub(crate) fn trap_store(&self, writes: &WriteState, page: PageIndex) -> bool {
         let Some(error) = self.hopeless(writes) else { return false };
-        self.area.evict_all(PageRange::one(page), self.cache.clock.now());
+        self.area.evict_all(PageRange::one(page), self.cache.room.ages.now());
         let Ok(claim) = self.area.claim(page, Placement::AtOnce) else { return false };
         let bytes = claim.bytes();
         let error =
@@ -186,9 +182,7 @@ impl FrameStore {
             written.map_err(|error| self.cut_off(bytes).unwrap_or(error))?;
             done += part;
         }
-        if self.cache.has_enough_dirty() {
-            self.cache.cleaner.wake();
-        }
+        self.cache.room.unwritten.wake_if_enough();
         Ok(())
     }
 
@@ -327,7 +321,7 @@ impl FrameStore {
         let pages = self.area.page_size().pages_of(bytes);
         let wanted_bytes = pages.len() * SMALL as u64;
         // What is pinned for writing cannot be cleaned: it stays well below the hard target.
-        let limit_bytes = self.cache.mut_pin_budget.limit();
+        let limit_bytes = self.cache.room.mut_pins.limit();
         let too_much = || AccessError::PinsExceedBudget { wanted_bytes, limit_bytes };
         let share = self.share_to_pin(wanted_bytes).ok_or_else(too_much)?;
         let gone = || AccessError::OutOfRange { range: bytes.start..bytes.end, length: self.area.length() };
@@ -368,7 +362,7 @@ impl FrameStore {
 
     /// Bytes of what may be pinned for writing.
     pub(super) fn share_to_pin(&self, bytes: u64) -> Option<MutPinShare> {
-        let budget = &self.cache.mut_pin_budget;
+        let budget = &self.cache.room.mut_pins;
         budget.try_reserve(bytes).then(|| MutPinShare { budget: std::sync::Arc::clone(budget), bytes })
     }
 

@@ -111,7 +111,7 @@ impl FrameStore {
         if self.area.unclean_pages() == 0 {
             return Ok(());
         }
-        let ring = Ring::new(DEPTH, self.cache.mechanism(), Owner::OneAtATime);
+        let ring = Ring::new(DEPTH, self.cache.buffers.mechanism, Owner::OneAtATime);
         let writer = ring.and_then(Writer::new);
         let mut writer = writer.map_err(|error| self.no_room(pages, error))?;
         let mut first = None;

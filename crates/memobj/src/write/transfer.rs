@@ -203,8 +203,8 @@ impl FrameStore {
         let Some(writes) = &self.writes else { return };
         let Offer { claim, failed_syncs } = offer;
         let pages = claim.pages();
-        self.cache.counters.written_pages.add(pages.len());
-        self.cache.counters.written_bytes.add(claim.bytes().len());
+        self.cache.tell.counters.written_pages.add(pages.len());
+        self.cache.tell.counters.written_bytes.add(claim.bytes().len());
         let trouble = writes.trouble();
         if trouble.failed_syncs == failed_syncs {
             // Before the pages are Clean: whoever finds nothing Dirty must find them here.
@@ -215,14 +215,14 @@ impl FrameStore {
         }
         drop(trouble);
         self.write_went_well(writes);
-        self.cache.cleaner.made_progress();
+        self.cache.room.unwritten.made_progress();
     }
 
     /// The pager refuses the bytes of `claim`: its pages are Dirty again.
     pub(super) fn did_not_take(&self, claim: WriteClaim, error: &SupplyError) -> WriteError {
         let bytes = claim.bytes();
         drop(claim);
-        self.cache.cleaner.made_progress();
+        self.cache.room.unwritten.made_progress();
         let error = self.write_error(WriteStep::WriteBack, bytes.start..bytes.end, error);
         if let Some(writes) = &self.writes {
             self.write_failed(writes, error.clone());
