@@ -9,7 +9,6 @@ use crate::locks::{Rank, RankedMutex};
 use crate::options::CacheOptions;
 use crate::store::{CacheShared, system};
 use crate::workers::Workers;
-use crate::write;
 
 const MOST_WORKERS: usize = 1024;
 
@@ -49,7 +48,7 @@ impl Drop for CacheInner {
             let _ = driver.join();
         }
         self.lanes.stop();
-        write::stop_cleaner(&self.shared);
+        self.shared.cleaner.stop();
         self.workers.stop();
         self.shared.disposal.finish();
         self.shared.buffers.clear();

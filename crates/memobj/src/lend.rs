@@ -15,11 +15,12 @@ use std::sync::Arc;
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_sys::area::NoFile;
 
+use crate::batch::fill_missing;
 use crate::error::{ErrorKind, MapError, PageError, SupplyError};
 use crate::handles::{ObjectHandle, StoreHandle};
 use crate::object::MemoryObject;
 use crate::options::{FrameSize, Store, Writing};
-use crate::store::{FrameStore, Request};
+use crate::store::{Ask, FrameStore};
 
 /// The frames of an object, for whoever maps them without the help of this library.
 ///
@@ -147,18 +148,18 @@ impl LentFrames {
         let end = around.end.min(self.len());
         let around = size.pages_of(ByteRange { start: around.start.min(end), end });
         // The borrower was told that it is missing.
-        store.look(page, offset);
+        store.errors.look(page, offset);
         if store.area.word(page).is_absent() && around.len() > 1 {
-            store.fill_missing(&[around], &mut |_| {});
+            fill_missing(&store.fill, &[around], &mut |_| {});
         }
-        store.populate_while(PageRange::one(page), goes_on)
+        store.waits.populate_while(PageRange::one(page), goes_on)
     }
 
     /// Why the page at `offset`, which lies in the object, has failed; `None` if it has not, or not any more.
     pub(crate) fn failure(&self, offset: u64) -> Option<PageError> {
         let (store, page) = (self.store(), self.page_of(offset));
         let has_failed = store.area.word(page).has_failed();
-        has_failed.then(|| store.error_of(page)).flatten()
+        has_failed.then(|| store.errors.of(page)).flatten()
     }
 
     /// Why the page at `offset` traps if the thread that was to obtain it has panicked.
@@ -167,7 +168,7 @@ impl LentFrames {
         let size = store.area.page_size().bytes();
         let start = offset / size * size;
         let why = std::io::Error::other("a thread of the space has ended by a panic");
-        store.error(start..start + size, &SupplyError::because(ErrorKind::Detached, why), 0)
+        store.errors.error(start..start + size, &SupplyError::because(ErrorKind::Detached, why), 0)
     }
 
     /// Which object this is of: the same number for all who borrow from it while any of them does.
@@ -183,7 +184,7 @@ impl LentFrames {
             let end = range.end.min(self.len());
             let pages = store.area.page_size().pages_of(ByteRange { start: range.start.min(end), end });
             if !pages.is_empty() {
-                self.object.cache.shared.requests.ask(Request::Prefetch { store: store.this.clone(), pages });
+                store.handoff.ask(Ask::Prefetch(pages));
             }
         }
     }
@@ -193,7 +194,7 @@ impl LentFrames {
     pub fn retry(&self, range: Range<u64>) -> u64 {
         let store = self.store();
         let end = range.end.min(self.len());
-        store.retry(store.area.page_size().pages_of(ByteRange { start: range.start.min(end), end }))
+        store.errors.retry(store.area.page_size().pages_of(ByteRange { start: range.start.min(end), end }))
     }
 
     /// Frames in use, in bytes.

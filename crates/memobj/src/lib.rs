@@ -75,6 +75,7 @@ mod metrics;
 mod object;
 mod options;
 pub mod pagers;
+mod pages;
 mod pins;
 mod private;
 mod remote;

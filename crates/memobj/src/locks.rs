@@ -39,6 +39,8 @@ pub(crate) enum Rank {
     // Leaves, from here on: nothing is taken under them.
     /// Why pages of an object failed.
     Errors,
+    /// Which changes of an object are lost.
+    Lost,
     /// What is known of failed writes of an object.
     Trouble,
     /// The pages in the log that no commit has yet.

@@ -178,7 +178,7 @@ impl Driver {
             return store.area.trap_outside(offset);
         }
         if event.kind == FaultKind::Missing {
-            store.look(page, offset);
+            store.errors.look(page, offset);
         }
         if event.is_write {
             return self.guest_store(guest, page);

@@ -30,14 +30,15 @@ use memobj_sys::uffd::EventBuffer;
 
 use super::TRY_AGAIN;
 use super::duty::{Duty, Found};
-use super::resolve::Resolver;
+use super::resolve::{Resolver, fill_or_call};
 use super::unit::is_current;
 use crate::locks::{Rank, RankedMutex};
 use crate::pagers::{File, Source};
+use crate::pages::Asked;
 use crate::room::Patience;
-use crate::store::{Asked, CacheShared, FrameStore, Request};
+use crate::store::{Ask, CacheShared, FrameStore};
 use crate::threads::{self, Serves};
-use crate::write::Access;
+use crate::write::{Access, expect};
 
 /// With more processors than this the driver reads the events.
 const MOST_LANES: usize = 4;
@@ -273,13 +274,13 @@ impl Lane {
             return;
         }
         if !(arrived && is_current(&store, checked)) {
-            return store.call_pager(claim, Asked::Demand);
+            return store.fill.call_pager(claim, Asked::Demand);
         }
-        let expected = store.expect(access);
-        let placed = store.place_target(claim, target, expected.asked(), Patience::Short);
+        let expected = expect(store.writes.as_ref(), access);
+        let placed = store.fill.place_target(claim, target, expected.asked(), Patience::Short);
         drop(expected);
         if let Err(claim) = placed {
-            store.call_pager(claim, Asked::Demand);
+            store.fill.call_pager(claim, Asked::Demand);
         }
     }
 }
@@ -289,26 +290,26 @@ impl Resolver for Lane {
         self.shared.health.may_panic(THREAD);
         let source = store.object.source();
         if matches!(source, Source::Memory(_) | Source::Zero) {
-            return store.fill_or_call(claim, access);
+            return fill_or_call(store, claim, access);
         }
-        let sequential = store.is_sequential(claim.pages());
+        let sequential = store.pattern.is_sequential(claim.pages());
         let back = match source {
-            Source::Call if !sequential => return store.call_pager(claim, Asked::Demand),
-            Source::File(file) if !sequential && !store.is_large() => {
+            Source::Call if !sequential => return store.fill.call_pager(claim, Asked::Demand),
+            Source::File(file) if !sequential && !store.fill.is_large() => {
                 self.start_read(store, file, claim, access)
             }
             _ => Err(claim),
         };
         if let Err(claim) = back {
-            self.shared.requests.ask(Request::Supply { store: Arc::downgrade(store), claim, sequential });
+            store.handoff.ask(Ask::Supply { claim, sequential });
         }
     }
 
     fn wanted(&mut self, store: &Arc<FrameStore>, page: PageIndex) {
-        store.demand(page);
+        store.handoff.ask(Ask::Demand(page));
     }
 
     fn hold_up(&mut self, store: Arc<FrameStore>, page: PageIndex) {
-        self.shared.requests.ask(Request::Store { store: Arc::downgrade(&store), page });
+        store.handoff.ask(Ask::Store(page));
     }
 }

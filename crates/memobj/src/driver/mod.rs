@@ -32,11 +32,12 @@ use memobj_sys::uffd::EventBuffer;
 
 use crate::buffers::RUN_PAGES;
 use crate::pagers::Source;
-use crate::store::{Asked, CacheShared, FrameStore, GuestEnd, Request};
+use crate::pages::Asked;
+use crate::store::{Ask, CacheShared, FrameStore, GuestEnd, Request};
 use crate::threads::{self, Serves};
 use crate::write::Access;
 use guests::Guests;
-use resolve::Resolver;
+use resolve::{Resolver, fill_or_call};
 use stream::Stream;
 use unit::{Purpose, Unit};
 
@@ -184,12 +185,12 @@ impl Driver {
     /// Fills a claim that is waited for, and reads ahead of it.
     fn supply_and_advance(&mut self, store: &Arc<FrameStore>, claim: FillClaim, sequential: bool) {
         self.shared.health.may_panic(THREAD);
-        let Some(claim) = store.refuse(claim, Asked::Demand) else { return };
+        let Some(claim) = store.fill.refuse(claim, Asked::Demand) else { return };
         let page = PageIndex(claim.pages().start);
         match store.object.source() {
             Source::File(_) => self.start(store, claim, Purpose::Demand),
-            Source::Call => store.call_pager(claim, Asked::Demand),
-            Source::Memory(_) | Source::Zero => return store.fill_or_call(claim, Access::Load),
+            Source::Call => store.fill.call_pager(claim, Asked::Demand),
+            Source::Memory(_) | Source::Zero => return fill_or_call(store, claim, Access::Load),
         }
         self.advance(store, page, sequential);
     }
@@ -197,36 +198,26 @@ impl Driver {
     fn take_requests(&mut self) {
         while let Some(request) = self.shared.requests.take() {
             match request {
-                Request::Supply { store, claim, sequential } => {
+                Request::Of(store, ask) => {
                     if let Some(store) = store.upgrade() {
-                        self.supply_and_advance(&store, claim, sequential);
-                    }
-                }
-                Request::Demand { store, page } => {
-                    if let Some(store) = store.upgrade() {
-                        self.place_wanted(&store, page);
-                    }
-                }
-                Request::Ahead { store, page } => {
-                    if let Some(store) = store.upgrade() {
-                        self.advance(&store, page, true);
-                    }
-                }
-                Request::Prefetch { store, pages } => self.wishes.push_back((store, pages)),
-                Request::Store { store, page } => {
-                    if let Some(store) = store.upgrade() {
-                        self.resolve_store(store, page);
-                    }
-                }
-                Request::Lost { store, gone } => {
-                    if let Some(store) = store.upgrade() {
-                        store.lose(gone);
+                        self.answer(store, ask);
                     }
                 }
                 Request::Forget(key) => self.forget(key),
                 Request::Admit(guest) => self.admit(guest),
                 Request::Dismissed(guest) => self.guests.forget(&guest),
             }
+        }
+    }
+
+    fn answer(&mut self, store: Arc<FrameStore>, ask: Ask) {
+        match ask {
+            Ask::Supply { claim, sequential } => self.supply_and_advance(&store, claim, sequential),
+            Ask::Demand(page) => self.place_wanted(&store, page),
+            Ask::Ahead(page) => self.advance(&store, page, true),
+            Ask::Prefetch(pages) => self.wishes.push_back((Arc::downgrade(&store), pages)),
+            Ask::Store(page) => self.resolve_store(store, page),
+            Ask::Lost(gone) => store.errors.lose(gone),
         }
     }
 
@@ -242,9 +233,9 @@ impl Driver {
 impl Resolver for Driver {
     fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim, access: Access) {
         if matches!(store.object.source(), Source::Memory(_) | Source::Zero) {
-            return store.fill_or_call(claim, access);
+            return fill_or_call(store, claim, access);
         }
-        let sequential = store.is_sequential(claim.pages());
+        let sequential = store.pattern.is_sequential(claim.pages());
         self.supply_and_advance(store, claim, sequential);
     }
 

@@ -40,11 +40,11 @@ impl Stream {
 }
 
 fn largest_window(store: &FrameStore) -> u64 {
-    LARGEST_WINDOW[usize::from(!store.is_large())]
+    LARGEST_WINDOW[usize::from(!store.fill.is_large())]
 }
 
 fn unit_pages(store: &FrameStore) -> u64 {
-    if store.is_large() { 1 } else { RUN_PAGES }
+    if store.fill.is_large() { 1 } else { RUN_PAGES }
 }
 
 impl Driver {

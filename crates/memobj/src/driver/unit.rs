@@ -11,8 +11,9 @@ use memobj_sys::ring::{Direction, Target, Transfer};
 use super::{Driver, LARGE_CHUNKS};
 use crate::buffers::RUN_PAGES;
 use crate::pagers::Source;
+use crate::pages::Asked;
 use crate::room::Patience;
-use crate::store::{Asked, FrameStore};
+use crate::store::FrameStore;
 
 /// Pages of a prefetch that are looked at before faults get their turn.
 const PREFETCH_AT_ONCE: u64 = 4096;
@@ -82,7 +83,7 @@ impl Driver {
             if asked == Asked::InAdvance && self.shared.workers.is_busy() {
                 return Err(claim);
             }
-            store.call_pager(claim, asked);
+            store.fill.call_pager(claim, asked);
             return Ok(());
         };
         let Some(target) = self.target(store, &claim, purpose) else { return Err(claim) };
@@ -105,7 +106,7 @@ impl Driver {
 
     fn target(&mut self, store: &FrameStore, claim: &FillClaim, purpose: Purpose) -> Option<Target> {
         let Some(pool) = store.area.pool() else {
-            if store.is_large() {
+            if store.fill.is_large() {
                 return self.large_chunk(purpose);
             }
             return match claim.pages().len() {
@@ -131,7 +132,8 @@ impl Driver {
     }
 
     fn large_chunk(&mut self, purpose: Purpose) -> Option<Target> {
-        let taken = self.units.values().filter(|unit| unit.store.is_large() && !unit.has_frame()).count();
+        let taken =
+            self.units.values().filter(|unit| unit.store.fill.is_large() && !unit.has_frame()).count();
         // Guesses leave something for those who wait.
         if purpose != Purpose::Demand && taken + 2 > LARGE_CHUNKS {
             return None;
@@ -192,13 +194,13 @@ impl Driver {
             Purpose::Ahead { .. } | Purpose::Prefetch if unit.wanted => Asked::Demand,
             purpose => purpose.asked(),
         };
-        match unit.store.place_target(unit.claim, target, asked, Patience::Short) {
+        match unit.store.fill.place_target(unit.claim, target, asked, Patience::Short) {
             Ok(()) => match unit.purpose {
                 Purpose::Demand => {}
                 Purpose::Prefetch => counters.prefetched_pages.add(pages),
                 Purpose::Ahead { .. } => counters.read_ahead_pages.add(pages),
             },
-            Err(claim) => unit.store.call_pager(claim, asked),
+            Err(claim) => unit.store.fill.call_pager(claim, asked),
         }
     }
 
@@ -206,8 +208,8 @@ impl Driver {
     fn failed(&mut self, id: u64) {
         let Some(unit) = self.units.remove(&id) else { return };
         match unit.purpose {
-            Purpose::Demand => unit.store.call_pager(unit.claim, Asked::Demand),
-            Purpose::Prefetch => unit.store.call_pager(unit.claim, Asked::InAdvance),
+            Purpose::Demand => unit.store.fill.call_pager(unit.claim, Asked::Demand),
+            Purpose::Prefetch => unit.store.fill.call_pager(unit.claim, Asked::InAdvance),
             Purpose::Ahead { .. } => {
                 let key = Arc::as_ptr(&unit.store) as usize;
                 self.streams.retain(|stream| !stream.belongs_to(key));
@@ -252,7 +254,7 @@ impl Driver {
 
     /// Starts to read the absent pages of `pages`; returns the rest when there is no room.
     fn prefetch(&mut self, store: &Arc<FrameStore>, pages: PageRange) -> Option<PageRange> {
-        let most = if store.is_large() { 1 } else { RUN_PAGES };
+        let most = if store.fill.is_large() { 1 } else { RUN_PAGES };
         let mut next = pages.start;
         while next < pages.end && !self.shared.health.refuses() {
             // Faults wait behind this: a bit at a time.
@@ -266,7 +268,7 @@ impl Driver {
             }
             let Some(claim) = store.area.claim_run(run, Placement::AtOnce) else { continue };
             let end = claim.pages().end;
-            let claim = match store.fill_inline(claim, Asked::InAdvance, Patience::Short) {
+            let claim = match store.fill.fill_inline(claim, Asked::InAdvance, Patience::Short) {
                 Ok(()) => {
                     next = end;
                     continue;

@@ -7,10 +7,9 @@ use memobj_sys::area::{self, GlanceWords, NotSeen};
 use memobj_sys::signal;
 
 use super::Mapping;
+use crate::clock::Deadline;
 use crate::error::AccessError;
 use crate::fault;
-use crate::pins::PinDeadline;
-use crate::store::FrameStore;
 
 /// How often bytes of one page are loaded that then turn out not to belong together, before they are pinned.
 const TRIES: u32 = 4;
@@ -67,7 +66,7 @@ impl Mapping {
             match area::glance_at(self.pins.area(), self.announce, bytes, &mut look) {
                 Ok(answer) => return Ok(answer),
                 Err(NotSeen::NotNow(page)) => {
-                    let brought = self.frames().bring_to_look(pages, page, bytes, &mut pinned_until);
+                    let brought = self.bring_to_look(pages, page, bytes, &mut pinned_until);
                     brought.map_err(|error| self.in_mapping(error))?;
                 }
                 Err(NotSeen::Changed) => changed += 1,
@@ -91,24 +90,23 @@ impl Mapping {
         let pinned = self.pin_ref(range.clone())?;
         let words = GlanceWords::of_pinned(&pinned);
         let answer = look(&words);
-        let trapped = || self.frames().trapped_at(self.range.start + range.start);
+        let trapped = || self.frames().waits.trapped_at(self.range.start + range.start);
         if words.is_still() { Ok(answer) } else { Err(trapped()) }
     }
-}
 
-impl FrameStore {
     /// Obtains what is missing of `pages`, those of `bytes`, and waits while somebody has `page` to himself. Pins nothing.
-    fn bring_to_look(
-        &self,
+    fn bring_to_look<'a>(
+        &'a self,
         pages: PageRange,
         page: PageIndex,
         bytes: ByteRange,
-        pinned_until: &mut Option<PinDeadline>,
+        pinned_until: &mut Option<Deadline<'a>>,
     ) -> Result<(), AccessError> {
-        if let Some(error) = self.cut_off(bytes) {
+        let waits = &self.frames().waits;
+        if let Some(error) = waits.cut_off(bytes) {
             return Err(error);
         }
-        self.populate(pages)?;
-        self.wait_to_pin(page, pinned_until)
+        waits.populate(pages)?;
+        waits.wait_to_pin(page, pinned_until)
     }
 }

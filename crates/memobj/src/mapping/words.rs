@@ -2,7 +2,7 @@
 
 use memobj_sys::volatile;
 
-use crate::store::User;
+use crate::write::User;
 
 /// The words of a mapping, loaded and stored by atomic steps, which fault on demand and trap on failed pages.
 ///

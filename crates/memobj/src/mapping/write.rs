@@ -12,8 +12,7 @@ use crate::error::{AccessError, WriteError, WriteStep};
 use crate::error::{ErrorKind, SupplyError};
 use crate::handles::StoreHandle;
 use crate::pins::NotedPin;
-use crate::store::{FrameStore, WriteState};
-use crate::write::{MutPinShare, MutPinned};
+use crate::write::{MutPinShare, MutPinned, Writes};
 
 /// Bytes of an object that only the holder can pin, copy and write while this lives.
 ///
@@ -61,8 +60,8 @@ impl fmt::Debug for PinnedMut {
 impl Drop for PinnedMut {
     fn drop(&mut self) {
         let store = &self.user.0.store;
-        if store.cache.owner.is_this_process() {
-            store.put_back(&mut self.bytes);
+        if let Some(writes) = store.writes.as_ref().filter(|_| store.owner.is_this_process()) {
+            writes.put_back(&mut self.bytes);
         }
     }
 }
@@ -94,7 +93,7 @@ impl DerefMut for PinnedMut {
 }
 
 impl Mapping {
-    fn writes(&self) -> Result<&WriteState, AccessError> {
+    fn writes(&self) -> Result<&Arc<Writes>, AccessError> {
         self.frames().writes.as_ref().ok_or(AccessError::ReadOnly)
     }
 
@@ -108,7 +107,7 @@ impl Mapping {
         let length = bytes.len() as u64;
         let end = offset.checked_add(length).ok_or_else(|| self.past_the_end(offset, length))?;
         let range = self.object_bytes(&(offset..end))?;
-        let written = self.frames().write_bytes(self.writes()?, range.start, bytes);
+        let written = self.writes()?.write_bytes(range.start, bytes);
         written.map_err(|error| self.in_mapping(error))
     }
 
@@ -119,7 +118,7 @@ impl Mapping {
     /// [`shared_words`](Self::shared_words) of the object. [`touch_at`](Self::touch_at) waits. Plain loads and stores
     /// through [`as_mut_ptr`](Self::as_mut_ptr) are not held off.
     pub fn pin_mut(&self, range: Range<u64>) -> Result<PinnedMut, AccessError> {
-        self.pin_to_write(range, FrameStore::pin_mut)
+        self.pin_to_write(range, Writes::pin_mut)
     }
 
     /// As [`pin_mut`](Self::pin_mut), for bytes that the caller is going to write, all of them: nobody is asked for what
@@ -133,19 +132,19 @@ impl Mapping {
     /// Blocks, and fails, as `pin_mut` does. Whole pages that have failed are errors. After an error the bytes are as they
     /// were, unless it is `InUse` because a guest which may store was let in meanwhile: then pages may be zeros.
     pub fn pin_new(&self, range: Range<u64>) -> Result<PinnedMut, AccessError> {
-        self.pin_to_write(range, FrameStore::pin_new)
+        self.pin_to_write(range, Writes::pin_new)
     }
 
     fn pin_to_write(
         &self,
         range: Range<u64>,
-        pin: fn(&FrameStore, &WriteState, ByteRange) -> Result<MutPinned, AccessError>,
+        pin: fn(&Writes, ByteRange) -> Result<MutPinned, AccessError>,
     ) -> Result<PinnedMut, AccessError> {
         let bytes = self.object_bytes(&range)?;
         let writes = self.writes()?;
         writes.users.pin_mut().ok_or(AccessError::InUse)?.keep();
         let user = PinUser(Arc::clone(&self.store));
-        let pinned = pin(self.frames(), writes, bytes).map_err(|error| self.in_mapping(error))?;
+        let pinned = pin(writes, bytes).map_err(|error| self.in_mapping(error))?;
         let MutPinned { bytes, noted, share } = pinned;
         Ok(PinnedMut { bytes, _noted: noted, _share: share, user })
     }
@@ -186,11 +185,10 @@ impl Mapping {
     pub fn sync(&self, range: Range<u64>) -> Result<(), WriteError> {
         let store = self.frames();
         let bytes = self.object_bytes(&range).map_err(|error| self.sync_refused(&range, error))?;
-        match (&store.writes, store.this.upgrade()) {
-            // What is private is nobody's to keep.
-            _ if !store.object.keeps_changes => Ok(()),
-            (Some(writes), Some(store)) => store.sync(writes, bytes),
-            _ => Ok(()),
+        // What is private is nobody's to keep.
+        match store.writes.as_ref().filter(|_| store.object.keeps_changes) {
+            Some(writes) => writes.sync(bytes),
+            None => Ok(()),
         }
     }
 
@@ -200,7 +198,7 @@ impl Mapping {
             _ => ErrorKind::Truncated,
         };
         let error = SupplyError::because(kind, error);
-        WriteError::new(&self.frames().object.name, WriteStep::Sync, range.clone(), &error)
+        self.frames().object.write_error(WriteStep::Sync, range.clone(), &error)
     }
 
     /// Drops the changes in `range` that were not written back, by whole pages, and takes note of lost bytes there.
@@ -212,10 +210,6 @@ impl Mapping {
     /// written, as long as the object's time-out says; `Timeout` means that nothing has changed.
     pub fn discard(&self, range: Range<u64>) -> Result<u64, AccessError> {
         let pages = self.pages(&range)?;
-        let writes = self.writes()?;
-        match self.frames().this.upgrade() {
-            Some(store) => Ok(store.discard(writes, pages)?),
-            None => Ok(0),
-        }
+        Ok(self.writes()?.discard(pages)?)
     }
 }

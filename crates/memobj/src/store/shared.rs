@@ -2,23 +2,23 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use memobj_sys::capability::memory_bytes;
 use memobj_sys::fork::Owner;
 use memobj_sys::region::SMALL;
-use memobj_sys::slots::SlotTable;
 
-use super::{CallPagers, FrameStore, Requests};
+use super::Requests;
 use crate::buffers::Buffers;
 use crate::error::CacheError;
 use crate::health::Health;
-use crate::locks::{Rank, RankedMutex};
 use crate::machine::Machine;
-use crate::options::CacheOptions;
+use crate::options::{CacheOptions, ObjectOptions};
+use crate::pagers::{Logged, Pager};
+use crate::pages::{CallPagers, ObjectCore};
 use crate::room::{LEAST_FRAMES, Room, Unwritten};
 use crate::tell::Tell;
 use crate::threads::Disposal;
+use crate::write::Cleaner;
 
 /// The parts of a cache. Whoever needs one takes it from here when he is made, and keeps it instead of the cache.
 #[derive(Debug)]
@@ -33,9 +33,7 @@ pub(crate) struct CacheShared {
     pub(crate) machine: Machine,
     pub(crate) owner: Arc<Owner>,
     pub(crate) disposal: Arc<Disposal>,
-    /// What the cleaner writes.
-    pub(crate) members: SlotTable<FrameStore>,
-    pub(crate) cleaner: RankedMutex<Option<JoinHandle<()>>>,
+    pub(crate) cleaner: Arc<Cleaner>,
 }
 
 pub(crate) fn system(what: &'static str) -> impl Fn(io::Error) -> CacheError {
@@ -65,6 +63,7 @@ impl CacheShared {
         let buffers = Buffers::new(options.reads).map_err(system("allocate pages for faults"))?;
         Ok(Self {
             requests: Arc::new(Requests::new(&health).map_err(system("create an eventfd"))?),
+            cleaner: Arc::new(Cleaner::new(&room, &health, buffers.mechanism)),
             room,
             tell,
             health,
@@ -73,9 +72,18 @@ impl CacheShared {
             machine: Machine::new(),
             owner: Arc::new(Owner::new().map_err(system("mark the process"))?),
             disposal: Arc::new(Disposal::new()),
-            members: SlotTable::new(),
-            cleaner: RankedMutex::new(Rank::Threads, None),
             options,
         })
+    }
+
+    /// What all parts of a new object know of it.
+    pub(crate) fn object(
+        &self,
+        name: &str,
+        pager: Box<dyn Pager>,
+        options: ObjectOptions,
+        log: Option<Arc<Logged>>,
+    ) -> ObjectCore {
+        ObjectCore::new(&self.options.clock, &self.disposal, name, pager, options, log)
     }
 }

@@ -19,7 +19,7 @@ use crate::error::{ErrorKind, SupplyError};
 use crate::event::Event;
 use crate::locks::{Guard, Rank, RankedMutex};
 use crate::metrics::PagerCalls;
-use crate::store::{Asked, CallPagers, FrameStore};
+use crate::pages::{Asked, CallPagers, Fill};
 use crate::threads::{self, Serves};
 use job::Job;
 
@@ -135,21 +135,19 @@ impl Workers {
             }
         }
         for job in left_behind {
-            job.store()
-                .cache
-                .tell
-                .event(Event::PagerDidNotReturn { object: job.store().object.name.to_string() });
+            let object = job.fill().object.name.to_string();
+            job.fill().tell.event(Event::PagerDidNotReturn { object });
         }
     }
 }
 
 impl CallPagers for Workers {
-    fn submit(&self, store: Arc<FrameStore>, claim: FillClaim, asked: Asked) {
+    fn submit(&self, fill: Arc<Fill>, claim: FillClaim, asked: Asked) {
         if self.shared.lock().unwatched {
-            store.cache.health.thread_ended(CLOCK);
+            fill.health.thread_ended(CLOCK);
         }
-        if let Some(claim) = store.refuse(claim, asked) {
-            self.shared.enqueue(Arc::new(Job::new(store, claim, asked)));
+        if let Some(claim) = fill.refuse(claim, asked) {
+            self.shared.enqueue(Arc::new(Job::new(fill, claim, asked)));
         }
     }
 
@@ -272,7 +270,7 @@ impl Shared {
         jobs.extend(state.stuck.iter().cloned());
         self.change.notify_all();
         drop(state);
-        jobs.iter().for_each(|job| job.store().cache.health.thread_ended(CLOCK));
+        jobs.iter().for_each(|job| job.fill().health.thread_ended(CLOCK));
         let why = std::io::Error::other("a thread of the cache has ended by a panic");
         give_up(&jobs, &SupplyError::because(ErrorKind::Detached, why));
     }

@@ -1,6 +1,5 @@
 //! Discarding, and changing the length.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,12 +8,11 @@ use memobj_core::page_word::Word;
 use memobj_sys::area::HeldPage;
 use memobj_sys::region::SMALL;
 
-use super::WriteStep;
+use super::{WriteStep, Writes};
+use crate::clock::Deadline;
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::locks;
 use crate::pagers::Source;
-use crate::pins::PinDeadline;
-use crate::store::{FrameStore, WriteState};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -44,28 +42,25 @@ pub(crate) enum Changed {
     NotNow(PageIndex),
 }
 
-impl FrameStore {
+impl Writes {
     /// Drops the changes of `pages` that the pager does not have; returns how many pages had some.
-    pub(crate) fn discard(
-        self: &Arc<Self>,
-        writes: &WriteState,
-        pages: PageRange,
-    ) -> Result<u64, WriteError> {
-        let range = self.bytes_of(pages);
+    pub(crate) fn discard(&self, pages: PageRange) -> Result<u64, WriteError> {
+        let shift = self.area.page_size().shift();
+        let range = pages.start << shift..pages.end << shift;
         if let Some(log) = &self.object.log {
             if pages.start == 0 && pages.end >= self.area.pages() {
-                return self.abandon(writes, log);
+                return self.abandon(log);
             }
             let why = "changes that are committed together are dropped together: discard the whole object";
-            let error = self.write_error(WriteStep::Discard, range, &SupplyError::new(ErrorKind::Denied));
+            let error =
+                self.object.write_error(WriteStep::Discard, range, &SupplyError::new(ErrorKind::Denied));
             return Err(error.because(why));
         }
-        let lost = self.lift_lost(writes, &range).map_err(|page| {
-            self.waited_too_long(WriteStep::Discard, self.bytes_of(PageRange::one(page)), page)
-        })?;
-        self.forget_lost(writes, &range);
+        let held = |page| self.waits.held_too_long(WriteStep::Discard, page);
+        let lost = self.errors.lift(&range).map_err(held)?;
+        self.errors.lost.forget(&range);
         let dropped = lost + self.discard_pages(pages)?;
-        let mut trouble = writes.trouble();
+        let mut trouble = self.trouble();
         let dropped_it =
             |error: &WriteError| range.start <= error.range.start && error.range.end <= range.end;
         if trouble.unreported.as_ref().is_some_and(dropped_it) {
@@ -76,62 +71,45 @@ impl FrameStore {
     }
 
     /// Drops the frames of those pages among `pages` that have changes; returns how many had.
-    pub(super) fn discard_pages(&self, pages: PageRange) -> Result<u64, WriteError> {
+    fn discard_pages(&self, pages: PageRange) -> Result<u64, WriteError> {
         let mut dropped = 0;
-        let mut from = self.block_of(pages.start);
-        while let Some(block) = self.area.next_unclean_block(from) {
-            let part = self.part(block, pages);
-            if part.is_empty() {
-                break;
-            }
-            for page in part.iter() {
-                dropped += u64::from(self.discard_page(page, WriteStep::Discard)?);
-            }
-            from = block + 1;
+        for page in self.unclean_parts(pages).flat_map(PageRange::iter) {
+            dropped += u64::from(self.discard_page(page)?);
         }
         Ok(dropped)
     }
 
     /// Drops a page's frame if it has changes; waits for a write of it that is in flight, and for pins.
-    fn discard_page(&self, page: PageIndex, step: WriteStep) -> Result<bool, WriteError> {
-        let until = self.pin_deadline();
+    fn discard_page(&self, page: PageIndex) -> Result<bool, WriteError> {
+        let until = self.object.pin_deadline();
         loop {
             if !self.area.word(page).is_unwritten() {
                 return Ok(false);
             }
-            if self.area.discard(page, self.cache.room.ages.now()) {
+            if self.area.discard(page, self.room.ages.now()) {
                 return Ok(true);
             }
-            if until.is_over(self) {
-                return Err(self.waited_too_long(step, self.bytes_of(PageRange::one(page)), page));
+            if until.is_over() {
+                return Err(self.waits.held_too_long(WriteStep::Discard, page));
             }
             self.area.wait_as_writer(page, Some(LOOK_AGAIN));
         }
     }
 
-    fn bytes_of(&self, pages: PageRange) -> Range<u64> {
-        let shift = self.area.page_size().shift();
-        pages.start << shift..pages.end << shift
-    }
-
     /// Changes the length of the object. Pages that are pinned cannot be cut off: they are not waited for. On error
     /// nothing has changed.
-    pub(crate) fn set_length(
-        self: &Arc<Self>,
-        writes: &WriteState,
-        length: u64,
-    ) -> Result<Changed, WriteError> {
-        let refused = |error: SupplyError| self.write_error(WriteStep::SetLength, 0..length, &error);
+    pub(crate) fn set_length(self: &Arc<Self>, length: u64) -> Result<Changed, WriteError> {
+        let refused = |error: SupplyError| self.object.write_error(WriteStep::SetLength, 0..length, &error);
         if length > self.area.capacity() {
             let why = format!("the mapped object has room for {} bytes", self.area.capacity());
             let why = std::io::Error::new(std::io::ErrorKind::InvalidInput, why);
             return Err(refused(SupplyError::because(ErrorKind::NoSpace, why)));
         }
-        let _alone = writes.resizing.write();
-        let _turn = writes.turn.lock();
+        let _alone = self.resizing.write();
+        let _turn = self.turn.lock();
         let old = self.area.length();
         let changed = match length < old {
-            true => self.shrink(writes, length, old),
+            true => self.shrink(length, old),
             false => self.extend(length, old),
         };
         match changed {
@@ -142,34 +120,25 @@ impl FrameStore {
         Ok(Changed::Yes)
     }
 
-    /// Until when a change of length that starts now waits for what is in its way.
-    pub(crate) fn length_deadline(&self) -> PinDeadline {
-        self.pin_deadline()
-    }
-
     /// Waits until `page`, which was in the way of the new length `length`, may be free. The caller holds no lock.
     pub(crate) fn wait_to_set_length(
         &self,
         page: PageIndex,
         length: u64,
-        until: PinDeadline,
+        until: Deadline<'_>,
     ) -> Result<(), WriteError> {
         loop {
-            if until.is_over(self) {
-                return Err(self.waited_too_long(WriteStep::SetLength, 0..length, page));
+            if until.is_over() {
+                return Err(self.waits.waited_too_long(WriteStep::SetLength, 0..length, page));
             }
-            if self.area.word(page).is_deferred() {
-                // Read ahead, and kept until somebody asks for it.
-                self.demand(page);
-            }
-            self.area.wait_as_writer(page, Some(LOOK_AGAIN));
+            self.waits.wait_to_hold(page, LOOK_AGAIN);
             if !self.area.word(page).is_busy() {
                 return Ok(());
             }
         }
     }
 
-    fn shrink(self: &Arc<Self>, writes: &WriteState, length: u64, old: u64) -> Result<(), Obstacle> {
+    fn shrink(self: &Arc<Self>, length: u64, old: u64) -> Result<(), Obstacle> {
         // Before readers are told that the object is shorter.
         if let Some(page) = self.busy_behind(length, old) {
             return Err(Obstacle::Held(page));
@@ -193,8 +162,8 @@ impl FrameStore {
         }
         self.drop_behind(length, old);
         // One that is pinned stays Failed.
-        let _ = self.lift_lost(writes, &(length.next_multiple_of(PAGE)..u64::MAX));
-        self.forget_lost(writes, &(length..u64::MAX));
+        let _ = self.errors.lift(&(length.next_multiple_of(PAGE)..u64::MAX));
+        self.errors.lost.forget(&(length..u64::MAX));
         Ok(())
     }
 
@@ -204,7 +173,7 @@ impl FrameStore {
             let mut tail = self.hold(PageIndex(old / PAGE))?;
             tail.zero((old % PAGE) as usize..SMALL).map_err(|_| {
                 let error = SupplyError::new(ErrorKind::Io);
-                let error = self.write_error(WriteStep::SetLength, 0..length, &error);
+                let error = self.object.write_error(WriteStep::SetLength, 0..length, &error);
                 error.because("the memory that holds the last page traps")
             })?;
         }
@@ -216,7 +185,7 @@ impl FrameStore {
 
     /// Pages that failed behind an end that is no more are asked for again.
     fn retry_behind(&self, end: u64, length: u64) {
-        self.retry(PageRange { start: end.div_ceil(PAGE), end: length.div_ceil(PAGE) });
+        self.errors.retry(PageRange { start: end.div_ceil(PAGE), end: length.div_ceil(PAGE) });
     }
 
     fn set_pager_length(self: &Arc<Self>, length: u64) -> Result<(), WriteError> {
@@ -224,9 +193,9 @@ impl FrameStore {
             Source::File(_) => locks::outside(|| self.object.pager.set_length(length)),
             // A call that is left behind would change the length later, and the log is about to be committed with it.
             _ if self.object.log.is_some() => self.object.pager.set_length(length),
-            _ => self.call_aside(move |store| store.object.pager.set_length(length)),
+            _ => self.call_aside(move |writes| writes.object.pager.set_length(length)),
         };
-        changed.map_err(|error| self.write_error(WriteStep::SetLength, 0..length, &error))
+        changed.map_err(|error| self.object.write_error(WriteStep::SetLength, 0..length, &error))
     }
 
     /// Keeps everybody off `page` until the length is changed.
@@ -266,13 +235,13 @@ impl FrameStore {
 
     /// Takes the pages behind `length` away, whatever they hold.
     pub(super) fn drop_behind(&self, length: u64, old: u64) {
-        let now = self.cache.room.ages.now();
+        let now = self.room.ages.now();
         let gone = PageRange { start: length.div_ceil(PAGE), end: old.div_ceil(PAGE) };
         self.area.evict_all(gone, now);
         for page in gone.iter() {
-            let until = self.cache.options.clock.now() + PATIENCE;
+            let until = self.object.clock.now() + PATIENCE;
             let has_frame = |word: Word| !word.is_absent() && !word.has_failed();
-            while has_frame(self.area.word(page)) && self.cache.options.clock.now() < until {
+            while has_frame(self.area.word(page)) && self.object.clock.now() < until {
                 if self.area.evict_all(PageRange::one(page), now).pages == 0 && !self.area.discard(page, now)
                 {
                     self.area.wait_as_writer(page, Some(LOOK_AGAIN));

@@ -6,11 +6,13 @@ use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_sys::area::{NewPinSet, PinError, PinnedBytesMut};
 use memobj_sys::region::SMALL;
 
+use super::Writes;
 use super::store::{LOOK_AGAIN, MutPinned};
+use crate::clock::Deadline;
 use crate::error::AccessError;
-use crate::pins::PinDeadline;
+use crate::pages::bytes_of;
+use crate::pins::note_pin;
 use crate::room::Patience;
-use crate::store::{FrameStore, WriteState};
 
 /// Pages that are put in place by one call.
 const RUN: usize = 16;
@@ -20,30 +22,30 @@ struct Zeros([u8; RUN * SMALL]);
 
 static ZEROS: Zeros = Zeros([0; RUN * SMALL]);
 
-impl FrameStore {
+impl Writes {
     /// Pins `bytes` for writing; whole pages of them that are absent become zeros. `OutOfRange`, with offsets in the
     /// object, if it is cut off meanwhile. On error nothing has changed.
-    pub(crate) fn pin_new(&self, writes: &WriteState, bytes: ByteRange) -> Result<MutPinned, AccessError> {
-        self.pin_pages_new(writes, bytes).map_err(|error| self.cut_off(bytes).unwrap_or(error))
+    pub(crate) fn pin_new(&self, bytes: ByteRange) -> Result<MutPinned, AccessError> {
+        self.pin_pages_new(bytes).map_err(|error| self.waits.cut_off(bytes).unwrap_or(error))
     }
 
-    fn pin_pages_new(&self, writes: &WriteState, bytes: ByteRange) -> Result<MutPinned, AccessError> {
+    fn pin_pages_new(&self, bytes: ByteRange) -> Result<MutPinned, AccessError> {
         let pages = self.area.page_size().pages_of(bytes);
         let wanted_bytes = pages.len() * SMALL as u64;
-        let limit_bytes = self.cache.room.mut_pins.limit();
+        let limit_bytes = self.room.mut_pins.limit();
         let too_much = || AccessError::PinsExceedBudget { wanted_bytes, limit_bytes };
         let share = self.share_to_pin(wanted_bytes).ok_or_else(too_much)?;
-        let room = self.room_for(bytes)?;
-        let gone = || AccessError::OutOfRange { range: bytes.start..bytes.end, length: self.area.length() };
-        let mut set = NewPinSet::new(Arc::clone(&self.area), pages).ok_or_else(gone)?;
+        let room = self.waits.room_for(bytes)?;
+        let set = NewPinSet::new(Arc::clone(&self.area), pages);
+        let mut set = set.ok_or_else(|| self.waits.out_of_range(bytes))?;
         let mut pinned_until = None;
         loop {
-            self.pace(writes)?;
-            if let Some(error) = self.cut_off(bytes) {
+            self.pace()?;
+            if let Some(error) = self.waits.cut_off(bytes) {
                 return Err(error);
             }
-            let Some(inside) = writes.gate.enter() else {
-                writes.gate.wait(LOOK_AGAIN);
+            let Some(inside) = self.gate.enter() else {
+                self.gate.wait(LOOK_AGAIN);
                 continue;
             };
             let whole = self.whole_pages(bytes);
@@ -61,14 +63,14 @@ impl FrameStore {
                     self.wait_to_pin_new(page, whole, &mut pinned_until)?;
                 }
                 // Its bytes are lost: the next round finds it Failed.
-                Err((page, PinError::FrameGone)) => self.look(page, page.0 << self.area.page_size().shift()),
+                Err((page, PinError::FrameGone)) => self.errors.look(page, bytes_of(&self.area, page).start),
             }
         }
         self.wait_for_touches(&mut || set.first_touched())?;
         let set = set.into_pins().ok_or(AccessError::TooManyPins)?;
-        let noted = self.note_pin(pages);
+        let noted = note_pin(&self.area, pages);
         // Refused only if a guest that stores was let in this moment. Then what is new stays: its zeros may be anybody's.
-        let bytes = PinnedBytesMut::new(set, bytes, room).map_err(|why| self.not_pinned(bytes, why))?;
+        let bytes = PinnedBytesMut::new(set, bytes, room).map_err(|why| self.waits.not_pinned(bytes, why))?;
         Ok(MutPinned { bytes, noted, share })
     }
 
@@ -76,15 +78,15 @@ impl FrameStore {
     fn place_new(&self, set: &mut NewPinSet) -> Result<(), AccessError> {
         while let Some(claim) = set.take_claim(RUN as u64) {
             let (pages, reserved) = (claim.pages(), claim.frame_bytes());
-            if !self.cache.room.reserve(reserved, Patience::Endless, &self.closed) {
+            if !self.fill.reserve(reserved, Patience::Endless) {
                 set.give_up(claim);
                 return Err(AccessError::Detached);
             }
-            self.count_supplied(pages.len());
+            self.fill.count_supplied(pages.len());
             let zeros = &ZEROS.0[..reserved as usize];
-            if let Err((unused, _)) = set.place(claim, zeros, self.cache.room.ages.now()) {
-                self.cache.room.budget.release(unused);
-                return Err(self.trapped_at(pages.start * SMALL as u64));
+            if let Err((unused, _)) = set.place(claim, zeros, self.room.ages.now()) {
+                self.room.budget.release(unused);
+                return Err(self.waits.trapped_at(pages.start * SMALL as u64));
             }
         }
         Ok(())
@@ -92,11 +94,11 @@ impl FrameStore {
 
     /// Does what is needed so that `page` can be pinned for writing: as for a store, but nobody is asked for a page that
     /// may be new.
-    fn wait_to_pin_new(
-        &self,
+    fn wait_to_pin_new<'a>(
+        &'a self,
         page: PageIndex,
         whole: PageRange,
-        pinned_until: &mut Option<PinDeadline>,
+        pinned_until: &mut Option<Deadline<'a>>,
     ) -> Result<(), AccessError> {
         let word = self.area.word(page);
         if word.is_free() && whole.contains(page) {
