@@ -7,7 +7,7 @@ use memobj_sys::area::{FillClaim, Placement};
 use memobj_sys::region::SMALL;
 use memobj_sys::ring::{Completion, Direction, Target, Transfer};
 
-use crate::buffers::{BatchRing, RUN_PAGES};
+use crate::buffers::BatchRing;
 use crate::pagers::{File, Source};
 use crate::pages::{Asked, Fill};
 use crate::room::Patience;
@@ -44,7 +44,7 @@ pub(crate) fn fill_missing(fill: &Arc<Fill>, wanted: &[PageRange], placed: &mut 
 
 /// Claims the absent runs among `wanted`, lazily, each of at most one read.
 fn claims<'a>(fill: &'a Fill, wanted: &'a [PageRange]) -> impl Iterator<Item = FillClaim> + 'a {
-    let most = if fill.is_large() { 1 } else { RUN_PAGES };
+    let most = fill.run_pages();
     wanted.iter().flat_map(move |range| {
         let mut next = range.start;
         std::iter::from_fn(move || {

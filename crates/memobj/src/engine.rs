@@ -8,6 +8,7 @@ use crate::error::CacheError;
 use crate::locks::{Rank, RankedMutex};
 use crate::options::CacheOptions;
 use crate::store::{CacheShared, system};
+use crate::threads;
 use crate::workers::Workers;
 
 const MOST_WORKERS: usize = 1024;
@@ -44,9 +45,7 @@ impl Drop for CacheInner {
         self.shared.requests.bell.ring();
         let driver = self.driver.lock().take();
         // A pager that owns handles of its own cache can be dropped last, by one of the cache's own threads.
-        if let Some(driver) = driver.filter(|driver| driver.thread().id() != std::thread::current().id()) {
-            let _ = driver.join();
-        }
+        threads::join(driver);
         self.lanes.stop();
         self.shared.cleaner.stop();
         self.workers.stop();

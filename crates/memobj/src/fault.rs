@@ -14,8 +14,9 @@ use memobj_sys::uffd::Announce;
 
 use crate::pagers::{File, Source};
 use crate::pages::Asked;
+use crate::pins::Ask;
 use crate::room::Patience;
-use crate::store::{ADDRESSES, Ask, FrameStore, STORES};
+use crate::store::{ADDRESSES, FrameStore, STORES};
 use crate::write::{Access, Stored, expect};
 
 /// How long a sleeper on a page word sleeps before it looks whether the mapping still exists.
@@ -55,7 +56,7 @@ impl InThread<'_> {
         if self.store.area.is_outside(page) || forbidden || !self.store.owner.is_this_process() {
             return Verdict::Trap;
         }
-        self.store.tell.counters.faults.add(1);
+        self.store.fill.tell.counters.faults.add(1);
         if is_missing && self.look_in_thread(page, offset) && !self.store.is_closed() {
             // The access faults again.
             return Verdict::Resolved;
@@ -108,7 +109,7 @@ impl InThread<'_> {
                     }
                 }
                 Decision::Demand => {
-                    self.store.handoff.ask(Ask::Demand(page));
+                    self.store.waits.driver.ask(Ask::Demand(page));
                     self.store.area.wait(page, Some(LOOK_AGAIN));
                 }
                 Decision::Wait(_) => drop(self.store.area.wait(page, Some(LOOK_AGAIN))),
@@ -124,9 +125,9 @@ impl InThread<'_> {
     fn look_in_thread(&self, page: PageIndex, offset: u64) -> bool {
         match decide(self.store.area.word(page), Wish::Load(Fault::Missing)) {
             Decision::Look => {
-                let looked = self.store.area.look(page, offset, self.store.room.ages.now());
+                let looked = self.store.area.look(page, offset, self.store.fill.room.ages.now());
                 let Looked::Gone(gone) = looked else { return false };
-                self.store.handoff.ask(Ask::Lost(gone));
+                self.store.waits.driver.ask(Ask::Lost(gone));
                 self.store.area.wait(page, Some(LOOK_AGAIN));
                 true
             }
@@ -141,7 +142,7 @@ impl InThread<'_> {
 
     /// Fills the claim, or has it filled. `ToStore` if the page is in place and open to stores.
     fn fill_in_thread(&self, claim: FillClaim, page: PageIndex, access: Access) -> Asked {
-        let sequential = self.store.pattern.is_sequential(PageRange::one(page));
+        let sequential = self.store.pins.pattern.is_sequential(PageRange::one(page));
         let expected = expect(self.store.writes.as_ref(), access);
         let filled = match self.store.object.source() {
             Source::File(file) if !sequential && !self.store.fill.is_large() => {
@@ -152,7 +153,7 @@ impl InThread<'_> {
         let Err(claim) = filled else { return expected.asked() };
         // Whoever fills it may need the gate shut.
         drop(expected);
-        self.store.handoff.ask(Ask::Supply { claim, sequential });
+        self.store.waits.driver.ask(Ask::Supply { claim, sequential });
         Asked::Demand
     }
 
@@ -163,7 +164,7 @@ impl InThread<'_> {
             return Err(claim);
         }
         chunk[range.len() as usize..].fill(0);
-        self.store.tell.counters.read_bytes.add(range.len());
+        self.store.fill.tell.counters.read_bytes.add(range.len());
         self.store.fill.place_copy(claim, &chunk, asked, Patience::Endless)
     }
 }

@@ -142,10 +142,6 @@ impl MemoryObject {
         let (uffd, process, view) = attached?;
         let start = view.start();
         let number = store.area.admit(Arc::clone(&view)).ok_or(AdmitError::TooManyGuests)?;
-        // Until the guest has left.
-        if let Some(user) = user {
-            user.keep();
-        }
         let state = Arc::new(GuestState {
             store: Arc::clone(&store),
             uffd,
@@ -155,6 +151,7 @@ impl MemoryObject {
             process,
             view,
             number,
+            user: RankedMutex::new(Rank::GuestEnd, user),
             is_ending: AtomicBool::new(false),
             end: RankedMutex::new(Rank::GuestEnd, None),
             ended: Condvar::new(),

@@ -16,7 +16,7 @@ use crate::fault;
 use crate::locks::{Rank, RankedMutex};
 use crate::options::{FrameSize, Store, Writing};
 use crate::pages::ObjectCore;
-use crate::store::{ADDRESSES, CacheShared, FrameStore, STORES};
+use crate::store::{ADDRESSES, CacheShared, FrameStore, Request, STORES};
 
 /// From this size on an object that is read in sequence gets large frames under [`FrameSize::Auto`].
 const LARGE_OBJECT_BYTES: u64 = 16 << 20;
@@ -73,12 +73,13 @@ impl StoreHandle {
     fn register(shared: &Arc<CacheShared>, store: Arc<FrameStore>) -> Result<Self, MapError> {
         let full = MapError::TooManyObjects { limit: memobj_sys::slots::MAX_SLOTS };
         let Ok(global_slot) = STORES.insert(Arc::clone(&store)) else { return Err(full) };
-        let Some(room_slot) = shared.room.admit(&store.area) else {
+        let Ok(room_slot) = shared.room.members.insert(Arc::clone(&store.area)) else {
             STORES.remove(global_slot);
             return Err(full);
         };
         // As large as that of the room, and never with more in it.
-        let cleaner_slot = store.writes.as_ref().and_then(|writes| shared.cleaner.admit(writes));
+        let admit = |writes| shared.cleaner.members.insert(Arc::new(writes)).ok();
+        let cleaner_slot = store.writes.clone().and_then(admit);
         for (start, len, _) in store.area.views() {
             ADDRESSES.set(start, len, Some(global_slot));
         }
@@ -160,17 +161,17 @@ fn choose_frames(cache: &CacheInner, object: &ObjectCore, announce: Option<Annou
             Store::Shared => Frames::SharedSmall,
         };
     }
+    let shared = &cache.shared;
     let wants_large = match object.options.frames {
+        _ if !shared.room.is_large_enough() => false,
         FrameSize::Small => false,
         FrameSize::Large => true,
         FrameSize::Auto => {
             object.length() >= LARGE_OBJECT_BYTES && object.is_sequential.load(Ordering::Relaxed)
         }
     };
-    let shared = &cache.shared;
-    let wants_huge = wants_large && shared.room.is_large_enough();
     match object.options.store {
-        Store::Shared => match wants_huge.then(|| shared.machine.huge_folder()).flatten() {
+        Store::Shared => match wants_large.then(|| shared.machine.huge_folder()).flatten() {
             Some(folder) => Frames::SharedLarge(Arc::clone(folder)),
             None => Frames::SharedSmall,
         },
@@ -198,12 +199,12 @@ impl Drop for StoreHandle {
         }
         STORES.remove(self.global_slot);
         if let Some(slot) = self.cleaner_slot {
-            self.shared.cleaner.dismiss(slot);
+            self.shared.cleaner.members.remove(slot);
         }
-        self.shared.room.dismiss(self.room_slot);
-        store.handoff.forget();
+        self.shared.room.members.remove(self.room_slot);
+        self.shared.requests.ask(Request::Forget(Arc::as_ptr(store) as usize));
         let all = PageRange { start: 0, end: store.area.page_size().pages_for(store.area.capacity()) };
-        store.room.evict(&store.area, all);
+        self.shared.room.evict(&store.area, all);
     }
 }
 
@@ -307,7 +308,7 @@ fn flush_at_exit() {
 
 fn flush_all() {
     for slot in 0..STORES.end() {
-        let store = STORES.with(slot, |store| store.handoff.store()).flatten();
+        let store = STORES.with(slot, |store| store.this.upgrade()).flatten();
         let Some(store) = store.filter(|store| store.object.keeps_changes) else { continue };
         if !store.owner.is_this_process() || store.object.options.writing != Writing::InPlace {
             continue;

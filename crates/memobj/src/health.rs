@@ -4,12 +4,14 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::error::{ErrorKind, SupplyError};
 use crate::event::Event;
 use crate::room::Room;
 use crate::tell::Tell;
+use crate::threads;
 
 /// How soon a thread that could not be set up again tries once more.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -47,14 +49,29 @@ impl Health {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Has `run` serve with `first` until it returns. After a panic the cache refuses, and what `next` makes serves on:
-    /// somebody has to tell those who wait.
-    pub(crate) fn serve<S>(
+    /// Starts `thread`, which has `run` serve with what `new` makes there: a ring belongs to the thread that makes it. An
+    /// error if that cannot be made.
+    ///
+    /// After a panic the cache refuses, and what `new` makes then serves on: somebody has to tell those who wait. The
+    /// panic is told as that of `name`.
+    pub(crate) fn start_server<S: 'static>(
+        self: &Arc<Self>,
+        thread: impl Into<String>,
+        name: &'static str,
+        mut new: impl FnMut() -> io::Result<S> + Send + 'static,
+        run: fn(&mut S),
+    ) -> io::Result<JoinHandle<()>> {
+        let health = Arc::clone(self);
+        let make = move || Ok((new()?, new));
+        threads::start_with(thread, make, move |(first, new)| health.serve(name, first, new, run))
+    }
+
+    fn serve<S>(
         &self,
         name: &'static str,
         first: S,
         mut next: impl FnMut() -> io::Result<S>,
-        run: impl Fn(&mut S),
+        run: fn(&mut S),
     ) {
         let mut server = Some(first);
         while !self.is_closing() {

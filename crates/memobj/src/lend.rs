@@ -20,7 +20,9 @@ use crate::error::{ErrorKind, MapError, PageError, SupplyError};
 use crate::handles::{ObjectHandle, StoreHandle};
 use crate::object::MemoryObject;
 use crate::options::{FrameSize, Store, Writing};
-use crate::store::{Ask, FrameStore};
+use crate::pages::bytes_of;
+use crate::pins::Ask;
+use crate::store::FrameStore;
 
 /// The frames of an object, for whoever maps them without the help of this library.
 ///
@@ -142,11 +144,7 @@ impl LentFrames {
         around: Range<u64>,
         goes_on: &dyn Fn() -> bool,
     ) -> Result<(), PageError> {
-        let store = self.store();
-        let size = store.area.page_size();
-        let page = self.page_of(offset);
-        let end = around.end.min(self.len());
-        let around = size.pages_of(ByteRange { start: around.start.min(end), end });
+        let (store, page, around) = (self.store(), self.page_of(offset), self.pages_of(&around));
         // The borrower was told that it is missing.
         store.errors.look(page, offset);
         if store.area.word(page).is_absent() && around.len() > 1 {
@@ -165,10 +163,9 @@ impl LentFrames {
     /// Why the page at `offset` traps if the thread that was to obtain it has panicked.
     pub(crate) fn ended_error(&self, offset: u64) -> PageError {
         let store = self.store();
-        let size = store.area.page_size().bytes();
-        let start = offset / size * size;
         let why = std::io::Error::other("a thread of the space has ended by a panic");
-        store.errors.error(start..start + size, &SupplyError::because(ErrorKind::Detached, why), 0)
+        let bytes = bytes_of(&store.area, self.page_of(offset));
+        store.errors.error(bytes, &SupplyError::because(ErrorKind::Detached, why), 0)
     }
 
     /// Which object this is of: the same number for all who borrow from it while any of them does.
@@ -179,28 +176,26 @@ impl LentFrames {
     /// Asks for the pages of `ranges` in the background, in this order, as
     /// [`Mapping::prefetch`](crate::Mapping::prefetch) does.
     pub fn prefetch(&self, ranges: &[Range<u64>]) {
-        let store = self.store();
-        for range in ranges {
-            let end = range.end.min(self.len());
-            let pages = store.area.page_size().pages_of(ByteRange { start: range.start.min(end), end });
-            if !pages.is_empty() {
-                store.handoff.ask(Ask::Prefetch(pages));
-            }
+        for pages in ranges.iter().map(|range| self.pages_of(range)).filter(|pages| !pages.is_empty()) {
+            self.store().waits.driver.ask(Ask::Prefetch(pages));
         }
     }
 
     /// Lets the Failed pages of `range` be tried again; how many there were. Their poison in other address spaces is
     /// the borrower's to lift.
     pub fn retry(&self, range: Range<u64>) -> u64 {
-        let store = self.store();
-        let end = range.end.min(self.len());
-        store.errors.retry(store.area.page_size().pages_of(ByteRange { start: range.start.min(end), end }))
+        self.store().errors.retry(self.pages_of(&range))
     }
 
     /// Frames in use, in bytes.
     pub fn resident_bytes(&self) -> u64 {
         let area = &self.store().area;
         area.resident_pages() << area.page_size().shift()
+    }
+
+    fn pages_of(&self, range: &Range<u64>) -> PageRange {
+        let end = range.end.min(self.len());
+        self.store().area.page_size().pages_of(ByteRange { start: range.start.min(end), end })
     }
 
     fn page_of(&self, offset: u64) -> PageIndex {

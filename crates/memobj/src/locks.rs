@@ -55,7 +55,7 @@ pub(crate) enum Rank {
     Disposal,
     /// Events that nobody has received yet.
     Events,
-    /// How it ended with a guest.
+    /// How it ended with a guest, and what it keeps out until then.
     GuestEnd,
     /// By what pins of single pages keep an object mapped.
     PinShares,

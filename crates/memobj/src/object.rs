@@ -14,7 +14,7 @@ use crate::options::{Delivery, MapOptions, ObjectOptions, Sharing, Store, Writin
 use crate::pagers::{Logged, Pager};
 use crate::pages::ObjectCore;
 use crate::private::Private;
-use crate::write::{Changed, Writes};
+use crate::write::{Obstacle, Writes};
 
 /// Sized bytes with an identity, mapped or not. Cheap to clone.
 #[derive(Clone)]
@@ -39,7 +39,8 @@ impl MemoryObject {
         options: ObjectOptions,
         log: Option<Arc<Logged>>,
     ) -> Self {
-        let core = cache.shared.object(name, pager, options, log);
+        let core =
+            ObjectCore::new(&cache.shared.options.clock, &cache.shared.disposal, name, pager, options, log);
         Self::of(cache, core)
     }
 
@@ -129,7 +130,8 @@ impl MemoryObject {
             ..base.core.options.clone()
         };
         let pager = Box::new(Private::new(Arc::clone(base)));
-        let mut core = base.cache.shared.object(&base.core.name, pager, options, None);
+        let (shared, name) = (&base.cache.shared, &base.core.name);
+        let mut core = ObjectCore::new(&shared.options.clock, &shared.disposal, name, pager, options, None);
         core.keeps_changes = false;
         Self::of(Arc::clone(&base.cache), core)
     }
@@ -260,10 +262,11 @@ impl MemoryObject {
                 core.set_length(length);
                 return Ok(());
             };
-            match writes.set_length(length)? {
-                Changed::Yes => return Ok(()),
+            match writes.set_length(length) {
+                Ok(()) => return Ok(()),
+                Err(Obstacle::Refused(error)) => return Err(error),
                 // Whoever pins a page may need these locks to go on.
-                Changed::NotNow(page) => {
+                Err(Obstacle::Held(page)) => {
                     drop(mapped);
                     let until = *until.get_or_insert_with(|| core.pin_deadline());
                     writes.wait_to_set_length(page, length, until)?;

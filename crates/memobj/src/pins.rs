@@ -4,17 +4,12 @@ mod reads;
 mod thread_list;
 mod waits;
 
-use std::time::Duration;
-
 use memobj_core::address::PageRange;
 use memobj_sys::area::Area;
 
 pub(crate) use reads::Pins;
 pub(crate) use thread_list::{NotedPin, ThisThread};
-pub(crate) use waits::{AskDriver, Waits};
-
-/// Waits that are shorter than a sleep on a page word.
-pub(crate) const SOON: Duration = Duration::from_micros(100);
+pub(crate) use waits::{Ask, AskDriver, Waits};
 
 /// What tells pins of one object from those of others.
 #[inline]

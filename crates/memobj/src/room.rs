@@ -3,7 +3,7 @@
 mod hand;
 mod unwritten;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -60,10 +60,10 @@ pub(crate) struct Room {
     /// What ages of pages are measured by.
     pub(crate) ages: Clock,
     pub(crate) unwritten: Unwritten,
-    members: SlotTable<Area>,
+    /// Whose frames are taken back. Handles add and remove them.
+    pub(crate) members: SlotTable<Area>,
     hand: Hand,
     table_hand: Hand,
-    sweeps: AtomicU32,
     pool: OnceLock<Option<Arc<FramePool>>>,
     tell: Arc<Tell>,
 }
@@ -82,19 +82,9 @@ impl Room {
             members: SlotTable::new(),
             hand: Hand::default(),
             table_hand: Hand::default(),
-            sweeps: AtomicU32::new(0),
             pool: OnceLock::new(),
             tell: Arc::clone(tell),
         }
-    }
-
-    /// From now on frames of `area` are taken back. The slot that it has, until [`dismiss`](Self::dismiss).
-    pub(crate) fn admit(&self, area: &Arc<Area>) -> Option<usize> {
-        self.members.insert(Arc::clone(area)).ok()
-    }
-
-    pub(crate) fn dismiss(&self, slot: usize) {
-        self.members.remove(slot);
     }
 
     /// Wakes all who sleep on a page, or until something is written.
@@ -107,7 +97,7 @@ impl Room {
 
     /// Sweeps of the hand so far.
     pub(crate) fn sweeps(&self) -> u32 {
-        self.sweeps.load(Ordering::Relaxed)
+        self.hand.sweeps.load(Ordering::Relaxed)
     }
 
     /// Whether large frames would leave enough of the budget.
@@ -115,10 +105,10 @@ impl Room {
         self.budget.limit() >= LEAST_FRAMES * LARGE as u64
     }
 
-    /// The pool of large frames, if this machine and budget can have one.
+    /// The pool of large frames, if this machine can have one. The budget is [large enough](Self::is_large_enough).
     pub(crate) fn pool(&self) -> Option<&Arc<FramePool>> {
         let make = || FramePool::new(Arc::clone(&self.budget)).ok();
-        self.pool.get_or_init(|| self.is_large_enough().then(make).flatten()).as_ref()
+        self.pool.get_or_init(make).as_ref()
     }
 
     /// The pool, if it was needed before. Safe in a signal handler.
@@ -203,10 +193,7 @@ impl Room {
             }
             // Pins and pages in flight can hold so much that the choice spares all the rest.
             let victims = if sweeps < SWEEPS_BY_CHOICE { Victims::Chosen } else { Victims::All };
-            let count_sweep = || {
-                self.sweeps.fetch_add(1, Ordering::Relaxed);
-            };
-            let next = self.hand.advance(&self.members, Area::next_resident_block, count_sweep);
+            let next = self.hand.advance(&self.members, Area::next_resident_block);
             let Some((slot, block)) = next else { return false };
             let now = self.ages.now();
             let evicted = self.members.with(slot, |area| area.evict_block(block, now, victims));
@@ -223,7 +210,7 @@ impl Room {
         let mut in_vain = 0;
         while self.tables.are_too_many() && in_vain < MOST_TABLES_IN_VAIN {
             let victims = if in_vain < TABLES_BY_CHOICE { Victims::Chosen } else { Victims::All };
-            let next = self.table_hand.advance(&self.members, Area::next_tabled_block, || {});
+            let next = self.table_hand.advance(&self.members, Area::next_tabled_block);
             let Some((slot, block)) = next else { return };
             let now = self.ages.now();
             let given = self.members.with(slot, |area| {

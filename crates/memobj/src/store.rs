@@ -15,13 +15,12 @@ use memobj_sys::uffd::Announce;
 
 use crate::pages::{Errors, Fill, ObjectCore, Pattern};
 use crate::pins::{Pins, Waits};
-use crate::room::Room;
-use crate::tell::Tell;
 use crate::write::{Unsynced, Writes};
 
 pub(crate) use guest::GuestState;
 pub use guest::{GuestEnd, GuestProt};
-pub(crate) use request::{Ask, Handoff, Request, Requests};
+use request::Handoff;
+pub(crate) use request::{Request, Requests};
 pub(crate) use shared::{CacheShared, system};
 
 /// All frame stores of the process, for the signal handler and the fault readers.
@@ -32,18 +31,15 @@ pub(crate) static ADDRESSES: AddressTable = AddressTable::new();
 /// The parts of one mapped object. Doors and handles find it whole, and call the part that they need.
 #[derive(Debug)]
 pub(crate) struct FrameStore {
+    pub(crate) this: Weak<FrameStore>,
     pub(crate) object: Arc<ObjectCore>,
     pub(crate) area: Arc<Area>,
     pub(crate) fill: Arc<Fill>,
     pub(crate) errors: Arc<Errors>,
-    pub(crate) pattern: Arc<Pattern>,
     pub(crate) waits: Arc<Waits>,
     pub(crate) pins: Pins,
     /// Of an object that can be written.
     pub(crate) writes: Option<Arc<Writes>>,
-    pub(crate) handoff: Handoff,
-    pub(crate) room: Arc<Room>,
-    pub(crate) tell: Arc<Tell>,
     pub(crate) owner: Arc<Owner>,
 }
 
@@ -54,7 +50,7 @@ impl FrameStore {
         area: Arc<Area>,
     ) -> io::Result<Arc<Self>> {
         let errors = Arc::new(Errors::new(&area, object, &cache.room, &cache.tell));
-        let pattern = Arc::new(Pattern::new(&area, object)?);
+        let pattern = Pattern::new(&area, object)?;
         let fill = Arc::new(Fill {
             area: Arc::clone(&area),
             object: Arc::clone(object),
@@ -71,27 +67,21 @@ impl FrameStore {
             area::Writes::No => None,
         };
         Ok(Arc::new_cyclic(|this: &Weak<Self>| {
-            let handoff = Handoff::new(&cache.requests, this);
             let waits = Arc::new(Waits {
                 area: Arc::clone(&area),
-                object: Arc::clone(object),
-                errors: Arc::clone(&errors),
                 fill: Arc::clone(&fill),
                 owner: Arc::clone(&cache.owner),
-                driver: Box::new(handoff.clone()),
+                driver: Box::new(Handoff { requests: Arc::clone(&cache.requests), store: Weak::clone(this) }),
             });
             Self {
+                this: Weak::clone(this),
                 object: Arc::clone(object),
-                pins: Pins::new(&waits, &pattern),
+                pins: Pins { waits: Arc::clone(&waits), pattern },
                 writes: unsynced.map(|unsynced| Arc::new(Writes::new(&waits, unsynced))),
                 waits,
                 area,
                 fill,
                 errors,
-                pattern,
-                handoff,
-                room: Arc::clone(&cache.room),
-                tell: Arc::clone(&cache.tell),
                 owner: Arc::clone(&cache.owner),
             }
         }))

@@ -35,9 +35,10 @@ use super::unit::is_current;
 use crate::locks::{Rank, RankedMutex};
 use crate::pagers::{File, Source};
 use crate::pages::Asked;
+use crate::pins::Ask;
 use crate::room::Patience;
-use crate::store::{Ask, CacheShared, FrameStore};
-use crate::threads::{self, Serves};
+use crate::store::{CacheShared, FrameStore};
+use crate::threads;
 use crate::write::{Access, expect};
 
 /// With more processors than this the driver reads the events.
@@ -116,33 +117,16 @@ impl Lanes {
 impl Crew {
     fn stop(self) {
         self.duty.stop();
-        for thread in self.threads {
-            // A lane can hold the last handle of an object whose pager owns this cache.
-            if thread.thread().id() != std::thread::current().id() {
-                let _ = thread.join();
-            }
-        }
+        // A lane can hold the last handle of an object whose pager owns this cache.
+        threads::join(self.threads);
     }
 }
 
 fn start(shared: &Arc<CacheShared>, duty: &Arc<Duty>, lane: usize) -> io::Result<JoinHandle<()>> {
+    let health = &shared.health;
     let (shared, duty) = (Arc::clone(shared), Arc::clone(duty));
-    let (report, started) = std::sync::mpsc::sync_channel(1);
-    // The ring belongs to the thread that makes it.
     let new = move || Lane::new(Arc::clone(&shared), Arc::clone(&duty), lane);
-    let body = move || match new() {
-        Ok(lane) => {
-            let _ = report.send(Ok(()));
-            let shared = Arc::clone(&lane.shared);
-            shared.health.serve(THREAD, lane, new, Lane::run);
-        }
-        Err(error) => {
-            let _ = report.send(Err(error));
-        }
-    };
-    let thread = threads::start(format!("{THREAD}-{lane}"), Serves::All, body)?;
-    started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
-    Ok(thread)
+    health.start_server(format!("{THREAD}-{lane}"), THREAD, new, Lane::run)
 }
 
 /// A page on its way from a file.
@@ -292,7 +276,7 @@ impl Resolver for Lane {
         if matches!(source, Source::Memory(_) | Source::Zero) {
             return fill_or_call(store, claim, access);
         }
-        let sequential = store.pattern.is_sequential(claim.pages());
+        let sequential = store.pins.pattern.is_sequential(claim.pages());
         let back = match source {
             Source::Call if !sequential => return store.fill.call_pager(claim, Asked::Demand),
             Source::File(file) if !sequential && !store.fill.is_large() => {
@@ -301,15 +285,15 @@ impl Resolver for Lane {
             _ => Err(claim),
         };
         if let Err(claim) = back {
-            store.handoff.ask(Ask::Supply { claim, sequential });
+            store.waits.driver.ask(Ask::Supply { claim, sequential });
         }
     }
 
     fn wanted(&mut self, store: &Arc<FrameStore>, page: PageIndex) {
-        store.handoff.ask(Ask::Demand(page));
+        store.waits.driver.ask(Ask::Demand(page));
     }
 
     fn hold_up(&mut self, store: Arc<FrameStore>, page: PageIndex) {
-        store.handoff.ask(Ask::Store(page));
+        store.waits.driver.ask(Ask::Store(page));
     }
 }

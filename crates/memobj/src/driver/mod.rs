@@ -33,8 +33,8 @@ use memobj_sys::uffd::EventBuffer;
 use crate::buffers::RUN_PAGES;
 use crate::pagers::Source;
 use crate::pages::Asked;
-use crate::store::{Ask, CacheShared, FrameStore, GuestEnd, Request};
-use crate::threads::{self, Serves};
+use crate::pins::Ask;
+use crate::store::{CacheShared, FrameStore, GuestEnd, Request};
 use crate::write::Access;
 use guests::Guests;
 use resolve::{Resolver, fill_or_call};
@@ -79,21 +79,9 @@ pub(super) struct Driver {
 
 /// Starts the driver of a cache.
 pub(crate) fn start(shared: &Arc<CacheShared>, lanes: &Arc<Lanes>) -> io::Result<JoinHandle<()>> {
+    let health = &shared.health;
     let (shared, lanes) = (Arc::clone(shared), Arc::clone(lanes));
-    let (report, started) = std::sync::mpsc::sync_channel(1);
-    // The ring belongs to the thread that makes it.
-    let body = move || match Driver::new(Arc::clone(&shared), &lanes) {
-        Ok(driver) => {
-            let _ = report.send(Ok(()));
-            shared.health.serve(THREAD, driver, || Driver::new(Arc::clone(&shared), &lanes), Driver::run);
-        }
-        Err(error) => {
-            let _ = report.send(Err(error));
-        }
-    };
-    let thread = threads::start(THREAD, Serves::All, body)?;
-    started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
-    Ok(thread)
+    health.start_server(THREAD, THREAD, move || Driver::new(Arc::clone(&shared), &lanes), Driver::run)
 }
 
 impl Driver {
@@ -235,7 +223,7 @@ impl Resolver for Driver {
         if matches!(store.object.source(), Source::Memory(_) | Source::Zero) {
             return fill_or_call(store, claim, access);
         }
-        let sequential = store.pattern.is_sequential(claim.pages());
+        let sequential = store.pins.pattern.is_sequential(claim.pages());
         self.supply_and_advance(store, claim, sequential);
     }
 

@@ -30,11 +30,11 @@ pub(super) trait Resolver {
 
     fn fault(&mut self, event: FaultEvent) {
         let slot = ADDRESSES.get(event.address);
-        let Some(store) = slot.and_then(|slot| STORES.with(slot, |store| store.handoff.store())).flatten()
+        let Some(store) = slot.and_then(|slot| STORES.with(slot, |store| store.this.upgrade())).flatten()
         else {
             return;
         };
-        store.tell.counters.faults.add(1);
+        store.fill.tell.counters.faults.add(1);
         let Some((offset, _)) = store.place_of(event.address) else { return };
         let page = PageIndex(offset >> store.area.page_size().shift());
         if store.area.is_outside(page) {

@@ -9,7 +9,6 @@ use memobj_sys::region::SMALL;
 use memobj_sys::ring::{Direction, Target, Transfer};
 
 use super::{Driver, LARGE_CHUNKS};
-use crate::buffers::RUN_PAGES;
 use crate::pagers::Source;
 use crate::pages::Asked;
 use crate::room::Patience;
@@ -254,7 +253,7 @@ impl Driver {
 
     /// Starts to read the absent pages of `pages`; returns the rest when there is no room.
     fn prefetch(&mut self, store: &Arc<FrameStore>, pages: PageRange) -> Option<PageRange> {
-        let most = if store.fill.is_large() { 1 } else { RUN_PAGES };
+        let most = store.fill.run_pages();
         let mut next = pages.start;
         while next < pages.end && !self.shared.health.refuses() {
             // Faults wait behind this: a bit at a time.

@@ -30,7 +30,7 @@ impl Mapping {
         {
             return Ok(());
         }
-        let limit = self.frames().room.pins.limit();
+        let limit = self.frames().fill.room.pins.limit();
         let page = self.page_bytes();
         let step = (limit / 4).max(page).min((256 << 10).max(page));
         let mut done = 0;

@@ -2,12 +2,11 @@
 
 use std::ops::Range;
 
-use memobj_core::address::{ByteRange, PageIndex, PageRange};
+use memobj_core::address::ByteRange;
 use memobj_sys::area::{self, GlanceWords, NotSeen};
 use memobj_sys::signal;
 
 use super::Mapping;
-use crate::clock::Deadline;
 use crate::error::AccessError;
 use crate::fault;
 
@@ -60,14 +59,18 @@ impl Mapping {
         bytes: ByteRange,
         mut look: impl FnMut(&GlanceWords<'_>) -> R,
     ) -> Result<R, AccessError> {
-        let pages = self.pages(&range)?;
+        let (pages, waits) = (self.pages(&range)?, &self.frames().waits);
         let (mut changed, mut pinned_until) = (0, None);
         for _ in 0..MOST_ROUNDS {
             match area::glance_at(self.pins.area(), self.announce, bytes, &mut look) {
                 Ok(answer) => return Ok(answer),
+                // Obtains what is missing, and waits while somebody has the page to himself. Pins nothing.
                 Err(NotSeen::NotNow(page)) => {
-                    let brought = self.bring_to_look(pages, page, bytes, &mut pinned_until);
-                    brought.map_err(|error| self.in_mapping(error))?;
+                    if let Some(error) = waits.cut_off(bytes) {
+                        return Err(self.in_mapping(error));
+                    }
+                    waits.populate(pages)?;
+                    waits.wait_to_pin(page, &mut pinned_until)?;
                 }
                 Err(NotSeen::Changed) => changed += 1,
             }
@@ -92,21 +95,5 @@ impl Mapping {
         let answer = look(&words);
         let trapped = || self.frames().waits.trapped_at(self.range.start + range.start);
         if words.is_still() { Ok(answer) } else { Err(trapped()) }
-    }
-
-    /// Obtains what is missing of `pages`, those of `bytes`, and waits while somebody has `page` to himself. Pins nothing.
-    fn bring_to_look<'a>(
-        &'a self,
-        pages: PageRange,
-        page: PageIndex,
-        bytes: ByteRange,
-        pinned_until: &mut Option<Deadline<'a>>,
-    ) -> Result<(), AccessError> {
-        let waits = &self.frames().waits;
-        if let Some(error) = waits.cut_off(bytes) {
-            return Err(error);
-        }
-        waits.populate(pages)?;
-        waits.wait_to_pin(page, pinned_until)
     }
 }

@@ -33,7 +33,8 @@ pub use write::PinnedMut;
 use crate::error::{AccessError, PageError};
 use crate::handles::{ObjectHandle, StoreHandle};
 use crate::options::Advice;
-use crate::store::{Ask, FrameStore};
+use crate::pins::Ask;
+use crate::store::FrameStore;
 
 /// The owning handle of a mapped range of an object. Cheap to clone; offsets count from the range's start.
 ///
@@ -144,7 +145,7 @@ impl Mapping {
         for range in ranges {
             let pages = self.pages(range)?;
             if !pages.is_empty() {
-                self.frames().handoff.ask(Ask::Prefetch(pages));
+                self.frames().waits.driver.ask(Ask::Prefetch(pages));
             }
         }
         Ok(())
@@ -158,9 +159,9 @@ impl Mapping {
             Advice::WillNeed => return self.prefetch(&[range]),
             Advice::DontNeed => {
                 // Of pages with changes nothing happens: dropping those takes `discard`.
-                store.room.evict(&store.area, pages);
+                store.fill.room.evict(&store.area, pages);
             }
-            Advice::Normal | Advice::Random | Advice::Sequential => store.pattern.advise(pages, advice),
+            Advice::Normal | Advice::Random | Advice::Sequential => store.pins.pattern.advise(pages, advice),
         }
         Ok(())
     }

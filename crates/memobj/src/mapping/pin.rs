@@ -5,12 +5,12 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use memobj_core::address::ByteRange;
-use memobj_sys::area::{self, PagePin, PinSet, PinnedBytes};
+use memobj_sys::area::{self, PagePin, PinnedBytes};
 
 use super::Mapping;
 use crate::error::AccessError;
 use crate::handles::StoreHandle;
-use crate::pins::{NotedPin, ThisThread, key, note_pin};
+use crate::pins::{NotedPin, ThisThread, key};
 
 /// Bytes of an object that cannot be evicted and cannot change while this lives.
 ///
@@ -109,22 +109,17 @@ impl Mapping {
 
     /// Pins `bytes` of the object, whatever that takes.
     pub(super) fn pin_pages(&self, bytes: ByteRange) -> Result<(PinnedBytes, NotedPin), AccessError> {
-        let store = self.frames();
-        let set = store.pins.pin_set(bytes).map_err(|error| self.in_mapping(error))?;
-        let noted = note_pin(&store.area, set.pages());
-        let bytes = store.pins.bytes_of(set, bytes).map_err(|error| self.in_mapping(error))?;
-        Ok((bytes, noted))
+        let pins = &self.frames().pins;
+        pins.pin_set(bytes).and_then(|set| pins.note(set, bytes)).map_err(|error| self.in_mapping(error))
     }
 
     /// Pins many ranges together: their absent pages are read at once, in a deep queue. All or none.
     pub fn pin_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Pinned>, AccessError> {
-        let store = self.frames();
+        let pins = &self.frames().pins;
         let bytes = ranges.iter().map(|range| self.object_bytes(range)).collect::<Result<Vec<_>, _>>()?;
-        let sets = store.pins.pin_all(&bytes).map_err(|error| self.in_mapping(error))?;
-        let noted = |set: &PinSet| note_pin(&store.area, set.pages());
+        let sets = pins.pin_all(&bytes).map_err(|error| self.in_mapping(error))?;
         let pinned = sets.into_iter().zip(bytes).map(|(set, bytes)| {
-            let noted = noted(&set);
-            let bytes = store.pins.bytes_of(set, bytes).map_err(|error| self.in_mapping(error))?;
+            let (bytes, noted) = pins.note(set, bytes).map_err(|error| self.in_mapping(error))?;
             Ok(Pinned { bytes: Bytes::pages(bytes, &self.store), _noted: noted })
         });
         pinned.collect()

@@ -5,14 +5,12 @@ use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
 use memobj_core::address::ByteRange;
-use memobj_sys::area::PinnedBytesMut;
 
 use super::{Mapping, SharedWords};
 use crate::error::{AccessError, WriteError, WriteStep};
 use crate::error::{ErrorKind, SupplyError};
 use crate::handles::StoreHandle;
-use crate::pins::NotedPin;
-use crate::write::{MutPinShare, MutPinned, Writes};
+use crate::write::{MutPinned, User, Writes};
 
 /// Bytes of an object that only the holder can pin, copy and write while this lives.
 ///
@@ -44,36 +42,24 @@ use crate::write::{MutPinShare, MutPinned, Writes};
 /// # }
 /// ```
 pub struct PinnedMut {
-    bytes: PinnedBytesMut,
-    _noted: NotedPin,
-    _share: MutPinShare,
-    // Keeps the frame store registered. Dropped after the bytes.
-    user: PinUser,
+    pinned: MutPinned,
+    /// Keeps users of shared words out. Dropped after the pins, as what is below.
+    _user: User,
+    /// Keeps the frame store registered.
+    store: Arc<StoreHandle>,
 }
 
 impl fmt::Debug for PinnedMut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PinnedMut").field("len", &self.bytes.len()).finish_non_exhaustive()
+        f.debug_struct("PinnedMut").field("len", &self.pinned.bytes.len()).finish_non_exhaustive()
     }
 }
 
 impl Drop for PinnedMut {
     fn drop(&mut self) {
-        let store = &self.user.0.store;
+        let store = &self.store.store;
         if let Some(writes) = store.writes.as_ref().filter(|_| store.owner.is_this_process()) {
-            writes.put_back(&mut self.bytes);
-        }
-    }
-}
-
-/// Keeps users of shared words out, until dropped.
-#[derive(Debug)]
-struct PinUser(Arc<StoreHandle>);
-
-impl Drop for PinUser {
-    fn drop(&mut self) {
-        if let Some(writes) = &self.0.store.writes {
-            writes.users.end_pin_mut();
+            writes.put_back(&mut self.pinned.bytes);
         }
     }
 }
@@ -82,13 +68,13 @@ impl Deref for PinnedMut {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        &self.pinned.bytes
     }
 }
 
 impl DerefMut for PinnedMut {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes
+        &mut self.pinned.bytes
     }
 }
 
@@ -142,11 +128,9 @@ impl Mapping {
     ) -> Result<PinnedMut, AccessError> {
         let bytes = self.object_bytes(&range)?;
         let writes = self.writes()?;
-        writes.users.pin_mut().ok_or(AccessError::InUse)?.keep();
-        let user = PinUser(Arc::clone(&self.store));
+        let user = writes.users.pin_mut().ok_or(AccessError::InUse)?;
         let pinned = pin(writes, bytes).map_err(|error| self.in_mapping(error))?;
-        let MutPinned { bytes, noted, share } = pinned;
-        Ok(PinnedMut { bytes, _noted: noted, _share: share, user })
+        Ok(PinnedMut { pinned, _user: user, store: Arc::clone(&self.store) })
     }
 
     /// The words of the mapping, for loads and stores that fault and trap like anybody's. A length that is no multiple

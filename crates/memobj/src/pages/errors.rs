@@ -47,7 +47,7 @@ impl Drop for Errors {
     fn drop(&mut self) {
         // What pagers gave as causes is dropped where the pagers are.
         let causes = (std::mem::take(self.table.get_mut()), self.lost.take());
-        self.object.drop_aside(causes);
+        self.object.disposal.drop_aside(causes);
     }
 }
 

@@ -10,8 +10,8 @@ use memobj_sys::pool::{Frame, FramePool};
 use memobj_sys::region::SMALL;
 use memobj_sys::ring::Target;
 
-use super::{Asked, Errors, ObjectCore};
-use crate::buffers::Buffers;
+use super::{Errors, ObjectCore};
+use crate::buffers::{Buffers, RUN_PAGES};
 use crate::health::Health;
 use crate::pagers::Source;
 use crate::room::{Patience, Room};
@@ -25,6 +25,19 @@ pub(crate) trait CallPagers: std::fmt::Debug + Send + Sync {
     fn is_busy(&self) -> bool;
     /// Waits until less is queued; for callers that can ask for any number of pages.
     fn wait_for_room(&self);
+}
+
+/// Whether anybody waits for the pages of a claim.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Asked {
+    /// Somebody does.
+    Demand,
+    /// Somebody does, and stores to them next.
+    ToStore,
+    /// The bytes are somebody's own: they are Dirty from the start.
+    Store,
+    /// Nobody yet: a failure is forgotten.
+    InAdvance,
 }
 
 /// From a claim to a resident page, within the budget. Doors, batches and workers bring claims, and the bytes.
@@ -49,6 +62,11 @@ impl Fill {
 
     pub(crate) fn is_large(&self) -> bool {
         self.area.page_size() == PageSize::LARGE
+    }
+
+    /// The most pages of one read.
+    pub(crate) fn run_pages(&self) -> u64 {
+        if self.is_large() { 1 } else { RUN_PAGES }
     }
 
     /// Room for small frames; `false` once the object is closed, or `patience` over. Safe in a signal handler.

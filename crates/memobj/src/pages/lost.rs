@@ -57,13 +57,12 @@ impl Lost {
         let mut error = WriteError::new(&self.object, step, range, error);
         error.lost = true;
         let told = error.clone();
+        let Range { start, end } = error.range;
+        let is_told_by = |last: &Range<u64>| last.end == start || last.start <= start && end <= last.end;
         let mut ranges = self.ranges.lock();
         match ranges.last_mut() {
-            Some(last)
-                if last.step == step
-                    && (last.range.end == error.range.start || is_told_by(&error.range, &last.range)) =>
-            {
-                last.range.end = error.range.end.max(last.range.end);
+            Some(last) if last.step == step && is_told_by(&last.range) => {
+                last.range.end = end.max(last.range.end);
             }
             _ => ranges.push(error),
         }
@@ -88,9 +87,4 @@ impl Lost {
             }
         }
     }
-}
-
-/// Whether `next` lies in `last`.
-fn is_told_by(next: &Range<u64>, last: &Range<u64>) -> bool {
-    last.start <= next.start && next.end <= last.end
 }

@@ -3,16 +3,14 @@
 //! Parts that own their state and are shared by [`Arc`](std::sync::Arc): the flows (batches, pins, writes, calls of
 //! pagers) are made of them, and each takes those that it needs.
 
-mod asked;
 mod errors;
 mod fill;
 mod lost;
 mod object_core;
 mod pattern;
 
-pub(crate) use asked::Asked;
 pub(crate) use errors::Errors;
-pub(crate) use fill::{AlignedPage, CallPagers, Fill, split};
+pub(crate) use fill::{AlignedPage, Asked, CallPagers, Fill, split};
 pub(crate) use object_core::ObjectCore;
 pub(crate) use pattern::Pattern;
 

@@ -1,6 +1,5 @@
 //! What all parts know of an object.
 
-use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,7 +27,7 @@ pub(crate) struct ObjectCore {
     /// Whether large frames serve it best when it is mapped next: what was said last about all of it.
     pub(crate) is_sequential: AtomicBool,
     /// Of the cache, as the clock.
-    disposal: Arc<Disposal>,
+    pub(crate) disposal: Arc<Disposal>,
     pub(crate) clock: EngineClock,
 }
 
@@ -84,11 +83,6 @@ impl ObjectCore {
     /// The end of a wait for pins that begins now.
     pub(crate) fn pin_deadline(&self) -> Deadline<'_> {
         self.clock.deadline(self.options.pin_timeout)
-    }
-
-    /// Drops what users gave us where nobody waits for it.
-    pub(crate) fn drop_aside(&self, value: impl Any + Send) {
-        self.disposal.drop_aside(value);
     }
 
     pub(crate) fn write_error(&self, step: WriteStep, range: Range<u64>, error: &SupplyError) -> WriteError {

@@ -12,19 +12,9 @@ use super::ObjectCore;
 use crate::options::Advice;
 use crate::streams::Streams;
 
-/// What was said when the object was opened holds.
-const ADVICE_AS_OPENED: u8 = 0;
-const ADVICE_RANDOM: u8 = 1;
-const ADVICE_SEQUENTIAL: u8 = 2;
-const ADVICE_NORMAL: u8 = 3;
-
-fn advice_code(advice: Advice) -> u8 {
-    match advice {
-        Advice::Random => ADVICE_RANDOM,
-        Advice::Sequential => ADVICE_SEQUENTIAL,
-        Advice::Normal | Advice::WillNeed | Advice::DontNeed => ADVICE_NORMAL,
-    }
-}
+/// What can have been said of a block, by number. First: nothing since the object was opened.
+const SAID: [Option<Advice>; 4] =
+    [None, Some(Advice::Normal), Some(Advice::Random), Some(Advice::Sequential)];
 
 /// What the caller said of the pages, and what the misses say. Mappings write the first; doors and pins, which have the
 /// misses, ask.
@@ -44,7 +34,7 @@ impl Pattern {
     }
 
     pub(crate) fn advise(&self, pages: PageRange, advice: Advice) {
-        let code = advice_code(advice);
+        let code = SAID.iter().position(|said| *said == Some(advice)).unwrap_or(0) as u8;
         let shift = self.area.page_size().shift();
         if pages.is_empty() {
             return;
@@ -62,11 +52,11 @@ impl Pattern {
     /// Notes a miss and says whether to read ahead of it. Safe in a signal handler.
     pub(crate) fn is_sequential(&self, pages: PageRange) -> bool {
         let block = (pages.start << self.area.page_size().shift()) >> 21;
-        let said = self.said.get(block as usize).map(|entry| entry.load(Ordering::Relaxed));
-        let said = said.filter(|code| *code != ADVICE_AS_OPENED);
-        match said.or(Some(advice_code(self.object.options.advice))) {
-            Some(ADVICE_RANDOM) => false,
-            Some(ADVICE_SEQUENTIAL) => true,
+        let said =
+            self.said.get(block as usize).and_then(|said| SAID[usize::from(said.load(Ordering::Relaxed))]);
+        match said.unwrap_or(self.object.options.advice) {
+            Advice::Random => false,
+            Advice::Sequential => true,
             _ => self.streams.note(pages),
         }
     }

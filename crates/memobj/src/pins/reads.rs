@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::decide::{Decision, Wish, decide};
-use memobj_sys::area::{Area, PinError, PinSet, PinnedBytes};
+use memobj_sys::area::{PinError, PinSet, PinnedBytes};
 
-use super::Waits;
+use super::{Ask, NotedPin, Waits, note_pin};
 use crate::batch::fill_missing;
 use crate::error::AccessError;
-use crate::pages::{Errors, Fill, Pattern, bytes_of};
+use crate::pages::{Pattern, bytes_of};
 
 /// What one pass over the pages of a batch of pins found.
 #[derive(Default)]
@@ -35,24 +35,11 @@ impl Pass {
 /// Pins pages of one object for mappings, many at once, whatever that takes.
 #[derive(Debug)]
 pub(crate) struct Pins {
-    area: Arc<Area>,
-    errors: Arc<Errors>,
-    fill: Arc<Fill>,
-    waits: Arc<Waits>,
-    pattern: Arc<Pattern>,
+    pub(crate) waits: Arc<Waits>,
+    pub(crate) pattern: Pattern,
 }
 
 impl Pins {
-    pub(crate) fn new(waits: &Arc<Waits>, pattern: &Arc<Pattern>) -> Self {
-        Self {
-            area: Arc::clone(&waits.area),
-            errors: Arc::clone(&waits.errors),
-            fill: Arc::clone(&waits.fill),
-            waits: Arc::clone(waits),
-            pattern: Arc::clone(pattern),
-        }
-    }
-
     /// Pins the pages of all of `bytes`, or none. `OutOfRange`, with offsets in the object, if it is cut off meanwhile.
     pub(crate) fn pin_all(&self, bytes: &[ByteRange]) -> Result<Vec<PinSet>, AccessError> {
         let sets = self.pin_pages_of(bytes);
@@ -64,21 +51,24 @@ impl Pins {
         self.pin_all(&[bytes])?.pop().ok_or_else(|| self.waits.out_of_range(bytes))
     }
 
-    pub(crate) fn bytes_of(&self, set: PinSet, bytes: ByteRange) -> Result<PinnedBytes, AccessError> {
+    /// What `set` pins, shown, and noted as pinned by the calling thread.
+    pub(crate) fn note(&self, set: PinSet, bytes: ByteRange) -> Result<(PinnedBytes, NotedPin), AccessError> {
+        let noted = note_pin(&self.waits.area, set.pages());
         let room = self.waits.room_for(bytes)?;
-        PinnedBytes::new(set, bytes, room).map_err(|why| self.waits.not_pinned(bytes, why))
+        let shown = PinnedBytes::new(set, bytes, room);
+        Ok((shown.map_err(|why| self.waits.not_pinned(bytes, why))?, noted))
     }
 
     fn pin_pages_of(&self, bytes: &[ByteRange]) -> Result<Vec<PinSet>, AccessError> {
-        let page_size = self.area.page_size();
+        let page_size = self.waits.area.page_size();
         let ranges: Vec<PageRange> = bytes.iter().map(|range| page_size.pages_of(*range)).collect();
         let wanted_bytes = distinct_pages(&ranges).saturating_mul(page_size.bytes());
-        let limit_bytes = self.fill.room.pins.limit();
+        let limit_bytes = self.waits.fill.room.pins.limit();
         if wanted_bytes > limit_bytes {
             return Err(AccessError::PinsExceedBudget { wanted_bytes, limit_bytes });
         }
-        let sets = ranges.iter().map(|range| PinSet::new(Arc::clone(&self.area), *range));
-        let length = self.area.length();
+        let sets = ranges.iter().map(|range| PinSet::new(Arc::clone(&self.waits.area), *range));
+        let length = self.waits.area.length();
         let mut sets: Vec<PinSet> =
             sets.collect::<Option<_>>().ok_or(AccessError::OutOfRange { range: 0..length, length })?;
         let refused = |error| match error {
@@ -100,7 +90,7 @@ impl Pins {
                 first_pass = false;
             }
             if !pass.absent.is_empty() {
-                fill_missing(&self.fill, &pass.absent, &mut |placed| pin_placed(&mut sets, placed));
+                fill_missing(&self.waits.fill, &pass.absent, &mut |placed| pin_placed(&mut sets, placed));
             } else if let Some(page) = pass.owned_by_others {
                 self.waits.wait_to_pin(page, &mut pinned_until)?;
             }
@@ -119,7 +109,7 @@ impl Pins {
                     Ok(()) => {}
                     Err(PinError::NotClean(word)) => match decide(word, Wish::Pin) {
                         // The error is the first page's in order: what is before must be decided first.
-                        Decision::Trap if pass.is_clear() => match self.errors.of(page) {
+                        Decision::Trap if pass.is_clear() => match self.waits.fill.errors.of(page) {
                             Some(error) => return Err(error.into()),
                             None => pass.owned_by_others = Some(page),
                         },
@@ -127,14 +117,14 @@ impl Pins {
                         Decision::Claim => pass.add_absent(page),
                         decision => {
                             if decision == Decision::Demand {
-                                self.waits.driver.demand(page);
+                                self.waits.driver.ask(Ask::Demand(page));
                             }
                             pass.owned_by_others.get_or_insert(page);
                         }
                     },
                     Err(PinError::FrameGone) => {
                         // Its bytes are lost: the next pass finds it Failed.
-                        self.errors.look(page, bytes_of(&self.area, page).start);
+                        self.waits.fill.errors.look(page, bytes_of(&self.waits.area, page).start);
                         pass.owned_by_others.get_or_insert(page);
                     }
                     Err(error) => return Err(refused(error)),
@@ -146,8 +136,8 @@ impl Pins {
 
     /// Pins and copies read ahead like faults: a miss that goes on from others starts a stream behind it.
     fn watch_sequence(&self, missed: PageRange) {
-        if missed.end < self.area.pages() && self.pattern.is_sequential(missed) {
-            self.waits.driver.read_ahead(PageIndex(missed.end - 1));
+        if missed.end < self.waits.area.pages() && self.pattern.is_sequential(missed) {
+            self.waits.driver.ask(Ask::Ahead(PageIndex(missed.end - 1)));
         }
     }
 }

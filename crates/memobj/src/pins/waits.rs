@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::decide::{Decision, WaitFor, Wish, decide};
-use memobj_sys::area::{Area, NotPinned, Room};
+use memobj_sys::area::{Area, FillClaim, GonePage, NotPinned, Room};
 use memobj_sys::fork::Owner;
 
 use super::{ThisThread, key};
 use crate::batch::fill_missing;
 use crate::clock::Deadline;
 use crate::error::{AccessError, ErrorKind, PageError, PinHolder, SupplyError, WriteError, WriteStep};
-use crate::pages::{Errors, Fill, ObjectCore, bytes_of};
+use crate::pages::{Fill, bytes_of};
 use crate::room::Patience;
 
 /// How long a sleeper on a page word sleeps before it looks again.
@@ -21,20 +21,33 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The same of who waits for a pin to end.
 const LOOK_AGAIN_FOR_PINS: Duration = Duration::from_millis(20);
 
+/// What the driver is asked for one object. Moving it must not allocate.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// Fill this claim; its pages are waited for.
+    Supply { claim: FillClaim, sequential: bool },
+    /// Somebody waits for a page that is kept ready.
+    Demand(PageIndex),
+    /// Somebody has read in order up to this page.
+    Ahead(PageIndex),
+    /// Obtain the absent pages of this range; nobody waits yet.
+    Prefetch(PageRange),
+    /// A store faulted at this page, and could not go on at once.
+    Store(PageIndex),
+    /// The frame of this page is gone, with changes that nobody else has.
+    Lost(GonePage),
+}
+
 /// The driver of the cache, asked in the name of one object.
 pub(crate) trait AskDriver: std::fmt::Debug + Send + Sync {
-    /// Somebody waits for `page`, which the driver keeps ready. Safe in a signal handler.
-    fn demand(&self, page: PageIndex);
-    /// Somebody has read in order up to `page`.
-    fn read_ahead(&self, page: PageIndex);
+    /// Queues what is asked, and returns. Safe in a signal handler.
+    fn ask(&self, ask: Ask);
 }
 
 /// Who waits for pages of one object in a call of his own: pins, copies and writes. Faults wait at their doors.
 #[derive(Debug)]
 pub(crate) struct Waits {
     pub(crate) area: Arc<Area>,
-    pub(crate) object: Arc<ObjectCore>,
-    pub(crate) errors: Arc<Errors>,
     pub(crate) fill: Arc<Fill>,
     pub(crate) owner: Arc<Owner>,
     pub(crate) driver: Box<dyn AskDriver>,
@@ -48,7 +61,7 @@ impl Waits {
             return Ok(());
         }
         let start = bytes_of(&self.area, page).start;
-        Err(self.errors.error(start..start + 1, &SupplyError::new(ErrorKind::Detached), 0))
+        Err(self.fill.errors.error(start..start + 1, &SupplyError::new(ErrorKind::Detached), 0))
     }
 
     /// Sleeps until the pins of `page` may have ended; an error once that has taken too long.
@@ -57,7 +70,7 @@ impl Waits {
         page: PageIndex,
         until: &mut Option<Deadline<'a>>,
     ) -> Result<(), AccessError> {
-        if until.get_or_insert_with(|| self.object.pin_deadline()).is_over() {
+        if until.get_or_insert_with(|| self.fill.object.pin_deadline()).is_over() {
             return Err(AccessError::Pinned { range: bytes_of(&self.area, page), by: self.holder_of(page) });
         }
         self.area.wait_as_writer(page, Some(LOOK_AGAIN_FOR_PINS));
@@ -80,7 +93,7 @@ impl Waits {
     pub(crate) fn wait_to_hold(&self, page: PageIndex, limit: Duration) {
         if self.area.word(page).is_deferred() {
             // Read ahead, and kept until somebody asks for it.
-            self.driver.demand(page);
+            self.driver.ask(Ask::Demand(page));
         }
         self.area.wait_as_writer(page, Some(limit));
     }
@@ -96,7 +109,7 @@ impl Waits {
     /// The error of a call that has waited for `page` for too long.
     pub(crate) fn waited_too_long(&self, step: WriteStep, range: Range<u64>, page: PageIndex) -> WriteError {
         let word = self.area.word(page);
-        let error = self.object.write_error(step, range, &SupplyError::new(ErrorKind::Timeout));
+        let error = self.fill.object.write_error(step, range, &SupplyError::new(ErrorKind::Timeout));
         if word.pins() == 0 {
             return error.because("a page is being written or obtained");
         }
@@ -128,7 +141,7 @@ impl Waits {
         // A page behind the end that was asked for meanwhile has failed. It is nobody's, and may come back.
         let pages = self.area.page_size().pages_of(bytes);
         let end = self.area.page_size().pages_for(length);
-        self.errors.retry(PageRange { start: pages.start.max(end), end: pages.end.max(end) });
+        self.fill.errors.retry(PageRange { start: pages.start.max(end), end: pages.end.max(end) });
         Some(AccessError::OutOfRange { range: bytes.start..bytes.end, length })
     }
 
@@ -136,20 +149,20 @@ impl Waits {
     /// that nobody else has.
     pub(crate) fn trapped_at(&self, at: u64) -> AccessError {
         let page = PageIndex(at >> self.area.page_size().shift());
-        self.errors.look(page, at);
-        let until = self.object.pin_deadline();
+        self.fill.errors.look(page, at);
+        let until = self.fill.object.pin_deadline();
         // The driver may be about to tell why.
         while self.area.word(page).is_changing() && !until.is_over() {
             self.area.wait(page, Some(LOOK_AGAIN));
         }
         if self.area.word(page).has_failed()
-            && let Some(error) = self.errors.of(page)
+            && let Some(error) = self.fill.errors.of(page)
         {
             return error.into();
         }
         let why = std::io::Error::other("the memory that holds the page traps");
         let error = SupplyError::because(ErrorKind::Io, why);
-        self.errors.error(bytes_of(&self.area, page), &error, 0).into()
+        self.fill.errors.error(bytes_of(&self.area, page), &error, 0).into()
     }
 
     /// Room for a copy of `bytes`, if pins are copies.
@@ -195,11 +208,11 @@ impl Waits {
         for page in pages.iter() {
             loop {
                 match decide(self.area.word(page), Wish::Presence) {
-                    Decision::Trap => match self.errors.of(page) {
+                    Decision::Trap => match self.fill.errors.of(page) {
                         Some(error) => return Err(error),
                         None => break,
                     },
-                    Decision::Demand => self.driver.demand(page),
+                    Decision::Demand => self.driver.ask(Ask::Demand(page)),
                     Decision::Wait(WaitFor::Filler) => {}
                     // To claim: it was there and had to make room, or its filler gave up; the latter is rare, and
                     // populate is a hint about residence, not a pin.

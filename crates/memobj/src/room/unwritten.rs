@@ -38,9 +38,9 @@ impl Unwritten {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of Dirty pages from which on the cleaner works.
-    fn soft_target(&self) -> u64 {
-        self.budget_bytes / 4
+    /// Whether `bytes` of Dirty pages are enough for the cleaner to work.
+    fn is_enough(&self, bytes: u64) -> bool {
+        bytes > self.budget_bytes / 4
     }
 
     /// Whether an object that has `own` bytes of Dirty pages is to wait with stores to further pages. Safe in a signal
@@ -52,7 +52,7 @@ impl Unwritten {
 
     /// Wakes the cleaner if there is enough for it to do.
     pub(crate) fn wake_if_enough(&self) {
-        if self.bytes() > self.soft_target() {
+        if self.is_enough(self.bytes()) {
             self.bell.ring();
         }
     }
@@ -74,7 +74,7 @@ impl Unwritten {
         if left == 0 {
             self.stop_hurry();
         }
-        left > self.soft_target() || left > 0 && self.hurry.load(Ordering::Acquire)
+        self.is_enough(left) || left > 0 && self.hurry.load(Ordering::Acquire)
     }
 
     /// Something was written, or will never be: whoever waits looks again.

@@ -12,9 +12,8 @@ use crate::buffers::Buffers;
 use crate::error::CacheError;
 use crate::health::Health;
 use crate::machine::Machine;
-use crate::options::{CacheOptions, ObjectOptions};
-use crate::pagers::{Logged, Pager};
-use crate::pages::{CallPagers, ObjectCore};
+use crate::options::CacheOptions;
+use crate::pages::CallPagers;
 use crate::room::{LEAST_FRAMES, Room, Unwritten};
 use crate::tell::Tell;
 use crate::threads::Disposal;
@@ -74,16 +73,5 @@ impl CacheShared {
             disposal: Arc::new(Disposal::new()),
             options,
         })
-    }
-
-    /// What all parts of a new object know of it.
-    pub(crate) fn object(
-        &self,
-        name: &str,
-        pager: Box<dyn Pager>,
-        options: ObjectOptions,
-        log: Option<Arc<Logged>>,
-    ) -> ObjectCore {
-        ObjectCore::new(&self.options.clock, &self.disposal, name, pager, options, log)
     }
 }

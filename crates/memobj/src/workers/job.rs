@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Job {
-    fill: Arc<Fill>,
+    pub(super) fill: Arc<Fill>,
     /// Whoever takes it decides the pages.
     claim: RankedMutex<Option<FillClaim>>,
     bytes: ByteRange,
@@ -71,10 +71,6 @@ impl Job {
             queued,
             known: RankedMutex::new(Rank::Job, None),
         }
-    }
-
-    pub(super) fn fill(&self) -> &Fill {
-        &self.fill
     }
 
     pub(super) fn is_demand(&self) -> bool {

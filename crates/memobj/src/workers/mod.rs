@@ -124,19 +124,11 @@ impl Workers {
         let handles = std::mem::take(&mut state.handles);
         drop(state);
         drop((queue, delayed));
-        // The last handle can be dropped by one of these threads itself.
-        let this_thread = std::thread::current().id();
-        if let Some(supervisor) = supervisor.filter(|supervisor| supervisor.thread().id() != this_thread) {
-            let _ = supervisor.join();
-        }
-        for handle in handles {
-            if (all_ended || handle.is_finished()) && handle.thread().id() != this_thread {
-                let _ = handle.join();
-            }
-        }
+        threads::join(supervisor);
+        threads::join(handles.into_iter().filter(|handle| all_ended || handle.is_finished()));
         for job in left_behind {
-            let object = job.fill().object.name.to_string();
-            job.fill().tell.event(Event::PagerDidNotReturn { object });
+            let object = job.fill.object.name.to_string();
+            job.fill.tell.event(Event::PagerDidNotReturn { object });
         }
     }
 }
@@ -270,7 +262,7 @@ impl Shared {
         jobs.extend(state.stuck.iter().cloned());
         self.change.notify_all();
         drop(state);
-        jobs.iter().for_each(|job| job.fill().health.thread_ended(CLOCK));
+        jobs.iter().for_each(|job| job.fill.health.thread_ended(CLOCK));
         let why = std::io::Error::other("a thread of the cache has ended by a panic");
         give_up(&jobs, &SupplyError::because(ErrorKind::Detached, why));
     }

@@ -1,5 +1,6 @@
 //! Abandon: back to the last commit, all of it or nothing.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use memobj_core::address::{PageIndex, PageRange};
@@ -18,7 +19,7 @@ const SHORTLY: Duration = Duration::from_millis(50);
 impl Writes {
     /// Drops all changes since the last commit, by whatever means they are kept. Returns the pages that had some. On
     /// `Timeout` nothing has changed: somebody pins such a page.
-    pub(super) fn abandon(&self, log: &Logged) -> Result<u64, WriteError> {
+    pub(super) fn abandon(self: &Arc<Self>, log: &Logged) -> Result<u64, WriteError> {
         let until = self.object.pin_deadline();
         let (_turn, held) = loop {
             let turn = self.turn.lock();
@@ -35,7 +36,7 @@ impl Writes {
         let (spilled, length) = log.abandon();
         let only_spilled = spilled.iter().filter(|page| !is_locked(&runs, PageIndex(**page))).count() as u64;
         let dropped = runs.iter().map(|run| run.pages().len()).sum::<u64>() + only_spilled;
-        let now = self.room.ages.now();
+        let now = self.fill.room.ages.now();
         let mut kept = None;
         for run in runs {
             kept = kept.or(run.discard(now).err());
@@ -88,7 +89,7 @@ impl Writes {
         claims: &mut Vec<FillClaim>,
         until: Instant,
     ) -> Result<(), PageIndex> {
-        self.area.evict_all(pages, self.room.ages.now());
+        self.area.evict_all(pages, self.fill.room.ages.now());
         let mut page = pages.start;
         while page < pages.end {
             let rest = PageRange { start: page, end: pages.end };
@@ -109,7 +110,7 @@ impl Writes {
             if Instant::now() >= until {
                 return Err(index);
             }
-            if self.area.evict_all(PageRange::one(index), self.room.ages.now()).pages == 0 {
+            if self.area.evict_all(PageRange::one(index), self.fill.room.ages.now()).pages == 0 {
                 self.area.wait_as_writer(index, Some(LOOK_AGAIN));
             }
         }

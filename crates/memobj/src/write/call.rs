@@ -35,7 +35,7 @@ impl Writes {
         };
         received.unwrap_or_else(|error| {
             let object = self.object.name.to_string();
-            self.tell.event(Event::PagerDidNotReturn { object });
+            self.fill.tell.event(Event::PagerDidNotReturn { object });
             Err(match error {
                 RecvTimeoutError::Timeout => SupplyError::new(ErrorKind::Timeout),
                 RecvTimeoutError::Disconnected => SupplyError::new(ErrorKind::Detached),

@@ -4,7 +4,6 @@ use std::io;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,13 +11,14 @@ use memobj_core::address::PageRange;
 use memobj_sys::ring::{Mechanism, Owner, ReadFile, Repeat, Ring};
 use memobj_sys::slots::SlotTable;
 
+use super::commit::Quiet;
 use super::transfer::{DEPTH, Writer};
 use super::{WriteStep, Writes};
 use crate::error::{ErrorKind, SupplyError};
 use crate::health::Health;
 use crate::locks::{Rank, RankedMutex};
 use crate::pagers::Source;
-use crate::room::{Room, Unwritten};
+use crate::room::Room;
 use crate::threads::{self, Serves};
 
 /// How soon the cleaner looks again when what it could do has to wait.
@@ -29,10 +29,10 @@ const KEY_BELL: u32 = 1;
 pub(crate) const THREAD: &str = "memobj-cleaner";
 
 /// The cleaner of a cache: its thread, once something can be written, and the objects that it looks at. Handles add and
-/// remove these; everybody else talks to it through [`Unwritten`].
+/// remove these; everybody else talks to it through [`Unwritten`](crate::room::Unwritten).
 #[derive(Debug)]
 pub(crate) struct Cleaner {
-    members: SlotTable<Arc<Writes>>,
+    pub(crate) members: SlotTable<Arc<Writes>>,
     thread: RankedMutex<Option<JoinHandle<()>>>,
     room: Arc<Room>,
     health: Arc<Health>,
@@ -46,54 +46,30 @@ impl Cleaner {
         Self { members: SlotTable::new(), thread, room, health, mechanism }
     }
 
-    /// From now on `writes` are written in the background. The slot that they have, until [`dismiss`](Self::dismiss).
-    pub(crate) fn admit(&self, writes: &Arc<Writes>) -> Option<usize> {
-        self.members.insert(Arc::new(Arc::clone(writes))).ok()
-    }
-
-    pub(crate) fn dismiss(&self, slot: usize) {
-        self.members.remove(slot);
-    }
-
-    fn unwritten(&self) -> &Unwritten {
-        &self.room.unwritten
-    }
-
     /// Starts the thread, unless it runs.
     pub(crate) fn start(self: &Arc<Self>) -> io::Result<()> {
         let mut thread = self.thread.lock();
         if thread.is_some() {
             return Ok(());
         }
-        let cleaner = Arc::clone(self);
-        let (report, started) = std::sync::mpsc::sync_channel(1);
-        let body = move || match Worker::new(Arc::clone(&cleaner)) {
-            Ok(mut running) => {
-                let _ = report.send(Ok(()));
-                let panicked = catch_unwind(AssertUnwindSafe(|| running.run())).is_err();
-                // What is on its way is Dirty again.
-                let _ = catch_unwind(AssertUnwindSafe(move || drop(running)));
-                if panicked {
-                    cleaner.health.thread_ended(THREAD);
-                }
-            }
-            Err(error) => {
-                let _ = report.send(Err(error));
+        let (cleaner, health) = (Arc::clone(self), Arc::clone(&self.health));
+        let run = move |mut worker: Worker| {
+            let panicked = catch_unwind(AssertUnwindSafe(|| worker.run())).is_err();
+            // What is on its way is Dirty again.
+            let _ = catch_unwind(AssertUnwindSafe(move || drop(worker)));
+            if panicked {
+                health.thread_ended(THREAD);
             }
         };
-        let handle = threads::start(THREAD, Serves::All, body)?;
-        started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
-        *thread = Some(handle);
+        *thread = Some(threads::start_with(THREAD, move || Worker::new(cleaner), run)?);
         Ok(())
     }
 
     /// Ends the thread, after the cache was closed.
     pub(crate) fn stop(&self) {
-        self.unwritten().bell.ring();
+        self.room.unwritten.bell.ring();
         let thread = self.thread.lock().take();
-        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
-            let _ = thread.join();
-        }
+        threads::join(thread);
     }
 }
 
@@ -119,7 +95,7 @@ enum Look {
 impl Worker {
     fn new(cleaner: Arc<Cleaner>) -> io::Result<Self> {
         let mut ring = Ring::new(DEPTH, cleaner.mechanism, Owner::CallingThread)?;
-        let bell = cleaner.unwritten().bell.as_fd().try_clone_to_owned()?;
+        let bell = cleaner.room.unwritten.bell.as_fd().try_clone_to_owned()?;
         ring.watch(ReadFile::new(bell), KEY_BELL, Repeat::Always)?;
         Ok(Self { cleaner, writer: Writer::new(ring)?, member: 0, block: 0 })
     }
@@ -129,9 +105,9 @@ impl Worker {
         while !self.cleaner.health.is_closing() {
             let limit = (look == Look::Later).then_some(LOOK_AGAIN);
             self.writer.finish(limit);
-            self.cleaner.unwritten().bell.hear();
+            self.cleaner.room.unwritten.bell.hear();
             look = Look::Nothing;
-            while self.cleaner.unwritten().must_be_written(self.writer.bytes_in_flight())
+            while self.cleaner.room.unwritten.must_be_written(self.writer.bytes_in_flight())
                 && !self.writer.is_full()
             {
                 look = self.write_some();
@@ -167,12 +143,12 @@ impl Worker {
             self.block = 0;
             self.member = if self.member + 1 < self.cleaner.members.end() { self.member + 1 } else { 0 };
         }
-        self.cleaner.unwritten().stop_hurry();
+        self.cleaner.room.unwritten.stop_hurry();
         if later { Look::Later } else { Look::Nothing }
     }
 
     fn write_block(&mut self, writes: &Arc<Writes>, block: u64) -> Look {
-        if writes.trouble().not_before.is_some_and(|at| writes.object.clock.now() < at) {
+        if writes.trouble.lock().not_before.is_some_and(|at| writes.object.clock.now() < at) {
             return Look::Later;
         }
         let Some(_length) = writes.resizing.try_read() else { return Look::Later };
@@ -198,25 +174,19 @@ impl Worker {
 
 /// Has a thread offer Dirty pages of `pages` to the pager; one thread for each object.
 fn offer_aside(writes: &Arc<Writes>, pages: PageRange) -> Look {
-    if writes.in_call.swap(true, Ordering::AcqRel) {
-        return Look::Later;
-    }
+    let Some(quiet) = Quiet::of(writes) else { return Look::Later };
     let copies = match writes.copy_dirty(pages, CALL_PAGES) {
         Ok(copies) if !copies.is_empty() => copies,
-        _ => {
-            writes.in_call.store(false, Ordering::Release);
-            return Look::Nothing;
-        }
+        _ => return Look::Nothing,
     };
     let other = Arc::clone(writes);
     let body = move || {
         let offered = catch_unwind(AssertUnwindSafe(|| other.offer(copies)));
-        other.in_call.store(false, Ordering::Release);
-        other.room.unwritten.bell.ring();
+        drop(quiet);
+        other.fill.room.unwritten.bell.ring();
         drop(offered);
     };
     if let Err(error) = threads::start("memobj-write", Serves::One, body) {
-        writes.in_call.store(false, Ordering::Release);
         let range = pages.start << 12..pages.end << 12;
         let error = SupplyError::because(ErrorKind::NoSpace, error);
         writes.write_failed(writes.object.write_error(WriteStep::WriteBack, range, &error));

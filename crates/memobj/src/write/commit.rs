@@ -48,7 +48,7 @@ impl Writes {
                 }
             };
             let ended = self.commit_alone(held, log);
-            self.last_commit(number, &ended);
+            self.trouble.lock().last_commit = Some((number, ended.clone()));
             if log.wants_checkpoint() {
                 self.checkpoint_aside(log);
             }
@@ -58,16 +58,12 @@ impl Writes {
 
     /// What a commit came to that began after `asked` were begun.
     fn shared_commit(&self, asked: u64) -> Option<Result<(), WriteError>> {
-        let trouble = self.trouble();
+        let trouble = self.trouble.lock();
         let (number, ended) = trouble.last_commit.as_ref()?;
         (*number > asked).then(|| ended.clone())
     }
 
-    fn last_commit(&self, number: u64, ended: &Result<(), WriteError>) {
-        self.trouble().last_commit = Some((number, ended.clone()));
-    }
-
-    fn commit_alone(&self, held: Held<'_>, log: &Arc<Logged>) -> Result<(), WriteError> {
+    fn commit_alone(&self, held: Held, log: &Arc<Logged>) -> Result<(), WriteError> {
         let Held { quiet: _quiet, runs, .. } = held;
         // Without them it would be a part of the changes.
         if let Some(lost) = self.errors.lost.overlapping(&(0..u64::MAX)) {
@@ -100,31 +96,33 @@ impl Writes {
     }
 
     fn committed(&self, claim: WriteClaim) {
-        self.tell.counters.written_pages.add(claim.pages().len());
-        self.tell.counters.written_bytes.add(claim.bytes().len());
+        self.fill.tell.counters.written_pages.add(claim.pages().len());
+        self.fill.tell.counters.written_bytes.add(claim.bytes().len());
         claim.written();
-        self.room.unwritten.made_progress();
+        self.fill.room.unwritten.made_progress();
     }
 
     /// Waits until no thread offers pages to the log, and keeps further ones away.
-    fn stop_write_back(&self, until: Deadline<'_>) -> Result<Quiet<'_>, WriteError> {
-        while self.in_call.swap(true, Ordering::AcqRel) {
+    fn stop_write_back(self: &Arc<Self>, until: Deadline<'_>) -> Result<Quiet, WriteError> {
+        loop {
+            if let Some(quiet) = Quiet::of(self) {
+                return Ok(quiet);
+            }
             if until.is_over() {
                 let error = self.error_of_all(WriteStep::Commit, &SupplyError::new(ErrorKind::Timeout));
                 return Err(error.because("a page is being written"));
             }
-            self.room.unwritten.wait_for_progress(LOOK_AGAIN);
+            self.fill.room.unwritten.wait_for_progress(LOOK_AGAIN);
         }
-        Ok(Quiet(self))
     }
 
     /// Locks every page that has changes, at one moment, and holds what `more` does; or says what is in the way, pins
     /// mostly: a page, or a store that waits inside the gate. The caller has the turn, lets it go, and waits.
     pub(super) fn hold_changes(
-        &self,
+        self: &Arc<Self>,
         until: Deadline<'_>,
         more: impl Fn(&[WriteRun]) -> Result<Vec<FillClaim>, PageIndex>,
-    ) -> Result<Result<Held<'_>, Option<PageIndex>>, WriteError> {
+    ) -> Result<Result<Held, Option<PageIndex>>, WriteError> {
         let quiet = self.stop_write_back(until)?;
         let Some(_closed) = self.gate.close(CLOSING) else { return Ok(Err(None)) };
         Ok(match self.lock_all().and_then(|runs| Ok((more(&runs)?, runs))) {
@@ -146,7 +144,7 @@ impl Writes {
         match in_the_way {
             Some(page) => self.waits.wait_to_hold(page, LOOK_AGAIN),
             // Who waits inside the gate may wait for pages to be written.
-            None => self.room.unwritten.wait_for_progress(LOOK_AGAIN),
+            None => self.fill.room.unwritten.wait_for_progress(LOOK_AGAIN),
         }
         Ok(())
     }
@@ -182,7 +180,7 @@ impl Writes {
         let body = move || {
             if let Err(error) = log.checkpoint() {
                 let error = writes.error_of_all(WriteStep::WriteBack, &error);
-                writes.tell.event(Event::WriteFailed(error));
+                writes.fill.tell.event(Event::WriteFailed(error));
             }
         };
         // Without a thread the log grows until there is one.
@@ -191,8 +189,8 @@ impl Writes {
 }
 
 /// Every page that has changes, locked; and no page is offered to the log while this lives.
-pub(super) struct Held<'a> {
-    pub(super) quiet: Quiet<'a>,
+pub(super) struct Held {
+    pub(super) quiet: Quiet,
     pub(super) runs: Vec<WriteRun>,
     pub(super) claims: Vec<FillClaim>,
 }
@@ -203,10 +201,17 @@ pub(super) fn is_locked(runs: &[WriteRun], page: PageIndex) -> bool {
     runs.get(at).is_some_and(|run| run.pages().contains(page))
 }
 
-/// No page is offered to the log while this lives.
-pub(super) struct Quiet<'a>(&'a Writes);
+/// Nobody else offers pages to a pager that must be called, or to the log, while this lives.
+pub(super) struct Quiet(Arc<Writes>);
 
-impl Drop for Quiet<'_> {
+impl Quiet {
+    /// `None` if somebody does now.
+    pub(super) fn of(writes: &Arc<Writes>) -> Option<Self> {
+        (!writes.in_call.swap(true, Ordering::AcqRel)).then(|| Self(Arc::clone(writes)))
+    }
+}
+
+impl Drop for Quiet {
     fn drop(&mut self) {
         self.0.in_call.store(false, Ordering::Release);
     }

@@ -21,9 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SHORTLY: Duration = Duration::from_millis(20);
 const PAGE: u64 = SMALL as u64;
 
-/// What keeps a length from being changed.
-enum Obstacle {
-    /// Somebody pins this page, or writes it.
+/// What keeps a length from being changed. Nothing has changed, and no lock is held.
+pub(crate) enum Obstacle {
+    /// Not now: somebody pins this page, or writes it.
     Held(PageIndex),
     Refused(WriteError),
 }
@@ -34,17 +34,9 @@ impl From<WriteError> for Obstacle {
     }
 }
 
-/// Whether the length of an object was changed.
-#[must_use]
-pub(crate) enum Changed {
-    Yes,
-    /// Not now: nothing has changed, and no lock is held. Somebody pins this page, or writes it.
-    NotNow(PageIndex),
-}
-
 impl Writes {
     /// Drops the changes of `pages` that the pager does not have; returns how many pages had some.
-    pub(crate) fn discard(&self, pages: PageRange) -> Result<u64, WriteError> {
+    pub(crate) fn discard(self: &Arc<Self>, pages: PageRange) -> Result<u64, WriteError> {
         let shift = self.area.page_size().shift();
         let range = pages.start << shift..pages.end << shift;
         if let Some(log) = &self.object.log {
@@ -60,7 +52,7 @@ impl Writes {
         let lost = self.errors.lift(&range).map_err(held)?;
         self.errors.lost.forget(&range);
         let dropped = lost + self.discard_pages(pages)?;
-        let mut trouble = self.trouble();
+        let mut trouble = self.trouble.lock();
         let dropped_it =
             |error: &WriteError| range.start <= error.range.start && error.range.end <= range.end;
         if trouble.unreported.as_ref().is_some_and(dropped_it) {
@@ -86,7 +78,7 @@ impl Writes {
             if !self.area.word(page).is_unwritten() {
                 return Ok(false);
             }
-            if self.area.discard(page, self.room.ages.now()) {
+            if self.area.discard(page, self.fill.room.ages.now()) {
                 return Ok(true);
             }
             if until.is_over() {
@@ -98,26 +90,22 @@ impl Writes {
 
     /// Changes the length of the object. Pages that are pinned cannot be cut off: they are not waited for. On error
     /// nothing has changed.
-    pub(crate) fn set_length(self: &Arc<Self>, length: u64) -> Result<Changed, WriteError> {
+    pub(crate) fn set_length(self: &Arc<Self>, length: u64) -> Result<(), Obstacle> {
         let refused = |error: SupplyError| self.object.write_error(WriteStep::SetLength, 0..length, &error);
         if length > self.area.capacity() {
             let why = format!("the mapped object has room for {} bytes", self.area.capacity());
             let why = std::io::Error::new(std::io::ErrorKind::InvalidInput, why);
-            return Err(refused(SupplyError::because(ErrorKind::NoSpace, why)));
+            return Err(refused(SupplyError::because(ErrorKind::NoSpace, why)).into());
         }
         let _alone = self.resizing.write();
         let _turn = self.turn.lock();
         let old = self.area.length();
-        let changed = match length < old {
+        match length < old {
             true => self.shrink(length, old),
             false => self.extend(length, old),
-        };
-        match changed {
-            Ok(()) => self.object.set_length(length),
-            Err(Obstacle::Held(page)) => return Ok(Changed::NotNow(page)),
-            Err(Obstacle::Refused(error)) => return Err(error),
-        }
-        Ok(Changed::Yes)
+        }?;
+        self.object.set_length(length);
+        Ok(())
     }
 
     /// Waits until `page`, which was in the way of the new length `length`, may be free. The caller holds no lock.
@@ -185,7 +173,7 @@ impl Writes {
 
     /// Pages that failed behind an end that is no more are asked for again.
     fn retry_behind(&self, end: u64, length: u64) {
-        self.errors.retry(PageRange { start: end.div_ceil(PAGE), end: length.div_ceil(PAGE) });
+        self.errors.retry(pages(end, length));
     }
 
     fn set_pager_length(self: &Arc<Self>, length: u64) -> Result<(), WriteError> {
@@ -200,12 +188,21 @@ impl Writes {
 
     /// Keeps everybody off `page` until the length is changed.
     fn hold(&self, page: PageIndex) -> Result<HeldPage, Obstacle> {
-        let until = Instant::now() + SHORTLY;
+        self.wait_until(Instant::now() + SHORTLY, page, || self.area.hold(page).ok())
+    }
+
+    /// Waits for `page` until `wanted` finds something, or it is `end`.
+    fn wait_until<T>(
+        &self,
+        end: Instant,
+        page: PageIndex,
+        wanted: impl Fn() -> Option<T>,
+    ) -> Result<T, Obstacle> {
         loop {
-            if let Ok(held) = self.area.hold(page) {
-                return Ok(held);
+            if let Some(found) = wanted() {
+                return Ok(found);
             }
-            if Instant::now() >= until {
+            if Instant::now() >= end {
                 return Err(Obstacle::Held(page));
             }
             self.area.wait_as_writer(page, Some(LOOK_AGAIN));
@@ -214,29 +211,20 @@ impl Writes {
 
     /// A page that a shorter object loses, and somebody pins or writes.
     fn busy_behind(&self, length: u64, old: u64) -> Option<PageIndex> {
-        let pages = PageRange { start: length.div_ceil(PAGE), end: old.div_ceil(PAGE) };
-        pages.iter().find(|page| self.area.word(*page).is_busy())
+        pages(length, old).iter().find(|page| self.area.word(*page).is_busy())
     }
 
     /// Sees to it that no page that a shorter object loses is being written or pinned.
     fn settle_behind(&self, length: u64, old: u64) -> Result<(), Obstacle> {
-        let until = Instant::now() + SHORTLY;
-        let pages = PageRange { start: length.div_ceil(PAGE), end: old.div_ceil(PAGE) };
-        for page in pages.iter() {
-            while self.area.word(page).is_busy() {
-                if Instant::now() >= until {
-                    return Err(Obstacle::Held(page));
-                }
-                self.area.wait_as_writer(page, Some(LOOK_AGAIN));
-            }
-        }
-        Ok(())
+        let end = Instant::now() + SHORTLY;
+        let free = |page| (!self.area.word(page).is_busy()).then_some(());
+        pages(length, old).iter().try_for_each(|page| self.wait_until(end, page, || free(page)))
     }
 
     /// Takes the pages behind `length` away, whatever they hold.
     pub(super) fn drop_behind(&self, length: u64, old: u64) {
-        let now = self.room.ages.now();
-        let gone = PageRange { start: length.div_ceil(PAGE), end: old.div_ceil(PAGE) };
+        let now = self.fill.room.ages.now();
+        let gone = pages(length, old);
         self.area.evict_all(gone, now);
         for page in gone.iter() {
             let until = self.object.clock.now() + PATIENCE;
@@ -249,6 +237,11 @@ impl Writes {
             }
         }
     }
+}
+
+/// Those that an object of `longer` bytes has, and one of `length` has not.
+fn pages(length: u64, longer: u64) -> PageRange {
+    PageRange { start: length.div_ceil(PAGE), end: longer.div_ceil(PAGE) }
 }
 
 /// All pages of an object of `bytes`.

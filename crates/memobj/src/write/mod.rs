@@ -35,25 +35,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use memobj_sys::area::Area;
-use memobj_sys::ring::Mechanism;
 
 pub(crate) use cleaner::Cleaner;
 #[cfg(test)]
 pub(crate) use cleaner::THREAD as CLEANER;
-pub(crate) use length::Changed;
-pub(crate) use store::{Access, MutPinShare, MutPinned, Stored, expect};
+pub(crate) use length::Obstacle;
+pub(crate) use store::{Access, MutPinned, Stored, expect};
 pub(crate) use unsynced::Unsynced;
 pub(crate) use users::User;
 
 use crate::error::{SupplyError, WriteError, WriteStep};
 use crate::event::Event;
-use crate::locks::{Guard, Rank, RankedMutex, RankedRwLock};
+use crate::locks::{Rank, RankedMutex, RankedRwLock};
 use crate::options::FailurePolicy;
 use crate::pages::{Errors, Fill, ObjectCore};
 use crate::pins::Waits;
-use crate::room::Room;
 use crate::streams::Streams;
-use crate::tell::Tell;
 use gate::Gate;
 use guess::Guess;
 use users::Users;
@@ -72,10 +69,6 @@ pub(crate) struct Writes {
     errors: Arc<Errors>,
     fill: Arc<Fill>,
     waits: Arc<Waits>,
-    room: Arc<Room>,
-    tell: Arc<Tell>,
-    /// How rings of this cache work.
-    mechanism: Mechanism,
     gate: Gate,
     pub(crate) users: Users,
     guess: Guess,
@@ -113,23 +106,20 @@ struct Trouble {
 impl Drop for Writes {
     fn drop(&mut self) {
         // What pagers gave as causes is dropped where the pagers are.
-        self.object.drop_aside(std::mem::take(self.trouble.get_mut()));
+        self.object.disposal.drop_aside(std::mem::take(self.trouble.get_mut()));
     }
 }
 
 impl Writes {
     /// `unsynced` is of the object's pages.
     pub(crate) fn new(waits: &Arc<Waits>, unsynced: Unsynced) -> Self {
-        let Waits { area, object, errors, fill, .. } = &**waits;
+        let Fill { area, object, errors, .. } = &*waits.fill;
         Self {
             area: Arc::clone(area),
             object: Arc::clone(object),
             errors: Arc::clone(errors),
-            fill: Arc::clone(fill),
+            fill: Arc::clone(&waits.fill),
             waits: Arc::clone(waits),
-            room: Arc::clone(&fill.room),
-            tell: Arc::clone(&fill.tell),
-            mechanism: fill.buffers.mechanism,
             gate: Gate::default(),
             users: Users::default(),
             guess: Guess::default(),
@@ -144,26 +134,22 @@ impl Writes {
         }
     }
 
-    fn trouble(&self) -> Guard<'_, Trouble> {
-        self.trouble.lock()
-    }
-
     /// A write-back in the background failed: told at once, and to whoever syncs next.
     fn write_failed(&self, error: WriteError) {
         self.failing.store(true, Ordering::Release);
-        let mut trouble = self.trouble();
+        let mut trouble = self.trouble.lock();
         let pause = FIRST_PAUSE.saturating_mul(1 << trouble.failures.min(10)).min(LONGEST_PAUSE);
         trouble.failures += 1;
         trouble.not_before = Some(self.object.clock.now() + pause);
         trouble.unreported = Some(error.clone());
         trouble.last = Some(error.clone());
         drop(trouble);
-        self.tell.event(Event::WriteFailed(error));
+        self.fill.tell.event(Event::WriteFailed(error));
     }
 
     fn write_went_well(&self) {
         if self.failing.swap(false, Ordering::AcqRel) {
-            let mut trouble = self.trouble();
+            let mut trouble = self.trouble.lock();
             trouble.failures = 0;
             trouble.not_before = None;
         }
@@ -177,7 +163,7 @@ impl Writes {
         }
         let ended = self.fill.health.refusal();
         let ended = ended.map(|error| self.error_of_all(WriteStep::WriteBack, &error));
-        ended.or_else(|| self.trouble().last.clone())
+        ended.or_else(|| self.trouble.lock().last.clone())
     }
 
     fn gives_up(&self) -> bool {

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use memobj_core::address::{ByteRange, PageIndex, PageRange};
+use memobj_core::address::ByteRange;
 use memobj_sys::area::{NewPinSet, PinError, PinnedBytesMut};
 use memobj_sys::region::SMALL;
 
 use super::Writes;
-use super::store::{LOOK_AGAIN, MutPinned};
-use crate::clock::Deadline;
+use super::store::MutPinned;
 use crate::error::AccessError;
 use crate::pages::bytes_of;
 use crate::pins::note_pin;
@@ -31,23 +30,14 @@ impl Writes {
 
     fn pin_pages_new(&self, bytes: ByteRange) -> Result<MutPinned, AccessError> {
         let pages = self.area.page_size().pages_of(bytes);
-        let wanted_bytes = pages.len() * SMALL as u64;
-        let limit_bytes = self.room.mut_pins.limit();
-        let too_much = || AccessError::PinsExceedBudget { wanted_bytes, limit_bytes };
-        let share = self.share_to_pin(wanted_bytes).ok_or_else(too_much)?;
+        let share = self.share_to_pin(pages)?;
         let room = self.waits.room_for(bytes)?;
         let set = NewPinSet::new(Arc::clone(&self.area), pages);
         let mut set = set.ok_or_else(|| self.waits.out_of_range(bytes))?;
         let mut pinned_until = None;
         loop {
             self.pace()?;
-            if let Some(error) = self.waits.cut_off(bytes) {
-                return Err(error);
-            }
-            let Some(inside) = self.gate.enter() else {
-                self.gate.wait(LOOK_AGAIN);
-                continue;
-            };
+            let Some(inside) = self.enter(bytes)? else { continue };
             let whole = self.whole_pages(bytes);
             match set.try_pin_all(whole) {
                 // The object has grown before a page was claimed, which can have had bytes behind these since.
@@ -56,11 +46,15 @@ impl Writes {
                     self.place_new(&mut set)?;
                     break;
                 }
-                Err((_, PinError::OverBudget)) => return Err(too_much()),
+                Err((_, PinError::OverBudget)) => return Err(self.too_much_to_pin(pages)),
                 Err((_, PinError::TooManyPins)) => return Err(AccessError::TooManyPins),
                 Err((page, PinError::NotClean(_))) => {
                     drop(inside);
-                    self.wait_to_pin_new(page, whole, &mut pinned_until)?;
+                    let word = self.area.word(page);
+                    // Nobody is asked for a page that may be new.
+                    if !(word.is_free() && whole.contains(page)) {
+                        self.make_writable(word, page, word.pins() > 0, &mut pinned_until)?;
+                    }
                 }
                 // Its bytes are lost: the next round finds it Failed.
                 Err((page, PinError::FrameGone)) => self.errors.look(page, bytes_of(&self.area, page).start),
@@ -71,7 +65,7 @@ impl Writes {
         let noted = note_pin(&self.area, pages);
         // Refused only if a guest that stores was let in this moment. Then what is new stays: its zeros may be anybody's.
         let bytes = PinnedBytesMut::new(set, bytes, room).map_err(|why| self.waits.not_pinned(bytes, why))?;
-        Ok(MutPinned { bytes, noted, share })
+        Ok(MutPinned { bytes, _noted: noted, _share: share })
     }
 
     /// Puts zeros in place for what is claimed.
@@ -84,26 +78,11 @@ impl Writes {
             }
             self.fill.count_supplied(pages.len());
             let zeros = &ZEROS.0[..reserved as usize];
-            if let Err((unused, _)) = set.place(claim, zeros, self.room.ages.now()) {
-                self.room.budget.release(unused);
+            if let Err((unused, _)) = set.place(claim, zeros, self.fill.room.ages.now()) {
+                self.fill.room.budget.release(unused);
                 return Err(self.waits.trapped_at(pages.start * SMALL as u64));
             }
         }
         Ok(())
-    }
-
-    /// Does what is needed so that `page` can be pinned for writing: as for a store, but nobody is asked for a page that
-    /// may be new.
-    fn wait_to_pin_new<'a>(
-        &'a self,
-        page: PageIndex,
-        whole: PageRange,
-        pinned_until: &mut Option<Deadline<'a>>,
-    ) -> Result<(), AccessError> {
-        let word = self.area.word(page);
-        if word.is_free() && whole.contains(page) {
-            return Ok(());
-        }
-        self.make_writable_from(word, page, word.pins() > 0, pinned_until)
     }
 }

@@ -18,11 +18,13 @@ use crate::clock::Deadline;
 use crate::error::{AccessError, ErrorKind, PinHolder, SupplyError};
 use crate::options::Writing;
 use crate::pages::{AlignedPage, Asked, bytes_of};
-use crate::pins::{NotedPin, SOON, note_pin};
+use crate::pins::{Ask, NotedPin, note_pin};
 use crate::room::Patience;
 
 /// How long a sleeper sleeps before it looks again.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long a touch that is under way is waited for, before another look.
+const SOON: Duration = Duration::from_micros(100);
 /// Pages that a sequential writer gets opened at once, at most.
 const LONGEST_RUN: u64 = 256;
 
@@ -67,7 +69,7 @@ impl Writes {
             return Stored::Yes;
         }
         if word.is_clean() && self.has_too_much_dirty() {
-            self.room.unwritten.hurry();
+            self.fill.room.unwritten.hurry();
             return Stored::NotNow;
         }
         let Some(_inside) = self.gate.enter() else { return Stored::NotNow };
@@ -82,7 +84,7 @@ impl Writes {
             let opened = self.area.open_run_to_store(run, viewer);
             self.streams.extend(next, next + opened);
         }
-        self.room.unwritten.wake_if_enough();
+        self.fill.room.unwritten.wake_if_enough();
         Stored::Yes
     }
 
@@ -94,7 +96,7 @@ impl Writes {
             Access::Store => true,
             Access::Load => self.object.options.writing == Writing::InPlace && self.guess.loaded(),
         };
-        self.room.unwritten.wake_if_enough();
+        self.fill.room.unwritten.wake_if_enough();
         Expected(if stores && !self.has_too_much_dirty() { self.gate.enter() } else { None })
     }
 
@@ -111,7 +113,7 @@ impl Writes {
         if self.area.word(page).keeps_stores_off() {
             self.area.wait_to_store(page, Some(LOOK_AGAIN));
         } else if self.has_too_much_dirty() {
-            self.room.unwritten.wait_for_progress(LOOK_AGAIN);
+            self.fill.room.unwritten.wait_for_progress(LOOK_AGAIN);
         } else {
             self.gate.wait(LOOK_AGAIN);
         }
@@ -121,18 +123,18 @@ impl Writes {
     /// below an eighth of the budget of its own, each may go on until three quarters of the budget are Dirty.
     fn has_too_much_dirty(&self) -> bool {
         let own = self.area.unclean_pages() << self.area.page_size().shift();
-        self.room.unwritten.is_too_much(own)
+        self.fill.room.unwritten.is_too_much(own)
     }
 
     /// Waits while too much is Dirty; an error if it will stay so.
     pub(super) fn pace(&self) -> Result<(), AccessError> {
-        self.room.unwritten.wake_if_enough();
+        self.fill.room.unwritten.wake_if_enough();
         while self.has_too_much_dirty() {
             if let Some(error) = self.hopeless() {
                 return Err(error.into());
             }
-            self.room.unwritten.hurry();
-            self.room.unwritten.wait_for_progress(LOOK_AGAIN);
+            self.fill.room.unwritten.hurry();
+            self.fill.room.unwritten.wait_for_progress(LOOK_AGAIN);
         }
         Ok(())
     }
@@ -147,7 +149,7 @@ impl Writes {
     /// told in no other way. `false` if the page cannot be taken.
     pub(crate) fn trap_store(&self, page: PageIndex) -> bool {
         let Some(error) = self.hopeless() else { return false };
-        self.area.evict_all(PageRange::one(page), self.room.ages.now());
+        self.area.evict_all(PageRange::one(page), self.fill.room.ages.now());
         let Ok(claim) = self.area.claim(page, Placement::AtOnce) else { return false };
         let bytes = claim.bytes();
         let error = SupplyError { kind: error.kind(), source: Some(Arc::new(error)) };
@@ -175,7 +177,7 @@ impl Writes {
             written.map_err(|error| self.waits.cut_off(bytes).unwrap_or(error))?;
             done += part;
         }
-        self.room.unwritten.wake_if_enough();
+        self.fill.room.unwritten.wake_if_enough();
         Ok(())
     }
 
@@ -232,38 +234,33 @@ impl Writes {
         let mut pinned_until = None;
         let bytes = ByteRange { start: offset, end: offset + source.len() as u64 };
         loop {
-            if let Some(error) = self.waits.cut_off(bytes) {
-                return Err(error);
-            }
-            let refused = match self.gate.enter() {
-                Some(_inside) => self.area.store_bytes(offset, source).err(),
-                None => {
-                    self.gate.wait(LOOK_AGAIN);
-                    continue;
-                }
-            };
+            let Some(inside) = self.enter(bytes)? else { continue };
+            let refused = self.area.store_bytes(offset, source).err();
+            drop(inside);
             match refused {
                 None => return Ok(()),
                 Some(StoreRefused::Trapped(at)) => return Err(self.waits.trapped_at(at)),
                 Some(StoreRefused::NotNow(word)) => {
-                    self.make_writable(page, word.pins() > 0, &mut pinned_until)?;
+                    self.make_writable(self.area.word(page), page, word.pins() > 0, &mut pinned_until)?;
                 }
             }
         }
     }
 
-    /// Does what is needed so that `page` can be stored to: obtains it, or waits for its owner or its pins.
-    fn make_writable<'a>(
-        &'a self,
-        page: PageIndex,
-        is_pinned: bool,
-        pinned_until: &mut Option<Deadline<'a>>,
-    ) -> Result<(), AccessError> {
-        self.make_writable_from(self.area.word(page), page, is_pinned, pinned_until)
+    /// Goes in to store to `bytes`; `None` to try again. An error if they are cut off.
+    pub(super) fn enter(&self, bytes: ByteRange) -> Result<Option<Inside<'_>>, AccessError> {
+        if let Some(error) = self.waits.cut_off(bytes) {
+            return Err(error);
+        }
+        let inside = self.gate.enter();
+        if inside.is_none() {
+            self.gate.wait(LOOK_AGAIN);
+        }
+        Ok(inside)
     }
 
-    /// As `make_writable`, of a page whose word was seen to be `word`.
-    pub(super) fn make_writable_from<'a>(
+    /// Does what is needed so that `page`, seen as `word`, can be stored to: obtains it, or waits for its owner or its pins.
+    pub(super) fn make_writable<'a>(
         &'a self,
         word: Word,
         page: PageIndex,
@@ -277,7 +274,7 @@ impl Writes {
                 None => self.waits.wait_for(page)?,
             },
             Decision::Demand => {
-                self.waits.driver.demand(page);
+                self.waits.driver.ask(Ask::Demand(page));
                 self.waits.wait_for(page)?;
             }
             Decision::Wait(WaitFor::Filler) => self.waits.wait_for(page)?,
@@ -296,23 +293,13 @@ impl Writes {
 
     fn pin_pages_mut(&self, bytes: ByteRange) -> Result<MutPinned, AccessError> {
         let pages = self.area.page_size().pages_of(bytes);
-        let wanted_bytes = pages.len() * SMALL as u64;
-        // What is pinned for writing cannot be cleaned: it stays well below the hard target.
-        let limit_bytes = self.room.mut_pins.limit();
-        let too_much = || AccessError::PinsExceedBudget { wanted_bytes, limit_bytes };
-        let share = self.share_to_pin(wanted_bytes).ok_or_else(too_much)?;
+        let share = self.share_to_pin(pages)?;
         let set = MutPinSet::new(Arc::clone(&self.area), pages);
         let mut set = set.ok_or_else(|| self.waits.out_of_range(bytes))?;
         let mut pinned_until = None;
         while let Some(page) = set.next() {
             self.pace()?;
-            if let Some(error) = self.waits.cut_off(bytes) {
-                return Err(error);
-            }
-            let Some(inside) = self.gate.enter() else {
-                self.gate.wait(LOOK_AGAIN);
-                continue;
-            };
+            let Some(inside) = self.enter(bytes)? else { continue };
             let refused = set.try_pin_next();
             drop(inside);
             match refused {
@@ -322,11 +309,11 @@ impl Writes {
                         let rest = PageRange { start: page.0, end: pages.end.min(page.0 + RUN_PAGES) };
                         fill_missing(&self.fill, &[rest], &mut |_| {});
                     }
-                    self.make_writable(page, word.pins() > 0, &mut pinned_until)?;
+                    self.make_writable(self.area.word(page), page, word.pins() > 0, &mut pinned_until)?;
                 }
                 // Its bytes are lost: the next round finds it Failed.
                 Err(PinError::FrameGone) => self.errors.look(page, bytes_of(&self.area, page).start),
-                Err(PinError::OverBudget) => return Err(too_much()),
+                Err(PinError::OverBudget) => return Err(self.too_much_to_pin(pages)),
                 Err(PinError::TooManyPins) => return Err(AccessError::TooManyPins),
             }
         }
@@ -334,13 +321,19 @@ impl Writes {
         let noted = note_pin(&self.area, pages);
         let room = self.waits.room_for(bytes)?;
         let bytes = PinnedBytesMut::new(set, bytes, room).map_err(|why| self.waits.not_pinned(bytes, why))?;
-        Ok(MutPinned { bytes, noted, share })
+        Ok(MutPinned { bytes, _noted: noted, _share: share })
     }
 
-    /// Bytes of what may be pinned for writing.
-    pub(super) fn share_to_pin(&self, bytes: u64) -> Option<MutPinShare> {
-        let budget = &self.room.mut_pins;
-        budget.try_reserve(bytes).then(|| MutPinShare { budget: Arc::clone(budget), bytes })
+    /// What `pages` need of what may be pinned for writing: this cannot be cleaned, and stays well below the hard target.
+    pub(super) fn share_to_pin(&self, pages: PageRange) -> Result<MutPinShare, AccessError> {
+        let (budget, bytes) = (&self.fill.room.mut_pins, pages.len() * SMALL as u64);
+        let share = budget.try_reserve(bytes).then(|| MutPinShare { budget: Arc::clone(budget), bytes });
+        share.ok_or_else(|| self.too_much_to_pin(pages))
+    }
+
+    pub(super) fn too_much_to_pin(&self, pages: PageRange) -> AccessError {
+        let wanted_bytes = pages.len() * SMALL as u64;
+        AccessError::PinsExceedBudget { wanted_bytes, limit_bytes: self.fill.room.mut_pins.limit() }
     }
 
     /// Waits for loads by touch that began before their pages were pinned for writing.
@@ -375,13 +368,13 @@ impl Writes {
 /// Pages pinned for writing, with their share of what such pins may hold.
 pub(crate) struct MutPinned {
     pub(crate) bytes: PinnedBytesMut,
-    pub(crate) noted: NotedPin,
-    pub(crate) share: MutPinShare,
+    pub(super) _noted: NotedPin,
+    pub(super) _share: MutPinShare,
 }
 
 /// Bytes of the budget of pins for writing, given back on drop.
 #[derive(Debug)]
-pub(crate) struct MutPinShare {
+pub(super) struct MutPinShare {
     budget: Arc<Budget>,
     bytes: u64,
 }

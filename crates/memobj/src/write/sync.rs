@@ -1,6 +1,5 @@
 //! Sync: everything that is Dirty goes to the pager, and the pager makes it durable.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use memobj_sys::ring::{Owner, Ring};
 
 use super::transfer::{DEPTH, Writer};
 use super::{WriteStep, Writes};
+use crate::clock::Deadline;
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::locks::{self, ReadGuard};
 use crate::pagers::{File, Source};
@@ -37,12 +37,12 @@ impl Writes {
             return self.commit(log);
         }
         let range = bytes.start..bytes.end;
-        let failed_before = self.trouble().failed_syncs;
-        let unreported = self.trouble().unreported.take();
+        let failed_before = self.trouble.lock().failed_syncs;
+        let unreported = self.trouble.lock().unreported.take();
         let written = self.write_back(bytes, PinnedPages::AreWaitedFor);
         // What this call has met itself, it reports itself.
         if written.is_err() {
-            self.trouble().unreported = None;
+            self.trouble.lock().unreported = None;
         }
         let durable = self.make_durable(&range);
         written.and(durable)?;
@@ -57,7 +57,7 @@ impl Writes {
     /// Another sync has failed beside this one, and what this one wrote may have been among what it did not make
     /// durable: it is Dirty again.
     fn sync_failed_since(&self, failed_before: u64, range: &Range<u64>) -> Result<(), WriteError> {
-        let trouble = self.trouble();
+        let trouble = self.trouble.lock();
         match &trouble.sync_failure {
             Some(error) if trouble.failed_syncs != failed_before => {
                 Err(self.object.write_error(WriteStep::Sync, range.clone(), error))
@@ -104,21 +104,31 @@ impl Writes {
         if self.area.unclean_pages() == 0 {
             return Ok(());
         }
-        let ring = Ring::new(DEPTH, self.mechanism, Owner::OneAtATime);
+        let ring = Ring::new(DEPTH, self.fill.buffers.mechanism, Owner::OneAtATime);
         let writer = ring.and_then(Writer::new);
         let shift = self.area.page_size().shift();
         let range = pages.start << shift..pages.end << shift;
         let no_room = |error| self.object.write_error(WriteStep::WriteBack, range, &SupplyError::from(error));
         let mut writer = writer.map_err(no_room)?;
         let mut first = None;
-        let mut left: VecDeque<PageIndex> = VecDeque::new();
+        let mut left: Vec<PageIndex> = Vec::new();
         for part in self.unclean_parts(pages) {
             self.write_part(&mut writer, (file, pinned), part, &mut first);
             left.extend(part.iter().filter(|page| self.is_unwritten(*page)));
         }
         drain(&mut writer, &mut first);
         if first.is_none() {
-            first = self.write_rest(&mut writer, (file, pinned), left).err();
+            let until = self.object.pin_deadline();
+            let mut write = |page| {
+                let mut first = None;
+                let started = self.write_part(&mut writer, (file, pinned), page, &mut first);
+                drain(&mut writer, &mut first);
+                first.map_or(Ok(started), Err)
+            };
+            let mut rest = left.into_iter().map(|page| {
+                self.write_when_free(page, (until, pinned), &mut write, &|| self.refused_meanwhile(page))
+            });
+            first = rest.find_map(Result::err);
         }
         drain(&mut writer, &mut first);
         first.map_or(Ok(()), Err)
@@ -147,34 +157,28 @@ impl Writes {
         pages
     }
 
-    /// Pages that somebody held at the first look: each is waited for, and written if it still has to be.
-    fn write_rest(
-        self: &Arc<Self>,
-        writer: &mut Writer,
-        (file, pinned): (&File, PinnedPages),
-        left: VecDeque<PageIndex>,
+    /// A page that somebody held at the first look is waited for, and written by `write` if it still has to be. That says
+    /// how many it wrote: none that could not be protected. `waited` is asked after each wait.
+    fn write_when_free(
+        &self,
+        page: PageIndex,
+        (until, pinned): (Deadline<'_>, PinnedPages),
+        write: &mut dyn FnMut(PageRange) -> Result<u64, WriteError>,
+        waited: &dyn Fn() -> Result<(), WriteError>,
     ) -> Result<(), WriteError> {
-        let until = self.object.pin_deadline();
-        for page in left {
-            while self.is_unwritten(page) && !self.is_left(page, pinned) {
-                let mut first = None;
-                if self.is_writable_now(page) {
-                    // What is stored from here on need not be in it: one write is enough.
-                    let started = self.write_part(writer, (file, pinned), PageRange::one(page), &mut first);
-                    drain(writer, &mut first);
-                    match first {
-                        Some(error) => return Err(error),
-                        None if started > 0 || pinned == PinnedPages::AreLeft => break,
-                        // It could not be protected.
-                        None => std::thread::sleep(SOON),
-                    }
+        while self.is_unwritten(page) && !self.is_left(page, pinned) {
+            if self.area.word(page).may_be_written() {
+                // What is stored from here on need not be in it: one write is enough.
+                if write(PageRange::one(page))? > 0 || pinned == PinnedPages::AreLeft {
+                    break;
                 }
-                if until.is_over() {
-                    return Err(self.waits.held_too_long(WriteStep::WriteBack, page));
-                }
-                self.area.wait_as_writer(page, Some(LOOK_AGAIN));
-                self.refused_meanwhile(page)?;
+                std::thread::sleep(SOON);
             }
+            if until.is_over() {
+                return Err(self.waits.held_too_long(WriteStep::WriteBack, page));
+            }
+            self.area.wait_as_writer(page, Some(LOOK_AGAIN));
+            waited()?;
         }
         Ok(())
     }
@@ -182,14 +186,9 @@ impl Writes {
     /// The write of `page` that was waited for has failed.
     fn refused_meanwhile(&self, page: PageIndex) -> Result<(), WriteError> {
         let start = bytes_of(&self.area, page).start;
-        let mut trouble = self.trouble();
+        let mut trouble = self.trouble.lock();
         let met = trouble.unreported.as_ref().is_some_and(|error| error.range().contains(&start));
         if met { trouble.unreported.take().map_or(Ok(()), Err) } else { Ok(()) }
-    }
-
-    /// Dirty, and nobody in the way of a write.
-    fn is_writable_now(&self, page: PageIndex) -> bool {
-        self.area.word(page).may_be_written()
     }
 
     /// Pinned for writing, and not waited for.
@@ -207,26 +206,15 @@ impl Writes {
         for part in self.unclean_parts(pages) {
             self.call_for_part(part, pinned)?;
             for page in part.iter() {
-                while self.is_unwritten(page) && !self.is_left(page, pinned) {
-                    if self.is_writable_now(page) {
-                        let taken = self.call_for_part(PageRange::one(page), pinned)?;
-                        if taken > 0 || pinned == PinnedPages::AreLeft {
-                            break;
-                        }
-                        std::thread::sleep(SOON);
-                    }
-                    if until.is_over() {
-                        return Err(self.waits.held_too_long(WriteStep::WriteBack, page));
-                    }
-                    self.area.wait_as_writer(page, Some(LOOK_AGAIN));
-                }
+                let write = &mut |page| self.call_for_part(page, pinned);
+                self.write_when_free(page, (until, pinned), write, &|| Ok(()))?;
             }
         }
         Ok(())
     }
 
     /// Offers what is Dirty in `part` and can be protected to the pager. Returns how many runs of pages it took.
-    fn call_for_part(self: &Arc<Self>, part: PageRange, pinned: PinnedPages) -> Result<usize, WriteError> {
+    fn call_for_part(self: &Arc<Self>, part: PageRange, pinned: PinnedPages) -> Result<u64, WriteError> {
         let range = part.start << 12..part.end << 12;
         let refused =
             |error: SupplyError| self.object.write_error(WriteStep::WriteBack, range.clone(), &error);
@@ -236,7 +224,7 @@ impl Writes {
             let Some(right) = self.right_to_start(pinned) else { return Ok(taken) };
             let copies =
                 self.copy_dirty(PageRange { start: from, end: next }, CALL_PAGES).map_err(refused)?;
-            taken += copies.len();
+            taken += copies.len() as u64;
             drop(right);
             if !copies.is_empty()
                 && let Some(error) =
@@ -261,7 +249,7 @@ impl Writes {
         let Err(error) = synced else { return Ok(()) };
         if error.kind != ErrorKind::Stale {
             // What the pager took while it was failing may have been part of it: see `took`.
-            let mut trouble = self.trouble();
+            let mut trouble = self.trouble.lock();
             trouble.failed_syncs += 1;
             trouble.sync_failure = Some(error.clone());
             pages.extend(self.unsynced.take());

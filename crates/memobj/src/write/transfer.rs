@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use memobj_core::address::{ByteRange, PageIndex, PageRange};
+use memobj_core::address::{PageIndex, PageRange};
 use memobj_sys::area::{WriteClaim, WriteRun};
 use memobj_sys::region::{Chunk, ChunkPool, SMALL};
 use memobj_sys::ring::{Completion, Direction, Ring, Target, Transfer};
@@ -16,9 +16,8 @@ use crate::pagers::{File, Pager};
 /// Writes in flight at once.
 pub(super) const DEPTH: u32 = 64;
 /// Sizes of buffers in pages, and how many there are of each: 5.25 MiB together.
-const SINGLES: (u64, usize) = (1, 64);
-const SHORT: (u64, usize) = (8, 32);
-const LONG: (u64, usize) = (64, 16);
+const SIZES: [(u64, usize); 3] = [(1, 64), (8, 32), (LONGEST, 16)];
+const LONGEST: u64 = 64;
 
 /// A write in flight.
 #[derive(Debug)]
@@ -38,7 +37,7 @@ pub(super) struct Offer {
 impl Offer {
     /// `None` if a page of `run` was lost: the others stay Dirty.
     fn copy(writes: &Writes, run: WriteRun, buffer: &mut [u8]) -> Option<Self> {
-        let failed_syncs = writes.trouble().failed_syncs;
+        let failed_syncs = writes.trouble.lock().failed_syncs;
         Some(Self { claim: run.copy(buffer)?, failed_syncs })
     }
 }
@@ -54,9 +53,8 @@ pub(super) struct Started {
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) ring: Ring<Flight>,
-    singles: Arc<ChunkPool>,
-    short: Arc<ChunkPool>,
-    long: Arc<ChunkPool>,
+    /// By the pages of a buffer, shortest first.
+    pools: Vec<(u64, Arc<ChunkPool>)>,
     done: Vec<Completion<Flight>>,
     bytes_in_flight: u64,
     /// Refused without a flight.
@@ -65,12 +63,10 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(ring: Ring<Flight>) -> io::Result<Self> {
-        let pool = |(pages, count): (u64, usize)| ChunkPool::new(count, pages as usize * SMALL);
+        let pool = |(pages, count)| Ok((pages, ChunkPool::new(count, pages as usize * SMALL)?));
         Ok(Self {
             ring,
-            singles: pool(SINGLES)?,
-            short: pool(SHORT)?,
-            long: pool(LONG)?,
+            pools: SIZES.into_iter().map(pool).collect::<io::Result<_>>()?,
             done: Vec::new(),
             bytes_in_flight: 0,
             refused: Vec::new(),
@@ -88,8 +84,7 @@ impl Writer {
     }
 
     fn buffer(&self, pages: u64) -> Option<Chunk> {
-        let fitting = [(&self.singles, SINGLES.0), (&self.short, SHORT.0), (&self.long, LONG.0)];
-        fitting.into_iter().filter(|(_, size)| pages <= *size).find_map(|(pool, _)| pool.take())
+        self.pools.iter().filter(|(size, _)| pages <= *size).find_map(|(_, pool)| pool.take())
     }
 
     /// Starts to write the Dirty pages of `pages`, all of one block, as far as there is room. Says how many, and
@@ -97,8 +92,8 @@ impl Writer {
     pub(super) fn start(&mut self, writes: &Arc<Writes>, file: &File, pages: PageRange) -> Started {
         let room = (DEPTH as usize - self.ring.in_flight()) as u64;
         // Scattered pages take a flight each; neighbours share one, up to the longest.
-        let most = room.max(LONG.0);
-        let runs = writes.lock_dirty(pages, most, LONG.0);
+        let most = room.max(LONGEST);
+        let runs = writes.lock_dirty(pages, most, LONGEST);
         let locked: u64 = runs.iter().map(|run| run.pages().len()).sum();
         let mut started = Started { pages: 0, next: pages.end };
         if let Some(last) = runs.last().filter(|_| locked == most) {
@@ -161,7 +156,7 @@ impl Writer {
 
     fn landed(
         &mut self,
-        target: Target,
+        mut target: Target,
         flight: Flight,
         result: io::Result<usize>,
     ) -> Result<(), WriteError> {
@@ -171,7 +166,10 @@ impl Writer {
         let taken = match result {
             Ok(count) if count as u64 >= bytes.len() => Ok(()),
             // Part of it, as on a device that is full after it: once more, and this time the error is told.
-            Ok(_) => write_again(&writes, bytes, target),
+            Ok(_) => {
+                let buffer = &target.as_mut_slice()[..bytes.len() as usize];
+                writes.object.pager.write_back(bytes.start..bytes.end, buffer)
+            }
             Err(error) => Err(SupplyError::from(error)),
         };
         match taken {
@@ -184,11 +182,6 @@ impl Writer {
     }
 }
 
-fn write_again(writes: &Writes, bytes: ByteRange, mut target: Target) -> Result<(), SupplyError> {
-    let buffer = &target.as_mut_slice()[..bytes.len() as usize];
-    writes.object.pager.write_back(bytes.start..bytes.end, buffer)
-}
-
 impl Writes {
     /// The pager has the bytes of `offer`.
     ///
@@ -198,9 +191,9 @@ impl Writes {
     pub(super) fn took(&self, offer: Offer) {
         let Offer { claim, failed_syncs } = offer;
         let pages = claim.pages();
-        self.tell.counters.written_pages.add(pages.len());
-        self.tell.counters.written_bytes.add(claim.bytes().len());
-        let trouble = self.trouble();
+        self.fill.tell.counters.written_pages.add(pages.len());
+        self.fill.tell.counters.written_bytes.add(claim.bytes().len());
+        let trouble = self.trouble.lock();
         if trouble.failed_syncs == failed_syncs {
             // Before the pages are Clean: whoever finds nothing Dirty must find them here.
             self.unsynced.add(pages);
@@ -210,14 +203,14 @@ impl Writes {
         }
         drop(trouble);
         self.write_went_well();
-        self.room.unwritten.made_progress();
+        self.fill.room.unwritten.made_progress();
     }
 
     /// The pager refuses the bytes of `claim`: its pages are Dirty again.
     pub(super) fn did_not_take(&self, claim: WriteClaim, error: &SupplyError) -> WriteError {
         let bytes = claim.bytes();
         drop(claim);
-        self.room.unwritten.made_progress();
+        self.fill.room.unwritten.made_progress();
         let error = self.object.write_error(WriteStep::WriteBack, bytes.start..bytes.end, error);
         self.write_failed(error.clone());
         error
@@ -229,7 +222,7 @@ impl Writes {
         pages: PageRange,
         most: u64,
     ) -> Result<Vec<(Offer, Vec<u8>)>, SupplyError> {
-        let runs = self.lock_dirty(pages, most, LONG.0);
+        let runs = self.lock_dirty(pages, most, LONGEST);
         let mut copies = Vec::with_capacity(runs.len());
         for run in runs {
             let mut buffer = Vec::new();
