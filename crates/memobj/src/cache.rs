@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::engine::CacheInner;
 use crate::error::{CacheError, OpenError};
@@ -23,7 +22,7 @@ pub struct Cache {
 
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let budget = &self.inner.shared.budget;
+        let budget = &self.inner.shared.room.budget;
         f.debug_struct("Cache")
             .field("budget_bytes", &budget.limit())
             .field("frame_bytes", &budget.used())
@@ -79,7 +78,7 @@ impl Cache {
     /// What the cache has done so far.
     pub fn metrics(&self) -> Metrics {
         let shared = &self.inner.shared;
-        let counters = &shared.counters;
+        let counters = &shared.tell.counters;
         Metrics {
             faults: counters.faults.get(),
             supplied_pages: counters.supplied_pages.get(),
@@ -88,16 +87,16 @@ impl Cache {
             evicted_pages: counters.evicted_pages.get(),
             retries: counters.retries.get(),
             failed_pages: counters.failed_pages.get(),
-            frame_bytes: shared.budget.used(),
-            peak_frame_bytes: shared.budget.peak(),
-            budget_bytes: shared.budget.limit(),
-            pinned_bytes: shared.pin_budget.used(),
-            table_bytes: shared.tables.used_bytes(),
+            frame_bytes: shared.room.budget.used(),
+            peak_frame_bytes: shared.room.budget.peak(),
+            budget_bytes: shared.room.budget.limit(),
+            pinned_bytes: shared.room.pins.used(),
+            table_bytes: shared.room.tables.used_bytes(),
             read_bytes: counters.read_bytes.get(),
-            dirty_bytes: shared.unwritten.load(Ordering::Relaxed),
+            dirty_bytes: shared.room.unwritten.bytes(),
             written_pages: counters.written_pages.get(),
             written_bytes: counters.written_bytes.get(),
-            sweeps: shared.sweeps.load(Ordering::Relaxed).into(),
+            sweeps: shared.room.sweeps().into(),
             dropped_events: counters.dropped_events.get(),
         }
     }
@@ -109,6 +108,6 @@ impl Cache {
 
     /// What happens in the background.
     pub fn events(&self) -> Events {
-        self.inner.shared.events.receiver()
+        self.inner.shared.tell.events.receiver()
     }
 }

@@ -54,6 +54,11 @@ impl EngineClock {
         }
     }
 
+    /// The end of a wait that begins now and takes `limit` at most.
+    pub(crate) fn deadline(&self, limit: Duration) -> Deadline<'_> {
+        Deadline { clock: self, at: self.now().checked_add(limit) }
+    }
+
     /// How long to sleep, by the system's clock, before `left` of this clock's time may have passed.
     pub(crate) fn nap(&self, left: Duration) -> Duration {
         match &self.0 {
@@ -71,6 +76,19 @@ impl EngineClock {
                 ended => return ended,
             }
         }
+    }
+}
+
+/// When a wait ends, by a clock; `None` is never.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline<'a> {
+    clock: &'a EngineClock,
+    at: Option<Instant>,
+}
+
+impl Deadline<'_> {
+    pub(crate) fn is_over(self) -> bool {
+        self.at.is_some_and(|at| self.clock.now() >= at)
     }
 }
 

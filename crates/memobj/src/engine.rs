@@ -1,7 +1,6 @@
 //! A cache with its threads.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use crate::driver::{self, Lanes};
@@ -9,6 +8,7 @@ use crate::error::CacheError;
 use crate::locks::{Rank, RankedMutex};
 use crate::options::CacheOptions;
 use crate::store::{CacheShared, system};
+use crate::threads;
 use crate::workers::Workers;
 
 const MOST_WORKERS: usize = 1024;
@@ -41,17 +41,15 @@ impl Drop for CacheInner {
             std::mem::forget(Arc::clone(&self.shared));
             return;
         }
-        self.shared.closing.store(true, Ordering::Release);
-        self.shared.bell.ring();
+        self.shared.health.close();
+        self.shared.requests.bell.ring();
         let driver = self.driver.lock().take();
         // A pager that owns handles of its own cache can be dropped last, by one of the cache's own threads.
-        if let Some(driver) = driver.filter(|driver| driver.thread().id() != std::thread::current().id()) {
-            let _ = driver.join();
-        }
+        threads::join(driver);
         self.lanes.stop();
         self.shared.cleaner.stop();
         self.workers.stop();
         self.shared.disposal.finish();
-        self.shared.rings.lock().clear();
+        self.shared.buffers.clear();
     }
 }

@@ -13,8 +13,11 @@ use memobj_sys::signal::{Trapped, Verdict};
 use memobj_sys::uffd::Announce;
 
 use crate::pagers::{File, Source};
-use crate::store::{ADDRESSES, Asked, FrameStore, Patience, Placed, Request, STORES};
-use crate::write::{Access, Stored};
+use crate::pages::Asked;
+use crate::pins::Ask;
+use crate::room::Patience;
+use crate::store::{ADDRESSES, FrameStore, STORES};
+use crate::write::{Access, Stored, expect};
 
 /// How long a sleeper on a page word sleeps before it looks whether the mapping still exists.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -24,7 +27,7 @@ const IN_THREAD: Viewer = Viewer::Here(Announce::Signalled);
 /// The process's SIGBUS handler asks this first.
 pub(crate) fn resolve(address: usize, trapped: Trapped) -> Verdict {
     let Some(slot) = ADDRESSES.get(address) else { return Verdict::Trap };
-    STORES.with(slot, |store| store.resolve_in_thread(address, trapped)).unwrap_or(Verdict::Trap)
+    STORES.with(slot, |store| InThread { store }.resolve(address, trapped)).unwrap_or(Verdict::Trap)
 }
 
 /// How far a page was brought.
@@ -38,18 +41,23 @@ enum Reached {
     Open,
 }
 
-impl FrameStore {
-    fn resolve_in_thread(&self, address: usize, trapped: Trapped) -> Verdict {
+/// A frame store, as the thread sees it that faulted in one of its views.
+struct InThread<'a> {
+    store: &'a FrameStore,
+}
+
+impl InThread<'_> {
+    fn resolve(&self, address: usize, trapped: Trapped) -> Verdict {
         let Trapped { is_write, is_missing } = trapped;
-        let Some((offset, Announce::Signalled)) = self.place_of(address) else { return Verdict::Trap };
-        let page = PageIndex(offset >> self.area.page_size().shift());
+        let Some((offset, Announce::Signalled)) = self.store.place_of(address) else { return Verdict::Trap };
+        let page = PageIndex(offset >> self.store.area.page_size().shift());
         // In a child of fork these addresses are somebody else's, and the descriptors still mean the parent.
-        let forbidden = is_write && self.writes.is_none();
-        if self.area.is_outside(page) || forbidden || !self.cache.owner.is_this_process() {
+        let forbidden = is_write && self.store.writes.is_none();
+        if self.store.area.is_outside(page) || forbidden || !self.store.owner.is_this_process() {
             return Verdict::Trap;
         }
-        self.cache.counters.faults.add(1);
-        if is_missing && self.look_in_thread(page, offset) && !self.is_closed() {
+        self.store.fill.tell.counters.faults.add(1);
+        if is_missing && self.look_in_thread(page, offset) && !self.store.is_closed() {
             // The access faults again.
             return Verdict::Resolved;
         }
@@ -64,17 +72,17 @@ impl FrameStore {
 
     /// Makes `page` resident and opens it to the store that faulted.
     fn resolve_store(&self, page: PageIndex) -> Verdict {
-        let Some(writes) = &self.writes else { return Verdict::Trap };
-        self.note_store(writes, page);
+        let Some(writes) = &self.store.writes else { return Verdict::Trap };
+        writes.note_store(page);
         loop {
-            if decide(self.area.word(page), Wish::Store(Fault::Any)) == Decision::Open {
-                if self.store_to(writes, page, IN_THREAD) == Stored::Yes {
+            if decide(self.store.area.word(page), Wish::Store(Fault::Any)) == Decision::Open {
+                if writes.store_to(page, IN_THREAD) == Stored::Yes {
                     return Verdict::Resolved;
                 }
-                if self.store_is_hopeless(writes) || self.is_closed() {
+                if writes.store_is_hopeless() || self.store.is_closed() {
                     return Verdict::Trap;
                 }
-                self.wait_to_store(writes, page);
+                writes.wait_to_store(page);
                 continue;
             }
             match self.resolve_page(page, Access::Store) {
@@ -87,45 +95,45 @@ impl FrameStore {
 
     fn resolve_page(&self, page: PageIndex, access: Access) -> Reached {
         loop {
-            match decide(self.area.word(page), Wish::Load(Fault::Any)) {
+            match decide(self.store.area.word(page), Wish::Load(Fault::Any)) {
                 Decision::Show | Decision::Open | Decision::Look | Decision::Done => {
-                    self.area.show(page, IN_THREAD);
+                    self.store.area.show(page, IN_THREAD);
                     return Reached::Resident;
                 }
                 Decision::Trap => return Reached::Trap,
                 Decision::Claim => {
-                    if let Ok(claim) = self.area.claim(page, Placement::AtOnce)
+                    if let Ok(claim) = self.store.area.claim(page, Placement::AtOnce)
                         && self.fill_in_thread(claim, page, access) == Asked::ToStore
                     {
                         return Reached::Open;
                     }
                 }
                 Decision::Demand => {
-                    self.demand(page);
-                    self.area.wait(page, Some(LOOK_AGAIN));
+                    self.store.waits.driver.ask(Ask::Demand(page));
+                    self.store.area.wait(page, Some(LOOK_AGAIN));
                 }
-                Decision::Wait(_) => drop(self.area.wait(page, Some(LOOK_AGAIN))),
+                Decision::Wait(_) => drop(self.store.area.wait(page, Some(LOOK_AGAIN))),
             }
-            if self.is_closed() {
+            if self.store.is_closed() {
                 return Reached::Trap;
             }
         }
     }
 
-    /// As [`look`](Self::look), in a signal handler: the driver does what takes locks, and this thread waits. Whether it
-    /// has waited.
+    /// As `look` of [`Errors`](crate::pages::Errors), in a signal handler: the driver does what takes locks, and this thread
+    /// waits. Whether it has waited.
     fn look_in_thread(&self, page: PageIndex, offset: u64) -> bool {
-        match decide(self.area.word(page), Wish::Load(Fault::Missing)) {
+        match decide(self.store.area.word(page), Wish::Load(Fault::Missing)) {
             Decision::Look => {
-                let looked = self.area.look(page, offset, self.cache.clock.now());
+                let looked = self.store.area.look(page, offset, self.store.fill.room.ages.now());
                 let Looked::Gone(gone) = looked else { return false };
-                self.cache.ask(Request::Lost { store: self.this.clone(), gone });
-                self.area.wait(page, Some(LOOK_AGAIN));
+                self.store.waits.driver.ask(Ask::Lost(gone));
+                self.store.area.wait(page, Some(LOOK_AGAIN));
                 true
             }
             // Pages in a file come into view without being looked for.
-            Decision::Wait(WaitFor::Write) if self.area.is_local() => {
-                self.area.wait_as_writer(page, Some(LOOK_AGAIN));
+            Decision::Wait(WaitFor::Write) if self.store.area.is_local() => {
+                self.store.area.wait_as_writer(page, Some(LOOK_AGAIN));
                 true
             }
             _ => false,
@@ -134,32 +142,29 @@ impl FrameStore {
 
     /// Fills the claim, or has it filled. `ToStore` if the page is in place and open to stores.
     fn fill_in_thread(&self, claim: FillClaim, page: PageIndex, access: Access) -> Asked {
-        let sequential = self.is_sequential(PageRange::one(page));
-        let expected = self.expect(access);
-        let filled = match self.object.source() {
-            Source::File(file) if !sequential && !self.is_large() => {
+        let sequential = self.store.pins.pattern.is_sequential(PageRange::one(page));
+        let expected = expect(self.store.writes.as_ref(), access);
+        let filled = match self.store.object.source() {
+            Source::File(file) if !sequential && !self.store.fill.is_large() => {
                 self.read_in_thread(file, claim, expected.asked())
             }
-            _ => self.fill_inline(claim, expected.asked(), Patience::Endless),
+            _ => self.store.fill.fill_inline(claim, expected.asked(), Patience::Endless),
         };
         let Err(claim) = filled else { return expected.asked() };
         // Whoever fills it may need the gate shut.
         drop(expected);
-        self.cache.ask(Request::Supply { store: self.this.clone(), claim, sequential });
+        self.store.waits.driver.ask(Ask::Supply { claim, sequential });
         Asked::Demand
     }
 
     fn read_in_thread(&self, file: &File, claim: FillClaim, asked: Asked) -> Result<(), FillClaim> {
-        let Some(mut chunk) = self.cache.bounce.take() else { return Err(claim) };
+        let Some(mut chunk) = self.store.fill.buffers.bounce.take() else { return Err(claim) };
         let range = claim.bytes();
         if !file.read_page(&mut chunk, range.start) {
             return Err(claim);
         }
         chunk[range.len() as usize..].fill(0);
-        self.cache.counters.read_bytes.add(range.len());
-        match self.place_copy(claim, &chunk, asked, Patience::Endless) {
-            Placed::Yes => Ok(()),
-            Placed::No(claim) => Err(claim),
-        }
+        self.store.fill.tell.counters.read_bytes.add(range.len());
+        self.store.fill.place_copy(claim, &chunk, asked, Patience::Endless)
     }
 }

@@ -87,7 +87,7 @@ impl Drop for Guest {
         let shared = &self.object.cache.shared;
         if shared.owner.is_this_process() {
             self.state.end(GuestEnd::Dismissed);
-            shared.ask(Request::Dismissed(Arc::clone(&self.state)));
+            shared.requests.ask(Request::Dismissed(Arc::clone(&self.state)));
         }
     }
 }
@@ -142,10 +142,6 @@ impl MemoryObject {
         let (uffd, process, view) = attached?;
         let start = view.start();
         let number = store.area.admit(Arc::clone(&view)).ok_or(AdmitError::TooManyGuests)?;
-        // Until the guest has left.
-        if let Some(user) = user {
-            user.keep();
-        }
         let state = Arc::new(GuestState {
             store: Arc::clone(&store),
             uffd,
@@ -155,11 +151,12 @@ impl MemoryObject {
             process,
             view,
             number,
+            user: RankedMutex::new(Rank::GuestEnd, user),
             is_ending: AtomicBool::new(false),
             end: RankedMutex::new(Rank::GuestEnd, None),
             ended: Condvar::new(),
         });
-        object.cache.shared.ask(Request::Admit(Arc::clone(&state)));
+        object.cache.shared.requests.ask(Request::Admit(Arc::clone(&state)));
         Ok(Guest { state, _frames: frames, object })
     }
 }

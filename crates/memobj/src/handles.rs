@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Once, Weak};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::decide::{Decision, WaitFor, Wish, decide};
@@ -14,9 +14,9 @@ use crate::engine::CacheInner;
 use crate::error::{ErrorKind, MapError, SupplyError};
 use crate::fault;
 use crate::locks::{Rank, RankedMutex};
-use crate::options::{FrameSize, Store};
-use crate::store::{ADDRESSES, FrameStore, ObjectCore, Request, STORES};
-use crate::write::{self, flush_at_exit};
+use crate::options::{FrameSize, Store, Writing};
+use crate::pages::ObjectCore;
+use crate::store::{ADDRESSES, CacheShared, FrameStore, Request, STORES};
 
 /// From this size on an object that is read in sequence gets large frames under [`FrameSize::Auto`].
 const LARGE_OBJECT_BYTES: u64 = 16 << 20;
@@ -38,8 +38,10 @@ pub(crate) struct ObjectHandle {
 #[derive(Debug)]
 pub(crate) struct StoreHandle {
     pub(crate) store: Arc<FrameStore>,
+    shared: Arc<CacheShared>,
     global_slot: usize,
-    member_slot: usize,
+    room_slot: usize,
+    cleaner_slot: Option<usize>,
     /// What mappings keep the store by for pins of single pages.
     pins: RankedMutex<Weak<PinShares>>,
 }
@@ -52,7 +54,7 @@ impl StoreHandle {
     ) -> Result<Self, MapError> {
         let shared = &cache.shared;
         if object.is_writable() {
-            write::start_cleaner(shared).map_err(refused("start the cleaner"))?;
+            shared.cleaner.start().map_err(refused("start the cleaner"))?;
             // Copies of pages end there when a frame was dropped from outside.
             signal::install(fault::resolve).map_err(refused("install the SIGBUS handler"))?;
             flush_at_exit();
@@ -63,26 +65,26 @@ impl StoreHandle {
                 .or_else(|_| new_area(cache, object, Frames::SharedSmall, announce)),
             frames => new_area(cache, object, frames, announce),
         }?;
-        let store = FrameStore::new(Arc::clone(shared), Arc::clone(object), area)
-            .map_err(refused("allocate tables for the object"))?;
-        Self::register(store)
+        let store =
+            FrameStore::new(shared, object, area).map_err(refused("allocate tables for the object"))?;
+        Self::register(shared, store)
     }
 
-    fn register(store: Arc<FrameStore>) -> Result<Self, MapError> {
-        let full = |_| MapError::TooManyObjects { limit: memobj_sys::slots::MAX_SLOTS };
-        let global_slot = STORES.insert(Arc::clone(&store)).map_err(full)?;
-        let member_slot = match store.cache.members.insert(Arc::clone(&store)) {
-            Ok(slot) => slot,
-            Err(store) => {
-                STORES.remove(global_slot);
-                return Err(full(store));
-            }
+    fn register(shared: &Arc<CacheShared>, store: Arc<FrameStore>) -> Result<Self, MapError> {
+        let full = MapError::TooManyObjects { limit: memobj_sys::slots::MAX_SLOTS };
+        let Ok(global_slot) = STORES.insert(Arc::clone(&store)) else { return Err(full) };
+        let Ok(room_slot) = shared.room.members.insert(Arc::clone(&store.area)) else {
+            STORES.remove(global_slot);
+            return Err(full);
         };
+        // As large as that of the room, and never with more in it.
+        let admit = |writes| shared.cleaner.members.insert(Arc::new(writes)).ok();
+        let cleaner_slot = store.writes.clone().and_then(admit);
         for (start, len, _) in store.area.views() {
             ADDRESSES.set(start, len, Some(global_slot));
         }
         let pins = RankedMutex::new(Rank::PinShares, Weak::new());
-        Ok(Self { store, global_slot, member_slot, pins })
+        Ok(Self { store, shared: Arc::clone(shared), global_slot, room_slot, cleaner_slot, pins })
     }
 
     /// The shares by which pins of single pages keep this.
@@ -121,7 +123,7 @@ fn new_area(
     };
     let mut views = Vec::new();
     for announce in wanted {
-        views.push(shared.uffd(announce).map_err(|source| MapError::NoUserfaultfd { source })?);
+        views.push(shared.machine.uffd(announce).map_err(|source| MapError::NoUserfaultfd { source })?);
         match announce {
             // The engine's own stores go through this view, and may fault.
             Announce::Queued if object.is_writable() => {
@@ -141,10 +143,10 @@ fn new_area(
         writes: if object.is_writable() { Writes::Yes } else { Writes::No },
         frames,
         views,
-        budget: Arc::clone(&shared.budget),
-        pin_budget: Arc::clone(&shared.pin_budget),
-        tables: Arc::clone(&shared.tables),
-        unwritten: Arc::clone(&shared.unwritten),
+        budget: Arc::clone(&shared.room.budget),
+        pin_budget: Arc::clone(&shared.room.pins),
+        tables: Arc::clone(&shared.room.tables),
+        unwritten: Arc::clone(&shared.room.unwritten.bytes),
     })
     .map_err(refused("reserve addresses for the object"))
 }
@@ -159,7 +161,9 @@ fn choose_frames(cache: &CacheInner, object: &ObjectCore, announce: Option<Annou
             Store::Shared => Frames::SharedSmall,
         };
     }
+    let shared = &cache.shared;
     let wants_large = match object.options.frames {
+        _ if !shared.room.is_large_enough() => false,
         FrameSize::Small => false,
         FrameSize::Large => true,
         FrameSize::Auto => {
@@ -167,11 +171,11 @@ fn choose_frames(cache: &CacheInner, object: &ObjectCore, announce: Option<Annou
         }
     };
     match object.options.store {
-        Store::Shared => match wants_large.then(|| cache.shared.huge_folder()).flatten() {
+        Store::Shared => match wants_large.then(|| shared.machine.huge_folder()).flatten() {
             Some(folder) => Frames::SharedLarge(Arc::clone(folder)),
             None => Frames::SharedSmall,
         },
-        Store::Local => match wants_large.then(|| cache.shared.pool()).flatten() {
+        Store::Local => match wants_large.then(|| shared.room.pool()).flatten() {
             Some(pool) => Frames::LocalLarge(Arc::clone(pool)),
             None => Frames::LocalSmall,
         },
@@ -181,22 +185,26 @@ fn choose_frames(cache: &CacheInner, object: &ObjectCore, announce: Option<Annou
 impl Drop for StoreHandle {
     fn drop(&mut self) {
         let store = &self.store;
-        if !store.cache.owner.is_this_process() {
+        if !store.owner.is_this_process() {
             // A child of fork has neither the memory nor the threads; the parent goes on with both.
             std::mem::forget(Arc::clone(store));
             return;
         }
-        store.end_writes();
+        if let Some(writes) = &store.writes {
+            writes.end();
+        }
         store.close();
         for (start, len, _) in store.area.views() {
             ADDRESSES.set(start, len, None);
         }
         STORES.remove(self.global_slot);
-        store.cache.members.remove(self.member_slot);
-        store.cache.ask(Request::Forget(Arc::as_ptr(store) as usize));
+        if let Some(slot) = self.cleaner_slot {
+            self.shared.cleaner.members.remove(slot);
+        }
+        self.shared.room.members.remove(self.room_slot);
+        self.shared.requests.ask(Request::Forget(Arc::as_ptr(store) as usize));
         let all = PageRange { start: 0, end: store.area.page_size().pages_for(store.area.capacity()) };
-        let evicted = store.area.evict_all(all, store.cache.clock.now());
-        store.cache.counters.evicted_pages.add(evicted.pages);
+        self.shared.room.evict(&store.area, all);
     }
 }
 
@@ -236,15 +244,19 @@ impl ObjectHandle {
                         return area::copy_pinned(&pin, bytes, buffer)
                             .map_err(|_| SupplyError::new(ErrorKind::Io));
                     }
-                    Err(PinError::FrameGone) => mapped.store.look(page, page.0 * area.page_size().bytes()),
+                    Err(PinError::FrameGone) => {
+                        mapped.store.errors.look(page, page.0 * area.page_size().bytes())
+                    }
                     Err(_) => {}
                 }
             }
             // The number first: a write that begins after it is seen by the number, one before it by the word.
             let writes_begun = area.writes_begun(page);
             let word = area.word(page);
-            if word.has_failed() && mapped.store.has_lost_changes(page) {
-                return Err(mapped.store.lost_changes());
+            if word.has_failed()
+                && let Some(lost) = mapped.store.errors.lost_changes(page)
+            {
+                return Err(lost);
             }
             let pager_has_it = matches!(
                 decide(word, Wish::Presence),
@@ -283,6 +295,26 @@ impl Drop for ObjectHandle {
         if self.cache.shared.owner.is_this_process() {
             self.core.detached.store(true, Ordering::Release);
             self.core.pager.detach();
+        }
+    }
+}
+
+/// Hands the changes of all objects that are written in place to their files when the process exits by `exit` or
+/// by returning from `main`: the system makes them durable in its own time, as it does with what was mapped.
+fn flush_at_exit() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| memobj_sys::exit::at_exit(flush_all));
+}
+
+fn flush_all() {
+    for slot in 0..STORES.end() {
+        let store = STORES.with(slot, |store| store.this.upgrade()).flatten();
+        let Some(store) = store.filter(|store| store.object.keeps_changes) else { continue };
+        if !store.owner.is_this_process() || store.object.options.writing != Writing::InPlace {
+            continue;
+        }
+        if let Some(writes) = &store.writes {
+            writes.flush_for_exit();
         }
     }
 }

@@ -15,11 +15,14 @@ use std::sync::Arc;
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_sys::area::NoFile;
 
+use crate::batch::fill_missing;
 use crate::error::{ErrorKind, MapError, PageError, SupplyError};
 use crate::handles::{ObjectHandle, StoreHandle};
 use crate::object::MemoryObject;
 use crate::options::{FrameSize, Store, Writing};
-use crate::store::{FrameStore, Request};
+use crate::pages::bytes_of;
+use crate::pins::Ask;
+use crate::store::FrameStore;
 
 /// The frames of an object, for whoever maps them without the help of this library.
 ///
@@ -141,33 +144,28 @@ impl LentFrames {
         around: Range<u64>,
         goes_on: &dyn Fn() -> bool,
     ) -> Result<(), PageError> {
-        let store = self.store();
-        let size = store.area.page_size();
-        let page = self.page_of(offset);
-        let end = around.end.min(self.len());
-        let around = size.pages_of(ByteRange { start: around.start.min(end), end });
+        let (store, page, around) = (self.store(), self.page_of(offset), self.pages_of(&around));
         // The borrower was told that it is missing.
-        store.look(page, offset);
+        store.errors.look(page, offset);
         if store.area.word(page).is_absent() && around.len() > 1 {
-            store.fill_missing(&[around], &mut |_| {});
+            fill_missing(&store.fill, &[around], &mut |_| {});
         }
-        store.populate_while(PageRange::one(page), goes_on)
+        store.waits.populate_while(PageRange::one(page), goes_on)
     }
 
     /// Why the page at `offset`, which lies in the object, has failed; `None` if it has not, or not any more.
     pub(crate) fn failure(&self, offset: u64) -> Option<PageError> {
         let (store, page) = (self.store(), self.page_of(offset));
         let has_failed = store.area.word(page).has_failed();
-        has_failed.then(|| store.error_of(page)).flatten()
+        has_failed.then(|| store.errors.of(page)).flatten()
     }
 
     /// Why the page at `offset` traps if the thread that was to obtain it has panicked.
     pub(crate) fn ended_error(&self, offset: u64) -> PageError {
         let store = self.store();
-        let size = store.area.page_size().bytes();
-        let start = offset / size * size;
         let why = std::io::Error::other("a thread of the space has ended by a panic");
-        store.error(start..start + size, &SupplyError::because(ErrorKind::Detached, why), 0)
+        let bytes = bytes_of(&store.area, self.page_of(offset));
+        store.errors.error(bytes, &SupplyError::because(ErrorKind::Detached, why), 0)
     }
 
     /// Which object this is of: the same number for all who borrow from it while any of them does.
@@ -178,28 +176,26 @@ impl LentFrames {
     /// Asks for the pages of `ranges` in the background, in this order, as
     /// [`Mapping::prefetch`](crate::Mapping::prefetch) does.
     pub fn prefetch(&self, ranges: &[Range<u64>]) {
-        let store = self.store();
-        for range in ranges {
-            let end = range.end.min(self.len());
-            let pages = store.area.page_size().pages_of(ByteRange { start: range.start.min(end), end });
-            if !pages.is_empty() {
-                self.object.cache.shared.ask(Request::Prefetch { store: store.this.clone(), pages });
-            }
+        for pages in ranges.iter().map(|range| self.pages_of(range)).filter(|pages| !pages.is_empty()) {
+            self.store().waits.driver.ask(Ask::Prefetch(pages));
         }
     }
 
     /// Lets the Failed pages of `range` be tried again; how many there were. Their poison in other address spaces is
     /// the borrower's to lift.
     pub fn retry(&self, range: Range<u64>) -> u64 {
-        let store = self.store();
-        let end = range.end.min(self.len());
-        store.retry(store.area.page_size().pages_of(ByteRange { start: range.start.min(end), end }))
+        self.store().errors.retry(self.pages_of(&range))
     }
 
     /// Frames in use, in bytes.
     pub fn resident_bytes(&self) -> u64 {
         let area = &self.store().area;
         area.resident_pages() << area.page_size().shift()
+    }
+
+    fn pages_of(&self, range: &Range<u64>) -> PageRange {
+        let end = range.end.min(self.len());
+        self.store().area.page_size().pages_of(ByteRange { start: range.start.min(end), end })
     }
 
     fn page_of(&self, offset: u64) -> PageIndex {

@@ -54,6 +54,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod buffers;
 mod cache;
 mod clock;
 pub mod doctor;
@@ -64,20 +65,25 @@ mod event;
 mod fault;
 mod guest;
 mod handles;
+mod health;
 pub mod image;
 mod lend;
+mod machine;
 mod mapping;
 mod metrics;
 mod object;
 mod options;
 pub mod pagers;
+mod pages;
 mod pins;
 mod private;
 mod remote;
+mod room;
 pub mod space;
 mod store;
 pub mod stream;
 mod streams;
+mod tell;
 mod threads;
 mod workers;
 mod write;

@@ -12,9 +12,9 @@ use crate::locks::{self, Rank, RankedMutex};
 use crate::mapping::Mapping;
 use crate::options::{Delivery, MapOptions, ObjectOptions, Sharing, Store, Writing};
 use crate::pagers::{Logged, Pager};
+use crate::pages::ObjectCore;
 use crate::private::Private;
-use crate::store::ObjectCore;
-use crate::write::Changed;
+use crate::write::{Obstacle, Writes};
 
 /// Sized bytes with an identity, mapped or not. Cheap to clone.
 #[derive(Clone)]
@@ -39,7 +39,8 @@ impl MemoryObject {
         options: ObjectOptions,
         log: Option<Arc<Logged>>,
     ) -> Self {
-        let core = ObjectCore::new(&cache.shared.disposal, name, pager, options, log);
+        let core =
+            ObjectCore::new(&cache.shared.options.clock, &cache.shared.disposal, name, pager, options, log);
         Self::of(cache, core)
     }
 
@@ -129,7 +130,8 @@ impl MemoryObject {
             ..base.core.options.clone()
         };
         let pager = Box::new(Private::new(Arc::clone(base)));
-        let mut core = ObjectCore::new(&base.cache.shared.disposal, &base.core.name, pager, options, None);
+        let (shared, name) = (&base.cache.shared, &base.core.name);
+        let mut core = ObjectCore::new(&shared.options.clock, &shared.disposal, name, pager, options, None);
         core.keeps_changes = false;
         Self::of(Arc::clone(&base.cache), core)
     }
@@ -140,7 +142,7 @@ impl MemoryObject {
             Delivery::ReaderThread => Some(Announce::Queued),
             Delivery::InThread => Some(Announce::Signalled),
             Delivery::PinOnly => None,
-            Delivery::Auto => match &self.handle.cache.shared.queued {
+            Delivery::Auto => match &self.handle.cache.shared.machine.queued {
                 Ok(uffd) if !uffd.features().kernel_faults => Some(Announce::Signalled),
                 Ok(_) => Some(Announce::Queued),
                 Err(_) => None,
@@ -148,8 +150,9 @@ impl MemoryObject {
         }
     }
 
-    fn kept(&self) -> Option<Arc<StoreHandle>> {
-        self.handle.kept.lock().clone()
+    /// The changes of an object that can be written and was mapped.
+    fn kept(&self) -> Option<Arc<Writes>> {
+        self.handle.kept.lock().as_ref().and_then(|kept| kept.store.writes.clone())
     }
 
     /// Whether it can be written.
@@ -161,7 +164,7 @@ impl MemoryObject {
     pub fn sync(&self) -> Result<(), WriteError> {
         self.refuse_in_child(WriteStep::Sync)?;
         match self.kept() {
-            Some(kept) => kept.store.sync_all(),
+            Some(writes) => writes.sync_all(),
             None if self.handle.core.log.is_some() => self.commit_unmapped(),
             // It was never mapped, but its length may have changed.
             None if self.is_writable() => {
@@ -185,13 +188,13 @@ impl MemoryObject {
     pub fn commit(&self) -> Result<(), WriteError> {
         self.refuse_in_child(WriteStep::Commit)?;
         let core = &self.handle.core;
-        if core.log.is_none() {
+        let Some(log) = &core.log else {
             let error = SupplyError::new(ErrorKind::Denied);
-            let error = WriteError::new(&core.name, WriteStep::Commit, 0..self.len(), &error);
+            let error = core.write_error(WriteStep::Commit, 0..self.len(), &error);
             return Err(error.because("the object is not open for commits (Writing::Atomic)"));
-        }
+        };
         match self.kept() {
-            Some(kept) => kept.store.commit_all(),
+            Some(writes) => writes.commit(log),
             None => self.commit_unmapped(),
         }
     }
@@ -201,7 +204,7 @@ impl MemoryObject {
         let core = &self.handle.core;
         let Some(log) = core.log.as_ref().filter(|log| log.has_uncommitted()) else { return Ok(()) };
         let committed = log.begin_commit(&[], |_, _| {}).and_then(|commit| commit.finish());
-        committed.map_err(|error| WriteError::new(&core.name, WriteStep::Commit, 0..self.len(), &error))
+        committed.map_err(|error| core.write_error(WriteStep::Commit, 0..self.len(), &error))
     }
 
     /// Writes back all changes, makes them durable, and tells how that went: what to call before the last handle
@@ -218,8 +221,7 @@ impl MemoryObject {
         self.sync()?;
         let core = &self.handle.core;
         let Some(log) = &core.log else { return Ok(()) };
-        log.put_in_place()
-            .map_err(|error| WriteError::new(&core.name, WriteStep::WriteBack, 0..self.len(), &error))
+        log.put_in_place().map_err(|error| core.write_error(WriteStep::WriteBack, 0..self.len(), &error))
     }
 
     /// Cuts the object off at `length` bytes, or extends it with zeros. Blocks while pages behind the new end are
@@ -244,8 +246,7 @@ impl MemoryObject {
     fn change_len(&self, length: u64, from: Range<u64>) -> Result<(), WriteError> {
         self.refuse_in_child(WriteStep::SetLength)?;
         let core = &self.handle.core;
-        let refused =
-            |error: &SupplyError| WriteError::new(&core.name, WriteStep::SetLength, 0..length, error);
+        let refused = |error: &SupplyError| core.write_error(WriteStep::SetLength, 0..length, error);
         if !core.is_writable() {
             return Err(refused(&SupplyError::new(ErrorKind::Denied)).because("the object is read only"));
         }
@@ -256,18 +257,19 @@ impl MemoryObject {
             if !from.contains(&core.length()) {
                 return Ok(());
             }
-            let Some(kept) = self.kept() else {
+            let Some(writes) = self.kept() else {
                 self.call_unmapped(WriteStep::SetLength, length, |pager| pager.set_length(length))?;
                 core.set_length(length);
                 return Ok(());
             };
-            match kept.store.set_len(length)? {
-                Changed::Yes => return Ok(()),
+            match writes.set_length(length) {
+                Ok(()) => return Ok(()),
+                Err(Obstacle::Refused(error)) => return Err(error),
                 // Whoever pins a page may need these locks to go on.
-                Changed::NotNow(page) => {
+                Err(Obstacle::Held(page)) => {
                     drop(mapped);
-                    let until = *until.get_or_insert_with(|| kept.store.length_deadline());
-                    kept.store.wait_to_set_length(page, length, until)?;
+                    let until = *until.get_or_insert_with(|| core.pin_deadline());
+                    writes.wait_to_set_length(page, length, until)?;
                 }
             }
         }
@@ -284,7 +286,7 @@ impl MemoryObject {
         let answer =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| locks::outside(|| call(&*core.pager))));
         let answer = answer.unwrap_or_else(|_| Err(SupplyError::new(ErrorKind::Integrity)));
-        answer.map_err(|error| WriteError::new(&core.name, step, 0..length, &error))
+        answer.map_err(|error| core.write_error(step, 0..length, &error))
     }
 
     fn refuse_in_child(&self, step: WriteStep) -> Result<(), WriteError> {
@@ -292,6 +294,6 @@ impl MemoryObject {
             return Ok(());
         }
         let detached = SupplyError::new(ErrorKind::Detached);
-        Err(WriteError::new(&self.handle.core.name, step, 0..self.len(), &detached))
+        Err(self.handle.core.write_error(step, 0..self.len(), &detached))
     }
 }

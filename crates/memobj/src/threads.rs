@@ -7,13 +7,14 @@
 //! ```
 //!
 //! A thread of the first kind that panics has met a bug of ours. It is told as an event, and from then on the cache
-//! refuses what it would have to wait for: see `CacheShared::thread_ended`.
+//! refuses what it would have to wait for: see `Health::thread_ended`.
 
 use std::any::Any;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -48,6 +49,33 @@ pub(crate) fn start<T: Send + 'static>(
         body()
     };
     std::thread::Builder::new().name(name.into()).spawn(body)
+}
+
+/// As [`start`], for a thread that serves all and first makes what it works with: an error if it cannot.
+pub(crate) fn start_with<S>(
+    name: impl Into<String>,
+    make: impl FnOnce() -> io::Result<S> + Send + 'static,
+    run: impl FnOnce(S) + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let (report, started) = sync_channel(1);
+    let body = move || match make() {
+        Ok(made) => {
+            let _ = report.send(Ok(()));
+            run(made);
+        }
+        Err(error) => drop(report.send(Err(error))),
+    };
+    let thread = start(name, Serves::All, body)?;
+    started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
+    Ok(thread)
+}
+
+/// Waits for the ends of `threads`, but for the one that calls: it can drop the last handle of its own cache.
+pub(crate) fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
+    let this_thread = std::thread::current().id();
+    for thread in threads.into_iter().filter(|thread| thread.thread().id() != this_thread) {
+        let _ = thread.join();
+    }
 }
 
 /// Drops what users gave us where nobody waits for it.
@@ -129,10 +157,7 @@ impl Disposal {
         }
         let threads = std::mem::take(&mut waste.threads);
         drop(waste);
-        let this_thread = std::thread::current().id();
-        for thread in threads.into_iter().filter(|thread| thread.thread().id() != this_thread) {
-            let _ = thread.join();
-        }
+        join(threads);
     }
 }
 

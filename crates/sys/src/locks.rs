@@ -55,6 +55,8 @@ pub enum Rank {
     // Leaves, from here on: nothing is taken under them. First the engine's.
     /// Why pages of an object failed.
     Errors,
+    /// Which changes of an object are lost.
+    Lost,
     /// What is known of failed writes of an object.
     Trouble,
     /// The pages in the log that no commit has yet.
@@ -69,7 +71,7 @@ pub enum Rank {
     Disposal,
     /// Events that nobody has received yet.
     Events,
-    /// How it ended with a guest.
+    /// How it ended with a guest, and what it keeps out until then.
     GuestEnd,
     /// By what pins of single pages keep an object mapped.
     PinShares,

@@ -28,6 +28,26 @@ const UNFINISHED_WORDS: [&str; 2] = [concat!("FIX", "ME"), concat!("XX", "X")];
 const PAGE_STATES: [&str; 8] =
     ["Absent", "Filling", "Clean", "Failed", "Evicting", "Dirty", "WritingBack", "Changing"];
 
+/// Where the parts of a cache and of a frame store have their methods: a file, or a folder with a file for each verb.
+const PARTS: [(&str, &str); 16] = [
+    ("Buffers", "crates/memobj/src/buffers.rs"),
+    ("CacheShared", "crates/memobj/src/store/shared.rs"),
+    ("Cleaner", "crates/memobj/src/write/cleaner.rs"),
+    ("Errors", "crates/memobj/src/pages/errors.rs"),
+    ("Fill", "crates/memobj/src/pages/fill.rs"),
+    ("FrameStore", "crates/memobj/src/store.rs"),
+    ("Health", "crates/memobj/src/health.rs"),
+    ("Machine", "crates/memobj/src/machine.rs"),
+    ("Pattern", "crates/memobj/src/pages/pattern.rs"),
+    ("Pins", "crates/memobj/src/pins/reads.rs"),
+    ("Requests", "crates/memobj/src/store/request.rs"),
+    ("Room", "crates/memobj/src/room.rs"),
+    ("Tell", "crates/memobj/src/tell.rs"),
+    ("Unwritten", "crates/memobj/src/room/unwritten.rs"),
+    ("Waits", "crates/memobj/src/pins/waits.rs"),
+    ("Writes", "crates/memobj/src/write/"),
+];
+
 /// A Rust file as the rules see it.
 pub(super) struct Context<'a> {
     pub(super) path: &'a str,
@@ -40,7 +60,7 @@ pub(super) struct Context<'a> {
 type Rule = fn(&Context<'_>, &mut Vec<Finding>);
 
 /// Every rule for Rust files. `machine_path` and `merge_mark` are for all files.
-pub(super) const RUST_RULES: [Rule; 10] = [
+pub(super) const RUST_RULES: [Rule; 11] = [
     file_length,
     function_length,
     unsafe_outside_sys,
@@ -51,6 +71,7 @@ pub(super) const RUST_RULES: [Rule; 10] = [
     bool_parameter,
     crate_doc,
     page_state,
+    one_impl,
 ];
 
 impl Context<'_> {
@@ -236,6 +257,24 @@ fn page_state(context: &Context<'_>, findings: &mut Vec<Finding>) {
         {
             let message = format!("State::{name} outside of core; use decide, or a property of the word");
             findings.push(context.finding("page-state", token.line, "", message));
+        }
+    }
+}
+
+/// A part has its methods in one place.
+fn one_impl(context: &Context<'_>, findings: &mut Vec<Finding>) {
+    let in_engine = context.path.starts_with("crates/memobj/src/");
+    for (at, token) in
+        context.tokens.iter().enumerate().filter(|(_, token)| in_engine && token.text == "impl")
+    {
+        let body = context.tokens[at..].iter().take_while(|token| token.text != "{");
+        let header: Vec<_> = body.skip(1).map(|token| token.text).collect();
+        let part = |(part, _): &&(&str, &str)| header.last() == Some(part) && !header.contains(&"for");
+        if let Some((part, place)) = PARTS.iter().find(part)
+            && !context.path.starts_with(place)
+        {
+            let message = format!("{part} has its methods in {place}");
+            findings.push(context.finding("one-impl", token.line, part, message));
         }
     }
 }

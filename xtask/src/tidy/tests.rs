@@ -148,6 +148,18 @@ fn public_functions_take_no_bool() {
 }
 
 #[test]
+fn parts_have_their_methods_in_one_place() {
+    let elsewhere = "crates/memobj/src/mapping/pin.rs";
+    for text in ["impl FrameStore {}", "impl super::FrameStore {}", "impl Writes { fn f() {} }"] {
+        assert_eq!(broken(elsewhere, text), [("one-impl", 1)], "{text}");
+    }
+    assert_eq!(broken("crates/memobj/src/store.rs", "impl FrameStore {}"), []);
+    assert_eq!(broken("crates/memobj/src/write/sync.rs", "impl Writes {}"), []);
+    let others = ["impl Drop for FrameStore {}", "impl<'a> Door<'a> {}", "fn f(g: impl Fn(&FrameStore)) {}"];
+    others.iter().for_each(|text| assert_eq!(broken(elsewhere, text), [], "{text}"));
+}
+
+#[test]
 fn machine_paths_are_refused_everywhere() {
     for path in super::rules::MACHINE_PATHS {
         assert_eq!(broken("README.md", &format!("\nsee {path}x")), [("machine-path", 2)]);

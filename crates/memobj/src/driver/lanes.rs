@@ -31,14 +31,17 @@ use memobj_sys::uffd::EventBuffer;
 
 use super::TRY_AGAIN;
 use super::duty::{Duty, Found};
-use super::resolve::Resolver;
+use super::resolve::{Resolver, fill_or_call};
 use super::unit::is_current;
 use super::watchful::{LONGEST, Watchful, Way};
 use crate::locks::{Rank, RankedMutex};
 use crate::pagers::{File, Source};
-use crate::store::{Asked, CacheShared, FrameStore, Patience, Request, serve};
-use crate::threads::{self, Serves};
-use crate::write::Access;
+use crate::pages::Asked;
+use crate::pins::Ask;
+use crate::room::Patience;
+use crate::store::{CacheShared, FrameStore};
+use crate::threads;
+use crate::write::{Access, expect};
 
 /// With more processors than this the driver reads the events.
 const MOST_LANES: usize = 4;
@@ -116,33 +119,16 @@ impl Lanes {
 impl Crew {
     fn stop(self) {
         self.duty.stop();
-        for thread in self.threads {
-            // A lane can hold the last handle of an object whose pager owns this cache.
-            if thread.thread().id() != std::thread::current().id() {
-                let _ = thread.join();
-            }
-        }
+        // A lane can hold the last handle of an object whose pager owns this cache.
+        threads::join(self.threads);
     }
 }
 
 fn start(shared: &Arc<CacheShared>, duty: &Arc<Duty>, lane: usize) -> io::Result<JoinHandle<()>> {
+    let health = &shared.health;
     let (shared, duty) = (Arc::clone(shared), Arc::clone(duty));
-    let (report, started) = std::sync::mpsc::sync_channel(1);
-    // The ring belongs to the thread that makes it.
     let new = move || Lane::new(Arc::clone(&shared), Arc::clone(&duty), lane);
-    let body = move || match new() {
-        Ok(lane) => {
-            let _ = report.send(Ok(()));
-            let shared = Arc::clone(&lane.shared);
-            serve(&shared, THREAD, lane, new, Lane::run);
-        }
-        Err(error) => {
-            let _ = report.send(Err(error));
-        }
-    };
-    let thread = threads::start(format!("{THREAD}-{lane}"), Serves::All, body)?;
-    started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
-    Ok(thread)
+    health.start_server(format!("{THREAD}-{lane}"), THREAD, new, Lane::run)
 }
 
 /// A page on its way from a file.
@@ -168,10 +154,10 @@ struct Lane {
 
 impl Lane {
     fn new(shared: Arc<CacheShared>, duty: Arc<Duty>, index: usize) -> io::Result<Self> {
-        let mut ring = Ring::new(DEPTH, shared.mechanism(), Owner::CallingThread)?;
+        let mut ring = Ring::new(DEPTH, shared.buffers.mechanism, Owner::CallingThread)?;
         let (processor, bell) = duty.station(index);
         ring.watch(ReadFile::new(bell.as_fd().try_clone_to_owned()?), KEY_BELL, Repeat::Always)?;
-        if let Ok(uffd) = &shared.queued {
+        if let Ok(uffd) = &shared.machine.queued {
             let events = ReadFile::new(uffd.as_fd().try_clone_to_owned()?);
             ring.watch(events, KEY_FAULTS, Repeat::WhenAsked)?;
         }
@@ -242,7 +228,7 @@ impl Lane {
         self.is_watching = false;
         for round in 0..ROUNDS {
             let found = if round == 0 { Found::Asleep } else { Found::Awake };
-            let count = match &self.shared.queued {
+            let count = match &self.shared.machine.queued {
                 Ok(uffd) => uffd.read_events(&mut self.events).unwrap_or(0),
                 Err(_) => 0,
             };
@@ -295,42 +281,42 @@ impl Lane {
             return;
         }
         if !(arrived && is_current(&store, checked)) {
-            return store.call_pager(claim, Asked::Demand);
+            return store.fill.call_pager(claim, Asked::Demand);
         }
-        let expected = store.expect(access);
-        let placed = store.place_target(claim, target, expected.asked(), Patience::Short);
+        let expected = expect(store.writes.as_ref(), access);
+        let placed = store.fill.place_target(claim, target, expected.asked(), Patience::Short);
         drop(expected);
         if let Err(claim) = placed {
-            store.call_pager(claim, Asked::Demand);
+            store.fill.call_pager(claim, Asked::Demand);
         }
     }
 }
 
 impl Resolver for Lane {
     fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim, access: Access) {
-        self.shared.may_panic(THREAD);
+        self.shared.health.may_panic(THREAD);
         let source = store.object.source();
         if matches!(source, Source::Memory(_) | Source::Zero) {
-            return store.fill_or_call(claim, access);
+            return fill_or_call(store, claim, access);
         }
-        let sequential = store.is_sequential(claim.pages());
+        let sequential = store.pins.pattern.is_sequential(claim.pages());
         let back = match source {
-            Source::Call if !sequential => return store.call_pager(claim, Asked::Demand),
-            Source::File(file) if !sequential && !store.is_large() => {
+            Source::Call if !sequential => return store.fill.call_pager(claim, Asked::Demand),
+            Source::File(file) if !sequential && !store.fill.is_large() => {
                 self.start_read(store, file, claim, access)
             }
             _ => Err(claim),
         };
         if let Err(claim) = back {
-            self.shared.ask(Request::Supply { store: Arc::downgrade(store), claim, sequential });
+            store.waits.driver.ask(Ask::Supply { claim, sequential });
         }
     }
 
     fn wanted(&mut self, store: &Arc<FrameStore>, page: PageIndex) {
-        store.demand(page);
+        store.waits.driver.ask(Ask::Demand(page));
     }
 
     fn hold_up(&mut self, store: Arc<FrameStore>, page: PageIndex) {
-        self.shared.ask(Request::Store { store: Arc::downgrade(&store), page });
+        store.waits.driver.ask(Ask::Store(page));
     }
 }

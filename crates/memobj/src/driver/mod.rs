@@ -21,7 +21,6 @@ mod watchful;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -32,12 +31,14 @@ use memobj_sys::region::{ChunkPool, LARGE, SMALL};
 use memobj_sys::ring::{Completion, Owner, ReadFile, Repeat, Ring};
 use memobj_sys::uffd::EventBuffer;
 
+use crate::buffers::RUN_PAGES;
 use crate::pagers::Source;
-use crate::store::{Asked, CacheShared, FrameStore, GuestEnd, RUN_PAGES, Request, serve};
-use crate::threads::{self, Serves};
+use crate::pages::Asked;
+use crate::pins::Ask;
+use crate::store::{CacheShared, FrameStore, GuestEnd, Request};
 use crate::write::Access;
 use guests::Guests;
-use resolve::Resolver;
+use resolve::{Resolver, fill_or_call};
 use stream::Stream;
 use unit::{Purpose, Unit};
 
@@ -79,29 +80,21 @@ pub(super) struct Driver {
 
 /// Starts the driver of a cache.
 pub(crate) fn start(shared: &Arc<CacheShared>, lanes: &Arc<Lanes>) -> io::Result<JoinHandle<()>> {
+    let health = &shared.health;
     let (shared, lanes) = (Arc::clone(shared), Arc::clone(lanes));
-    let (report, started) = std::sync::mpsc::sync_channel(1);
-    // The ring belongs to the thread that makes it.
-    let body = move || match Driver::new(Arc::clone(&shared), &lanes) {
-        Ok(driver) => {
-            let _ = report.send(Ok(()));
-            serve(&shared, THREAD, driver, || Driver::new(Arc::clone(&shared), &lanes), Driver::run);
-        }
-        Err(error) => {
-            let _ = report.send(Err(error));
-        }
-    };
-    let thread = threads::start(THREAD, Serves::All, body)?;
-    started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
-    Ok(thread)
+    health.start_server(THREAD, THREAD, move || Driver::new(Arc::clone(&shared), &lanes), Driver::run)
 }
 
 impl Driver {
     fn new(shared: Arc<CacheShared>, lanes: &Lanes) -> io::Result<Self> {
-        let mut ring = Ring::new(DEPTH, shared.mechanism(), Owner::CallingThread)?;
-        ring.watch(ReadFile::new(shared.bell.as_fd().try_clone_to_owned()?), KEY_BELL, Repeat::Always)?;
+        let mut ring = Ring::new(DEPTH, shared.buffers.mechanism, Owner::CallingThread)?;
+        ring.watch(
+            ReadFile::new(shared.requests.bell.as_fd().try_clone_to_owned()?),
+            KEY_BELL,
+            Repeat::Always,
+        )?;
         if !lanes.choose(ring.is_uring())
-            && let Ok(uffd) = &shared.queued
+            && let Ok(uffd) = &shared.machine.queued
         {
             ring.watch(ReadFile::new(uffd.as_fd().try_clone_to_owned()?), KEY_FAULTS, Repeat::Always)?;
         }
@@ -125,7 +118,7 @@ impl Driver {
 
     fn run(&mut self) {
         let mut done = Vec::new();
-        while !self.shared.closing.load(Ordering::Acquire) {
+        while !self.shared.health.is_closing() {
             let idle = self.backlog.is_empty()
                 && self.wishes.is_empty()
                 && self.held_up.is_empty()
@@ -140,7 +133,7 @@ impl Driver {
                 match completion {
                     Completion::Ready(KEY_FAULTS) => self.read_faults(),
                     Completion::Ready(KEY_GUESTS) => self.guests.have_news(),
-                    Completion::Ready(_) => self.shared.bell.hear(),
+                    Completion::Ready(_) => self.shared.requests.bell.hear(),
                     Completion::Ended { target, token, result } => {
                         self.read_ended(token, target, result, &mut checked);
                     }
@@ -155,7 +148,7 @@ impl Driver {
 
     fn read_faults(&mut self) {
         loop {
-            let count = match &self.shared.queued {
+            let count = match &self.shared.machine.queued {
                 Ok(uffd) => uffd.read_events(&mut self.events).unwrap_or(0),
                 Err(_) => 0,
             };
@@ -180,50 +173,40 @@ impl Driver {
 
     /// Fills a claim that is waited for, and reads ahead of it.
     fn supply_and_advance(&mut self, store: &Arc<FrameStore>, claim: FillClaim, sequential: bool) {
-        self.shared.may_panic(THREAD);
-        let Some(claim) = store.refuse(claim, Asked::Demand) else { return };
+        self.shared.health.may_panic(THREAD);
+        let Some(claim) = store.fill.refuse(claim, Asked::Demand) else { return };
         let page = PageIndex(claim.pages().start);
         match store.object.source() {
             Source::File(_) => self.start(store, claim, Purpose::Demand),
-            Source::Call => store.call_pager(claim, Asked::Demand),
-            Source::Memory(_) | Source::Zero => return store.fill_or_call(claim, Access::Load),
+            Source::Call => store.fill.call_pager(claim, Asked::Demand),
+            Source::Memory(_) | Source::Zero => return fill_or_call(store, claim, Access::Load),
         }
         self.advance(store, page, sequential);
     }
 
     fn take_requests(&mut self) {
-        while let Some(request) = self.shared.requests.pop() {
+        while let Some(request) = self.shared.requests.take() {
             match request {
-                Request::Supply { store, claim, sequential } => {
+                Request::Of(store, ask) => {
                     if let Some(store) = store.upgrade() {
-                        self.supply_and_advance(&store, claim, sequential);
-                    }
-                }
-                Request::Demand { store, page } => {
-                    if let Some(store) = store.upgrade() {
-                        self.place_wanted(&store, page);
-                    }
-                }
-                Request::Ahead { store, page } => {
-                    if let Some(store) = store.upgrade() {
-                        self.advance(&store, page, true);
-                    }
-                }
-                Request::Prefetch { store, pages } => self.wishes.push_back((store, pages)),
-                Request::Store { store, page } => {
-                    if let Some(store) = store.upgrade() {
-                        self.resolve_store(store, page);
-                    }
-                }
-                Request::Lost { store, gone } => {
-                    if let Some(store) = store.upgrade() {
-                        store.lose(gone);
+                        self.answer(store, ask);
                     }
                 }
                 Request::Forget(key) => self.forget(key),
                 Request::Admit(guest) => self.admit(guest),
                 Request::Dismissed(guest) => self.guests.forget(&guest),
             }
+        }
+    }
+
+    fn answer(&mut self, store: Arc<FrameStore>, ask: Ask) {
+        match ask {
+            Ask::Supply { claim, sequential } => self.supply_and_advance(&store, claim, sequential),
+            Ask::Demand(page) => self.place_wanted(&store, page),
+            Ask::Ahead(page) => self.advance(&store, page, true),
+            Ask::Prefetch(pages) => self.wishes.push_back((Arc::downgrade(&store), pages)),
+            Ask::Store(page) => self.resolve_store(store, page),
+            Ask::Lost(gone) => store.errors.lose(gone),
         }
     }
 
@@ -239,9 +222,9 @@ impl Driver {
 impl Resolver for Driver {
     fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim, access: Access) {
         if matches!(store.object.source(), Source::Memory(_) | Source::Zero) {
-            return store.fill_or_call(claim, access);
+            return fill_or_call(store, claim, access);
         }
-        let sequential = store.is_sequential(claim.pages());
+        let sequential = store.pins.pattern.is_sequential(claim.pages());
         self.supply_and_advance(store, claim, sequential);
     }
 
@@ -257,7 +240,7 @@ impl Resolver for Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         // Claims that are still queued end with their requests: their pages are absent again.
-        while let Some(request) = self.shared.requests.pop() {
+        while let Some(request) = self.shared.requests.take() {
             if let Request::Admit(guest) = request {
                 guest.end(GuestEnd::Broken);
             }

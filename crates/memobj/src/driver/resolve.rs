@@ -8,8 +8,10 @@ use memobj_core::decide::{Decision, Fault, WaitFor, Wish, decide};
 use memobj_sys::area::{FillClaim, Placement, Viewer};
 use memobj_sys::uffd::{Announce, FaultEvent, FaultKind};
 
-use crate::store::{ADDRESSES, Asked, FrameStore, STORES, WriteState};
-use crate::write::{Access, Stored};
+use crate::pages::Asked;
+use crate::room::Patience;
+use crate::store::{ADDRESSES, FrameStore, STORES};
+use crate::write::{Access, Stored, Writes, expect};
 
 /// How long a page that somebody evicts is waited for, before another look.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -32,7 +34,7 @@ pub(super) trait Resolver {
         else {
             return;
         };
-        store.cache.counters.faults.add(1);
+        store.fill.tell.counters.faults.add(1);
         let Some((offset, _)) = store.place_of(event.address) else { return };
         let page = PageIndex(offset >> store.area.page_size().shift());
         if store.area.is_outside(page) {
@@ -41,7 +43,7 @@ pub(super) trait Resolver {
         }
         if event.kind == FaultKind::Missing {
             match decide(store.area.word(page), Wish::Load(Fault::Missing)) {
-                Decision::Look => store.look(page, offset),
+                Decision::Look => store.errors.look(page, offset),
                 // It faults again, until the write has ended.
                 Decision::Wait(WaitFor::Write) => return store.area.wake(PageRange::one(page)),
                 _ => {}
@@ -59,7 +61,7 @@ pub(super) trait Resolver {
             // The memory is read only: no such fault is announced.
             return store.area.wake(PageRange::one(page));
         };
-        store.note_store(writes, page);
+        writes.note_store(page);
         if self.store_or_resolve(writes, &store, page, HERE) == Stored::NotNow {
             self.hold_up(store, page);
         }
@@ -68,15 +70,15 @@ pub(super) trait Resolver {
     /// Opens `page` to a store of `viewer`, or resolves it. `NotNow`: it is to be tried again.
     fn store_or_resolve(
         &mut self,
-        writes: &WriteState,
+        writes: &Writes,
         store: &Arc<FrameStore>,
         page: PageIndex,
         viewer: Viewer,
     ) -> Stored {
         match decide(store.area.word(page), Wish::Store(Fault::Any)) {
             Decision::Open => {
-                let is_done = store.store_to(writes, page, viewer) == Stored::Yes
-                    || (store.store_is_hopeless(writes) && store.trap_store(writes, page));
+                let is_done = writes.store_to(page, viewer) == Stored::Yes
+                    || (writes.store_is_hopeless() && writes.trap_store(page));
                 if is_done { Stored::Yes } else { Stored::NotNow }
             }
             Decision::Demand | Decision::Wait(WaitFor::Filler) => {
@@ -97,7 +99,7 @@ pub(super) trait Resolver {
         loop {
             match decide(store.area.word(page), Wish::Load(Fault::Any)) {
                 // Woken only, it would fault for ever where somebody outside has dropped the poison.
-                Decision::Trap => return store.trap_failed(page),
+                Decision::Trap => return store.errors.trap_failed(page),
                 Decision::Demand => return self.wanted(store, page),
                 // Who fills it wakes the sleeper.
                 Decision::Wait(WaitFor::Filler) => return,
@@ -111,11 +113,21 @@ pub(super) trait Resolver {
                 }
                 Decision::Claim => {
                     if let Ok(claim) = store.area.claim(page, Placement::AtOnce) {
-                        let Some(claim) = store.refuse(claim, Asked::Demand) else { return };
+                        let Some(claim) = store.fill.refuse(claim, Asked::Demand) else { return };
                         return self.supply(store, claim, access);
                     }
                 }
             }
         }
+    }
+}
+
+/// Fills a claim that is waited for at once if its source allows that, else leaves it to a worker.
+pub(super) fn fill_or_call(store: &FrameStore, claim: FillClaim, access: Access) {
+    let expected = expect(store.writes.as_ref(), access);
+    let filled = store.fill.fill_inline(claim, expected.asked(), Patience::Short);
+    drop(expected);
+    if let Err(claim) = filled {
+        store.fill.call_pager(claim, Asked::Demand);
     }
 }

@@ -11,7 +11,7 @@ use memobj_sys::area::Placement;
 
 use super::Driver;
 use super::unit::Purpose;
-use crate::store::{FrameStore, RUN_PAGES};
+use crate::store::FrameStore;
 
 const MOST_STREAMS: usize = 16;
 /// Units of a new stream's window.
@@ -39,18 +39,14 @@ impl Stream {
 }
 
 fn largest_window(store: &FrameStore) -> u64 {
-    LARGEST_WINDOW[usize::from(!store.is_large())]
-}
-
-fn unit_pages(store: &FrameStore) -> u64 {
-    if store.is_large() { 1 } else { RUN_PAGES }
+    LARGEST_WINDOW[usize::from(!store.fill.is_large())]
 }
 
 impl Driver {
     /// A reader wants `page`: moves its stream on, or starts one if `sequential`.
     pub(super) fn advance(&mut self, store: &Arc<FrameStore>, page: PageIndex, sequential: bool) {
         self.tick += 1;
-        let unit = unit_pages(store);
+        let unit = store.fill.run_pages();
         let key = Arc::as_ptr(store) as usize;
         let follows = |stream: &&mut Stream| {
             stream.belongs_to(key) && page.0 + unit >= stream.front && page.0 <= stream.next + unit
@@ -90,11 +86,11 @@ impl Driver {
 
     /// Fills the window of the stream that was used last.
     fn read_ahead(&mut self, store: &Arc<FrameStore>) {
-        if self.shared.refuses() {
+        if self.shared.health.refuses() {
             return;
         }
         let Some(index) = self.streams.iter().position(|stream| stream.used == self.tick) else { return };
-        let unit = unit_pages(store);
+        let unit = store.fill.run_pages();
         let most = self.window_limit(store);
         loop {
             let stream = &mut self.streams[index];
@@ -124,9 +120,9 @@ impl Driver {
 
     /// All streams together read ahead at most an eighth of the budget each, and a quarter in sum.
     fn window_limit(&self, store: &FrameStore) -> u64 {
-        let unit_bytes = unit_pages(store) << store.area.page_size().shift();
+        let unit_bytes = store.fill.run_pages() << store.area.page_size().shift();
         let streams = self.streams.len().max(1) as u64;
-        let share = self.shared.budget.limit() / 4 / streams.max(2) / unit_bytes;
+        let share = self.shared.room.budget.limit() / 4 / streams.max(2) / unit_bytes;
         share.clamp(1, largest_window(store))
     }
 }

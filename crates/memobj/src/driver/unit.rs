@@ -10,7 +10,9 @@ use memobj_sys::ring::{Direction, Target, Transfer};
 
 use super::{Driver, LARGE_CHUNKS};
 use crate::pagers::Source;
-use crate::store::{Asked, FrameStore, Patience, RUN_PAGES};
+use crate::pages::Asked;
+use crate::room::Patience;
+use crate::store::FrameStore;
 
 /// Pages of a prefetch that are looked at before faults get their turn.
 const PREFETCH_AT_ONCE: u64 = 4096;
@@ -80,7 +82,7 @@ impl Driver {
             if asked == Asked::InAdvance && self.shared.workers.is_busy() {
                 return Err(claim);
             }
-            store.call_pager(claim, asked);
+            store.fill.call_pager(claim, asked);
             return Ok(());
         };
         let Some(target) = self.target(store, &claim, purpose) else { return Err(claim) };
@@ -103,7 +105,7 @@ impl Driver {
 
     fn target(&mut self, store: &FrameStore, claim: &FillClaim, purpose: Purpose) -> Option<Target> {
         let Some(pool) = store.area.pool() else {
-            if store.is_large() {
+            if store.fill.is_large() {
                 return self.large_chunk(purpose);
             }
             return match claim.pages().len() {
@@ -120,16 +122,17 @@ impl Driver {
         if !purpose.is_waited_for() && holding >= most {
             return None;
         }
-        let frame = self.shared.try_take_frame(pool);
+        let frame = self.shared.room.try_take_frame(pool);
         if frame.is_none() && purpose.is_waited_for() {
             self.release_held();
-            return self.shared.try_take_frame(pool).map(Target::Frame);
+            return self.shared.room.try_take_frame(pool).map(Target::Frame);
         }
         frame.map(Target::Frame)
     }
 
     fn large_chunk(&mut self, purpose: Purpose) -> Option<Target> {
-        let taken = self.units.values().filter(|unit| unit.store.is_large() && !unit.has_frame()).count();
+        let taken =
+            self.units.values().filter(|unit| unit.store.fill.is_large() && !unit.has_frame()).count();
         // Guesses leave something for those who wait.
         if purpose != Purpose::Demand && taken + 2 > LARGE_CHUNKS {
             return None;
@@ -172,7 +175,7 @@ impl Driver {
 
     /// Frames out of place can neither be pinned nor reclaimed: with pins they must leave some of the budget.
     fn holds_too_much(&self) -> bool {
-        let Some(pool) = self.shared.existing_pool() else { return false };
+        let Some(pool) = self.shared.room.existing_pool() else { return false };
         let held = self.units.values().filter(|unit| unit.ready.is_some() && unit.has_frame()).count();
         held > (pool.capacity() / 16).max(1)
     }
@@ -184,19 +187,19 @@ impl Driver {
         if unit.store.is_closed() {
             return;
         }
-        let counters = &self.shared.counters;
+        let counters = &self.shared.tell.counters;
         let pages = unit.claim.pages().len();
         let asked = match unit.purpose {
             Purpose::Ahead { .. } | Purpose::Prefetch if unit.wanted => Asked::Demand,
             purpose => purpose.asked(),
         };
-        match unit.store.place_target(unit.claim, target, asked, Patience::Short) {
+        match unit.store.fill.place_target(unit.claim, target, asked, Patience::Short) {
             Ok(()) => match unit.purpose {
                 Purpose::Demand => {}
                 Purpose::Prefetch => counters.prefetched_pages.add(pages),
                 Purpose::Ahead { .. } => counters.read_ahead_pages.add(pages),
             },
-            Err(claim) => unit.store.call_pager(claim, asked),
+            Err(claim) => unit.store.fill.call_pager(claim, asked),
         }
     }
 
@@ -204,8 +207,8 @@ impl Driver {
     fn failed(&mut self, id: u64) {
         let Some(unit) = self.units.remove(&id) else { return };
         match unit.purpose {
-            Purpose::Demand => unit.store.call_pager(unit.claim, Asked::Demand),
-            Purpose::Prefetch => unit.store.call_pager(unit.claim, Asked::InAdvance),
+            Purpose::Demand => unit.store.fill.call_pager(unit.claim, Asked::Demand),
+            Purpose::Prefetch => unit.store.fill.call_pager(unit.claim, Asked::InAdvance),
             Purpose::Ahead { .. } => {
                 let key = Arc::as_ptr(&unit.store) as usize;
                 self.streams.retain(|stream| !stream.belongs_to(key));
@@ -250,9 +253,9 @@ impl Driver {
 
     /// Starts to read the absent pages of `pages`; returns the rest when there is no room.
     fn prefetch(&mut self, store: &Arc<FrameStore>, pages: PageRange) -> Option<PageRange> {
-        let most = if store.is_large() { 1 } else { RUN_PAGES };
+        let most = store.fill.run_pages();
         let mut next = pages.start;
-        while next < pages.end && !self.shared.refuses() {
+        while next < pages.end && !self.shared.health.refuses() {
             // Faults wait behind this: a bit at a time.
             if next - pages.start >= PREFETCH_AT_ONCE {
                 return Some(PageRange { start: next, end: pages.end });
@@ -264,7 +267,7 @@ impl Driver {
             }
             let Some(claim) = store.area.claim_run(run, Placement::AtOnce) else { continue };
             let end = claim.pages().end;
-            let claim = match store.fill_inline(claim, Asked::InAdvance, Patience::Short) {
+            let claim = match store.fill.fill_inline(claim, Asked::InAdvance, Patience::Short) {
                 Ok(()) => {
                     next = end;
                     continue;

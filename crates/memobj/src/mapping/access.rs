@@ -30,7 +30,7 @@ impl Mapping {
         {
             return Ok(());
         }
-        let limit = self.frames().cache.pin_budget.limit();
+        let limit = self.frames().fill.room.pins.limit();
         let page = self.page_bytes();
         let step = (limit / 4).max(page).min((256 << 10).max(page));
         let mut done = 0;
@@ -98,8 +98,8 @@ impl Mapping {
             let trapped = match refused {
                 TouchRefused::Trapped(at) => at,
                 TouchRefused::PinnedMut(at) => {
-                    store
-                        .wait_for_pins(PageIndex(at >> store.area.page_size().shift()), &mut pinned_until)?;
+                    let page = PageIndex(at >> store.area.page_size().shift());
+                    store.waits.wait_for_pins(page, &mut pinned_until)?;
                     done = (at - range.start) as usize;
                     continue;
                 }
@@ -108,13 +108,13 @@ impl Mapping {
             let decision = decide(store.area.word(page), Wish::Presence);
             // A page traps from a moment before it is Failed on, to a moment before it is Absent after a retry.
             let error = match decision {
-                Decision::Trap => store.error_of(page),
-                Decision::Demand | Decision::Wait(WaitFor::Filler) => self.frames().wait_for(page).err(),
+                Decision::Trap => store.errors.of(page),
+                Decision::Demand | Decision::Wait(WaitFor::Filler) => store.waits.wait_for(page).err(),
                 _ => None,
             };
             strange += u32::from(decision != Decision::Trap);
             std::thread::yield_now();
-            let unexplained = || (strange > MOST_STRANGE_TRAPS).then(|| store.strange_error_of(page));
+            let unexplained = || (strange > MOST_STRANGE_TRAPS).then(|| store.errors.strange(page));
             if let Some(error) = error.or_else(unexplained) {
                 return Err(AccessError::Page(error));
             }

@@ -65,7 +65,7 @@ impl Cursor<'_> {
     #[inline]
     pub fn read(&mut self, range: Range<u64>) -> Result<&[u8], AccessError> {
         let is_held = self.held.start <= range.start && range.start < range.end && range.end <= self.held.end;
-        if !(is_held && self.mapping.frames().cache.owner.is_this_process()) {
+        if !(is_held && self.mapping.frames().owner.is_this_process()) {
             self.hold(&range)?;
         }
         let start = (range.start - self.held.start) as usize;

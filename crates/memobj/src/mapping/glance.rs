@@ -2,15 +2,13 @@
 
 use std::ops::Range;
 
-use memobj_core::address::{ByteRange, PageIndex, PageRange};
+use memobj_core::address::ByteRange;
 use memobj_sys::area::{self, GlanceWords, NotSeen};
 use memobj_sys::signal;
 
 use super::Mapping;
 use crate::error::AccessError;
 use crate::fault;
-use crate::pins::PinDeadline;
-use crate::store::FrameStore;
 
 /// How often bytes of one page are loaded that then turn out not to belong together, before they are pinned.
 const TRIES: u32 = 4;
@@ -61,14 +59,18 @@ impl Mapping {
         bytes: ByteRange,
         mut look: impl FnMut(&GlanceWords<'_>) -> R,
     ) -> Result<R, AccessError> {
-        let pages = self.pages(&range)?;
+        let (pages, waits) = (self.pages(&range)?, &self.frames().waits);
         let (mut changed, mut pinned_until) = (0, None);
         for _ in 0..MOST_ROUNDS {
             match area::glance_at(self.pins.area(), self.announce, bytes, &mut look) {
                 Ok(answer) => return Ok(answer),
+                // Obtains what is missing, and waits while somebody has the page to himself. Pins nothing.
                 Err(NotSeen::NotNow(page)) => {
-                    let brought = self.frames().bring_to_look(pages, page, bytes, &mut pinned_until);
-                    brought.map_err(|error| self.in_mapping(error))?;
+                    if let Some(error) = waits.cut_off(bytes) {
+                        return Err(self.in_mapping(error));
+                    }
+                    waits.populate(pages)?;
+                    waits.wait_to_pin(page, &mut pinned_until)?;
                 }
                 Err(NotSeen::Changed) => changed += 1,
             }
@@ -91,24 +93,7 @@ impl Mapping {
         let pinned = self.pin_ref(range.clone())?;
         let words = GlanceWords::of_pinned(&pinned);
         let answer = look(&words);
-        let trapped = || self.frames().trapped_at(self.range.start + range.start);
+        let trapped = || self.frames().waits.trapped_at(self.range.start + range.start);
         if words.is_still() { Ok(answer) } else { Err(trapped()) }
-    }
-}
-
-impl FrameStore {
-    /// Obtains what is missing of `pages`, those of `bytes`, and waits while somebody has `page` to himself. Pins nothing.
-    fn bring_to_look(
-        &self,
-        pages: PageRange,
-        page: PageIndex,
-        bytes: ByteRange,
-        pinned_until: &mut Option<PinDeadline>,
-    ) -> Result<(), AccessError> {
-        if let Some(error) = self.cut_off(bytes) {
-            return Err(error);
-        }
-        self.populate(pages)?;
-        self.wait_to_pin(page, pinned_until)
     }
 }

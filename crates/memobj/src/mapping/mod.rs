@@ -33,7 +33,8 @@ pub use write::PinnedMut;
 use crate::error::{AccessError, PageError};
 use crate::handles::{ObjectHandle, StoreHandle};
 use crate::options::Advice;
-use crate::store::{FrameStore, Request};
+use crate::pins::Ask;
+use crate::store::FrameStore;
 
 /// The owning handle of a mapped range of an object. Cheap to clone; offsets count from the range's start.
 ///
@@ -114,7 +115,7 @@ impl Mapping {
 
     /// A range of the mapping as a range of the object.
     fn object_bytes(&self, range: &Range<u64>) -> Result<ByteRange, AccessError> {
-        if !self.frames().cache.owner.is_this_process() {
+        if !self.frames().owner.is_this_process() {
             return Err(AccessError::Detached);
         }
         // An object that can be written can be shorter by now than what was mapped of it.
@@ -134,7 +135,7 @@ impl Mapping {
     /// Under a budget smaller than the range, the early pages may be gone again at the end.
     pub fn populate(&self, range: Range<u64>) -> Result<(), AccessError> {
         let pages = self.pages(&range)?;
-        self.frames().populate(pages).map_err(AccessError::Page)
+        self.frames().waits.populate(pages).map_err(AccessError::Page)
     }
 
     /// Asks for the pages of `ranges` in the background, many at once, and returns at once.
@@ -144,8 +145,7 @@ impl Mapping {
         for range in ranges {
             let pages = self.pages(range)?;
             if !pages.is_empty() {
-                let store = self.frames().this.clone();
-                self.frames().cache.ask(Request::Prefetch { store, pages });
+                self.frames().waits.driver.ask(Ask::Prefetch(pages));
             }
         }
         Ok(())
@@ -159,35 +159,34 @@ impl Mapping {
             Advice::WillNeed => return self.prefetch(&[range]),
             Advice::DontNeed => {
                 // Of pages with changes nothing happens: dropping those takes `discard`.
-                let evicted = store.area.evict_all(pages, store.cache.clock.now());
-                store.cache.counters.evicted_pages.add(evicted.pages);
+                store.fill.room.evict(&store.area, pages);
             }
-            Advice::Normal | Advice::Random | Advice::Sequential => store.advise(pages, advice),
+            Advice::Normal | Advice::Random | Advice::Sequential => store.pins.pattern.advise(pages, advice),
         }
         Ok(())
     }
 
     /// Why the failed pages of this mapping failed, in order; pages that share one long outage may share a text.
     pub fn errors(&self) -> Vec<PageError> {
-        if !self.frames().cache.owner.is_this_process() {
+        if !self.frames().owner.is_this_process() {
             // A lock that the parent held while it forked would be held here for ever.
             return Vec::new();
         }
         let pages = self.frames().area.page_size().pages_of(self.range);
-        self.frames().errors_in(pages)
+        self.frames().errors.known_in(pages)
     }
 
     /// The error of the object's page that failed last.
     pub fn last_error(&self) -> Option<PageError> {
-        if !self.frames().cache.owner.is_this_process() {
+        if !self.frames().owner.is_this_process() {
             return None;
         }
-        self.frames().last_error()
+        self.frames().errors.last()
     }
 
     /// Lets the failed pages of `range` be asked for again; returns how many there were.
     pub fn retry(&self, range: Range<u64>) -> Result<u64, AccessError> {
         let pages = self.pages(&range)?;
-        Ok(self.frames().retry(pages))
+        Ok(self.frames().errors.retry(pages))
     }
 }

@@ -3,20 +3,14 @@
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
-use std::time::Duration;
 
-use memobj_core::address::{ByteRange, PageIndex, PageRange};
-use memobj_core::decide::{Decision, WaitFor, Wish, decide};
-use memobj_sys::area::{self, NotPinned, PagePin, PinError, PinSet, PinnedBytes, Room};
+use memobj_core::address::ByteRange;
+use memobj_sys::area::{self, PagePin, PinnedBytes};
 
 use super::Mapping;
-use crate::error::{AccessError, ErrorKind, PageError, SupplyError};
+use crate::error::AccessError;
 use crate::handles::StoreHandle;
-use crate::pins::{NotedPin, PinDeadline, ThisThread};
-use crate::store::{FrameStore, Patience, Request};
-
-/// How long a sleeper on a page word sleeps before it looks again.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+use crate::pins::{NotedPin, ThisThread, key};
 
 /// Bytes of an object that cannot be evicted and cannot change while this lives.
 ///
@@ -104,7 +98,7 @@ impl Mapping {
         let bytes = self.object_bytes(range).ok()?;
         let thread = ThisThread::get();
         let page = PagePin::new(self.pins.share(thread.shard()), bytes)?;
-        Some((page, thread.note(self.frames().key(), self.page_of(bytes))))
+        Some((page, thread.note(key(self.pins.area()), self.page_of(bytes))))
     }
 
     #[cold]
@@ -115,22 +109,17 @@ impl Mapping {
 
     /// Pins `bytes` of the object, whatever that takes.
     pub(super) fn pin_pages(&self, bytes: ByteRange) -> Result<(PinnedBytes, NotedPin), AccessError> {
-        let store = self.frames();
-        let set = store.pin_set(bytes).map_err(|error| self.in_mapping(error))?;
-        let noted = store.note_pin(set.pages());
-        let bytes = store.bytes_of_pins(set, bytes).map_err(|error| self.in_mapping(error))?;
-        Ok((bytes, noted))
+        let pins = &self.frames().pins;
+        pins.pin_set(bytes).and_then(|set| pins.note(set, bytes)).map_err(|error| self.in_mapping(error))
     }
 
     /// Pins many ranges together: their absent pages are read at once, in a deep queue. All or none.
     pub fn pin_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Pinned>, AccessError> {
-        let store = self.frames();
+        let pins = &self.frames().pins;
         let bytes = ranges.iter().map(|range| self.object_bytes(range)).collect::<Result<Vec<_>, _>>()?;
-        let sets = store.pin_all(&bytes).map_err(|error| self.in_mapping(error))?;
-        let noted = |set: &PinSet| store.note_pin(set.pages());
+        let sets = pins.pin_all(&bytes).map_err(|error| self.in_mapping(error))?;
         let pinned = sets.into_iter().zip(bytes).map(|(set, bytes)| {
-            let noted = noted(&set);
-            let bytes = store.bytes_of_pins(set, bytes).map_err(|error| self.in_mapping(error))?;
+            let (bytes, noted) = pins.note(set, bytes).map_err(|error| self.in_mapping(error))?;
             Ok(Pinned { bytes: Bytes::pages(bytes, &self.store), _noted: noted })
         });
         pinned.collect()
@@ -144,8 +133,8 @@ impl Mapping {
             return Ok(());
         }
         let bytes = self.object_bytes(&range)?;
-        let set = store.pin_set(bytes).map_err(|error| self.in_mapping(error))?;
-        area::copy_pinned(&set, bytes, buffer).map_err(|at| store.trapped_at(at))
+        let set = store.pins.pin_set(bytes).map_err(|error| self.in_mapping(error))?;
+        area::copy_pinned(&set, bytes, buffer).map_err(|at| store.waits.trapped_at(at))
     }
 
     /// An error about bytes of the object as one about bytes of the mapping.
@@ -159,270 +148,4 @@ impl Mapping {
             error => error,
         }
     }
-}
-
-/// What one pass over the pages of a batch of pins found.
-#[derive(Default)]
-struct Pass {
-    absent: Vec<PageRange>,
-    owned_by_others: Option<PageIndex>,
-}
-
-impl Pass {
-    /// Whether every page so far could be pinned.
-    fn is_clear(&self) -> bool {
-        self.absent.is_empty() && self.owned_by_others.is_none()
-    }
-
-    fn add_absent(&mut self, page: PageIndex) {
-        match self.absent.last_mut() {
-            Some(run) if run.end == page.0 => run.end += 1,
-            _ => self.absent.push(PageRange::one(page)),
-        }
-    }
-}
-
-impl FrameStore {
-    /// Pins the pages of all of `bytes`, or none. `OutOfRange`, with offsets in the object, if it is cut off meanwhile.
-    fn pin_all(&self, bytes: &[ByteRange]) -> Result<Vec<PinSet>, AccessError> {
-        let sets = self.pin_pages_of(bytes);
-        sets.map_err(|error| bytes.iter().find_map(|bytes| self.cut_off(*bytes)).unwrap_or(error))
-    }
-
-    /// Pins the pages of `bytes`, as `pin_all` does.
-    fn pin_set(&self, bytes: ByteRange) -> Result<PinSet, AccessError> {
-        let gone = || AccessError::OutOfRange { range: bytes.start..bytes.end, length: self.area.length() };
-        self.pin_all(&[bytes])?.pop().ok_or_else(gone)
-    }
-
-    /// The error of `bytes`, which were the object's a moment ago, if they are not any more.
-    pub(crate) fn cut_off(&self, bytes: ByteRange) -> Option<AccessError> {
-        let length = self.area.length();
-        if bytes.end <= length {
-            return None;
-        }
-        // A page behind the end that was asked for meanwhile has failed. It is nobody's, and may come back.
-        let pages = self.area.page_size().pages_of(bytes);
-        let end = self.area.page_size().pages_for(length);
-        self.retry(PageRange { start: pages.start.max(end), end: pages.end.max(end) });
-        Some(AccessError::OutOfRange { range: bytes.start..bytes.end, length })
-    }
-
-    /// The error of a load or store of byte `at` that has trapped: that of the page, if its frame was dropped with changes
-    /// that nobody else has.
-    pub(crate) fn trapped_at(&self, at: u64) -> AccessError {
-        let page_bytes = self.area.page_size().bytes();
-        let page = PageIndex(at / page_bytes);
-        self.look(page, at);
-        let until = self.pin_deadline();
-        // The driver may be about to tell why.
-        while self.area.word(page).is_changing() && !until.is_over(self) {
-            self.area.wait(page, Some(LOOK_AGAIN));
-        }
-        if self.area.word(page).has_failed()
-            && let Some(error) = self.error_of(page)
-        {
-            return error.into();
-        }
-        let start = at / page_bytes * page_bytes;
-        let why = std::io::Error::other("the memory that holds the page traps");
-        self.error(start..start + page_bytes, &SupplyError::because(ErrorKind::Io, why), 0).into()
-    }
-
-    /// Room for a copy of `bytes`, if pins are copies.
-    pub(crate) fn room_for(&self, bytes: ByteRange) -> Result<Option<Room>, AccessError> {
-        if !self.area.pins_are_copies() {
-            return Ok(None);
-        }
-        let (wanted_bytes, pins) = (bytes.len(), &self.cache.pin_budget);
-        // First of what pins may hold, which leaves room: so the wait for the budget ends.
-        if !pins.try_reserve(wanted_bytes) {
-            return Err(AccessError::PinsExceedBudget { wanted_bytes, limit_bytes: pins.limit() });
-        }
-        if !self.cache.reserve(wanted_bytes, Patience::Endless, &|| self.is_closed()) {
-            pins.release(wanted_bytes);
-            return Err(AccessError::Detached);
-        }
-        Ok(Some(Room::reserved(Arc::clone(&self.area), wanted_bytes)))
-    }
-
-    /// What becomes of pins that do not give their bytes.
-    pub(crate) fn not_pinned(&self, bytes: ByteRange, why: NotPinned) -> AccessError {
-        match why {
-            NotPinned::Trapped(at) => self.trapped_at(at),
-            NotPinned::CutOff => {
-                AccessError::OutOfRange { range: bytes.start..bytes.end, length: self.area.length() }
-            }
-            // Somebody was let in who can store, since it was asked whether there was.
-            NotPinned::NoRoom => AccessError::InUse,
-            NotPinned::Missing => AccessError::TooManyPins,
-        }
-    }
-
-    fn bytes_of_pins(&self, set: PinSet, bytes: ByteRange) -> Result<PinnedBytes, AccessError> {
-        let room = self.room_for(bytes)?;
-        PinnedBytes::new(set, bytes, room).map_err(|why| self.not_pinned(bytes, why))
-    }
-
-    fn pin_pages_of(&self, bytes: &[ByteRange]) -> Result<Vec<PinSet>, AccessError> {
-        let page_size = self.area.page_size();
-        let ranges: Vec<PageRange> = bytes.iter().map(|range| page_size.pages_of(*range)).collect();
-        let wanted_bytes = distinct_pages(&ranges).saturating_mul(page_size.bytes());
-        let limit_bytes = self.cache.pin_budget.limit();
-        if wanted_bytes > limit_bytes {
-            return Err(AccessError::PinsExceedBudget { wanted_bytes, limit_bytes });
-        }
-        let sets = ranges.iter().map(|range| PinSet::new(Arc::clone(&self.area), *range));
-        let length = self.area.length();
-        let mut sets: Vec<PinSet> =
-            sets.collect::<Option<_>>().ok_or(AccessError::OutOfRange { range: 0..length, length })?;
-        let refused = |error| match error {
-            PinError::OverBudget => AccessError::PinsExceedBudget { wanted_bytes, limit_bytes },
-            _ => AccessError::TooManyPins,
-        };
-        let mut first_pass = true;
-        let mut pinned_until = None;
-        loop {
-            if let Some(error) = bytes.iter().find_map(|bytes| self.cut_off(*bytes)) {
-                return Err(error);
-            }
-            let pass = self.try_pins(&mut sets, &refused)?;
-            if sets.iter().all(|set| set.missing() == 0) {
-                return Ok(sets);
-            }
-            if let (true, Some(first), Some(last)) = (first_pass, pass.absent.first(), pass.absent.last()) {
-                self.watch_sequence(PageRange { start: first.start, end: last.end });
-                first_pass = false;
-            }
-            if !pass.absent.is_empty() {
-                self.fill_missing(&pass.absent, &mut |placed| pin_placed(&mut sets, placed));
-            } else if let Some(page) = pass.owned_by_others {
-                self.wait_to_pin(page, &mut pinned_until)?;
-            }
-        }
-    }
-
-    fn try_pins(
-        &self,
-        sets: &mut [PinSet],
-        refused: &dyn Fn(PinError) -> AccessError,
-    ) -> Result<Pass, AccessError> {
-        let mut pass = Pass::default();
-        for set in sets.iter_mut().filter(|set| set.missing() > 0) {
-            for page in set.pages().iter() {
-                match set.try_pin(page) {
-                    Ok(()) => {}
-                    Err(PinError::NotClean(word)) => match decide(word, Wish::Pin) {
-                        // The error is the first page's in order: what is before must be decided first.
-                        Decision::Trap if pass.is_clear() => match self.error_of(page) {
-                            Some(error) => return Err(error.into()),
-                            None => pass.owned_by_others = Some(page),
-                        },
-                        Decision::Trap => return Ok(pass),
-                        Decision::Claim => pass.add_absent(page),
-                        decision => {
-                            if decision == Decision::Demand {
-                                self.demand(page);
-                            }
-                            pass.owned_by_others.get_or_insert(page);
-                        }
-                    },
-                    Err(PinError::FrameGone) => {
-                        // Its bytes are lost: the next pass finds it Failed.
-                        self.look(page, page.0 << self.area.page_size().shift());
-                        pass.owned_by_others.get_or_insert(page);
-                    }
-                    Err(error) => return Err(refused(error)),
-                }
-            }
-        }
-        Ok(pass)
-    }
-
-    /// Pins and copies read ahead like faults: a miss that goes on from others starts a stream behind it.
-    fn watch_sequence(&self, missed: PageRange) {
-        if missed.end < self.area.pages() && self.is_sequential(missed) {
-            self.cache.ask(Request::Ahead { store: self.this.clone(), page: PageIndex(missed.end - 1) });
-        }
-    }
-
-    /// Sleeps while somebody else owns `page`, or has it pinned for writing.
-    pub(super) fn wait_to_pin(
-        &self,
-        page: PageIndex,
-        until: &mut Option<PinDeadline>,
-    ) -> Result<(), AccessError> {
-        if self.area.word(page).is_pinned_mut() {
-            return self.wait_for_pins(page, until);
-        }
-        Ok(self.wait_for(page)?)
-    }
-
-    /// Sleeps while somebody else owns `page`; an error if nobody will ever answer.
-    pub(crate) fn wait_for(&self, page: PageIndex) -> Result<(), PageError> {
-        self.area.wait(page, Some(LOOK_AGAIN));
-        if self.cache.owner.is_this_process() {
-            return Ok(());
-        }
-        let start = page.0 << self.area.page_size().shift();
-        Err(self.error(start..start + 1, &SupplyError::new(ErrorKind::Detached), 0))
-    }
-
-    pub(crate) fn populate(&self, pages: PageRange) -> Result<(), PageError> {
-        self.populate_while(pages, &|| true)
-    }
-
-    /// As `populate`, but gives up waiting for others, with `Ok`, once `goes_on` says no.
-    pub(crate) fn populate_while(
-        &self,
-        pages: PageRange,
-        goes_on: &dyn Fn() -> bool,
-    ) -> Result<(), PageError> {
-        self.fill_missing(&[pages], &mut |_| {});
-        for page in pages.iter() {
-            loop {
-                match decide(self.area.word(page), Wish::Presence) {
-                    Decision::Trap => match self.error_of(page) {
-                        Some(error) => return Err(error),
-                        None => break,
-                    },
-                    Decision::Demand => self.demand(page),
-                    Decision::Wait(WaitFor::Filler) => {}
-                    // To claim: it was there and had to make room, or its filler gave up; the latter is rare, and
-                    // populate is a hint about residence, not a pin.
-                    _ => break,
-                }
-                self.wait_for(page)?;
-                if !goes_on() {
-                    return Ok(());
-                }
-            }
-        }
-        self.area.show_clean(pages);
-        Ok(())
-    }
-}
-
-/// Pins pages the moment they are in place, before the reclaim hand can come by.
-fn pin_placed(sets: &mut [PinSet], placed: PageRange) {
-    for set in sets {
-        let pages = set.pages();
-        let both = PageRange { start: pages.start.max(placed.start), end: pages.end.min(placed.end) };
-        for page in both.start..both.end.max(both.start) {
-            // What is refused here is refused again, and told, in the next pass.
-            let _ = set.try_pin(PageIndex(page));
-        }
-    }
-}
-
-/// How many pages `ranges` hold together, each counted once.
-fn distinct_pages(ranges: &[PageRange]) -> u64 {
-    let mut sorted = ranges.to_vec();
-    sorted.sort_unstable_by_key(|range| range.start);
-    let mut covered_to = 0;
-    sorted.iter().fold(0u64, |sum, range| {
-        let start = range.start.max(covered_to);
-        covered_to = covered_to.max(range.end);
-        sum + range.end.saturating_sub(start)
-    })
 }

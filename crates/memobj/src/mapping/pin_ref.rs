@@ -8,7 +8,7 @@ use memobj_sys::area::{PagePinRef, PinnedBytes};
 
 use super::Mapping;
 use crate::error::AccessError;
-use crate::pins::{NotedPin, ThisThread};
+use crate::pins::{NotedPin, ThisThread, key};
 
 /// Bytes of an object that cannot be evicted and cannot change while this lives; it borrows its mapping.
 ///
@@ -86,7 +86,7 @@ impl Mapping {
         let bytes = self.object_bytes(range).ok()?;
         let thread = ThisThread::get();
         let page = PagePinRef::borrow(self.pins.area(), thread.shard(), bytes)?;
-        Some((page, thread.note(self.frames().key(), self.page_of(bytes))))
+        Some((page, thread.note(key(self.pins.area()), self.page_of(bytes))))
     }
 
     #[cold]

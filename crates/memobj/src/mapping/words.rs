@@ -2,7 +2,7 @@
 
 use memobj_sys::volatile;
 
-use crate::store::User;
+use crate::write::User;
 
 /// The words of a mapping, loaded and stored by atomic steps, which fault on demand and trap on failed pages.
 ///
@@ -47,7 +47,7 @@ use crate::store::User;
 pub struct SharedWords<'a> {
     words: volatile::SharedWords<'a>,
     /// Keeps pins for writing out. A guest has none: its owner keeps them out while the guest is attached.
-    _user: Option<User<'a>>,
+    _user: Option<User>,
 }
 
 impl std::fmt::Debug for SharedWords<'_> {
@@ -57,7 +57,7 @@ impl std::fmt::Debug for SharedWords<'_> {
 }
 
 impl<'a> SharedWords<'a> {
-    pub(crate) fn new(words: volatile::SharedWords<'a>, user: Option<User<'a>>) -> Self {
+    pub(crate) fn new(words: volatile::SharedWords<'a>, user: Option<User>) -> Self {
         Self { words, _user: user }
     }
 

@@ -5,15 +5,12 @@ use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
 use memobj_core::address::ByteRange;
-use memobj_sys::area::PinnedBytesMut;
 
 use super::{Mapping, SharedWords};
 use crate::error::{AccessError, WriteError, WriteStep};
 use crate::error::{ErrorKind, SupplyError};
 use crate::handles::StoreHandle;
-use crate::pins::NotedPin;
-use crate::store::{FrameStore, WriteState};
-use crate::write::{MutPinShare, MutPinned};
+use crate::write::{MutPinned, User, Writes};
 
 /// Bytes of an object that only the holder can pin, copy and write while this lives.
 ///
@@ -45,36 +42,24 @@ use crate::write::{MutPinShare, MutPinned};
 /// # }
 /// ```
 pub struct PinnedMut {
-    bytes: PinnedBytesMut,
-    _noted: NotedPin,
-    _share: MutPinShare,
-    // Keeps the frame store registered. Dropped after the bytes.
-    user: PinUser,
+    pinned: MutPinned,
+    /// Keeps users of shared words out. Dropped after the pins, as what is below.
+    _user: User,
+    /// Keeps the frame store registered.
+    store: Arc<StoreHandle>,
 }
 
 impl fmt::Debug for PinnedMut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PinnedMut").field("len", &self.bytes.len()).finish_non_exhaustive()
+        f.debug_struct("PinnedMut").field("len", &self.pinned.bytes.len()).finish_non_exhaustive()
     }
 }
 
 impl Drop for PinnedMut {
     fn drop(&mut self) {
-        let store = &self.user.0.store;
-        if store.cache.owner.is_this_process() {
-            store.put_back(&mut self.bytes);
-        }
-    }
-}
-
-/// Keeps users of shared words out, until dropped.
-#[derive(Debug)]
-struct PinUser(Arc<StoreHandle>);
-
-impl Drop for PinUser {
-    fn drop(&mut self) {
-        if let Some(writes) = &self.0.store.writes {
-            writes.users.end_pin_mut();
+        let store = &self.store.store;
+        if let Some(writes) = store.writes.as_ref().filter(|_| store.owner.is_this_process()) {
+            writes.put_back(&mut self.pinned.bytes);
         }
     }
 }
@@ -83,18 +68,18 @@ impl Deref for PinnedMut {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        &self.pinned.bytes
     }
 }
 
 impl DerefMut for PinnedMut {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes
+        &mut self.pinned.bytes
     }
 }
 
 impl Mapping {
-    fn writes(&self) -> Result<&WriteState, AccessError> {
+    fn writes(&self) -> Result<&Arc<Writes>, AccessError> {
         self.frames().writes.as_ref().ok_or(AccessError::ReadOnly)
     }
 
@@ -108,7 +93,7 @@ impl Mapping {
         let length = bytes.len() as u64;
         let end = offset.checked_add(length).ok_or_else(|| self.past_the_end(offset, length))?;
         let range = self.object_bytes(&(offset..end))?;
-        let written = self.frames().write_bytes(self.writes()?, range.start, bytes);
+        let written = self.writes()?.write_bytes(range.start, bytes);
         written.map_err(|error| self.in_mapping(error))
     }
 
@@ -119,7 +104,7 @@ impl Mapping {
     /// [`shared_words`](Self::shared_words) of the object. [`touch_at`](Self::touch_at) waits. Plain loads and stores
     /// through [`as_mut_ptr`](Self::as_mut_ptr) are not held off.
     pub fn pin_mut(&self, range: Range<u64>) -> Result<PinnedMut, AccessError> {
-        self.pin_to_write(range, FrameStore::pin_mut)
+        self.pin_to_write(range, Writes::pin_mut)
     }
 
     /// As [`pin_mut`](Self::pin_mut), for bytes that the caller is going to write, all of them: nobody is asked for what
@@ -133,21 +118,19 @@ impl Mapping {
     /// Blocks, and fails, as `pin_mut` does. Whole pages that have failed are errors. After an error the bytes are as they
     /// were, unless it is `InUse` because a guest which may store was let in meanwhile: then pages may be zeros.
     pub fn pin_new(&self, range: Range<u64>) -> Result<PinnedMut, AccessError> {
-        self.pin_to_write(range, FrameStore::pin_new)
+        self.pin_to_write(range, Writes::pin_new)
     }
 
     fn pin_to_write(
         &self,
         range: Range<u64>,
-        pin: fn(&FrameStore, &WriteState, ByteRange) -> Result<MutPinned, AccessError>,
+        pin: fn(&Writes, ByteRange) -> Result<MutPinned, AccessError>,
     ) -> Result<PinnedMut, AccessError> {
         let bytes = self.object_bytes(&range)?;
         let writes = self.writes()?;
-        writes.users.pin_mut().ok_or(AccessError::InUse)?.keep();
-        let user = PinUser(Arc::clone(&self.store));
-        let pinned = pin(self.frames(), writes, bytes).map_err(|error| self.in_mapping(error))?;
-        let MutPinned { bytes, noted, share } = pinned;
-        Ok(PinnedMut { bytes, _noted: noted, _share: share, user })
+        let user = writes.users.pin_mut().ok_or(AccessError::InUse)?;
+        let pinned = pin(writes, bytes).map_err(|error| self.in_mapping(error))?;
+        Ok(PinnedMut { pinned, _user: user, store: Arc::clone(&self.store) })
     }
 
     /// The words of the mapping, for loads and stores that fault and trap like anybody's. A length that is no multiple
@@ -186,11 +169,10 @@ impl Mapping {
     pub fn sync(&self, range: Range<u64>) -> Result<(), WriteError> {
         let store = self.frames();
         let bytes = self.object_bytes(&range).map_err(|error| self.sync_refused(&range, error))?;
-        match (&store.writes, store.this.upgrade()) {
-            // What is private is nobody's to keep.
-            _ if !store.object.keeps_changes => Ok(()),
-            (Some(writes), Some(store)) => store.sync(writes, bytes),
-            _ => Ok(()),
+        // What is private is nobody's to keep.
+        match store.writes.as_ref().filter(|_| store.object.keeps_changes) {
+            Some(writes) => writes.sync(bytes),
+            None => Ok(()),
         }
     }
 
@@ -200,7 +182,7 @@ impl Mapping {
             _ => ErrorKind::Truncated,
         };
         let error = SupplyError::because(kind, error);
-        WriteError::new(&self.frames().object.name, WriteStep::Sync, range.clone(), &error)
+        self.frames().object.write_error(WriteStep::Sync, range.clone(), &error)
     }
 
     /// Drops the changes in `range` that were not written back, by whole pages, and takes note of lost bytes there.
@@ -212,10 +194,6 @@ impl Mapping {
     /// written, as long as the object's time-out says; `Timeout` means that nothing has changed.
     pub fn discard(&self, range: Range<u64>) -> Result<u64, AccessError> {
         let pages = self.pages(&range)?;
-        let writes = self.writes()?;
-        match self.frames().this.upgrade() {
-            Some(store) => Ok(store.discard(writes, pages)?),
-            None => Ok(0),
-        }
+        Ok(self.writes()?.discard(pages)?)
     }
 }

@@ -10,6 +10,7 @@ use memobj_sys::uffd::Userfaultfd;
 
 use super::FrameStore;
 use crate::locks::RankedMutex;
+use crate::write::User;
 
 /// What a guest may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -44,6 +45,8 @@ pub(crate) struct GuestState {
     pub(crate) process: OwnedFd,
     pub(crate) view: Arc<GuestView>,
     pub(crate) number: GuestNumber,
+    /// Of one that may store, while it is attached: keeps pins for writing out.
+    pub(crate) user: RankedMutex<Option<User>>,
     pub(crate) is_ending: AtomicBool,
     pub(crate) end: RankedMutex<Option<GuestEnd>>,
     pub(crate) ended: Condvar,
@@ -61,15 +64,9 @@ impl GuestState {
             return;
         }
         self.store.area.dismiss(&self.view);
-        self.stop_using_words();
+        drop(self.user.lock().take());
         let end = if self.view.is_broken() { GuestEnd::Broken } else { end };
         *self.end.lock() = Some(end);
         self.ended.notify_all();
-    }
-
-    fn stop_using_words(&self) {
-        if let (GuestProt::ReadWrite, Some(writes)) = (self.prot, &self.store.writes) {
-            writes.users.end_words();
-        }
     }
 }

@@ -1,31 +1,73 @@
 //! What others ask of the driver.
 
+use std::io;
 use std::sync::{Arc, Weak};
 
-use memobj_core::address::{PageIndex, PageRange};
-use memobj_sys::area::{FillClaim, GonePage};
+use crossbeam_queue::ArrayQueue;
+use memobj_sys::wake::Doorbell;
 
 use super::{FrameStore, GuestState};
+use crate::health::Health;
+use crate::pins::{Ask, AskDriver};
+
+const MOST_REQUESTS: usize = 4096;
 
 /// What others ask of the driver. Made and queued in signal handlers: moving it must not allocate.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// Fill this claim; its pages are waited for.
-    Supply { store: Weak<FrameStore>, claim: FillClaim, sequential: bool },
-    /// Somebody waits for a page that is kept ready.
-    Demand { store: Weak<FrameStore>, page: PageIndex },
-    /// Somebody has read in order up to `page`, exclusive.
-    Ahead { store: Weak<FrameStore>, page: PageIndex },
-    /// Obtain the absent pages of this range; nobody waits yet.
-    Prefetch { store: Weak<FrameStore>, pages: PageRange },
-    /// A store faulted at this page, and could not go on at once.
-    Store { store: Weak<FrameStore>, page: PageIndex },
-    /// The frame of this page is gone, with changes that nobody else has.
-    Lost { store: Weak<FrameStore>, gone: GonePage },
+    /// For a frame store, if it is still there.
+    Of(Weak<FrameStore>, Ask),
     /// The frame store at this address in memory has lost its last mapping.
     Forget(usize),
     /// Resolve the faults of this guest from now on.
     Admit(Arc<GuestState>),
     /// This guest has been dismissed.
     Dismissed(Arc<GuestState>),
+}
+
+/// The requests that the driver of a cache has not taken yet.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    queue: ArrayQueue<Request>,
+    pub(crate) bell: Doorbell,
+    health: Arc<Health>,
+}
+
+impl Requests {
+    pub(crate) fn new(health: &Arc<Health>) -> io::Result<Self> {
+        let queue = ArrayQueue::new(MOST_REQUESTS);
+        Ok(Self { queue, bell: Doorbell::new()?, health: Arc::clone(health) })
+    }
+
+    /// Hands a request to the driver. Safe in a signal handler.
+    pub(crate) fn ask(&self, request: Request) {
+        let mut request = request;
+        while let Err(back) = self.queue.push(request) {
+            if self.health.is_closing() {
+                return;
+            }
+            request = back;
+            self.bell.ring();
+            std::thread::yield_now();
+        }
+        self.bell.ring();
+    }
+
+    /// The next request, for the driver.
+    pub(crate) fn take(&self) -> Option<Request> {
+        self.queue.pop()
+    }
+}
+
+/// Asks the driver in the name of one frame store.
+#[derive(Debug)]
+pub(super) struct Handoff {
+    pub(super) requests: Arc<Requests>,
+    pub(super) store: Weak<FrameStore>,
+}
+
+impl AskDriver for Handoff {
+    fn ask(&self, ask: Ask) {
+        self.requests.ask(Request::Of(Weak::clone(&self.store), ask));
+    }
 }

@@ -71,7 +71,7 @@ impl Stream {
     /// A stream at the start of `object`. Does not call the pager.
     pub fn with_options(object: &MemoryObject, options: StreamOptions) -> Result<Self, MapError> {
         let mapping = map(object, options.delivery)?;
-        let ahead = Ahead::new(options.read_ahead_bytes, mapping.frames().cache.budget.limit());
+        let ahead = Ahead::new(options.read_ahead_bytes, mapping.frames().fill.room.budget.limit());
         Ok(Self {
             object: object.clone(),
             options,
@@ -203,7 +203,7 @@ impl Stream {
     /// What can never be pinned for writing must not extend the object first.
     fn refuse_too_much(&self, range: &Range<u64>) -> Result<(), StreamError> {
         let (wanted_bytes, mapping) = (range.end - range.start, self.lock_mapping());
-        let limit_bytes = mapping.frames().cache.mut_pin_budget.limit();
+        let limit_bytes = mapping.frames().fill.room.mut_pins.limit();
         if wanted_bytes > limit_bytes {
             return Err(AccessError::PinsExceedBudget { wanted_bytes, limit_bytes }.into());
         }

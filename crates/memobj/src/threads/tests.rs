@@ -45,7 +45,7 @@ fn map(cache: &Cache, pager: impl Pager + 'static, options: ObjectOptions, deliv
 }
 
 fn arm(cache: &Cache, thread: &'static str) {
-    *cache.inner.shared.ended.panics.lock().unwrap() = Some(thread);
+    *cache.inner.shared.health.panics.lock().unwrap() = Some(thread);
 }
 
 fn within<R: Send + 'static>(what: &str, work: impl FnOnce() -> R + Send + 'static) -> R {

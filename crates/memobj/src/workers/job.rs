@@ -14,14 +14,15 @@ use crate::error::{ErrorKind, SupplyError};
 use crate::event::Event;
 use crate::locks::{Rank, RankedMutex};
 use crate::options::FailurePolicy;
-use crate::store::{Asked, FrameStore, Patience, Placed, split};
+use crate::pages::{Asked, Fill, split};
+use crate::room::Patience;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Job {
-    store: Arc<FrameStore>,
+    pub(super) fill: Arc<Fill>,
     /// Whoever takes it decides the pages.
     claim: RankedMutex<Option<FillClaim>>,
     bytes: ByteRange,
@@ -58,10 +59,10 @@ impl Buffer {
 }
 
 impl Job {
-    pub(super) fn new(store: Arc<FrameStore>, claim: FillClaim, asked: Asked) -> Self {
-        let (bytes, queued) = (claim.bytes(), store.cache.now());
+    pub(super) fn new(fill: Arc<Fill>, claim: FillClaim, asked: Asked) -> Self {
+        let (bytes, queued) = (claim.bytes(), fill.object.clock.now());
         Self {
-            store,
+            fill,
             claim: RankedMutex::new(Rank::Job, Some(claim)),
             bytes,
             asked,
@@ -70,10 +71,6 @@ impl Job {
             queued,
             known: RankedMutex::new(Rank::Job, None),
         }
-    }
-
-    pub(super) fn store(&self) -> &FrameStore {
-        &self.store
     }
 
     pub(super) fn is_demand(&self) -> bool {
@@ -85,17 +82,17 @@ impl Job {
         let Some(claim) = self.take_claim().filter(|_| self.is_demand()) else { return };
         for claim in split(claim) {
             let bytes = claim.bytes();
-            self.store.fail(claim, error, self.tries, bytes);
+            self.fill.errors.fail(claim, error, self.tries, bytes);
         }
     }
 
     pub(super) fn is_of_same_object(&self, other: &Job) -> bool {
-        Arc::ptr_eq(&self.store.object, &other.store.object)
+        Arc::ptr_eq(&self.fill.object, &other.fill.object)
     }
 
     /// When the wait for a call that starts now ends.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let now = self.store.cache.now();
+        let now = self.fill.object.clock.now();
         self.deadline_of_call(*self.first_try.get_or_init(|| now), now)
     }
 
@@ -105,7 +102,7 @@ impl Job {
     }
 
     fn deadline_of_call(&self, first_try: Instant, start: Instant) -> Option<Instant> {
-        let options = &self.store.object.options;
+        let options = &self.fill.object.options;
         if options.policy == FailurePolicy::WaitForEver {
             return None;
         }
@@ -123,11 +120,11 @@ impl Job {
 
     /// Calls the pager and decides the pages, unless the supervisor has done so meanwhile.
     pub(super) fn run(&self, buffer: &mut Buffer) -> Next {
-        if self.store.is_closed() {
+        if self.fill.is_closed() {
             drop(self.take_claim());
             return Next::Done;
         }
-        let answer = match self.store.area.pool() {
+        let answer = match self.fill.area.pool() {
             // Called into memory of its own: a call that hangs must not keep a frame of the budget.
             Some(pool) => match self.call_into_frame(pool, &mut Buffer::default()) {
                 Ok(true) => Ok(()),
@@ -138,7 +135,7 @@ impl Job {
                 Err(error) => Err(error),
             },
             // A worker does not keep the memory of large calls.
-            None if self.store.is_large() => self.call_into(&mut Buffer::default()),
+            None if self.fill.is_large() => self.call_into(&mut Buffer::default()),
             None => self.call_into(buffer),
         };
         match answer {
@@ -155,19 +152,19 @@ impl Job {
         let len = self.bytes.len() as usize;
         let chunk = buffer.of(len)?;
         self.call(self.bytes, chunk)?;
-        let Some(frame) = self.store.cache.take_frame(pool, &|| self.store.is_closed()) else {
+        let Some(frame) = self.fill.take_frame(pool) else {
             return Ok(false);
         };
         let mut target = Target::Frame(frame);
         target.as_mut_slice()[..len].copy_from_slice(&chunk[..len]);
-        self.place(|claim| self.store.place_target(claim, target, self.asked, Patience::Endless))?;
+        self.place(|claim| self.fill.place_target(claim, target, self.asked, Patience::Endless))?;
         Ok(true)
     }
 
     fn call_into(&self, buffer: &mut Buffer) -> Result<(), SupplyError> {
         let len = (self.bytes.len() as usize).next_multiple_of(SMALL);
         let claim = self.claim.lock();
-        let is_cut_off = claim.as_ref().is_some_and(|claim| self.store.is_cut_off(claim, len as u64));
+        let is_cut_off = claim.as_ref().is_some_and(|claim| self.fill.is_cut_off(claim, len as u64));
         drop(claim);
         if is_cut_off {
             return Err(SupplyError::new(ErrorKind::Truncated));
@@ -175,11 +172,8 @@ impl Job {
         let chunk = buffer.of(len)?;
         self.call(self.bytes, chunk)?;
         chunk[self.bytes.len() as usize..len].fill(0);
-        self.store.cache.counters.read_bytes.add(self.bytes.len());
-        self.place(|claim| match self.store.place_copy(claim, &chunk[..len], self.asked, Patience::Endless) {
-            Placed::Yes => Ok(()),
-            Placed::No(claim) => Err(claim),
-        })
+        self.fill.tell.counters.read_bytes.add(self.bytes.len());
+        self.place(|claim| self.fill.place_copy(claim, &chunk[..len], self.asked, Patience::Endless))
     }
 
     fn place(&self, put: impl FnOnce(FillClaim) -> Result<(), FillClaim>) -> Result<(), SupplyError> {
@@ -197,7 +191,7 @@ impl Job {
             return Err(SupplyError::new(ErrorKind::Truncated));
         }
         let len = bytes.len() as usize;
-        let pager = &self.store.object.pager;
+        let pager = &self.fill.object.pager;
         let range = bytes.start..bytes.end;
         let answer = catch_unwind(AssertUnwindSafe(|| pager.supply(range, &mut buffer[..len])));
         match answer {
@@ -210,7 +204,7 @@ impl Job {
 
     /// The supervisor's verdict on a call that took too long.
     pub(super) fn overran(&self) -> Next {
-        self.store.cache.may_panic(super::CLOCK);
+        self.fill.health.may_panic(super::CLOCK);
         let Some(claim) = self.take_claim() else { return Next::Done };
         let known = self.known.lock().take();
         self.settle(claim, known.unwrap_or_else(|| SupplyError::new(ErrorKind::Timeout)), self.bytes)
@@ -219,7 +213,7 @@ impl Job {
     /// Which bytes `error` is to be blamed on. This can take long: the claim stays in the job meanwhile, so that
     /// the supervisor can end the wait.
     fn blamed(&self, error: &SupplyError) -> ByteRange {
-        if !self.store.is_large() || self.asked == Asked::InAdvance || self.retry_at(error).is_some() {
+        if !self.fill.is_large() || self.asked == Asked::InAdvance || self.retry_at(error).is_some() {
             return self.bytes;
         }
         *self.known.lock() = Some(error.clone());
@@ -228,7 +222,7 @@ impl Job {
 
     /// Retries, fails or forgets.
     fn settle(&self, claim: FillClaim, error: SupplyError, blamed: ByteRange) -> Next {
-        if self.store.is_closed() {
+        if self.fill.is_closed() {
             return Next::Done;
         }
         if claim.pages().len() > 1 && self.asked == Asked::InAdvance && error.kind == ErrorKind::Timeout {
@@ -241,12 +235,12 @@ impl Job {
         let tries = self.tries + 1;
         if let Some(at) = self.retry_at(&error) {
             let range = self.bytes.start..self.bytes.end;
-            self.store.cache.counters.retries.add(1);
-            self.store.cache.tell(Event::Retrying(self.store.error(range, &error, tries)));
+            self.fill.tell.counters.retries.add(1);
+            self.fill.tell.event(Event::Retrying(self.fill.errors.error(range, &error, tries)));
             return Next::Later(at, Arc::new(self.again(claim, tries)));
         }
         if self.asked != Asked::InAdvance {
-            self.store.fail(claim, &error, tries, blamed);
+            self.fill.errors.fail(claim, &error, tries, blamed);
         }
         Next::Done
     }
@@ -277,13 +271,13 @@ impl Job {
 
     /// The claim's pages as jobs of their own, so that each page gets the answer that is its own.
     fn one_by_one(&self, claim: FillClaim) -> Vec<Arc<Job>> {
-        let job = |single| Arc::new(Job::new(Arc::clone(&self.store), single, self.asked));
+        let job = |single| Arc::new(Job::new(Arc::clone(&self.fill), single, self.asked));
         split(claim).into_iter().map(job).collect()
     }
 
     fn again(&self, claim: FillClaim, tries: u32) -> Job {
         let first_try = self.first_try.clone();
-        Job { tries, first_try, ..Job::new(Arc::clone(&self.store), claim, self.asked) }
+        Job { tries, first_try, ..Job::new(Arc::clone(&self.fill), claim, self.asked) }
     }
 
     fn retry_at(&self, error: &SupplyError) -> Option<Instant> {
@@ -291,8 +285,8 @@ impl Job {
             return None;
         }
         let pause = FIRST_PAUSE.saturating_mul(1 << self.tries.min(10)).min(LONGEST_PAUSE);
-        let at = self.store.cache.now() + pause;
-        match self.store.object.options.policy {
+        let at = self.fill.object.clock.now() + pause;
+        match self.fill.object.options.policy {
             FailurePolicy::FailAtOnce => None,
             FailurePolicy::RetryFor(limit) => {
                 let first_try = *self.first_try.get().unwrap_or(&self.queued);

@@ -19,7 +19,7 @@ use crate::error::{ErrorKind, SupplyError};
 use crate::event::Event;
 use crate::locks::{Guard, Rank, RankedMutex};
 use crate::metrics::PagerCalls;
-use crate::store::{Asked, CallPagers, FrameStore};
+use crate::pages::{Asked, CallPagers, Fill};
 use crate::threads::{self, Serves};
 use job::Job;
 
@@ -124,29 +124,22 @@ impl Workers {
         let handles = std::mem::take(&mut state.handles);
         drop(state);
         drop((queue, delayed));
-        // The last handle can be dropped by one of these threads itself.
-        let this_thread = std::thread::current().id();
-        if let Some(supervisor) = supervisor.filter(|supervisor| supervisor.thread().id() != this_thread) {
-            let _ = supervisor.join();
-        }
-        for handle in handles {
-            if (all_ended || handle.is_finished()) && handle.thread().id() != this_thread {
-                let _ = handle.join();
-            }
-        }
+        threads::join(supervisor);
+        threads::join(handles.into_iter().filter(|handle| all_ended || handle.is_finished()));
         for job in left_behind {
-            job.store().cache.tell(Event::PagerDidNotReturn { object: job.store().object.name.to_string() });
+            let object = job.fill.object.name.to_string();
+            job.fill.tell.event(Event::PagerDidNotReturn { object });
         }
     }
 }
 
 impl CallPagers for Workers {
-    fn submit(&self, store: Arc<FrameStore>, claim: FillClaim, asked: Asked) {
+    fn submit(&self, fill: Arc<Fill>, claim: FillClaim, asked: Asked) {
         if self.shared.lock().unwatched {
-            store.cache.thread_ended(CLOCK);
+            fill.health.thread_ended(CLOCK);
         }
-        if let Some(claim) = store.refuse(claim, asked) {
-            self.shared.enqueue(Arc::new(Job::new(store, claim, asked)));
+        if let Some(claim) = fill.refuse(claim, asked) {
+            self.shared.enqueue(Arc::new(Job::new(fill, claim, asked)));
         }
     }
 
@@ -269,7 +262,7 @@ impl Shared {
         jobs.extend(state.stuck.iter().cloned());
         self.change.notify_all();
         drop(state);
-        jobs.iter().for_each(|job| job.store().cache.thread_ended(CLOCK));
+        jobs.iter().for_each(|job| job.fill.health.thread_ended(CLOCK));
         let why = std::io::Error::other("a thread of the cache has ended by a panic");
         give_up(&jobs, &SupplyError::because(ErrorKind::Detached, why));
     }

@@ -6,29 +6,25 @@ use std::time::{Duration, Instant};
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_sys::area::{FillClaim, Placement, WriteRun};
 
-use super::WriteStep;
 use super::commit::{Held, is_locked};
+use super::{WriteStep, Writes};
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::pagers::Logged;
-use crate::store::{FrameStore, WriteState};
+use crate::pages::bytes_of;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// How long pages that others hold are waited for before all is let go, and tried again.
 const SHORTLY: Duration = Duration::from_millis(50);
 
-impl FrameStore {
+impl Writes {
     /// Drops all changes since the last commit, by whatever means they are kept. Returns the pages that had some. On
     /// `Timeout` nothing has changed: somebody pins such a page.
-    pub(crate) fn abandon(
-        self: &Arc<Self>,
-        writes: &WriteState,
-        log: &Arc<Logged>,
-    ) -> Result<u64, WriteError> {
-        let until = self.hold_deadline();
+    pub(super) fn abandon(self: &Arc<Self>, log: &Logged) -> Result<u64, WriteError> {
+        let until = self.object.pin_deadline();
         let (_turn, held) = loop {
-            let turn = writes.turn.lock();
+            let turn = self.turn.lock();
             // Nobody reads from the log, or has read, what is dropped there: such pages are held, too.
-            match self.hold_changes(writes, until, |runs| self.hold_uncommitted(log, runs))? {
+            match self.hold_changes(until, |runs| self.hold_uncommitted(log, runs))? {
                 Ok(held) => break (turn, held),
                 Err(in_the_way) => {
                     drop(turn);
@@ -40,7 +36,7 @@ impl FrameStore {
         let (spilled, length) = log.abandon();
         let only_spilled = spilled.iter().filter(|page| !is_locked(&runs, PageIndex(**page))).count() as u64;
         let dropped = runs.iter().map(|run| run.pages().len()).sum::<u64>() + only_spilled;
-        let now = self.cache.clock.now();
+        let now = self.fill.room.ages.now();
         let mut kept = None;
         for run in runs {
             kept = kept.or(run.discard(now).err());
@@ -53,8 +49,8 @@ impl FrameStore {
         self.object.set_length(length);
         drop(claims);
         self.drop_behind(length, old);
-        let lost = self.lift_lost(writes, &(0..u64::MAX)).map_err(|page| self.could_not_drop(page))?;
-        self.forget_lost(writes, &(0..u64::MAX));
+        let lost = self.errors.lift(&(0..u64::MAX)).map_err(|page| self.could_not_drop(page))?;
+        self.errors.lost.forget(&(0..u64::MAX));
         match kept {
             Some(page) => Err(self.could_not_drop(page)),
             None => Ok(dropped + lost),
@@ -62,11 +58,7 @@ impl FrameStore {
     }
 
     /// Holds the pages without changes in memory whose bytes are not those of the last commit, or were read as such.
-    fn hold_uncommitted(
-        self: &Arc<Self>,
-        log: &Logged,
-        runs: &[WriteRun],
-    ) -> Result<Vec<FillClaim>, PageIndex> {
+    fn hold_uncommitted(&self, log: &Logged, runs: &[WriteRun]) -> Result<Vec<FillClaim>, PageIndex> {
         let (spilled, cut) = log.uncommitted();
         let end = self.area.pages();
         let cut = cut.min(end);
@@ -97,7 +89,7 @@ impl FrameStore {
         claims: &mut Vec<FillClaim>,
         until: Instant,
     ) -> Result<(), PageIndex> {
-        self.area.evict_all(pages, self.cache.clock.now());
+        self.area.evict_all(pages, self.fill.room.ages.now());
         let mut page = pages.start;
         while page < pages.end {
             let rest = PageRange { start: page, end: pages.end };
@@ -118,7 +110,7 @@ impl FrameStore {
             if Instant::now() >= until {
                 return Err(index);
             }
-            if self.area.evict_all(PageRange::one(index), self.cache.clock.now()).pages == 0 {
+            if self.area.evict_all(PageRange::one(index), self.fill.room.ages.now()).pages == 0 {
                 self.area.wait_as_writer(index, Some(LOOK_AGAIN));
             }
         }
@@ -126,9 +118,8 @@ impl FrameStore {
     }
 
     fn could_not_drop(&self, page: PageIndex) -> WriteError {
-        let start = page.0 << self.area.page_size().shift();
-        let range = start..start + self.area.page_size().bytes();
+        let range = bytes_of(&self.area, page);
         let why = std::io::Error::other("the system does not take back its frame");
-        self.write_error(WriteStep::Discard, range, &SupplyError::because(ErrorKind::Io, why))
+        self.object.write_error(WriteStep::Discard, range, &SupplyError::because(ErrorKind::Io, why))
     }
 }

@@ -4,16 +4,21 @@ use std::io;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use memobj_core::address::PageRange;
-use memobj_sys::ring::{Owner, ReadFile, Repeat, Ring};
+use memobj_sys::ring::{Mechanism, Owner, ReadFile, Repeat, Ring};
+use memobj_sys::slots::SlotTable;
 
+use super::commit::Quiet;
 use super::transfer::{DEPTH, Writer};
-use crate::error::ErrorKind;
+use super::{WriteStep, Writes};
+use crate::error::{ErrorKind, SupplyError};
+use crate::health::Health;
+use crate::locks::{Rank, RankedMutex};
 use crate::pagers::Source;
-use crate::store::{CacheShared, FrameStore, WriteState};
+use crate::room::Room;
 use crate::threads::{self, Serves};
 
 /// How soon the cleaner looks again when what it could do has to wait.
@@ -23,36 +28,53 @@ const CALL_PAGES: u64 = 256;
 const KEY_BELL: u32 = 1;
 pub(crate) const THREAD: &str = "memobj-cleaner";
 
-/// Starts the cleaner of a cache, unless it runs.
-pub(crate) fn start(shared: &Arc<CacheShared>) -> io::Result<()> {
-    let mut thread = shared.cleaner.thread.lock();
-    if thread.is_some() {
-        return Ok(());
+/// The cleaner of a cache: its thread, once something can be written, and the objects that it looks at. Handles add and
+/// remove these; everybody else talks to it through [`Unwritten`](crate::room::Unwritten).
+#[derive(Debug)]
+pub(crate) struct Cleaner {
+    pub(crate) members: SlotTable<Arc<Writes>>,
+    thread: RankedMutex<Option<JoinHandle<()>>>,
+    room: Arc<Room>,
+    health: Arc<Health>,
+    mechanism: Mechanism,
+}
+
+impl Cleaner {
+    pub(crate) fn new(room: &Arc<Room>, health: &Arc<Health>, mechanism: Mechanism) -> Self {
+        let thread = RankedMutex::new(Rank::Threads, None);
+        let (room, health) = (Arc::clone(room), Arc::clone(health));
+        Self { members: SlotTable::new(), thread, room, health, mechanism }
     }
-    let worker = Arc::clone(shared);
-    let (report, started) = std::sync::mpsc::sync_channel(1);
-    let body = move || match Worker::new(Arc::clone(&worker)) {
-        Ok(mut running) => {
-            let _ = report.send(Ok(()));
-            let panicked = catch_unwind(AssertUnwindSafe(|| running.run())).is_err();
+
+    /// Starts the thread, unless it runs.
+    pub(crate) fn start(self: &Arc<Self>) -> io::Result<()> {
+        let mut thread = self.thread.lock();
+        if thread.is_some() {
+            return Ok(());
+        }
+        let (cleaner, health) = (Arc::clone(self), Arc::clone(&self.health));
+        let run = move |mut worker: Worker| {
+            let panicked = catch_unwind(AssertUnwindSafe(|| worker.run())).is_err();
             // What is on its way is Dirty again.
-            let _ = catch_unwind(AssertUnwindSafe(move || drop(running)));
+            let _ = catch_unwind(AssertUnwindSafe(move || drop(worker)));
             if panicked {
-                worker.thread_ended(THREAD);
+                health.thread_ended(THREAD);
             }
-        }
-        Err(error) => {
-            let _ = report.send(Err(error));
-        }
-    };
-    let handle = threads::start(THREAD, Serves::All, body)?;
-    started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
-    *thread = Some(handle);
-    Ok(())
+        };
+        *thread = Some(threads::start_with(THREAD, move || Worker::new(cleaner), run)?);
+        Ok(())
+    }
+
+    /// Ends the thread, after the cache was closed.
+    pub(crate) fn stop(&self) {
+        self.room.unwritten.bell.ring();
+        let thread = self.thread.lock().take();
+        threads::join(thread);
+    }
 }
 
 struct Worker {
-    shared: Arc<CacheShared>,
+    cleaner: Arc<Cleaner>,
     writer: Writer,
     /// Member and block that are looked at next: the order of the file, so that neighbours go together.
     member: usize,
@@ -71,24 +93,23 @@ enum Look {
 }
 
 impl Worker {
-    fn new(shared: Arc<CacheShared>) -> io::Result<Self> {
-        let mut ring = Ring::new(DEPTH, shared.mechanism(), Owner::CallingThread)?;
-        ring.watch(
-            ReadFile::new(shared.cleaner.bell.as_fd().try_clone_to_owned()?),
-            KEY_BELL,
-            Repeat::Always,
-        )?;
-        Ok(Self { shared, writer: Writer::new(ring)?, member: 0, block: 0 })
+    fn new(cleaner: Arc<Cleaner>) -> io::Result<Self> {
+        let mut ring = Ring::new(DEPTH, cleaner.mechanism, Owner::CallingThread)?;
+        let bell = cleaner.room.unwritten.bell.as_fd().try_clone_to_owned()?;
+        ring.watch(ReadFile::new(bell), KEY_BELL, Repeat::Always)?;
+        Ok(Self { cleaner, writer: Writer::new(ring)?, member: 0, block: 0 })
     }
 
     fn run(&mut self) {
         let mut look = Look::Nothing;
-        while !self.shared.closing.load(Ordering::Acquire) {
+        while !self.cleaner.health.is_closing() {
             let limit = (look == Look::Later).then_some(LOOK_AGAIN);
             self.writer.finish(limit);
-            self.shared.cleaner.bell.hear();
+            self.cleaner.room.unwritten.bell.hear();
             look = Look::Nothing;
-            while self.must_write() && !self.writer.is_full() {
+            while self.cleaner.room.unwritten.must_be_written(self.writer.bytes_in_flight())
+                && !self.writer.is_full()
+            {
                 look = self.write_some();
                 if look != Look::Started {
                     break;
@@ -100,29 +121,16 @@ impl Worker {
         }
     }
 
-    fn must_write(&self) -> bool {
-        let shared = &self.shared;
-        let left = shared.unwritten_bytes().saturating_sub(self.writer.bytes_in_flight());
-        if left == 0 {
-            shared.cleaner.hurry.store(false, Ordering::Release);
-            return false;
-        }
-        left > shared.soft_target() || shared.cleaner.hurry.load(Ordering::Acquire)
-    }
-
     /// Starts writes of the next block that has something to write.
     fn write_some(&mut self) -> Look {
-        self.shared.may_panic(THREAD);
+        self.cleaner.health.may_panic(THREAD);
         let mut later = false;
         // Once round, and the rest of the member that it began with.
-        for _ in 0..=self.shared.members.end() {
-            let store = self.shared.members.with(self.member, |store| store.this.upgrade()).flatten();
-            if let Some(store) = store
-                && let Some(writes) = &store.writes
-            {
-                while let Some(block) = store.area.next_unclean_block(self.block) {
+        for _ in 0..=self.cleaner.members.end() {
+            if let Some(writes) = self.cleaner.members.with(self.member, Arc::clone) {
+                while let Some(block) = writes.area.next_unclean_block(self.block) {
                     self.block = block + 1;
-                    match self.write_block(&store, writes, block) {
+                    match self.write_block(&writes, block) {
                         look @ (Look::Started | Look::Full) => return look,
                         Look::Later => {
                             later = true;
@@ -133,22 +141,22 @@ impl Worker {
                 }
             }
             self.block = 0;
-            self.member = if self.member + 1 < self.shared.members.end() { self.member + 1 } else { 0 };
+            self.member = if self.member + 1 < self.cleaner.members.end() { self.member + 1 } else { 0 };
         }
-        self.shared.cleaner.hurry.store(false, Ordering::Release);
+        self.cleaner.room.unwritten.stop_hurry();
         if later { Look::Later } else { Look::Nothing }
     }
 
-    fn write_block(&mut self, store: &Arc<FrameStore>, writes: &WriteState, block: u64) -> Look {
-        if writes.trouble().not_before.is_some_and(|at| self.shared.now() < at) {
+    fn write_block(&mut self, writes: &Arc<Writes>, block: u64) -> Look {
+        if writes.trouble.lock().not_before.is_some_and(|at| writes.object.clock.now() < at) {
             return Look::Later;
         }
         let Some(_length) = writes.resizing.try_read() else { return Look::Later };
-        let all = PageRange { start: 0, end: store.area.pages() };
-        let pages = store.part(block, all);
-        match store.object.source() {
+        let all = PageRange { start: 0, end: writes.area.pages() };
+        let pages = writes.area.part_of_block(block, all);
+        match writes.object.source() {
             Source::File(file) => {
-                let started = self.writer.start(store, file, pages);
+                let started = self.writer.start(writes, file, pages);
                 let rest = started.next < pages.end;
                 if rest {
                     self.block = block;
@@ -159,37 +167,29 @@ impl Worker {
                     _ => Look::Started,
                 }
             }
-            _ => offer_aside(store, writes, pages),
+            _ => offer_aside(writes, pages),
         }
     }
 }
 
 /// Has a thread offer Dirty pages of `pages` to the pager; one thread for each object.
-fn offer_aside(store: &Arc<FrameStore>, writes: &WriteState, pages: PageRange) -> Look {
-    if writes.in_call.swap(true, Ordering::AcqRel) {
-        return Look::Later;
-    }
-    let copies = match store.copy_dirty(pages, CALL_PAGES) {
+fn offer_aside(writes: &Arc<Writes>, pages: PageRange) -> Look {
+    let Some(quiet) = Quiet::of(writes) else { return Look::Later };
+    let copies = match writes.copy_dirty(pages, CALL_PAGES) {
         Ok(copies) if !copies.is_empty() => copies,
-        _ => {
-            writes.in_call.store(false, Ordering::Release);
-            return Look::Nothing;
-        }
+        _ => return Look::Nothing,
     };
-    let other = Arc::clone(store);
+    let other = Arc::clone(writes);
     let body = move || {
         let offered = catch_unwind(AssertUnwindSafe(|| other.offer(copies)));
-        if let Some(writes) = &other.writes {
-            writes.in_call.store(false, Ordering::Release);
-        }
-        other.cache.cleaner.wake();
+        drop(quiet);
+        other.fill.room.unwritten.bell.ring();
         drop(offered);
     };
     if let Err(error) = threads::start("memobj-write", Serves::One, body) {
-        writes.in_call.store(false, Ordering::Release);
         let range = pages.start << 12..pages.end << 12;
-        let source = crate::error::SupplyError::because(ErrorKind::NoSpace, error);
-        store.write_failed(writes, store.write_error(super::WriteStep::WriteBack, range, &source));
+        let error = SupplyError::because(ErrorKind::NoSpace, error);
+        writes.write_failed(writes.object.write_error(WriteStep::WriteBack, range, &error));
         return Look::Later;
     }
     Look::Started

@@ -15,32 +15,30 @@ use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_sys::area::{FillClaim, WriteClaim, WriteRun};
-use memobj_sys::region::SMALL;
 
-use super::WriteStep;
+use super::{WriteStep, Writes};
+use crate::clock::Deadline;
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::event::Event;
 use crate::pagers::Logged;
-use crate::pins::PinDeadline;
-use crate::store::{FrameStore, WriteState};
 use crate::threads::{self, Serves};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// How long a commit keeps the gate closed to wait for stores that are on their way through.
 const CLOSING: Duration = Duration::from_millis(20);
 
-impl FrameStore {
+impl Writes {
     /// Commits. See `MemoryObject::commit`.
-    pub(crate) fn commit(self: &Arc<Self>, writes: &WriteState, log: &Arc<Logged>) -> Result<(), WriteError> {
-        let asked = writes.commits_begun.load(Ordering::SeqCst);
-        let until = self.hold_deadline();
+    pub(crate) fn commit(self: &Arc<Self>, log: &Arc<Logged>) -> Result<(), WriteError> {
+        let asked = self.commits_begun.load(Ordering::SeqCst);
+        let until = self.object.pin_deadline();
         loop {
-            let turn = writes.turn.lock();
-            if let Some(ended) = writes.shared_commit(asked) {
+            let turn = self.turn.lock();
+            if let Some(ended) = self.shared_commit(asked) {
                 return ended;
             }
-            let number = writes.commits_begun.fetch_add(1, Ordering::SeqCst) + 1;
-            let held = match self.hold_changes(writes, until, |_| Ok(Vec::new()))? {
+            let number = self.commits_begun.fetch_add(1, Ordering::SeqCst) + 1;
+            let held = match self.hold_changes(until, |_| Ok(Vec::new()))? {
                 Ok(held) => held,
                 // Whoever is in the way may need the turn to go on.
                 Err(in_the_way) => {
@@ -49,8 +47,8 @@ impl FrameStore {
                     continue;
                 }
             };
-            let ended = self.commit_alone(writes, held, log);
-            writes.last_commit(number, &ended);
+            let ended = self.commit_alone(held, log);
+            self.trouble.lock().last_commit = Some((number, ended.clone()));
             if log.wants_checkpoint() {
                 self.checkpoint_aside(log);
             }
@@ -58,15 +56,17 @@ impl FrameStore {
         }
     }
 
-    fn commit_alone(
-        self: &Arc<Self>,
-        writes: &WriteState,
-        held: Held<'_>,
-        log: &Arc<Logged>,
-    ) -> Result<(), WriteError> {
+    /// What a commit came to that began after `asked` were begun.
+    fn shared_commit(&self, asked: u64) -> Option<Result<(), WriteError>> {
+        let trouble = self.trouble.lock();
+        let (number, ended) = trouble.last_commit.as_ref()?;
+        (*number > asked).then(|| ended.clone())
+    }
+
+    fn commit_alone(&self, held: Held, log: &Arc<Logged>) -> Result<(), WriteError> {
         let Held { quiet: _quiet, runs, .. } = held;
         // Without them it would be a part of the changes.
-        if let Some(lost) = self.lost_in(writes, &(0..u64::MAX)) {
+        if let Some(lost) = self.errors.lost.overlapping(&(0..u64::MAX)) {
             return Err(lost);
         }
         if runs.is_empty() && !log.has_uncommitted() {
@@ -80,57 +80,51 @@ impl FrameStore {
             }
             is_whole &= runs[at].copy_page(page, into);
         });
-        let commit = begun.map_err(|error| self.commit_error(&error))?;
+        let failed = |error| self.error_of_all(WriteStep::Commit, &error);
+        let commit = begun.map_err(failed)?;
         if !is_whole {
             // Dropped, the commit is one that failed.
             let why = std::io::Error::other("the memory of a page was dropped while it was copied");
-            return Err(self.commit_error(&SupplyError::because(ErrorKind::Integrity, why)));
+            let error = SupplyError::because(ErrorKind::Integrity, why);
+            return Err(self.error_of_all(WriteStep::Commit, &error));
         }
         // From here on stores to these pages go on.
         let claims: Vec<WriteClaim> = runs.into_iter().map(WriteRun::copied).collect();
-        commit.finish().map_err(|error| self.commit_error(&error))?;
+        commit.finish().map_err(failed)?;
         claims.into_iter().for_each(|claim| self.committed(claim));
         Ok(())
     }
 
     fn committed(&self, claim: WriteClaim) {
-        self.cache.counters.written_pages.add(claim.pages().len());
-        self.cache.counters.written_bytes.add(claim.bytes().len());
+        self.fill.tell.counters.written_pages.add(claim.pages().len());
+        self.fill.tell.counters.written_bytes.add(claim.bytes().len());
         claim.written();
-        self.cache.cleaner.made_progress();
+        self.fill.room.unwritten.made_progress();
     }
 
     /// Waits until no thread offers pages to the log, and keeps further ones away.
-    fn stop_write_back<'a>(
-        &self,
-        writes: &'a WriteState,
-        until: PinDeadline,
-    ) -> Result<Quiet<'a>, WriteError> {
-        while writes.in_call.swap(true, Ordering::AcqRel) {
-            if until.is_over(self) {
-                let error = self.commit_error(&SupplyError::new(ErrorKind::Timeout));
+    fn stop_write_back(self: &Arc<Self>, until: Deadline<'_>) -> Result<Quiet, WriteError> {
+        loop {
+            if let Some(quiet) = Quiet::of(self) {
+                return Ok(quiet);
+            }
+            if until.is_over() {
+                let error = self.error_of_all(WriteStep::Commit, &SupplyError::new(ErrorKind::Timeout));
                 return Err(error.because("a page is being written"));
             }
-            self.cache.cleaner.wait_for_progress(LOOK_AGAIN);
+            self.fill.room.unwritten.wait_for_progress(LOOK_AGAIN);
         }
-        Ok(Quiet(writes))
-    }
-
-    /// Until when whoever asks now waits for what is in the way of [`hold_changes`](Self::hold_changes).
-    pub(super) fn hold_deadline(&self) -> PinDeadline {
-        self.pin_deadline()
     }
 
     /// Locks every page that has changes, at one moment, and holds what `more` does; or says what is in the way, pins
     /// mostly: a page, or a store that waits inside the gate. The caller has the turn, lets it go, and waits.
-    pub(super) fn hold_changes<'a>(
+    pub(super) fn hold_changes(
         self: &Arc<Self>,
-        writes: &'a WriteState,
-        until: PinDeadline,
+        until: Deadline<'_>,
         more: impl Fn(&[WriteRun]) -> Result<Vec<FillClaim>, PageIndex>,
-    ) -> Result<Result<Held<'a>, Option<PageIndex>>, WriteError> {
-        let quiet = self.stop_write_back(writes, until)?;
-        let Some(_closed) = writes.gate.close(CLOSING) else { return Ok(Err(None)) };
+    ) -> Result<Result<Held, Option<PageIndex>>, WriteError> {
+        let quiet = self.stop_write_back(until)?;
+        let Some(_closed) = self.gate.close(CLOSING) else { return Ok(Err(None)) };
         Ok(match self.lock_all().and_then(|runs| Ok((more(&runs)?, runs))) {
             Ok((claims, runs)) => Ok(Held { quiet, runs, claims }),
             Err(page) => Err(Some(page)),
@@ -142,37 +136,28 @@ impl FrameStore {
         &self,
         step: WriteStep,
         in_the_way: Option<PageIndex>,
-        until: PinDeadline,
+        until: Deadline<'_>,
     ) -> Result<(), WriteError> {
-        if until.is_over(self) {
+        if until.is_over() {
             return Err(self.in_the_way(step, in_the_way));
         }
         match in_the_way {
-            Some(page) => {
-                if self.area.word(page).is_deferred() {
-                    // Read ahead, and kept until somebody asks for it.
-                    self.demand(page);
-                }
-                self.area.wait_as_writer(page, Some(LOOK_AGAIN));
-            }
+            Some(page) => self.waits.wait_to_hold(page, LOOK_AGAIN),
             // Who waits inside the gate may wait for pages to be written.
-            None => self.cache.cleaner.wait_for_progress(LOOK_AGAIN),
+            None => self.fill.room.unwritten.wait_for_progress(LOOK_AGAIN),
         }
         Ok(())
     }
 
     /// Locks all pages that have changes, or says which cannot be.
-    fn lock_all(self: &Arc<Self>) -> Result<Vec<WriteRun>, PageIndex> {
+    fn lock_all(&self) -> Result<Vec<WriteRun>, PageIndex> {
         let mut runs = Vec::new();
-        let mut from = 0;
-        while let Some(block) = self.area.next_unclean_block(from) {
-            let part = self.part(block, PageRange { start: 0, end: self.area.pages() });
+        for part in self.unclean_parts(PageRange { start: 0, end: self.area.pages() }) {
             runs.extend(self.lock_dirty(part, u64::MAX, u64::MAX));
             let in_the_way =
                 part.iter().find(|page| self.area.word(*page).is_unwritten() && !is_locked(&runs, *page));
-            match in_the_way {
-                Some(page) => return Err(page),
-                None => from = block + 1,
+            if let Some(page) = in_the_way {
+                return Err(page);
             }
         }
         Ok(runs)
@@ -180,13 +165,9 @@ impl FrameStore {
 
     fn in_the_way(&self, step: WriteStep, page: Option<PageIndex>) -> WriteError {
         match page {
-            Some(page) => {
-                let range = page.0 * SMALL as u64..(page.0 + 1) * SMALL as u64;
-                self.waited_too_long(step, range, page)
-            }
+            Some(page) => self.waits.held_too_long(step, page),
             None => {
-                let error = SupplyError::new(ErrorKind::Timeout);
-                let error = self.write_error(step, 0..self.area.length(), &error);
+                let error = self.error_of_all(step, &SupplyError::new(ErrorKind::Timeout));
                 error.because("a store waits for memory")
             }
         }
@@ -195,14 +176,11 @@ impl FrameStore {
     /// Copies what is committed in place, on a thread of its own. A failure loses nothing; it is told, and tried
     /// again after later commits.
     fn checkpoint_aside(self: &Arc<Self>, log: &Arc<Logged>) {
-        let (store, log) = (Arc::clone(self), Arc::clone(log));
+        let (writes, log) = (Arc::clone(self), Arc::clone(log));
         let body = move || {
             if let Err(error) = log.checkpoint() {
-                store.cache.tell(Event::WriteFailed(store.write_error(
-                    WriteStep::WriteBack,
-                    0..store.area.length(),
-                    &error,
-                )));
+                let error = writes.error_of_all(WriteStep::WriteBack, &error);
+                writes.fill.tell.event(Event::WriteFailed(error));
             }
         };
         // Without a thread the log grows until there is one.
@@ -211,8 +189,8 @@ impl FrameStore {
 }
 
 /// Every page that has changes, locked; and no page is offered to the log while this lives.
-pub(super) struct Held<'a> {
-    pub(super) quiet: Quiet<'a>,
+pub(super) struct Held {
+    pub(super) quiet: Quiet,
     pub(super) runs: Vec<WriteRun>,
     pub(super) claims: Vec<FillClaim>,
 }
@@ -223,24 +201,18 @@ pub(super) fn is_locked(runs: &[WriteRun], page: PageIndex) -> bool {
     runs.get(at).is_some_and(|run| run.pages().contains(page))
 }
 
-/// No page is offered to the log while this lives.
-pub(super) struct Quiet<'a>(&'a WriteState);
+/// Nobody else offers pages to a pager that must be called, or to the log, while this lives.
+pub(super) struct Quiet(Arc<Writes>);
 
-impl Drop for Quiet<'_> {
-    fn drop(&mut self) {
-        self.0.in_call.store(false, Ordering::Release);
+impl Quiet {
+    /// `None` if somebody does now.
+    pub(super) fn of(writes: &Arc<Writes>) -> Option<Self> {
+        (!writes.in_call.swap(true, Ordering::AcqRel)).then(|| Self(Arc::clone(writes)))
     }
 }
 
-impl WriteState {
-    /// What a commit came to that began after `asked` were begun.
-    fn shared_commit(&self, asked: u64) -> Option<Result<(), WriteError>> {
-        let trouble = self.trouble();
-        let (number, ended) = trouble.last_commit.as_ref()?;
-        (*number > asked).then(|| ended.clone())
-    }
-
-    fn last_commit(&self, number: u64, ended: &Result<(), WriteError>) {
-        self.trouble().last_commit = Some((number, ended.clone()));
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        self.0.in_call.store(false, Ordering::Release);
     }
 }

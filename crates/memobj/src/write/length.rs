@@ -1,6 +1,5 @@
 //! Discarding, and changing the length.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,12 +8,11 @@ use memobj_core::page_word::Word;
 use memobj_sys::area::HeldPage;
 use memobj_sys::region::SMALL;
 
-use super::WriteStep;
+use super::{WriteStep, Writes};
+use crate::clock::Deadline;
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::locks;
 use crate::pagers::Source;
-use crate::pins::PinDeadline;
-use crate::store::{FrameStore, WriteState};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,9 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SHORTLY: Duration = Duration::from_millis(20);
 const PAGE: u64 = SMALL as u64;
 
-/// What keeps a length from being changed.
-enum Obstacle {
-    /// Somebody pins this page, or writes it.
+/// What keeps a length from being changed. Nothing has changed, and no lock is held.
+pub(crate) enum Obstacle {
+    /// Not now: somebody pins this page, or writes it.
     Held(PageIndex),
     Refused(WriteError),
 }
@@ -36,36 +34,25 @@ impl From<WriteError> for Obstacle {
     }
 }
 
-/// Whether the length of an object was changed.
-#[must_use]
-pub(crate) enum Changed {
-    Yes,
-    /// Not now: nothing has changed, and no lock is held. Somebody pins this page, or writes it.
-    NotNow(PageIndex),
-}
-
-impl FrameStore {
+impl Writes {
     /// Drops the changes of `pages` that the pager does not have; returns how many pages had some.
-    pub(crate) fn discard(
-        self: &Arc<Self>,
-        writes: &WriteState,
-        pages: PageRange,
-    ) -> Result<u64, WriteError> {
-        let range = self.bytes_of(pages);
+    pub(crate) fn discard(self: &Arc<Self>, pages: PageRange) -> Result<u64, WriteError> {
+        let shift = self.area.page_size().shift();
+        let range = pages.start << shift..pages.end << shift;
         if let Some(log) = &self.object.log {
             if pages.start == 0 && pages.end >= self.area.pages() {
-                return self.abandon(writes, log);
+                return self.abandon(log);
             }
             let why = "changes that are committed together are dropped together: discard the whole object";
-            let error = self.write_error(WriteStep::Discard, range, &SupplyError::new(ErrorKind::Denied));
+            let error =
+                self.object.write_error(WriteStep::Discard, range, &SupplyError::new(ErrorKind::Denied));
             return Err(error.because(why));
         }
-        let lost = self.lift_lost(writes, &range).map_err(|page| {
-            self.waited_too_long(WriteStep::Discard, self.bytes_of(PageRange::one(page)), page)
-        })?;
-        self.forget_lost(writes, &range);
+        let held = |page| self.waits.held_too_long(WriteStep::Discard, page);
+        let lost = self.errors.lift(&range).map_err(held)?;
+        self.errors.lost.forget(&range);
         let dropped = lost + self.discard_pages(pages)?;
-        let mut trouble = writes.trouble();
+        let mut trouble = self.trouble.lock();
         let dropped_it =
             |error: &WriteError| range.start <= error.range.start && error.range.end <= range.end;
         if trouble.unreported.as_ref().is_some_and(dropped_it) {
@@ -76,75 +63,49 @@ impl FrameStore {
     }
 
     /// Drops the frames of those pages among `pages` that have changes; returns how many had.
-    pub(super) fn discard_pages(&self, pages: PageRange) -> Result<u64, WriteError> {
+    fn discard_pages(&self, pages: PageRange) -> Result<u64, WriteError> {
         let mut dropped = 0;
-        let mut from = self.block_of(pages.start);
-        while let Some(block) = self.area.next_unclean_block(from) {
-            let part = self.part(block, pages);
-            if part.is_empty() {
-                break;
-            }
-            for page in part.iter() {
-                dropped += u64::from(self.discard_page(page, WriteStep::Discard)?);
-            }
-            from = block + 1;
+        for page in self.unclean_parts(pages).flat_map(PageRange::iter) {
+            dropped += u64::from(self.discard_page(page)?);
         }
         Ok(dropped)
     }
 
     /// Drops a page's frame if it has changes; waits for a write of it that is in flight, and for pins.
-    fn discard_page(&self, page: PageIndex, step: WriteStep) -> Result<bool, WriteError> {
-        let until = self.pin_deadline();
+    fn discard_page(&self, page: PageIndex) -> Result<bool, WriteError> {
+        let until = self.object.pin_deadline();
         loop {
             if !self.area.word(page).is_unwritten() {
                 return Ok(false);
             }
-            if self.area.discard(page, self.cache.clock.now()) {
+            if self.area.discard(page, self.fill.room.ages.now()) {
                 return Ok(true);
             }
-            if until.is_over(self) {
-                return Err(self.waited_too_long(step, self.bytes_of(PageRange::one(page)), page));
+            if until.is_over() {
+                return Err(self.waits.held_too_long(WriteStep::Discard, page));
             }
             self.area.wait_as_writer(page, Some(LOOK_AGAIN));
         }
     }
 
-    fn bytes_of(&self, pages: PageRange) -> Range<u64> {
-        let shift = self.area.page_size().shift();
-        pages.start << shift..pages.end << shift
-    }
-
     /// Changes the length of the object. Pages that are pinned cannot be cut off: they are not waited for. On error
     /// nothing has changed.
-    pub(crate) fn set_length(
-        self: &Arc<Self>,
-        writes: &WriteState,
-        length: u64,
-    ) -> Result<Changed, WriteError> {
-        let refused = |error: SupplyError| self.write_error(WriteStep::SetLength, 0..length, &error);
+    pub(crate) fn set_length(self: &Arc<Self>, length: u64) -> Result<(), Obstacle> {
+        let refused = |error: SupplyError| self.object.write_error(WriteStep::SetLength, 0..length, &error);
         if length > self.area.capacity() {
             let why = format!("the mapped object has room for {} bytes", self.area.capacity());
             let why = std::io::Error::new(std::io::ErrorKind::InvalidInput, why);
-            return Err(refused(SupplyError::because(ErrorKind::NoSpace, why)));
+            return Err(refused(SupplyError::because(ErrorKind::NoSpace, why)).into());
         }
-        let _alone = writes.resizing.write();
-        let _turn = writes.turn.lock();
+        let _alone = self.resizing.write();
+        let _turn = self.turn.lock();
         let old = self.area.length();
-        let changed = match length < old {
-            true => self.shrink(writes, length, old),
+        match length < old {
+            true => self.shrink(length, old),
             false => self.extend(length, old),
-        };
-        match changed {
-            Ok(()) => self.object.set_length(length),
-            Err(Obstacle::Held(page)) => return Ok(Changed::NotNow(page)),
-            Err(Obstacle::Refused(error)) => return Err(error),
-        }
-        Ok(Changed::Yes)
-    }
-
-    /// Until when a change of length that starts now waits for what is in its way.
-    pub(crate) fn length_deadline(&self) -> PinDeadline {
-        self.pin_deadline()
+        }?;
+        self.object.set_length(length);
+        Ok(())
     }
 
     /// Waits until `page`, which was in the way of the new length `length`, may be free. The caller holds no lock.
@@ -152,24 +113,20 @@ impl FrameStore {
         &self,
         page: PageIndex,
         length: u64,
-        until: PinDeadline,
+        until: Deadline<'_>,
     ) -> Result<(), WriteError> {
         loop {
-            if until.is_over(self) {
-                return Err(self.waited_too_long(WriteStep::SetLength, 0..length, page));
+            if until.is_over() {
+                return Err(self.waits.waited_too_long(WriteStep::SetLength, 0..length, page));
             }
-            if self.area.word(page).is_deferred() {
-                // Read ahead, and kept until somebody asks for it.
-                self.demand(page);
-            }
-            self.area.wait_as_writer(page, Some(LOOK_AGAIN));
+            self.waits.wait_to_hold(page, LOOK_AGAIN);
             if !self.area.word(page).is_busy() {
                 return Ok(());
             }
         }
     }
 
-    fn shrink(self: &Arc<Self>, writes: &WriteState, length: u64, old: u64) -> Result<(), Obstacle> {
+    fn shrink(self: &Arc<Self>, length: u64, old: u64) -> Result<(), Obstacle> {
         // Before readers are told that the object is shorter.
         if let Some(page) = self.busy_behind(length, old) {
             return Err(Obstacle::Held(page));
@@ -193,8 +150,8 @@ impl FrameStore {
         }
         self.drop_behind(length, old);
         // One that is pinned stays Failed.
-        let _ = self.lift_lost(writes, &(length.next_multiple_of(PAGE)..u64::MAX));
-        self.forget_lost(writes, &(length..u64::MAX));
+        let _ = self.errors.lift(&(length.next_multiple_of(PAGE)..u64::MAX));
+        self.errors.lost.forget(&(length..u64::MAX));
         Ok(())
     }
 
@@ -204,7 +161,7 @@ impl FrameStore {
             let mut tail = self.hold(PageIndex(old / PAGE))?;
             tail.zero((old % PAGE) as usize..SMALL).map_err(|_| {
                 let error = SupplyError::new(ErrorKind::Io);
-                let error = self.write_error(WriteStep::SetLength, 0..length, &error);
+                let error = self.object.write_error(WriteStep::SetLength, 0..length, &error);
                 error.because("the memory that holds the last page traps")
             })?;
         }
@@ -216,7 +173,7 @@ impl FrameStore {
 
     /// Pages that failed behind an end that is no more are asked for again.
     fn retry_behind(&self, end: u64, length: u64) {
-        self.retry(PageRange { start: end.div_ceil(PAGE), end: length.div_ceil(PAGE) });
+        self.errors.retry(pages(end, length));
     }
 
     fn set_pager_length(self: &Arc<Self>, length: u64) -> Result<(), WriteError> {
@@ -224,19 +181,28 @@ impl FrameStore {
             Source::File(_) => locks::outside(|| self.object.pager.set_length(length)),
             // A call that is left behind would change the length later, and the log is about to be committed with it.
             _ if self.object.log.is_some() => self.object.pager.set_length(length),
-            _ => self.call_aside(move |store| store.object.pager.set_length(length)),
+            _ => self.call_aside(move |writes| writes.object.pager.set_length(length)),
         };
-        changed.map_err(|error| self.write_error(WriteStep::SetLength, 0..length, &error))
+        changed.map_err(|error| self.object.write_error(WriteStep::SetLength, 0..length, &error))
     }
 
     /// Keeps everybody off `page` until the length is changed.
     fn hold(&self, page: PageIndex) -> Result<HeldPage, Obstacle> {
-        let until = Instant::now() + SHORTLY;
+        self.wait_until(Instant::now() + SHORTLY, page, || self.area.hold(page).ok())
+    }
+
+    /// Waits for `page` until `wanted` finds something, or it is `end`.
+    fn wait_until<T>(
+        &self,
+        end: Instant,
+        page: PageIndex,
+        wanted: impl Fn() -> Option<T>,
+    ) -> Result<T, Obstacle> {
         loop {
-            if let Ok(held) = self.area.hold(page) {
-                return Ok(held);
+            if let Some(found) = wanted() {
+                return Ok(found);
             }
-            if Instant::now() >= until {
+            if Instant::now() >= end {
                 return Err(Obstacle::Held(page));
             }
             self.area.wait_as_writer(page, Some(LOOK_AGAIN));
@@ -245,34 +211,25 @@ impl FrameStore {
 
     /// A page that a shorter object loses, and somebody pins or writes.
     fn busy_behind(&self, length: u64, old: u64) -> Option<PageIndex> {
-        let pages = PageRange { start: length.div_ceil(PAGE), end: old.div_ceil(PAGE) };
-        pages.iter().find(|page| self.area.word(*page).is_busy())
+        pages(length, old).iter().find(|page| self.area.word(*page).is_busy())
     }
 
     /// Sees to it that no page that a shorter object loses is being written or pinned.
     fn settle_behind(&self, length: u64, old: u64) -> Result<(), Obstacle> {
-        let until = Instant::now() + SHORTLY;
-        let pages = PageRange { start: length.div_ceil(PAGE), end: old.div_ceil(PAGE) };
-        for page in pages.iter() {
-            while self.area.word(page).is_busy() {
-                if Instant::now() >= until {
-                    return Err(Obstacle::Held(page));
-                }
-                self.area.wait_as_writer(page, Some(LOOK_AGAIN));
-            }
-        }
-        Ok(())
+        let end = Instant::now() + SHORTLY;
+        let free = |page| (!self.area.word(page).is_busy()).then_some(());
+        pages(length, old).iter().try_for_each(|page| self.wait_until(end, page, || free(page)))
     }
 
     /// Takes the pages behind `length` away, whatever they hold.
     pub(super) fn drop_behind(&self, length: u64, old: u64) {
-        let now = self.cache.clock.now();
-        let gone = PageRange { start: length.div_ceil(PAGE), end: old.div_ceil(PAGE) };
+        let now = self.fill.room.ages.now();
+        let gone = pages(length, old);
         self.area.evict_all(gone, now);
         for page in gone.iter() {
-            let until = self.cache.now() + PATIENCE;
+            let until = self.object.clock.now() + PATIENCE;
             let has_frame = |word: Word| !word.is_absent() && !word.has_failed();
-            while has_frame(self.area.word(page)) && self.cache.now() < until {
+            while has_frame(self.area.word(page)) && self.object.clock.now() < until {
                 if self.area.evict_all(PageRange::one(page), now).pages == 0 && !self.area.discard(page, now)
                 {
                     self.area.wait_as_writer(page, Some(LOOK_AGAIN));
@@ -280,6 +237,11 @@ impl FrameStore {
             }
         }
     }
+}
+
+/// Those that an object of `longer` bytes has, and one of `length` has not.
+fn pages(length: u64, longer: u64) -> PageRange {
+    PageRange { start: length.div_ceil(PAGE), end: longer.div_ceil(PAGE) }
 }
 
 /// All pages of an object of `bytes`.

@@ -9,7 +9,7 @@
 //! Pages are write-protected until the first store, which faults and makes them Dirty. Both writers of pages
 //! (`cleaner`, `sync`) do the same: lock what is Dirty, protect it, copy it, let stores go on, write the copy. A
 //! write that fails leaves its pages Dirty. What was written and not yet made durable is remembered
-//! (`store/writes/unsynced.rs`), because a system that fails to make it durable forgets that it failed.
+//! (`unsynced.rs`), because a system that fails to make it durable forgets that it failed.
 //!
 //! Two targets bound what is Dirty: from the soft one on the cleaner works, at the hard one stores to further
 //! pages wait for it. So half of the budget is there for reading, and a quarter where one object that cannot be
@@ -20,50 +20,136 @@ mod call;
 mod cleaner;
 mod commit;
 mod end;
+mod gate;
+mod guess;
 mod length;
-mod lost;
 mod pin_new;
 mod store;
 mod sync;
 mod transfer;
+mod unsynced;
+mod users;
 
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use memobj_sys::area::Area;
+
+pub(crate) use cleaner::Cleaner;
 #[cfg(test)]
 pub(crate) use cleaner::THREAD as CLEANER;
-pub(crate) use cleaner::start as start_cleaner;
-pub(crate) use end::flush_at_exit;
-pub(crate) use length::Changed;
-pub(crate) use store::{Access, MutPinShare, MutPinned, Stored};
+pub(crate) use length::Obstacle;
+pub(crate) use store::{Access, MutPinned, Stored, expect};
+pub(crate) use unsynced::Unsynced;
+pub(crate) use users::User;
 
-use crate::error::{WriteError, WriteStep};
+use crate::error::{SupplyError, WriteError, WriteStep};
 use crate::event::Event;
+use crate::locks::{Rank, RankedMutex, RankedRwLock};
 use crate::options::FailurePolicy;
-use crate::store::{FrameStore, WriteState};
+use crate::pages::{Errors, Fill, ObjectCore};
+use crate::pins::Waits;
+use crate::streams::Streams;
+use gate::Gate;
+use guess::Guess;
+use users::Users;
 
 /// Pauses between tries to write what could not be written.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// What is known of an object's writes beside its Dirty pages.
-impl FrameStore {
+/// Changes of one object that can be written: which stores may go on, what goes to the pager and when, and what is known
+/// of failed writes. Called by stores, by who syncs, commits or changes the length, by the cleaner and at the end; each
+/// verb has a file here.
+#[derive(Debug)]
+pub(crate) struct Writes {
+    area: Arc<Area>,
+    object: Arc<ObjectCore>,
+    errors: Arc<Errors>,
+    fill: Arc<Fill>,
+    waits: Arc<Waits>,
+    gate: Gate,
+    pub(crate) users: Users,
+    guess: Guess,
+    /// Writers that come page after page.
+    streams: Streams,
+    unsynced: Unsynced,
+    trouble: RankedMutex<Trouble>,
+    commits_begun: AtomicU64,
+    /// One sync of the pager, commit, or change of length at a time.
+    turn: RankedMutex<()>,
+    /// Whoever starts writes holds it for reading: what is copied while the length changes could be cut off at the
+    /// new end, and the change fail. Taken before `turn`.
+    resizing: RankedRwLock<()>,
+    /// A thread is in a call of the pager's `write_back`.
+    in_call: AtomicBool,
+    /// The last write-back failed.
+    failing: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Trouble {
+    /// The write that failed last.
+    last: Option<WriteError>,
+    /// For whoever syncs next.
+    unreported: Option<WriteError>,
+    /// The number of the commit that ended last, and how.
+    last_commit: Option<(u64, Result<(), WriteError>)>,
+    failures: u32,
+    not_before: Option<Instant>,
+    /// Syncs of the pager that have failed, and how the last did.
+    failed_syncs: u64,
+    sync_failure: Option<SupplyError>,
+}
+
+impl Drop for Writes {
+    fn drop(&mut self) {
+        // What pagers gave as causes is dropped where the pagers are.
+        self.object.disposal.drop_aside(std::mem::take(self.trouble.get_mut()));
+    }
+}
+
+impl Writes {
+    /// `unsynced` is of the object's pages.
+    pub(crate) fn new(waits: &Arc<Waits>, unsynced: Unsynced) -> Self {
+        let Fill { area, object, errors, .. } = &*waits.fill;
+        Self {
+            area: Arc::clone(area),
+            object: Arc::clone(object),
+            errors: Arc::clone(errors),
+            fill: Arc::clone(&waits.fill),
+            waits: Arc::clone(waits),
+            gate: Gate::default(),
+            users: Users::default(),
+            guess: Guess::default(),
+            streams: Streams::default(),
+            unsynced,
+            trouble: RankedMutex::new(Rank::Trouble, Trouble::default()),
+            commits_begun: AtomicU64::new(0),
+            turn: RankedMutex::new(Rank::Turn, ()),
+            resizing: RankedRwLock::new(Rank::Resizing, ()),
+            in_call: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
+        }
+    }
+
     /// A write-back in the background failed: told at once, and to whoever syncs next.
-    fn write_failed(&self, writes: &WriteState, error: WriteError) {
-        writes.failing.store(true, Ordering::Release);
-        let mut trouble = writes.trouble();
+    fn write_failed(&self, error: WriteError) {
+        self.failing.store(true, Ordering::Release);
+        let mut trouble = self.trouble.lock();
         let pause = FIRST_PAUSE.saturating_mul(1 << trouble.failures.min(10)).min(LONGEST_PAUSE);
         trouble.failures += 1;
-        trouble.not_before = Some(self.cache.now() + pause);
+        trouble.not_before = Some(self.object.clock.now() + pause);
         trouble.unreported = Some(error.clone());
         trouble.last = Some(error.clone());
         drop(trouble);
-        self.cache.tell(Event::WriteFailed(error));
+        self.fill.tell.event(Event::WriteFailed(error));
     }
 
-    fn write_went_well(&self, writes: &WriteState) {
-        if writes.failing.swap(false, Ordering::AcqRel) {
-            let mut trouble = writes.trouble();
+    fn write_went_well(&self) {
+        if self.failing.swap(false, Ordering::AcqRel) {
+            let mut trouble = self.trouble.lock();
             trouble.failures = 0;
             trouble.not_before = None;
         }
@@ -71,18 +157,23 @@ impl FrameStore {
 
     /// Why stores cannot go on while too much is Dirty: the writes fail, and the policy says not to wait; or nobody writes
     /// any more.
-    fn hopeless(&self, writes: &WriteState) -> Option<WriteError> {
-        if !self.gives_up(writes) {
+    fn hopeless(&self) -> Option<WriteError> {
+        if !self.gives_up() {
             return None;
         }
-        let ended = self.cache.refusal();
-        let ended = ended.map(|error| self.write_error(WriteStep::WriteBack, 0..self.area.length(), &error));
-        ended.or_else(|| writes.trouble().last.clone())
+        let ended = self.fill.health.refusal();
+        let ended = ended.map(|error| self.error_of_all(WriteStep::WriteBack, &error));
+        ended.or_else(|| self.trouble.lock().last.clone())
     }
 
-    fn gives_up(&self, writes: &WriteState) -> bool {
+    fn gives_up(&self) -> bool {
         let refused =
-            writes.failing.load(Ordering::Acquire) && self.object.options.policy == FailurePolicy::FailAtOnce;
-        refused || self.cache.refuses()
+            self.failing.load(Ordering::Acquire) && self.object.options.policy == FailurePolicy::FailAtOnce;
+        refused || self.fill.health.refuses()
+    }
+
+    /// An error for all of the object.
+    fn error_of_all(&self, step: WriteStep, error: &SupplyError) -> WriteError {
+        self.object.write_error(step, 0..self.area.length(), error)
     }
 }

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use memobj_core::address::{ByteRange, PageIndex, PageRange};
+use memobj_core::address::ByteRange;
 use memobj_sys::area::{NewPinSet, PinError, PinnedBytesMut};
 use memobj_sys::region::SMALL;
 
-use super::store::{LOOK_AGAIN, MutPinned};
+use super::Writes;
+use super::store::MutPinned;
 use crate::error::AccessError;
-use crate::pins::PinDeadline;
-use crate::store::{FrameStore, Patience, WriteState};
+use crate::pages::bytes_of;
+use crate::pins::note_pin;
+use crate::room::Patience;
 
 /// Pages that are put in place by one call.
 const RUN: usize = 16;
@@ -19,32 +21,23 @@ struct Zeros([u8; RUN * SMALL]);
 
 static ZEROS: Zeros = Zeros([0; RUN * SMALL]);
 
-impl FrameStore {
+impl Writes {
     /// Pins `bytes` for writing; whole pages of them that are absent become zeros. `OutOfRange`, with offsets in the
     /// object, if it is cut off meanwhile. On error nothing has changed.
-    pub(crate) fn pin_new(&self, writes: &WriteState, bytes: ByteRange) -> Result<MutPinned, AccessError> {
-        self.pin_pages_new(writes, bytes).map_err(|error| self.cut_off(bytes).unwrap_or(error))
+    pub(crate) fn pin_new(&self, bytes: ByteRange) -> Result<MutPinned, AccessError> {
+        self.pin_pages_new(bytes).map_err(|error| self.waits.cut_off(bytes).unwrap_or(error))
     }
 
-    fn pin_pages_new(&self, writes: &WriteState, bytes: ByteRange) -> Result<MutPinned, AccessError> {
+    fn pin_pages_new(&self, bytes: ByteRange) -> Result<MutPinned, AccessError> {
         let pages = self.area.page_size().pages_of(bytes);
-        let wanted_bytes = pages.len() * SMALL as u64;
-        let limit_bytes = self.cache.mut_pin_budget.limit();
-        let too_much = || AccessError::PinsExceedBudget { wanted_bytes, limit_bytes };
-        let share = self.share_to_pin(wanted_bytes).ok_or_else(too_much)?;
-        let room = self.room_for(bytes)?;
-        let gone = || AccessError::OutOfRange { range: bytes.start..bytes.end, length: self.area.length() };
-        let mut set = NewPinSet::new(Arc::clone(&self.area), pages).ok_or_else(gone)?;
+        let share = self.share_to_pin(pages)?;
+        let room = self.waits.room_for(bytes)?;
+        let set = NewPinSet::new(Arc::clone(&self.area), pages);
+        let mut set = set.ok_or_else(|| self.waits.out_of_range(bytes))?;
         let mut pinned_until = None;
         loop {
-            self.pace(writes)?;
-            if let Some(error) = self.cut_off(bytes) {
-                return Err(error);
-            }
-            let Some(inside) = writes.gate.enter() else {
-                writes.gate.wait(LOOK_AGAIN);
-                continue;
-            };
+            self.pace()?;
+            let Some(inside) = self.enter(bytes)? else { continue };
             let whole = self.whole_pages(bytes);
             match set.try_pin_all(whole) {
                 // The object has grown before a page was claimed, which can have had bytes behind these since.
@@ -53,54 +46,43 @@ impl FrameStore {
                     self.place_new(&mut set)?;
                     break;
                 }
-                Err((_, PinError::OverBudget)) => return Err(too_much()),
+                Err((_, PinError::OverBudget)) => return Err(self.too_much_to_pin(pages)),
                 Err((_, PinError::TooManyPins)) => return Err(AccessError::TooManyPins),
                 Err((page, PinError::NotClean(_))) => {
                     drop(inside);
-                    self.wait_to_pin_new(page, whole, &mut pinned_until)?;
+                    let word = self.area.word(page);
+                    // Nobody is asked for a page that may be new.
+                    if !(word.is_free() && whole.contains(page)) {
+                        self.make_writable(word, page, word.pins() > 0, &mut pinned_until)?;
+                    }
                 }
                 // Its bytes are lost: the next round finds it Failed.
-                Err((page, PinError::FrameGone)) => self.look(page, page.0 << self.area.page_size().shift()),
+                Err((page, PinError::FrameGone)) => self.errors.look(page, bytes_of(&self.area, page).start),
             }
         }
         self.wait_for_touches(&mut || set.first_touched())?;
         let set = set.into_pins().ok_or(AccessError::TooManyPins)?;
-        let noted = self.note_pin(pages);
+        let noted = note_pin(&self.area, pages);
         // Refused only if a guest that stores was let in this moment. Then what is new stays: its zeros may be anybody's.
-        let bytes = PinnedBytesMut::new(set, bytes, room).map_err(|why| self.not_pinned(bytes, why))?;
-        Ok(MutPinned { bytes, noted, share })
+        let bytes = PinnedBytesMut::new(set, bytes, room).map_err(|why| self.waits.not_pinned(bytes, why))?;
+        Ok(MutPinned { bytes, _noted: noted, _share: share })
     }
 
     /// Puts zeros in place for what is claimed.
     fn place_new(&self, set: &mut NewPinSet) -> Result<(), AccessError> {
         while let Some(claim) = set.take_claim(RUN as u64) {
             let (pages, reserved) = (claim.pages(), claim.frame_bytes());
-            if !self.cache.reserve(reserved, Patience::Endless, &|| self.is_closed()) {
+            if !self.fill.reserve(reserved, Patience::Endless) {
                 set.give_up(claim);
                 return Err(AccessError::Detached);
             }
-            self.count_supplied(pages.len());
+            self.fill.count_supplied(pages.len());
             let zeros = &ZEROS.0[..reserved as usize];
-            if let Err((unused, _)) = set.place(claim, zeros, self.cache.clock.now()) {
-                self.cache.budget.release(unused);
-                return Err(self.trapped_at(pages.start * SMALL as u64));
+            if let Err((unused, _)) = set.place(claim, zeros, self.fill.room.ages.now()) {
+                self.fill.room.budget.release(unused);
+                return Err(self.waits.trapped_at(pages.start * SMALL as u64));
             }
         }
         Ok(())
-    }
-
-    /// Does what is needed so that `page` can be pinned for writing: as for a store, but nobody is asked for a page that
-    /// may be new.
-    fn wait_to_pin_new(
-        &self,
-        page: PageIndex,
-        whole: PageRange,
-        pinned_until: &mut Option<PinDeadline>,
-    ) -> Result<(), AccessError> {
-        let word = self.area.word(page);
-        if word.is_free() && whole.contains(page) {
-            return Ok(());
-        }
-        self.make_writable_from(word, page, word.pins() > 0, pinned_until)
     }
 }

@@ -1,21 +1,30 @@
 //! Stores: of faulting threads, of the driver in their name, and by `write_at`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
+use memobj_core::budget::Budget;
 use memobj_core::decide::{Decision, WaitFor, Wish, decide};
 use memobj_core::page_word::Word;
-use memobj_sys::area::{FillClaim, MutPinSet, PinError, PinnedBytesMut, Placement, StoreRefused, Viewer};
+use memobj_sys::area::{MutPinSet, PinError, PinnedBytesMut, Placement, StoreRefused, Viewer};
 use memobj_sys::region::SMALL;
 
-use super::WriteStep;
+use super::gate::Inside;
+use super::{WriteStep, Writes};
+use crate::batch::fill_missing;
+use crate::buffers::RUN_PAGES;
+use crate::clock::Deadline;
 use crate::error::{AccessError, ErrorKind, PinHolder, SupplyError};
 use crate::options::Writing;
-use crate::pins::{NotedPin, PinDeadline, SOON};
-use crate::store::{AlignedPage, Asked, FrameStore, Inside, Patience, Placed, RUN_PAGES, WriteState};
+use crate::pages::{AlignedPage, Asked, bytes_of};
+use crate::pins::{Ask, NotedPin, note_pin};
+use crate::room::Patience;
 
 /// How long a sleeper sleeps before it looks again.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long a touch that is under way is waited for, before another look.
+const SOON: Duration = Duration::from_micros(100);
 /// Pages that a sequential writer gets opened at once, at most.
 const LONGEST_RUN: u64 = 256;
 
@@ -45,78 +54,68 @@ impl Expected<'_> {
     }
 }
 
-impl FrameStore {
+/// What an absent page is to be obtained for after an access faulted: one that is stored to, or likely to be, is
+/// opened to stores at once. Hold the answer until the page is in place. Safe in a signal handler.
+pub(crate) fn expect(writes: Option<&Arc<Writes>>, access: Access) -> Expected<'_> {
+    writes.map_or(Expected(None), |writes| writes.expect(access))
+}
+
+impl Writes {
     /// Opens a resident page to a store of `viewer` that faulted. Never blocks, never allocates; safe in a signal handler.
-    pub(crate) fn store_to(&self, writes: &WriteState, page: PageIndex, viewer: Viewer) -> Stored {
+    pub(crate) fn store_to(&self, page: PageIndex, viewer: Viewer) -> Stored {
         let word = self.area.word(page);
         // A page that is pinned for writing counts as Dirty already, and no commit has it: its holder must never trap.
         if word.is_pinned_mut() && self.area.open_to_store(page, viewer).is_ok() {
             return Stored::Yes;
         }
         if word.is_clean() && self.has_too_much_dirty() {
-            self.cache.cleaner.hurry();
+            self.fill.room.unwritten.hurry();
             return Stored::NotNow;
         }
-        let Some(_inside) = writes.gate.enter() else { return Stored::NotNow };
+        let Some(_inside) = self.gate.enter() else { return Stored::NotNow };
         if self.area.open_to_store(page, viewer).is_err() {
             return Stored::NotNow;
         }
         let next = page.0 + 1;
-        let steps = writes.streams.steps(PageRange::one(page));
+        let steps = self.streams.steps(PageRange::one(page));
         if steps >= 2 && self.object.options.writing == Writing::InPlace {
             let longest = (1 << steps.min(8)).min(LONGEST_RUN);
             let run = PageRange { start: next, end: (next + longest).min(self.area.pages()) };
             let opened = self.area.open_run_to_store(run, viewer);
-            writes.streams.extend(next, next + opened);
+            self.streams.extend(next, next + opened);
         }
-        if self.cache.has_enough_dirty() {
-            self.cache.cleaner.wake();
-        }
+        self.fill.room.unwritten.wake_if_enough();
         Stored::Yes
     }
 
-    /// What an absent page is to be obtained for after an access faulted: one that is stored to, or likely to be, is
-    /// opened to stores at once. Hold the answer until the page is in place. Safe in a signal handler.
-    pub(crate) fn expect(&self, access: Access) -> Expected<'_> {
-        let Some(writes) = self.writes.as_ref().filter(|_| self.area.is_local()) else {
+    fn expect(&self, access: Access) -> Expected<'_> {
+        if !self.area.is_local() {
             return Expected(None);
-        };
+        }
         let stores = match access {
             Access::Store => true,
-            Access::Load => self.object.options.writing == Writing::InPlace && writes.guess.loaded(),
+            Access::Load => self.object.options.writing == Writing::InPlace && self.guess.loaded(),
         };
-        if self.cache.has_enough_dirty() {
-            self.cache.cleaner.wake();
-        }
-        Expected(if stores && !self.has_too_much_dirty() { writes.gate.enter() } else { None })
-    }
-
-    /// Fills a claim that is waited for at once if its source allows that, else leaves it to a worker.
-    pub(crate) fn fill_or_call(&self, claim: FillClaim, access: Access) {
-        let expected = self.expect(access);
-        let filled = self.fill_inline(claim, expected.asked(), Patience::Short);
-        drop(expected);
-        if let Err(claim) = filled {
-            self.call_pager(claim, Asked::Demand);
-        }
+        self.fill.room.unwritten.wake_if_enough();
+        Expected(if stores && !self.has_too_much_dirty() { self.gate.enter() } else { None })
     }
 
     /// A store found a page that was not obtained for it.
-    pub(crate) fn note_store(&self, writes: &WriteState, page: PageIndex) {
+    pub(crate) fn note_store(&self, page: PageIndex) {
         if self.area.word(page).is_clean() {
-            writes.guess.stored();
+            self.guess.stored();
         }
     }
 
     /// Sleeps until a store that may not go on now has reason to try again. Safe in a signal handler.
-    pub(crate) fn wait_to_store(&self, writes: &WriteState, page: PageIndex) {
+    pub(crate) fn wait_to_store(&self, page: PageIndex) {
         // Not for pins for writing, nor for writes in flight: the pin can be this thread's own, and neither keeps it off.
         if self.area.word(page).keeps_stores_off() {
             self.area.wait_to_store(page, Some(LOOK_AGAIN));
         } else if self.has_too_much_dirty() {
-            self.cache.cleaner.wait_for_progress(LOOK_AGAIN);
+            self.fill.room.unwritten.wait_for_progress(LOOK_AGAIN);
         } else {
-            writes.gate.wait(LOOK_AGAIN);
+            self.gate.wait(LOOK_AGAIN);
         }
     }
 
@@ -124,84 +123,74 @@ impl FrameStore {
     /// below an eighth of the budget of its own, each may go on until three quarters of the budget are Dirty.
     fn has_too_much_dirty(&self) -> bool {
         let own = self.area.unclean_pages() << self.area.page_size().shift();
-        self.cache.is_too_much_dirty(own)
+        self.fill.room.unwritten.is_too_much(own)
     }
 
     /// Waits while too much is Dirty; an error if it will stay so.
-    pub(super) fn pace(&self, writes: &WriteState) -> Result<(), AccessError> {
-        if self.cache.has_enough_dirty() {
-            self.cache.cleaner.wake();
-        }
+    pub(super) fn pace(&self) -> Result<(), AccessError> {
+        self.fill.room.unwritten.wake_if_enough();
         while self.has_too_much_dirty() {
-            if let Some(error) = self.hopeless(writes) {
+            if let Some(error) = self.hopeless() {
                 return Err(error.into());
             }
-            self.cache.cleaner.hurry();
-            self.cache.cleaner.wait_for_progress(LOOK_AGAIN);
+            self.fill.room.unwritten.hurry();
+            self.fill.room.unwritten.wait_for_progress(LOOK_AGAIN);
         }
         Ok(())
     }
 
     /// Whether a store has to trap: nothing can be written, and the policy says not to wait. Safe in a signal
     /// handler.
-    pub(crate) fn store_is_hopeless(&self, writes: &WriteState) -> bool {
-        self.has_too_much_dirty() && self.gives_up(writes)
+    pub(crate) fn store_is_hopeless(&self) -> bool {
+        self.has_too_much_dirty() && self.gives_up()
     }
 
     /// Makes the page of a hopeless store trap, with the error of the writes that fail: the sleeping thread can be
     /// told in no other way. `false` if the page cannot be taken.
-    pub(crate) fn trap_store(&self, writes: &WriteState, page: PageIndex) -> bool {
-        let Some(error) = self.hopeless(writes) else { return false };
-        self.area.evict_all(PageRange::one(page), self.cache.clock.now());
+    pub(crate) fn trap_store(&self, page: PageIndex) -> bool {
+        let Some(error) = self.hopeless() else { return false };
+        self.area.evict_all(PageRange::one(page), self.fill.room.ages.now());
         let Ok(claim) = self.area.claim(page, Placement::AtOnce) else { return false };
         let bytes = claim.bytes();
-        let error =
-            crate::error::SupplyError { kind: error.kind(), source: Some(std::sync::Arc::new(error)) };
-        self.fail(claim, &error, 0, bytes);
+        let error = SupplyError { kind: error.kind(), source: Some(Arc::new(error)) };
+        self.errors.fail(claim, &error, 0, bytes);
         true
     }
 
     /// Copies `source` to byte `offset` of the object; the range lies inside.
-    pub(crate) fn write_bytes(
-        &self,
-        writes: &WriteState,
-        offset: u64,
-        source: &[u8],
-    ) -> Result<(), AccessError> {
+    pub(crate) fn write_bytes(&self, offset: u64, source: &[u8]) -> Result<(), AccessError> {
         let page_bytes = SMALL as u64;
         let mut done = 0;
         while done < source.len() {
             let at = offset + done as u64;
-            self.pace(writes)?;
+            self.pace()?;
             if at.is_multiple_of(page_bytes) {
-                done += self.write_absent_pages(writes, at, &source[done..]);
+                done += self.write_absent_pages(at, &source[done..]);
                 if done == source.len() {
                     break;
                 }
             }
             let at = offset + done as u64;
             let part = ((page_bytes - at % page_bytes) as usize).min(source.len() - done);
-            let written = self.write_in_page(writes, at, &source[done..done + part]);
+            let written = self.write_in_page(at, &source[done..done + part]);
             let bytes = ByteRange { start: at, end: at + part as u64 };
-            written.map_err(|error| self.cut_off(bytes).unwrap_or(error))?;
+            written.map_err(|error| self.waits.cut_off(bytes).unwrap_or(error))?;
             done += part;
         }
-        if self.cache.has_enough_dirty() {
-            self.cache.cleaner.wake();
-        }
+        self.fill.room.unwritten.wake_if_enough();
         Ok(())
     }
 
     /// Puts whole absent pages in place as they are going to be, without asking the pager for what they were.
     /// Returns how many bytes that took care of.
-    fn write_absent_pages(&self, writes: &WriteState, offset: u64, source: &[u8]) -> usize {
+    fn write_absent_pages(&self, offset: u64, source: &[u8]) -> usize {
         let range = ByteRange { start: offset, end: offset + source.len() as u64 };
         let whole = self.whole_pages(range);
         let pages = PageRange { end: whole.end.min(whole.start + RUN_PAGES), ..whole };
         if pages.is_empty() || !self.area.word(PageIndex(pages.start)).is_absent() {
             return 0;
         }
-        let Some(inside) = writes.gate.enter() else { return 0 };
+        let Some(inside) = self.gate.enter() else { return 0 };
         let Some(mut claim) = self.area.claim_run(pages, Placement::AtOnce) else { return 0 };
         if claim.pages().iter().any(|page| self.area.word(page).pins() > 0) {
             // A page can lose its frame to others while it is pinned: then it comes back as it was.
@@ -215,15 +204,14 @@ impl FrameStore {
         let last = claim.pages().end - 1;
         let full = bytes / SMALL * SMALL;
         let tail = (bytes > full).then(|| claim.split_off(PageIndex(last)));
-        if full > 0
-            && let Placed::No(_) = self.place_copy(claim, &source[..full], Asked::Store, Patience::Endless)
+        if full > 0 && self.fill.place_copy(claim, &source[..full], Asked::Store, Patience::Endless).is_err()
         {
             return 0;
         }
         if let Some(tail) = tail {
             let mut page = AlignedPage([0; SMALL]);
             page.0[..bytes - full].copy_from_slice(&source[full..bytes]);
-            if let Placed::No(_) = self.place_copy(tail, &page.0, Asked::Store, Patience::Endless) {
+            if self.fill.place_copy(tail, &page.0, Asked::Store, Patience::Endless).is_err() {
                 return full;
             }
         }
@@ -241,61 +229,56 @@ impl FrameStore {
         PageRange { start: bytes.start.div_ceil(page_bytes).min(end), end }
     }
 
-    fn write_in_page(&self, writes: &WriteState, offset: u64, source: &[u8]) -> Result<(), AccessError> {
+    fn write_in_page(&self, offset: u64, source: &[u8]) -> Result<(), AccessError> {
         let page = PageIndex(offset / SMALL as u64);
         let mut pinned_until = None;
         let bytes = ByteRange { start: offset, end: offset + source.len() as u64 };
         loop {
-            if let Some(error) = self.cut_off(bytes) {
-                return Err(error);
-            }
-            let refused = match writes.gate.enter() {
-                Some(_inside) => self.area.store_bytes(offset, source).err(),
-                None => {
-                    writes.gate.wait(LOOK_AGAIN);
-                    continue;
-                }
-            };
+            let Some(inside) = self.enter(bytes)? else { continue };
+            let refused = self.area.store_bytes(offset, source).err();
+            drop(inside);
             match refused {
                 None => return Ok(()),
-                Some(StoreRefused::Trapped(at)) => return Err(self.trapped_at(at)),
+                Some(StoreRefused::Trapped(at)) => return Err(self.waits.trapped_at(at)),
                 Some(StoreRefused::NotNow(word)) => {
-                    self.make_writable(page, word.pins() > 0, &mut pinned_until)?;
+                    self.make_writable(self.area.word(page), page, word.pins() > 0, &mut pinned_until)?;
                 }
             }
         }
     }
 
-    /// Does what is needed so that `page` can be stored to: obtains it, or waits for its owner or its pins.
-    fn make_writable(
-        &self,
-        page: PageIndex,
-        is_pinned: bool,
-        pinned_until: &mut Option<PinDeadline>,
-    ) -> Result<(), AccessError> {
-        self.make_writable_from(self.area.word(page), page, is_pinned, pinned_until)
+    /// Goes in to store to `bytes`; `None` to try again. An error if they are cut off.
+    pub(super) fn enter(&self, bytes: ByteRange) -> Result<Option<Inside<'_>>, AccessError> {
+        if let Some(error) = self.waits.cut_off(bytes) {
+            return Err(error);
+        }
+        let inside = self.gate.enter();
+        if inside.is_none() {
+            self.gate.wait(LOOK_AGAIN);
+        }
+        Ok(inside)
     }
 
-    /// As `make_writable`, of a page whose word was seen to be `word`.
-    pub(super) fn make_writable_from(
-        &self,
+    /// Does what is needed so that `page`, seen as `word`, can be stored to: obtains it, or waits for its owner or its pins.
+    pub(super) fn make_writable<'a>(
+        &'a self,
         word: Word,
         page: PageIndex,
         is_pinned: bool,
-        pinned_until: &mut Option<PinDeadline>,
+        pinned_until: &mut Option<Deadline<'a>>,
     ) -> Result<(), AccessError> {
         match decide(word, Wish::Change) {
-            Decision::Claim => self.fill_missing(&[PageRange::one(page)], &mut |_| {}),
-            Decision::Trap => match self.error_of(page) {
+            Decision::Claim => fill_missing(&self.fill, &[PageRange::one(page)], &mut |_| {}),
+            Decision::Trap => match self.errors.of(page) {
                 Some(error) => return Err(error.into()),
-                None => self.wait_for(page)?,
+                None => self.waits.wait_for(page)?,
             },
             Decision::Demand => {
-                self.demand(page);
-                self.wait_for(page)?;
+                self.waits.driver.ask(Ask::Demand(page));
+                self.waits.wait_for(page)?;
             }
-            Decision::Wait(WaitFor::Filler) => self.wait_for(page)?,
-            _ if is_pinned => self.wait_for_pins(page, pinned_until)?,
+            Decision::Wait(WaitFor::Filler) => self.waits.wait_for(page)?,
+            _ if is_pinned => self.waits.wait_for_pins(page, pinned_until)?,
             _ => {
                 self.area.wait_as_writer(page, Some(LOOK_AGAIN));
             }
@@ -303,45 +286,20 @@ impl FrameStore {
         Ok(())
     }
 
-    /// Sleeps until the pins of `page` may have ended; an error once that has taken too long.
-    pub(crate) fn wait_for_pins(
-        &self,
-        page: PageIndex,
-        until: &mut Option<PinDeadline>,
-    ) -> Result<(), AccessError> {
-        if until.get_or_insert_with(|| self.pin_deadline()).is_over(self) {
-            let start = page.0 << self.area.page_size().shift();
-            let range = start..start + self.area.page_size().bytes();
-            return Err(AccessError::Pinned { range, by: self.holder_of(page) });
-        }
-        self.area.wait_as_writer(page, Some(LOOK_AGAIN));
-        Ok(())
-    }
-
     /// Pins `bytes` for writing, page by page. `OutOfRange`, with offsets in the object, if it is cut off meanwhile.
-    pub(crate) fn pin_mut(&self, writes: &WriteState, bytes: ByteRange) -> Result<MutPinned, AccessError> {
-        self.pin_pages_mut(writes, bytes).map_err(|error| self.cut_off(bytes).unwrap_or(error))
+    pub(crate) fn pin_mut(&self, bytes: ByteRange) -> Result<MutPinned, AccessError> {
+        self.pin_pages_mut(bytes).map_err(|error| self.waits.cut_off(bytes).unwrap_or(error))
     }
 
-    fn pin_pages_mut(&self, writes: &WriteState, bytes: ByteRange) -> Result<MutPinned, AccessError> {
+    fn pin_pages_mut(&self, bytes: ByteRange) -> Result<MutPinned, AccessError> {
         let pages = self.area.page_size().pages_of(bytes);
-        let wanted_bytes = pages.len() * SMALL as u64;
-        // What is pinned for writing cannot be cleaned: it stays well below the hard target.
-        let limit_bytes = self.cache.mut_pin_budget.limit();
-        let too_much = || AccessError::PinsExceedBudget { wanted_bytes, limit_bytes };
-        let share = self.share_to_pin(wanted_bytes).ok_or_else(too_much)?;
-        let gone = || AccessError::OutOfRange { range: bytes.start..bytes.end, length: self.area.length() };
-        let mut set = MutPinSet::new(std::sync::Arc::clone(&self.area), pages).ok_or_else(gone)?;
+        let share = self.share_to_pin(pages)?;
+        let set = MutPinSet::new(Arc::clone(&self.area), pages);
+        let mut set = set.ok_or_else(|| self.waits.out_of_range(bytes))?;
         let mut pinned_until = None;
         while let Some(page) = set.next() {
-            self.pace(writes)?;
-            if let Some(error) = self.cut_off(bytes) {
-                return Err(error);
-            }
-            let Some(inside) = writes.gate.enter() else {
-                writes.gate.wait(LOOK_AGAIN);
-                continue;
-            };
+            self.pace()?;
+            let Some(inside) = self.enter(bytes)? else { continue };
             let refused = set.try_pin_next();
             drop(inside);
             match refused {
@@ -349,27 +307,33 @@ impl FrameStore {
                 Err(PinError::NotClean(word)) => {
                     if word.is_absent() {
                         let rest = PageRange { start: page.0, end: pages.end.min(page.0 + RUN_PAGES) };
-                        self.fill_missing(&[rest], &mut |_| {});
+                        fill_missing(&self.fill, &[rest], &mut |_| {});
                     }
-                    self.make_writable(page, word.pins() > 0, &mut pinned_until)?;
+                    self.make_writable(self.area.word(page), page, word.pins() > 0, &mut pinned_until)?;
                 }
                 // Its bytes are lost: the next round finds it Failed.
-                Err(PinError::FrameGone) => self.look(page, page.0 << self.area.page_size().shift()),
-                Err(PinError::OverBudget) => return Err(too_much()),
+                Err(PinError::FrameGone) => self.errors.look(page, bytes_of(&self.area, page).start),
+                Err(PinError::OverBudget) => return Err(self.too_much_to_pin(pages)),
                 Err(PinError::TooManyPins) => return Err(AccessError::TooManyPins),
             }
         }
         self.wait_for_touches(&mut || set.first_touched())?;
-        let noted = self.note_pin(pages);
-        let room = self.room_for(bytes)?;
-        let bytes = PinnedBytesMut::new(set, bytes, room).map_err(|why| self.not_pinned(bytes, why))?;
-        Ok(MutPinned { bytes, noted, share })
+        let noted = note_pin(&self.area, pages);
+        let room = self.waits.room_for(bytes)?;
+        let bytes = PinnedBytesMut::new(set, bytes, room).map_err(|why| self.waits.not_pinned(bytes, why))?;
+        Ok(MutPinned { bytes, _noted: noted, _share: share })
     }
 
-    /// Bytes of what may be pinned for writing.
-    pub(super) fn share_to_pin(&self, bytes: u64) -> Option<MutPinShare> {
-        let budget = &self.cache.mut_pin_budget;
-        budget.try_reserve(bytes).then(|| MutPinShare { budget: std::sync::Arc::clone(budget), bytes })
+    /// What `pages` need of what may be pinned for writing: this cannot be cleaned, and stays well below the hard target.
+    pub(super) fn share_to_pin(&self, pages: PageRange) -> Result<MutPinShare, AccessError> {
+        let (budget, bytes) = (&self.fill.room.mut_pins, pages.len() * SMALL as u64);
+        let share = budget.try_reserve(bytes).then(|| MutPinShare { budget: Arc::clone(budget), bytes });
+        share.ok_or_else(|| self.too_much_to_pin(pages))
+    }
+
+    pub(super) fn too_much_to_pin(&self, pages: PageRange) -> AccessError {
+        let wanted_bytes = pages.len() * SMALL as u64;
+        AccessError::PinsExceedBudget { wanted_bytes, limit_bytes: self.fill.room.mut_pins.limit() }
     }
 
     /// Waits for loads by touch that began before their pages were pinned for writing.
@@ -377,12 +341,10 @@ impl FrameStore {
         &self,
         first_touched: &mut dyn FnMut() -> Option<PageIndex>,
     ) -> Result<(), AccessError> {
-        let until = self.pin_deadline();
+        let until = self.object.pin_deadline();
         while let Some(page) = first_touched() {
-            if until.is_over(self) {
-                let start = page.0 << self.area.page_size().shift();
-                let range = start..start + self.area.page_size().bytes();
-                return Err(AccessError::Pinned { range, by: PinHolder::Others });
+            if until.is_over() {
+                return Err(AccessError::Pinned { range: bytes_of(&self.area, page), by: PinHolder::Others });
             }
             std::thread::sleep(SOON);
         }
@@ -392,28 +354,28 @@ impl FrameStore {
     /// Puts a copy of bytes that were pinned for writing into the object. What fails is told by an event, and by the next
     /// sync: whoever drops a pin hears of nothing.
     pub(crate) fn put_back(&self, bytes: &mut PinnedBytesMut) {
-        let (Err(refused), Some(writes)) = (bytes.put_back(), &self.writes) else { return };
+        let Err(refused) = bytes.put_back() else { return };
         let at = match refused {
             StoreRefused::Trapped(at) => at / SMALL as u64 * SMALL as u64,
             StoreRefused::NotNow(_) => 0,
         };
         let error = SupplyError::new(ErrorKind::Io);
-        let error = self.write_error(WriteStep::WriteBack, at..at + SMALL as u64, &error);
-        self.write_failed(writes, error.because("the memory that holds the page traps"));
+        let error = self.object.write_error(WriteStep::WriteBack, at..at + SMALL as u64, &error);
+        self.write_failed(error.because("the memory that holds the page traps"));
     }
 }
 
 /// Pages pinned for writing, with their share of what such pins may hold.
 pub(crate) struct MutPinned {
     pub(crate) bytes: PinnedBytesMut,
-    pub(crate) noted: NotedPin,
-    pub(crate) share: MutPinShare,
+    pub(super) _noted: NotedPin,
+    pub(super) _share: MutPinShare,
 }
 
 /// Bytes of the budget of pins for writing, given back on drop.
 #[derive(Debug)]
-pub(crate) struct MutPinShare {
-    budget: std::sync::Arc<memobj_core::budget::Budget>,
+pub(super) struct MutPinShare {
+    budget: Arc<Budget>,
     bytes: u64,
 }
 

@@ -1,6 +1,5 @@
 //! Sync: everything that is Dirty goes to the pager, and the pager makes it durable.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,12 +7,13 @@ use std::time::{Duration, Instant};
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_sys::ring::{Owner, Ring};
 
-use super::WriteStep;
 use super::transfer::{DEPTH, Writer};
+use super::{WriteStep, Writes};
+use crate::clock::Deadline;
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::locks::{self, ReadGuard};
 use crate::pagers::{File, Source};
-use crate::store::{FrameStore, WriteState};
+use crate::pages::bytes_of;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The pause before a page that could not be protected is tried again.
@@ -30,24 +30,24 @@ pub(crate) enum PinnedPages {
     AreLeft,
 }
 
-impl FrameStore {
+impl Writes {
     /// Makes durable what was stored to `bytes` before this call. See `Mapping::sync`.
-    pub(crate) fn sync(self: &Arc<Self>, writes: &WriteState, bytes: ByteRange) -> Result<(), WriteError> {
+    pub(crate) fn sync(self: &Arc<Self>, bytes: ByteRange) -> Result<(), WriteError> {
         if let Some(log) = &self.object.log {
-            return self.commit(writes, log);
+            return self.commit(log);
         }
         let range = bytes.start..bytes.end;
-        let failed_before = writes.trouble().failed_syncs;
-        let unreported = writes.trouble().unreported.take();
-        let written = self.write_back(writes, bytes, PinnedPages::AreWaitedFor);
+        let failed_before = self.trouble.lock().failed_syncs;
+        let unreported = self.trouble.lock().unreported.take();
+        let written = self.write_back(bytes, PinnedPages::AreWaitedFor);
         // What this call has met itself, it reports itself.
         if written.is_err() {
-            writes.trouble().unreported = None;
+            self.trouble.lock().unreported = None;
         }
-        let durable = self.make_durable(writes, &range);
+        let durable = self.make_durable(&range);
         written.and(durable)?;
-        self.sync_failed_since(writes, failed_before, &range)?;
-        if let Some(lost) = self.lost_in(writes, &range) {
+        self.sync_failed_since(failed_before, &range)?;
+        if let Some(lost) = self.errors.lost.overlapping(&range) {
             return Err(lost);
         }
         // An earlier failure that has healed meanwhile is told once all the same.
@@ -56,16 +56,11 @@ impl FrameStore {
 
     /// Another sync has failed beside this one, and what this one wrote may have been among what it did not make
     /// durable: it is Dirty again.
-    fn sync_failed_since(
-        &self,
-        writes: &WriteState,
-        failed_before: u64,
-        range: &Range<u64>,
-    ) -> Result<(), WriteError> {
-        let trouble = writes.trouble();
+    fn sync_failed_since(&self, failed_before: u64, range: &Range<u64>) -> Result<(), WriteError> {
+        let trouble = self.trouble.lock();
         match &trouble.sync_failure {
             Some(error) if trouble.failed_syncs != failed_before => {
-                Err(self.write_error(WriteStep::Sync, range.clone(), error))
+                Err(self.object.write_error(WriteStep::Sync, range.clone(), error))
             }
             _ => Ok(()),
         }
@@ -75,25 +70,24 @@ impl FrameStore {
     /// what `pinned` says. Locks are held only while writes are started.
     pub(crate) fn write_back(
         self: &Arc<Self>,
-        writes: &WriteState,
         bytes: ByteRange,
         pinned: PinnedPages,
     ) -> Result<(), WriteError> {
         let pages = self.area.page_size().pages_of(bytes.below(self.area.length()));
         match self.object.source() {
-            Source::File(file) => self.write_to_file(writes, file, pages, pinned),
-            _ => self.write_by_calls(writes, pages, pinned),
+            Source::File(file) => self.write_to_file(file, pages, pinned),
+            _ => self.write_by_calls(pages, pinned),
         }
     }
 
     /// The right to start writes. At the end of the process it is not waited for long: who has it may be who ends it.
-    fn right_to_start<'a>(&self, writes: &'a WriteState, pinned: PinnedPages) -> Option<ReadGuard<'a, ()>> {
+    fn right_to_start(&self, pinned: PinnedPages) -> Option<ReadGuard<'_, ()>> {
         if pinned == PinnedPages::AreWaitedFor {
-            return Some(writes.resizing.read());
+            return Some(self.resizing.read());
         }
         let until = Instant::now() + AT_EXIT;
         loop {
-            match writes.resizing.try_read() {
+            match self.resizing.try_read() {
                 Some(right) => return Some(right),
                 None if Instant::now() >= until => return None,
                 None => std::thread::sleep(Duration::from_millis(1)),
@@ -103,7 +97,6 @@ impl FrameStore {
 
     fn write_to_file(
         self: &Arc<Self>,
-        writes: &WriteState,
         file: &File,
         pages: PageRange,
         pinned: PinnedPages,
@@ -111,26 +104,33 @@ impl FrameStore {
         if self.area.unclean_pages() == 0 {
             return Ok(());
         }
-        let ring = Ring::new(DEPTH, self.cache.mechanism(), Owner::OneAtATime);
+        let ring = Ring::new(DEPTH, self.fill.buffers.mechanism, Owner::OneAtATime);
         let writer = ring.and_then(Writer::new);
-        let mut writer = writer.map_err(|error| self.no_room(pages, error))?;
+        let shift = self.area.page_size().shift();
+        let range = pages.start << shift..pages.end << shift;
+        let no_room = |error| self.object.write_error(WriteStep::WriteBack, range, &SupplyError::from(error));
+        let mut writer = writer.map_err(no_room)?;
         let mut first = None;
-        let mut left: VecDeque<PageIndex> = VecDeque::new();
-        let mut from = self.block_of(pages.start);
-        while let Some(block) = self.area.next_unclean_block(from) {
-            let part = self.part(block, pages);
-            if part.is_empty() {
-                break;
-            }
-            self.write_part(writes, &mut writer, (file, pinned), part, &mut first);
+        let mut left: Vec<PageIndex> = Vec::new();
+        for part in self.unclean_parts(pages) {
+            self.write_part(&mut writer, (file, pinned), part, &mut first);
             left.extend(part.iter().filter(|page| self.is_unwritten(*page)));
-            from = block + 1;
         }
-        self.drain(&mut writer, 0, &mut first);
+        drain(&mut writer, &mut first);
         if first.is_none() {
-            first = self.write_rest(writes, &mut writer, (file, pinned), left).err();
+            let until = self.object.pin_deadline();
+            let mut write = |page| {
+                let mut first = None;
+                let started = self.write_part(&mut writer, (file, pinned), page, &mut first);
+                drain(&mut writer, &mut first);
+                first.map_or(Ok(started), Err)
+            };
+            let mut rest = left.into_iter().map(|page| {
+                self.write_when_free(page, (until, pinned), &mut write, &|| self.refused_meanwhile(page))
+            });
+            first = rest.find_map(Result::err);
         }
-        self.drain(&mut writer, 0, &mut first);
+        drain(&mut writer, &mut first);
         first.map_or(Ok(()), Err)
     }
 
@@ -138,7 +138,6 @@ impl FrameStore {
     /// many pages: none where they cannot be protected now.
     fn write_part(
         self: &Arc<Self>,
-        writes: &WriteState,
         writer: &mut Writer,
         (file, pinned): (&File, PinnedPages),
         part: PageRange,
@@ -146,63 +145,50 @@ impl FrameStore {
     ) -> u64 {
         let (mut next, mut pages) = (part.start, 0);
         while next < part.end && first.is_none() {
-            let Some(right) = self.right_to_start(writes, pinned) else { return pages };
+            let Some(right) = self.right_to_start(pinned) else { return pages };
             let started = writer.start(self, file, PageRange { start: next, end: part.end });
             drop(right);
             next = started.next;
             pages += started.pages;
             if next < part.end && writer.ring.in_flight() > 0 {
-                self.take(writer, first);
+                take(writer, None, first);
             }
         }
         pages
     }
 
-    /// Pages that somebody held at the first look: each is waited for, and written if it still has to be.
-    fn write_rest(
-        self: &Arc<Self>,
-        writes: &WriteState,
-        writer: &mut Writer,
-        (file, pinned): (&File, PinnedPages),
-        left: VecDeque<PageIndex>,
+    /// A page that somebody held at the first look is waited for, and written by `write` if it still has to be. That says
+    /// how many it wrote: none that could not be protected. `waited` is asked after each wait.
+    fn write_when_free(
+        &self,
+        page: PageIndex,
+        (until, pinned): (Deadline<'_>, PinnedPages),
+        write: &mut dyn FnMut(PageRange) -> Result<u64, WriteError>,
+        waited: &dyn Fn() -> Result<(), WriteError>,
     ) -> Result<(), WriteError> {
-        let until = self.pin_deadline();
-        for page in left {
-            while self.is_unwritten(page) && !self.is_left(page, pinned) {
-                let mut first = None;
-                if self.is_writable_now(page) {
-                    // What is stored from here on need not be in it: one write is enough.
-                    let started =
-                        self.write_part(writes, writer, (file, pinned), PageRange::one(page), &mut first);
-                    self.drain(writer, 0, &mut first);
-                    match first {
-                        Some(error) => return Err(error),
-                        None if started > 0 || pinned == PinnedPages::AreLeft => break,
-                        // It could not be protected.
-                        None => std::thread::sleep(SOON),
-                    }
+        while self.is_unwritten(page) && !self.is_left(page, pinned) {
+            if self.area.word(page).may_be_written() {
+                // What is stored from here on need not be in it: one write is enough.
+                if write(PageRange::one(page))? > 0 || pinned == PinnedPages::AreLeft {
+                    break;
                 }
-                if until.is_over(self) {
-                    return Err(self.held_too_long(page));
-                }
-                self.area.wait_as_writer(page, Some(LOOK_AGAIN));
-                self.refused_meanwhile(writes, page)?;
+                std::thread::sleep(SOON);
             }
+            if until.is_over() {
+                return Err(self.waits.held_too_long(WriteStep::WriteBack, page));
+            }
+            self.area.wait_as_writer(page, Some(LOOK_AGAIN));
+            waited()?;
         }
         Ok(())
     }
 
     /// The write of `page` that was waited for has failed.
-    fn refused_meanwhile(&self, writes: &WriteState, page: PageIndex) -> Result<(), WriteError> {
-        let start = page.0 << self.area.page_size().shift();
-        let mut trouble = writes.trouble();
+    fn refused_meanwhile(&self, page: PageIndex) -> Result<(), WriteError> {
+        let start = bytes_of(&self.area, page).start;
+        let mut trouble = self.trouble.lock();
         let met = trouble.unreported.as_ref().is_some_and(|error| error.range().contains(&start));
         if met { trouble.unreported.take().map_or(Ok(()), Err) } else { Ok(()) }
-    }
-
-    /// Dirty, and nobody in the way of a write.
-    fn is_writable_now(&self, page: PageIndex) -> bool {
-        self.area.word(page).may_be_written()
     }
 
     /// Pinned for writing, and not waited for.
@@ -210,90 +196,39 @@ impl FrameStore {
         pinned == PinnedPages::AreLeft && self.area.word(page).is_pinned_mut()
     }
 
-    pub(super) fn is_unwritten(&self, page: PageIndex) -> bool {
+    fn is_unwritten(&self, page: PageIndex) -> bool {
         self.area.word(page).is_unwritten()
     }
 
-    fn take(&self, writer: &mut Writer, first: &mut Option<WriteError>) {
-        for (_, error) in writer.finish(None).errors {
-            first.get_or_insert(error);
-        }
-    }
-
-    fn drain(&self, writer: &mut Writer, down_to: usize, first: &mut Option<WriteError>) {
-        while writer.ring.in_flight() > down_to {
-            self.take(writer, first);
-        }
-        for (_, error) in writer.finish(Some(Duration::ZERO)).errors {
-            first.get_or_insert(error);
-        }
-    }
-
-    fn no_room(&self, pages: PageRange, error: std::io::Error) -> WriteError {
-        let shift = self.area.page_size().shift();
-        self.write_error(WriteStep::WriteBack, pages.start << shift..pages.end << shift, &error.into())
-    }
-
-    fn held_too_long(&self, page: PageIndex) -> WriteError {
-        let start = page.0 << self.area.page_size().shift();
-        let range = start..start + self.area.page_size().bytes();
-        self.waited_too_long(WriteStep::WriteBack, range, page)
-    }
-
     /// For pagers that must be called: on a thread that may be left behind.
-    fn write_by_calls(
-        self: &Arc<Self>,
-        writes: &WriteState,
-        pages: PageRange,
-        pinned: PinnedPages,
-    ) -> Result<(), WriteError> {
-        let until = self.pin_deadline();
-        let mut from = self.block_of(pages.start);
-        while let Some(block) = self.area.next_unclean_block(from) {
-            let part = self.part(block, pages);
-            if part.is_empty() {
-                break;
-            }
-            self.call_for_part(writes, part, pinned)?;
+    fn write_by_calls(self: &Arc<Self>, pages: PageRange, pinned: PinnedPages) -> Result<(), WriteError> {
+        let until = self.object.pin_deadline();
+        for part in self.unclean_parts(pages) {
+            self.call_for_part(part, pinned)?;
             for page in part.iter() {
-                while self.is_unwritten(page) && !self.is_left(page, pinned) {
-                    if self.is_writable_now(page) {
-                        let taken = self.call_for_part(writes, PageRange::one(page), pinned)?;
-                        if taken > 0 || pinned == PinnedPages::AreLeft {
-                            break;
-                        }
-                        std::thread::sleep(SOON);
-                    }
-                    if until.is_over(self) {
-                        return Err(self.held_too_long(page));
-                    }
-                    self.area.wait_as_writer(page, Some(LOOK_AGAIN));
-                }
+                let write = &mut |page| self.call_for_part(page, pinned);
+                self.write_when_free(page, (until, pinned), write, &|| Ok(()))?;
             }
-            from = block + 1;
         }
         Ok(())
     }
 
     /// Offers what is Dirty in `part` and can be protected to the pager. Returns how many runs of pages it took.
-    fn call_for_part(
-        self: &Arc<Self>,
-        writes: &WriteState,
-        part: PageRange,
-        pinned: PinnedPages,
-    ) -> Result<usize, WriteError> {
+    fn call_for_part(self: &Arc<Self>, part: PageRange, pinned: PinnedPages) -> Result<u64, WriteError> {
         let range = part.start << 12..part.end << 12;
-        let refused = |error: SupplyError| self.write_error(WriteStep::WriteBack, range.clone(), &error);
+        let refused =
+            |error: SupplyError| self.object.write_error(WriteStep::WriteBack, range.clone(), &error);
         let (mut from, mut taken) = (part.start, 0);
         while from < part.end {
             let next = (from + CALL_PAGES).min(part.end);
-            let Some(right) = self.right_to_start(writes, pinned) else { return Ok(taken) };
+            let Some(right) = self.right_to_start(pinned) else { return Ok(taken) };
             let copies =
                 self.copy_dirty(PageRange { start: from, end: next }, CALL_PAGES).map_err(refused)?;
-            taken += copies.len();
+            taken += copies.len() as u64;
             drop(right);
             if !copies.is_empty()
-                && let Some(error) = self.call_aside(move |store| Ok(store.offer(copies))).map_err(refused)?
+                && let Some(error) =
+                    self.call_aside(move |writes| Ok(writes.offer(copies))).map_err(refused)?
             {
                 return Err(error);
             }
@@ -304,43 +239,54 @@ impl FrameStore {
 
     /// Has the pager make durable what it took. What it fails to is offered again if memory still has it, and told
     /// as lost by every sync if not.
-    pub(super) fn make_durable(
-        self: &Arc<Self>,
-        writes: &WriteState,
-        range: &Range<u64>,
-    ) -> Result<(), WriteError> {
-        let _turn = writes.turn.lock();
-        let mut pages = writes.unsynced.take();
+    fn make_durable(self: &Arc<Self>, range: &Range<u64>) -> Result<(), WriteError> {
+        let _turn = self.turn.lock();
+        let mut pages = self.unsynced.take();
         let synced = match self.object.source() {
             Source::File(_) => locks::outside(|| self.object.pager.sync()),
-            _ => self.call_aside(|store| store.object.pager.sync()),
+            _ => self.call_aside(|writes| writes.object.pager.sync()),
         };
         let Err(error) = synced else { return Ok(()) };
         if error.kind != ErrorKind::Stale {
             // What the pager took while it was failing may have been part of it: see `took`.
-            let mut trouble = writes.trouble();
+            let mut trouble = self.trouble.lock();
             trouble.failed_syncs += 1;
             trouble.sync_failure = Some(error.clone());
-            pages.extend(writes.unsynced.take());
+            pages.extend(self.unsynced.take());
         }
         for run in pages {
-            self.offer_again(writes, run, &error);
+            self.offer_again(run, &error);
         }
-        Err(self.write_error(WriteStep::Sync, range.clone(), &error))
+        Err(self.object.write_error(WriteStep::Sync, range.clone(), &error))
     }
 
-    fn offer_again(&self, writes: &WriteState, run: PageRange, error: &SupplyError) {
+    fn offer_again(&self, run: PageRange, error: &SupplyError) {
         // The file is whole, it only has no name: there is nothing to offer again.
         if error.kind == ErrorKind::Stale {
-            return writes.unsynced.add(run);
+            return self.unsynced.add(run);
         }
         for page in run.iter() {
             let again = self.is_unwritten(page) || self.area.make_dirty(page);
             if !again {
-                let start = page.0 << self.area.page_size().shift();
-                let end = (start + self.area.page_size().bytes()).min(self.area.length());
-                self.add_lost(writes, WriteStep::Sync, start..end.max(start), error);
+                let Range { start, end } = bytes_of(&self.area, page);
+                let end = end.min(self.area.length()).max(start);
+                self.errors.lost.add(WriteStep::Sync, start..end, error);
             }
         }
     }
+}
+
+/// Takes what has ended; the first error, if there was none before. Waits as [`Writer::finish`] does.
+fn take(writer: &mut Writer, limit: Option<Duration>, first: &mut Option<WriteError>) {
+    for error in writer.finish(limit) {
+        first.get_or_insert(error);
+    }
+}
+
+/// Waits for all that is in flight.
+fn drain(writer: &mut Writer, first: &mut Option<WriteError>) {
+    while writer.ring.in_flight() > 0 {
+        take(writer, None, first);
+    }
+    take(writer, Some(Duration::ZERO), first);
 }

@@ -2,28 +2,27 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use memobj_core::address::{ByteRange, PageIndex, PageRange};
+use memobj_core::address::{PageIndex, PageRange};
 use memobj_sys::area::{WriteClaim, WriteRun};
 use memobj_sys::region::{Chunk, ChunkPool, SMALL};
 use memobj_sys::ring::{Completion, Direction, Ring, Target, Transfer};
 
-use super::WriteStep;
+use super::{WriteStep, Writes};
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::pagers::{File, Pager};
-use crate::store::{FrameStore, WriteState};
 
 /// Writes in flight at once.
 pub(super) const DEPTH: u32 = 64;
 /// Sizes of buffers in pages, and how many there are of each: 5.25 MiB together.
-const SINGLES: (u64, usize) = (1, 64);
-const SHORT: (u64, usize) = (8, 32);
-const LONG: (u64, usize) = (64, 16);
+const SIZES: [(u64, usize); 3] = [(1, 64), (8, 32), (LONGEST, 16)];
+const LONGEST: u64 = 64;
 
 /// A write in flight.
 #[derive(Debug)]
 pub(super) struct Flight {
-    store: Arc<FrameStore>,
+    writes: Arc<Writes>,
     offer: Offer,
 }
 
@@ -37,16 +36,10 @@ pub(super) struct Offer {
 
 impl Offer {
     /// `None` if a page of `run` was lost: the others stay Dirty.
-    fn copy(writes: &WriteState, run: WriteRun, buffer: &mut [u8]) -> Option<Self> {
-        let failed_syncs = writes.trouble().failed_syncs;
+    fn copy(writes: &Writes, run: WriteRun, buffer: &mut [u8]) -> Option<Self> {
+        let failed_syncs = writes.trouble.lock().failed_syncs;
         Some(Self { claim: run.copy(buffer)?, failed_syncs })
     }
-}
-
-/// What became of the flights that ended in one round.
-#[derive(Debug, Default)]
-pub(super) struct Ended {
-    pub(super) errors: Vec<(Arc<FrameStore>, WriteError)>,
 }
 
 /// How far [`Writer::start`] came.
@@ -60,23 +53,20 @@ pub(super) struct Started {
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) ring: Ring<Flight>,
-    singles: Arc<ChunkPool>,
-    short: Arc<ChunkPool>,
-    long: Arc<ChunkPool>,
+    /// By the pages of a buffer, shortest first.
+    pools: Vec<(u64, Arc<ChunkPool>)>,
     done: Vec<Completion<Flight>>,
     bytes_in_flight: u64,
     /// Refused without a flight.
-    refused: Vec<(Arc<FrameStore>, WriteError)>,
+    refused: Vec<WriteError>,
 }
 
 impl Writer {
     pub(super) fn new(ring: Ring<Flight>) -> io::Result<Self> {
-        let pool = |(pages, count): (u64, usize)| ChunkPool::new(count, pages as usize * SMALL);
+        let pool = |(pages, count)| Ok((pages, ChunkPool::new(count, pages as usize * SMALL)?));
         Ok(Self {
             ring,
-            singles: pool(SINGLES)?,
-            short: pool(SHORT)?,
-            long: pool(LONG)?,
+            pools: SIZES.into_iter().map(pool).collect::<io::Result<_>>()?,
             done: Vec::new(),
             bytes_in_flight: 0,
             refused: Vec::new(),
@@ -94,17 +84,16 @@ impl Writer {
     }
 
     fn buffer(&self, pages: u64) -> Option<Chunk> {
-        let fitting = [(&self.singles, SINGLES.0), (&self.short, SHORT.0), (&self.long, LONG.0)];
-        fitting.into_iter().filter(|(_, size)| pages <= *size).find_map(|(pool, _)| pool.take())
+        self.pools.iter().filter(|(size, _)| pages <= *size).find_map(|(_, pool)| pool.take())
     }
 
     /// Starts to write the Dirty pages of `pages`, all of one block, as far as there is room. Says how many, and
     /// up to which page it came; the page itself exclusive.
-    pub(super) fn start(&mut self, store: &Arc<FrameStore>, file: &File, pages: PageRange) -> Started {
+    pub(super) fn start(&mut self, writes: &Arc<Writes>, file: &File, pages: PageRange) -> Started {
         let room = (DEPTH as usize - self.ring.in_flight()) as u64;
         // Scattered pages take a flight each; neighbours share one, up to the longest.
-        let most = room.max(LONG.0);
-        let runs = store.lock_dirty(pages, most, LONG.0);
+        let most = room.max(LONGEST);
+        let runs = writes.lock_dirty(pages, most, LONGEST);
         let locked: u64 = runs.iter().map(|run| run.pages().len()).sum();
         let mut started = Started { pages: 0, next: pages.end };
         if let Some(last) = runs.last().filter(|_| locked == most) {
@@ -118,26 +107,23 @@ impl Writer {
                 break;
             };
             started.pages += run.pages().len();
-            self.launch(store, file, run, buffer);
+            self.launch(writes, file, run, buffer);
         }
         started
     }
 
-    fn launch(&mut self, store: &Arc<FrameStore>, file: &File, run: WriteRun, mut buffer: Chunk) {
-        let Some(writes) = &store.writes else { return };
+    fn launch(&mut self, writes: &Arc<Writes>, file: &File, run: WriteRun, mut buffer: Chunk) {
         let Some(offer) = Offer::copy(writes, run, &mut buffer) else { return };
         let bytes = offer.claim.bytes();
         let part = &buffer[..bytes.len() as usize];
         if file.has_as_hole(&(bytes.start..bytes.end), part) {
-            return store.took(offer);
+            return writes.took(offer);
         }
         if !bytes.end.is_multiple_of(SMALL as u64) {
             // Past the end of the file only whole pages could be written around the page cache.
             match file.write_back(bytes.start..bytes.end, part) {
-                Ok(()) => store.took(offer),
-                Err(error) => {
-                    self.refused.push((Arc::clone(store), store.did_not_take(offer.claim, &error)));
-                }
+                Ok(()) => writes.took(offer),
+                Err(error) => self.refused.push(writes.did_not_take(offer.claim, &error)),
             }
             return;
         }
@@ -148,103 +134,102 @@ impl Writer {
             offset: bytes.start,
             target: Target::Chunk(buffer),
             len: bytes.len() as usize,
-            token: Flight { store: Arc::clone(store), offer },
+            token: Flight { writes: Arc::clone(writes), offer },
         });
     }
 
-    /// Takes what has ended, after waiting for something to if `limit` is not zero.
-    pub(super) fn finish(&mut self, limit: Option<std::time::Duration>) -> Ended {
-        let mut ended = Ended { errors: std::mem::take(&mut self.refused) };
-        let limit = if ended.errors.is_empty() { limit } else { Some(std::time::Duration::ZERO) };
+    /// Takes what has ended, after waiting for something to if `limit` is not zero. Says what failed.
+    pub(super) fn finish(&mut self, limit: Option<Duration>) -> Vec<WriteError> {
+        let mut errors = std::mem::take(&mut self.refused);
+        let limit = if errors.is_empty() { limit } else { Some(Duration::ZERO) };
         if self.ring.wait(limit, &mut self.done).is_err() {
             std::thread::yield_now();
         }
         let done = std::mem::take(&mut self.done);
         for completion in done {
             if let Completion::Ended { target, token, result } = completion {
-                self.landed(target, token, result, &mut ended);
+                errors.extend(self.landed(target, token, result).err());
             }
         }
-        ended
+        errors
     }
 
-    fn landed(&mut self, target: Target, flight: Flight, result: io::Result<usize>, ended: &mut Ended) {
-        let Flight { store, offer } = flight;
+    fn landed(
+        &mut self,
+        mut target: Target,
+        flight: Flight,
+        result: io::Result<usize>,
+    ) -> Result<(), WriteError> {
+        let Flight { writes, offer } = flight;
         let bytes = offer.claim.bytes();
         self.bytes_in_flight -= bytes.len();
         let taken = match result {
             Ok(count) if count as u64 >= bytes.len() => Ok(()),
             // Part of it, as on a device that is full after it: once more, and this time the error is told.
-            Ok(_) => write_again(&store, bytes, target),
+            Ok(_) => {
+                let buffer = &target.as_mut_slice()[..bytes.len() as usize];
+                writes.object.pager.write_back(bytes.start..bytes.end, buffer)
+            }
             Err(error) => Err(SupplyError::from(error)),
         };
         match taken {
-            Ok(()) => store.took(offer),
-            Err(error) => {
-                let error = store.did_not_take(offer.claim, &error);
-                ended.errors.push((store, error));
+            Ok(()) => {
+                writes.took(offer);
+                Ok(())
             }
+            Err(error) => Err(writes.did_not_take(offer.claim, &error)),
         }
     }
 }
 
-fn write_again(store: &FrameStore, bytes: ByteRange, mut target: Target) -> Result<(), SupplyError> {
-    let buffer = &target.as_mut_slice()[..bytes.len() as usize];
-    store.object.pager.write_back(bytes.start..bytes.end, buffer)
-}
-
-impl FrameStore {
+impl Writes {
     /// The pager has the bytes of `offer`.
     ///
     /// Unless a sync has failed since they were copied: it may have been them that it did not make durable, and
     /// then the pages are Dirty again. The lock makes that one decision with the failing sync's, which takes out
     /// what is unsynced under it.
     pub(super) fn took(&self, offer: Offer) {
-        let Some(writes) = &self.writes else { return };
         let Offer { claim, failed_syncs } = offer;
         let pages = claim.pages();
-        self.cache.counters.written_pages.add(pages.len());
-        self.cache.counters.written_bytes.add(claim.bytes().len());
-        let trouble = writes.trouble();
+        self.fill.tell.counters.written_pages.add(pages.len());
+        self.fill.tell.counters.written_bytes.add(claim.bytes().len());
+        let trouble = self.trouble.lock();
         if trouble.failed_syncs == failed_syncs {
             // Before the pages are Clean: whoever finds nothing Dirty must find them here.
-            writes.unsynced.add(pages);
+            self.unsynced.add(pages);
             claim.written();
         } else {
             drop(claim);
         }
         drop(trouble);
-        self.write_went_well(writes);
-        self.cache.cleaner.made_progress();
+        self.write_went_well();
+        self.fill.room.unwritten.made_progress();
     }
 
     /// The pager refuses the bytes of `claim`: its pages are Dirty again.
     pub(super) fn did_not_take(&self, claim: WriteClaim, error: &SupplyError) -> WriteError {
         let bytes = claim.bytes();
         drop(claim);
-        self.cache.cleaner.made_progress();
-        let error = self.write_error(WriteStep::WriteBack, bytes.start..bytes.end, error);
-        if let Some(writes) = &self.writes {
-            self.write_failed(writes, error.clone());
-        }
+        self.fill.room.unwritten.made_progress();
+        let error = self.object.write_error(WriteStep::WriteBack, bytes.start..bytes.end, error);
+        self.write_failed(error.clone());
         error
     }
 
     /// The Dirty pages of `pages` whose bytes the pager must be called for, copied: at most `most` of them.
     pub(super) fn copy_dirty(
-        self: &Arc<Self>,
+        &self,
         pages: PageRange,
         most: u64,
     ) -> Result<Vec<(Offer, Vec<u8>)>, SupplyError> {
-        let Some(writes) = &self.writes else { return Ok(Vec::new()) };
-        let runs = self.lock_dirty(pages, most, LONG.0);
+        let runs = self.lock_dirty(pages, most, LONGEST);
         let mut copies = Vec::with_capacity(runs.len());
         for run in runs {
             let mut buffer = Vec::new();
             let len = run.pages().len() as usize * SMALL;
             buffer.try_reserve_exact(len).map_err(|_| SupplyError::new(ErrorKind::NoSpace))?;
             buffer.resize(len, 0);
-            let Some(offer) = Offer::copy(writes, run, &mut buffer) else { continue };
+            let Some(offer) = Offer::copy(self, run, &mut buffer) else { continue };
             buffer.truncate(offer.claim.bytes().len() as usize);
             copies.push((offer, buffer));
         }
@@ -255,16 +240,18 @@ impl FrameStore {
     /// lost, and told so.
     pub(super) fn lock_dirty(&self, pages: PageRange, most: u64, longest: u64) -> Vec<WriteRun> {
         let (runs, gone) = self.area.lock_dirty(pages, most, longest);
-        gone.into_iter().for_each(|gone| self.lose(gone));
+        gone.into_iter().for_each(|gone| self.errors.lose(gone));
         runs
     }
 
-    /// The part of `block` that lies in `pages`.
-    pub(super) fn part(&self, block: u64, pages: PageRange) -> PageRange {
-        self.area.part_of_block(block, pages)
-    }
-
-    pub(super) fn block_of(&self, page: u64) -> u64 {
-        self.area.block_with(PageIndex(page))
+    /// The parts of `pages`, at most a block each, in which pages may have changes. Looks on whenever it is asked.
+    pub(super) fn unclean_parts(&self, pages: PageRange) -> impl Iterator<Item = PageRange> {
+        let mut from = self.area.block_with(PageIndex(pages.start));
+        std::iter::from_fn(move || {
+            let block = self.area.next_unclean_block(from)?;
+            from = block + 1;
+            let part = self.area.part_of_block(block, pages);
+            (!part.is_empty()).then_some(part)
+        })
     }
 }

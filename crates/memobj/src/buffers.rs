@@ -1,12 +1,14 @@
-//! Rings with their buffers, kept from one batch to the next.
+//! Buffers that reads of a cache go to before they are placed.
 
+use std::io;
 use std::sync::Arc;
 
 use memobj_sys::area::FillClaim;
 use memobj_sys::region::{ChunkPool, LARGE, SMALL};
-use memobj_sys::ring::{Completion, Owner, Ring};
+use memobj_sys::ring::{Completion, Mechanism, Owner, Ring};
 
-use super::CacheShared;
+use crate::locks::{Rank, RankedMutex};
+use crate::options::Reads;
 
 const DEPTH: u32 = 64;
 /// 4 KiB pages that one read takes at most.
@@ -16,6 +18,18 @@ const RUN_CHUNKS: usize = 8;
 const LARGE_CHUNKS: usize = 4;
 /// Rings that are kept for the next batch.
 const KEPT_RINGS: usize = 4;
+/// Pages that signal handlers can be reading at once; more threads wait for one another.
+const BOUNCE_PAGES: usize = 64;
+
+/// Single pages for signal handlers, and rings with their buffers, kept from one batch to the next.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    /// How rings of this cache work.
+    pub(crate) mechanism: Mechanism,
+    /// Taken and given back without a lock.
+    pub(crate) bounce: Arc<ChunkPool>,
+    rings: RankedMutex<Vec<BatchRing>>,
+}
 
 /// A ring with its buffers, lent to one batch at a time.
 #[derive(Debug)]
@@ -28,13 +42,22 @@ pub(crate) struct BatchRing {
     pub(crate) done: Vec<Completion<FillClaim>>,
 }
 
-impl CacheShared {
-    pub(crate) fn borrow_ring(&self) -> std::io::Result<BatchRing> {
+impl Buffers {
+    pub(crate) fn new(reads: Reads) -> io::Result<Self> {
+        let mechanism = match reads {
+            Reads::Auto => Mechanism::Auto,
+            Reads::Threads => Mechanism::Threads,
+        };
+        let bounce = ChunkPool::new(BOUNCE_PAGES, SMALL)?;
+        Ok(Self { mechanism, bounce, rings: RankedMutex::new(Rank::Rings, Vec::new()) })
+    }
+
+    pub(crate) fn borrow_ring(&self) -> io::Result<BatchRing> {
         if let Some(ring) = self.rings.lock().pop() {
             return Ok(ring);
         }
         Ok(BatchRing {
-            ring: Ring::new(DEPTH, self.mechanism(), Owner::OneAtATime)?,
+            ring: Ring::new(DEPTH, self.mechanism, Owner::OneAtATime)?,
             pages: ChunkPool::new(DEPTH as usize, SMALL)?,
             runs: ChunkPool::new(RUN_CHUNKS, RUN_PAGES as usize * SMALL)?,
             large: ChunkPool::new(LARGE_CHUNKS, LARGE)?,
@@ -47,5 +70,10 @@ impl CacheShared {
         if rings.len() < KEPT_RINGS && ring.ring.in_flight() == 0 {
             rings.push(ring);
         }
+    }
+
+    /// Ends the rings that are kept.
+    pub(crate) fn clear(&self) {
+        self.rings.lock().clear();
     }
 }

@@ -1,10 +1,13 @@
 //! What all parts know of an object.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use memobj_sys::part::Part;
 
+use crate::clock::{Deadline, EngineClock};
+use crate::error::{SupplyError, WriteError, WriteStep};
 use crate::options::{Advice, ObjectOptions, Writing};
 use crate::pagers::{self, Logged, Pager, Source};
 use crate::threads::Disposal;
@@ -23,12 +26,14 @@ pub(crate) struct ObjectCore {
     pub(crate) detached: AtomicBool,
     /// Whether large frames serve it best when it is mapped next: what was said last about all of it.
     pub(crate) is_sequential: AtomicBool,
-    /// Of the cache.
-    disposal: Arc<Disposal>,
+    /// Of the cache, as the clock.
+    pub(crate) disposal: Arc<Disposal>,
+    pub(crate) clock: EngineClock,
 }
 
 impl ObjectCore {
     pub(crate) fn new(
+        clock: &EngineClock,
         disposal: &Arc<Disposal>,
         name: &str,
         pager: Box<dyn Pager>,
@@ -47,6 +52,7 @@ impl ObjectCore {
             keeps_changes: true,
             detached: AtomicBool::new(false),
             disposal: Arc::clone(disposal),
+            clock: clock.clone(),
         }
     }
 
@@ -72,6 +78,15 @@ impl ObjectCore {
 
     pub(crate) fn set_length(&self, length: u64) {
         self.length.store(length, Ordering::Release);
+    }
+
+    /// The end of a wait for pins that begins now.
+    pub(crate) fn pin_deadline(&self) -> Deadline<'_> {
+        self.clock.deadline(self.options.pin_timeout)
+    }
+
+    pub(crate) fn write_error(&self, step: WriteStep, range: Range<u64>, error: &SupplyError) -> WriteError {
+        WriteError::new(&self.name, step, range, error)
     }
 
     pub(crate) fn is_writable(&self) -> bool {

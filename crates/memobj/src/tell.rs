@@ -1,0 +1,26 @@
+//! What a cache tells: counters, and events.
+
+use crate::event::{Event, Sender};
+use crate::metrics::Counters;
+
+const MOST_EVENTS: usize = 65_536;
+
+/// The counters and the queue of events of one cache. Everybody who does something writes; users read.
+#[derive(Debug)]
+pub(crate) struct Tell {
+    pub(crate) counters: Counters,
+    pub(crate) events: Sender,
+}
+
+impl Tell {
+    pub(crate) fn new(event_capacity: usize) -> Self {
+        Self { counters: Counters::default(), events: Sender::new(event_capacity.min(MOST_EVENTS)) }
+    }
+
+    /// Queues `event`, or counts it as dropped. Takes a lock: not for signal handlers, which only count.
+    pub(crate) fn event(&self, event: Event) {
+        if !self.events.put(event) {
+            self.counters.dropped_events.add(1);
+        }
+    }
+}
