@@ -1,13 +1,15 @@
 //! Copy segments, pagers and many mappings, in software: what the kernel cannot be asked about.
 
 use memobj_core::address::{PageIndex, VirtAddr};
-use memobj_core::fault::{Fill, Frames, Host, ObjectTable, Objects, PagedSpace, Stop, Trap, VerbError};
+use memobj_core::budget::Budget;
+use memobj_core::fault::{Fill, FrameNumber, Host, Memory, ObjectTable, PagedSpace, Stop, Trap, VerbError};
 use memobj_core::prot::{Access, Prot};
 use memobj_core::space::abi::linux::Populate;
 use memobj_core::space::{Limits, MapRequest, ObjectId, ObjectKind, ObjectView, Place, Sharing, Source};
 use memobj_sim::space::{SoftFrames, SoftMmu};
 use memobj_sim::{Random, known_byte};
 use proptest::prelude::*;
+use std::sync::Arc;
 
 const PAGE: u64 = 4096;
 const BASE: u64 = 1 << 40;
@@ -15,29 +17,29 @@ const FILE: ObjectId = ObjectId(1);
 const RW: Prot = Prot::READ.union(Prot::WRITE);
 
 struct Rig {
-    frames: SoftFrames,
     objects: ObjectTable<SoftFrames>,
-    spaces: Vec<(PagedSpace<usize>, SoftMmu)>,
+    spaces: Vec<(PagedSpace, SoftMmu)>,
 }
 
-type Loan<'a> = Host<'a, SoftFrames, SoftMmu, ObjectTable<SoftFrames>>;
+type Loan<'a> = Host<'a, SoftFrames, SoftMmu>;
 
 impl Rig {
     fn new(length: u64, fill: Fill) -> Self {
         let limits = Limits::between(VirtAddr(BASE), VirtAddr(BASE * 2));
-        let mut objects = ObjectTable::new(ObjectId(1 << 32));
+        let budget = Arc::new(Budget::new(1 << 30));
+        let mut objects = ObjectTable::new(SoftFrames::default(), budget, ObjectId(1 << 32));
         objects.open(FILE, length, fill);
         let spaces = vec![(PagedSpace::new(limits), SoftMmu::default())];
-        Self { frames: SoftFrames::default(), objects, spaces }
+        Self { objects, spaces }
     }
 
-    fn with<T>(&mut self, space: usize, verb: impl FnOnce(&mut PagedSpace<usize>, &mut Loan<'_>) -> T) -> T {
+    fn with<T>(&mut self, space: usize, verb: impl FnOnce(&mut PagedSpace, &mut Loan<'_>) -> T) -> T {
         let (paged, mmu) = &mut self.spaces[space];
-        verb(paged, &mut Host { frames: &mut self.frames, mmu, objects: &mut self.objects })
+        verb(paged, &mut Host { objects: &mut self.objects, mmu })
     }
 
     fn settle(&mut self) {
-        for notice in self.objects.notices() {
+        for notice in self.objects.memory().notices() {
             for space in 0..self.spaces.len() {
                 self.with(space, |paged, host| paged.notice(host, notice));
             }
@@ -54,7 +56,7 @@ impl Rig {
         mapped
     }
 
-    fn reach(&mut self, space: usize, address: u64, access: Access) -> Result<usize, Stop> {
+    fn reach(&mut self, space: usize, address: u64, access: Access) -> Result<FrameNumber, Stop> {
         for _ in 0..3 {
             if let Some(frame) = self.spaces[space].1.translate(address, access) {
                 return Ok(frame);
@@ -69,13 +71,13 @@ impl Rig {
     fn load(&mut self, space: usize, address: u64) -> Result<u8, Stop> {
         let frame = self.reach(space, address, Access::Read)?;
         let mut byte = [0];
-        self.frames.read(frame, (address % PAGE) as usize, &mut byte);
+        self.objects.memory().read(frame, (address % PAGE) as usize, &mut byte);
         Ok(byte[0])
     }
 
     fn store(&mut self, space: usize, address: u64, byte: u8) -> Result<(), Stop> {
         let frame = self.reach(space, address, Access::Write)?;
-        self.frames.write(frame, (address % PAGE) as usize, &[byte]);
+        self.objects.memory().write(frame, (address % PAGE) as usize, &[byte]);
         Ok(())
     }
 
@@ -88,8 +90,8 @@ impl Rig {
         for space in 0..self.spaces.len() {
             self.with(space, |paged, host| paged.clear(host));
         }
-        self.objects.close(&mut self.frames, FILE);
-        assert_eq!(self.frames.in_use(), 0, "frames were lost");
+        self.objects.close(FILE);
+        assert_eq!(self.objects.memory().in_use(), 0, "frames were lost");
     }
 }
 
@@ -136,7 +138,7 @@ type Shown = Vec<Option<u8>>;
 fn shown_now(rig: &mut Rig) -> Shown {
     let length = rig.objects.length(FILE).unwrap();
     let mut bytes = vec![0; length as usize];
-    rig.objects.read_at(&mut rig.frames, FILE, 0, &mut bytes).unwrap();
+    rig.objects.read_at(FILE, 0, &mut bytes).unwrap();
     let whole = length.next_multiple_of(PAGE);
     bytes.resize(whole as usize, 0);
     let mut shown: Shown = bytes.into_iter().map(Some).collect();
@@ -167,7 +169,7 @@ proptest! {
     fn a_copy_shows_its_moment(before in steps(), after in steps()) {
         let mut rig = Rig::new(0, Fill::Zeros);
         let bytes: Vec<u8> = (0..3 * PAGE + 100).map(|at| known_byte(5, at)).collect();
-        rig.objects.write_at(&mut rig.frames, FILE, 0, &bytes).unwrap();
+        rig.objects.write_at(FILE, 0, &bytes).unwrap();
         rig.map(0, 6, 0, Sharing::Shared).unwrap();
         let mut copies: Vec<(usize, u64, Shown)> = Vec::new();
         for (index, step) in before.iter().map(Some).chain([None]).chain(after.iter().map(Some)).enumerate() {
@@ -213,15 +215,15 @@ proptest! {
 
 /// Changes the object, or stores through the shared segment.
 fn change(rig: &mut Rig, step: &Step) {
-    let (objects, frames) = (&mut rig.objects, &mut rig.frames);
+    let objects = &mut rig.objects;
     match *step {
         Step::Write { offset, length, byte } => {
             let length = length.min(6 * PAGE - offset);
-            objects.write_at(frames, FILE, offset, &vec![byte; length as usize]).unwrap();
+            objects.write_at(FILE, offset, &vec![byte; length as usize]).unwrap();
         }
-        Step::Length(length) => objects.set_length(frames, FILE, length).unwrap(),
-        Step::Punch { offset, length } => objects.punch(frames, FILE, (offset, offset + length)).unwrap(),
-        Step::WrittenBack => objects.written_back(frames, FILE).unwrap(),
+        Step::Length(length) => objects.set_length(FILE, length).unwrap(),
+        Step::Punch { offset, length } => objects.punch(FILE, (offset, offset + length)).unwrap(),
+        Step::WrittenBack => objects.write_back(FILE, |_, _, claim| claim.written()).unwrap(),
         // Past the end it is a trap, as it should be.
         Step::StoreShared { at, byte } => drop(rig.store(0, SHARED + at, byte)),
         _ => {}
@@ -240,16 +242,16 @@ fn a_page_that_is_not_here_is_an_answer_and_its_tail_is_zero() {
         assert_eq!(rig.store(0, BASE + page * PAGE, 1).map(|()| 0), need);
         assert_eq!(rig.load(0, BASE + (10 + page) * PAGE), need);
         // Before it changes, a copy has to have it.
-        let write = rig.objects.write_at(&mut rig.frames, FILE, page * PAGE, &[7]);
+        let write = rig.objects.write_at(FILE, page * PAGE, &[7]);
         assert!(write.is_err());
-        let frame = rig.frames.zeroed().unwrap();
-        rig.frames.write(frame, 0, &[0x61; 4096]);
-        rig.objects.supply(&mut rig.frames, FILE, PageIndex(page), frame);
+        let frame = rig.objects.memory().zeroed().unwrap();
+        rig.objects.memory().write(frame, 0, &[0x61; 4096]);
+        rig.objects.supply(FILE, PageIndex(page), frame);
     }
     assert_eq!(rig.load(0, BASE + 4095), Ok(0x61));
     assert_eq!((rig.load(0, BASE + PAGE + 99), rig.load(0, BASE + PAGE + 100)), (Ok(0x61), Ok(0)));
     assert_eq!(rig.load(0, BASE + 2 * PAGE), Err(Stop::Trap(Trap::Beyond)));
-    rig.objects.write_at(&mut rig.frames, FILE, 0, &[7]).unwrap();
+    rig.objects.write_at(FILE, 0, &[7]).unwrap();
     rig.settle();
     assert_eq!((rig.load(0, BASE), rig.load(0, BASE + 10 * PAGE)), (Ok(7), Ok(0x61)));
     rig.end();
@@ -259,10 +261,10 @@ fn a_page_that_is_not_here_is_an_answer_and_its_tail_is_zero() {
 fn what_comes_too_late_is_given_back() {
     let mut rig = Rig::new(PAGE, Fill::Pager);
     for _ in 0..2 {
-        let frame = rig.frames.zeroed().unwrap();
-        rig.objects.supply(&mut rig.frames, FILE, PageIndex(0), frame);
+        let frame = rig.objects.memory().zeroed().unwrap();
+        rig.objects.supply(FILE, PageIndex(0), frame);
     }
-    assert_eq!(rig.frames.in_use(), 1);
+    assert_eq!(rig.objects.memory().in_use(), 1);
     rig.end();
 }
 
@@ -278,15 +280,15 @@ fn ten_thousand_mappings_of_one_object_are_one_page() {
     for index in 0..10_000 {
         assert_eq!(rig.load(0, BASE + 2 * index * PAGE + 77), Ok(42));
     }
-    assert_eq!(rig.frames.in_use(), 1);
-    rig.objects.set_length(&mut rig.frames, FILE, PAGE).unwrap();
+    assert_eq!(rig.objects.memory().in_use(), 1);
+    rig.objects.set_length(FILE, PAGE).unwrap();
     rig.settle();
     for index in 0..10_000 {
         assert_eq!(rig.load(0, BASE + 2 * index * PAGE), Err(Stop::Trap(Trap::Beyond)));
     }
-    rig.objects.close(&mut rig.frames, FILE);
+    rig.objects.close(FILE);
     rig.with(0, |paged, host| paged.unmap(host, VirtAddr(BASE), 30_000 * PAGE)).unwrap();
-    assert_eq!((rig.frames.in_use(), rig.objects.length(FILE)), (0, None));
+    assert_eq!((rig.objects.memory().in_use(), rig.objects.length(FILE)), (0, None));
 }
 
 #[test]
@@ -294,7 +296,7 @@ fn a_snapshot_ends_with_its_last_byte() {
     let mut rig = Rig::new(2 * PAGE, Fill::Zeros);
     rig.map(0, 2, 0, Sharing::Copy).unwrap();
     rig.store(0, BASE + 1, 9).unwrap();
-    rig.objects.write_at(&mut rig.frames, FILE, 0, &[1; 8192]).unwrap();
+    rig.objects.write_at(FILE, 0, &[1; 8192]).unwrap();
     rig.settle();
     let snapshot = ObjectId(1 << 32);
     for page in [0, 1] {
@@ -302,7 +304,7 @@ fn a_snapshot_ends_with_its_last_byte() {
         rig.with(0, |paged, host| paged.unmap(host, VirtAddr(BASE + page * PAGE), PAGE)).unwrap();
     }
     assert_eq!(rig.objects.length(snapshot), None);
-    assert_eq!(rig.objects.snapshot(&mut rig.frames, ObjectId(5)), None);
+    assert_eq!(rig.objects.snapshot(ObjectId(5)), None);
     assert!(rig.map(0, 0, 0, Sharing::Copy).is_err());
     rig.end();
 }

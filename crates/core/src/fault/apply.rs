@@ -1,17 +1,13 @@
 //! What changes of the space and notices of objects do to pages and translations.
 
 use super::paged::{Page, page_numbers};
-use super::{Frames, Host, Mmu, Notice, Objects, PagedSpace};
+use super::{Host, Memory, Mmu, Notice, PagedSpace};
 use crate::address::{PageRange, PageSize, VirtAddr};
 use crate::space::{Backing, Change, Guard, ObjectId, Segment, Sharing};
 use alloc::vec::Vec;
 
-impl<Frame: Copy + Eq> PagedSpace<Frame> {
-    pub(super) fn apply<F: Frames<Frame = Frame>>(
-        &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
-        changes: &[Change],
-    ) {
+impl PagedSpace {
+    pub(super) fn apply(&mut self, host: &mut Host<'_, impl Memory, impl Mmu>, changes: &[Change]) {
         for change in changes {
             match *change {
                 Change::Mapped(segment) => {
@@ -22,7 +18,7 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
                 Change::Unmapped(segment) => {
                     self.drop_pages(host, (segment.start, segment.length), Guard::Open);
                     if let Backing::Object { id, .. } = segment.backing {
-                        host.objects.release(host.frames, id, segment.length);
+                        host.objects.release(id, segment.length);
                     }
                 }
                 Change::Changed { after, .. } => forget(host.mmu, after.start, after.length),
@@ -40,25 +36,25 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
     }
 
     /// Gives back what is in a range; guards stay if `guard` is [`Guard::Guarded`].
-    fn drop_pages<F: Frames<Frame = Frame>>(
+    fn drop_pages(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
+        host: &mut Host<'_, impl Memory, impl Mmu>,
         (start, length): (VirtAddr, u64),
         guard: Guard,
     ) {
         forget(host.mmu, start, length);
         for (number, page) in self.take_pages(start, length) {
             match page {
-                Page::Private(frame) => host.frames.release(frame),
+                Page::Private(frame) => host.objects.memory().release(frame),
                 Page::Guard if guard == Guard::Guarded => drop(self.pages.insert(number, page)),
                 Page::Guard => {}
             }
         }
     }
 
-    fn guard_pages<F: Frames<Frame = Frame>>(
+    fn guard_pages(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
+        host: &mut Host<'_, impl Memory, impl Mmu>,
         (start, length): (VirtAddr, u64),
         guard: Guard,
     ) {
@@ -74,7 +70,7 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
         }
     }
 
-    fn take_pages(&mut self, start: VirtAddr, length: u64) -> Vec<(u64, Page<Frame>)> {
+    fn take_pages(&mut self, start: VirtAddr, length: u64) -> Vec<(u64, Page)> {
         let numbers = page_numbers(start, length);
         let pages: Vec<_> = self.pages.range(numbers).map(|(&number, &page)| (number, page)).collect();
         for (number, _) in &pages {
@@ -83,7 +79,7 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
         pages
     }
 
-    fn move_pages(&mut self, mmu: &mut impl Mmu<Frame>, from: &Segment, to: VirtAddr) {
+    fn move_pages(&mut self, mmu: &mut impl Mmu, from: &Segment, to: VirtAddr) {
         forget(mmu, from.start, from.length);
         let (first, target) = (page_numbers(from.start, 0).start, page_numbers(to, 0).start);
         for (number, page) in self.take_pages(from.start, from.length) {
@@ -94,11 +90,7 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
     /// Does to this space what happened to pages of an object.
     ///
     /// The host calls it for every space and every notice before it lets any access go on.
-    pub fn notice<F: Frames<Frame = Frame>>(
-        &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
-        notice: Notice,
-    ) {
+    pub fn notice(&mut self, host: &mut Host<'_, impl Memory, impl Mmu>, notice: Notice) {
         let (Notice::Replaced(object, range) | Notice::Protected(object, range) | Notice::Cut(object, range)) =
             notice;
         let placed: Vec<(Segment, VirtAddr, u64)> = self
@@ -117,7 +109,7 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
     }
 }
 
-fn forget<Frame>(mmu: &mut impl Mmu<Frame>, start: VirtAddr, length: u64) {
+fn forget(mmu: &mut impl Mmu, start: VirtAddr, length: u64) {
     mmu.unmap(start, length);
     mmu.flush(start, length);
 }

@@ -1,6 +1,6 @@
 //! Copying to and from a space, as a kernel does for system calls.
 
-use super::{Frames, Host, Mmu, Objects, PagedSpace, Stop, Trap};
+use super::{Host, Memory, Mmu, PagedSpace, Stop, Trap};
 use crate::address::{PageSize, VirtAddr};
 use crate::prot::Access;
 
@@ -9,13 +9,13 @@ const PAGE: u64 = PageSize::SMALL.bytes();
 /// How far a copy came, and what stopped it before the end.
 type Copied = (usize, Option<Stop>);
 
-impl<Frame: Copy + Eq> PagedSpace<Frame> {
+impl PagedSpace {
     /// Copies the bytes at `address` into `into`, up to the first that cannot be read.
     ///
     /// What stops it is an answer, never a signal: system calls return the count, or EFAULT if it is zero.
-    pub fn copy_out<F: Frames<Frame = Frame>>(
+    pub fn copy_out(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
+        host: &mut Host<'_, impl Memory, impl Mmu>,
         address: VirtAddr,
         into: &mut [u8],
     ) -> Copied {
@@ -24,7 +24,7 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
             match at.ok_or(Trap::Unmapped.into()).and_then(|at| self.resolve(host, at, Access::Read)) {
                 Ok(frame) => {
                     let from = (address.0 + done as u64) % PAGE;
-                    host.frames.read(frame, from as usize, &mut into[done..done + length]);
+                    host.objects.memory().read(frame, from as usize, &mut into[done..done + length]);
                 }
                 Err(stop) => return (done, Some(stop)),
             }
@@ -34,9 +34,9 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
     }
 
     /// Copies `from` to `address`, up to the first byte that cannot be stored.
-    pub fn copy_in<F: Frames<Frame = Frame>>(
+    pub fn copy_in(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
+        host: &mut Host<'_, impl Memory, impl Mmu>,
         address: VirtAddr,
         from: &[u8],
     ) -> Copied {
@@ -45,7 +45,7 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
             match at.ok_or(Trap::Unmapped.into()).and_then(|at| self.resolve(host, at, Access::Write)) {
                 Ok(frame) => {
                     let to = (address.0 + done as u64) % PAGE;
-                    host.frames.write(frame, to as usize, &from[done..done + length]);
+                    host.objects.memory().write(frame, to as usize, &from[done..done + length]);
                 }
                 Err(stop) => return (done, Some(stop)),
             }

@@ -1,6 +1,6 @@
 //! An address space with its private pages.
 
-use super::{Frames, Host, Mmu, Objects, Stop, Trap};
+use super::{FrameNumber, Host, Memory, Mmu, Stop};
 use crate::address::VirtAddr;
 use crate::prot::{Access, Prot};
 use crate::space::abi::linux::{Madvise, Populate};
@@ -15,17 +15,17 @@ use alloc::vec::Vec;
 ///
 /// To be dropped only after [`PagedSpace::clear`], which gives its frames back.
 #[derive(Clone, Debug)]
-pub struct PagedSpace<Frame> {
+pub struct PagedSpace {
     pub(super) space: AddressSpace,
     /// What the space owns, by page number; all else belongs to objects.
-    pub(super) pages: BTreeMap<u64, Page<Frame>>,
+    pub(super) pages: BTreeMap<u64, Page>,
 }
 
 /// What a space has in a place of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Page<Frame> {
+pub(super) enum Page {
     /// A private page.
-    Private(Frame),
+    Private(FrameNumber),
     /// A guard.
     Guard,
 }
@@ -47,7 +47,7 @@ impl From<SpaceError> for VerbError {
     }
 }
 
-impl<Frame: Copy + Eq> PagedSpace<Frame> {
+impl PagedSpace {
     /// An empty address space.
     pub fn new(limits: Limits) -> Self {
         Self { space: AddressSpace::new(limits), pages: BTreeMap::new() }
@@ -64,24 +64,23 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
     }
 
     /// Maps what `request` asks for; a copy segment shows the object as it is now.
-    pub fn map<F: Frames<Frame = Frame>>(
+    pub fn map(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
+        host: &mut Host<'_, impl Memory, impl Mmu>,
         request: &MapRequest,
         populate: Populate,
     ) -> Result<Segment, VerbError> {
         let mut request = *request;
         let mut snapshot = None;
         if let (Ok(Sharing::Copy), Source::Object { view, offset }) = (request.sharing, request.source) {
-            let id = host.objects.snapshot(host.frames, view.id).ok_or(VerbError::NoSnapshot)?;
-            // Ours until the segment has it, or it was refused.
-            host.objects.retain(id, 1);
+            let id = host.objects.snapshot(view.id).ok_or(VerbError::NoSnapshot)?;
             request.source = Source::Object { view: crate::space::ObjectView { id, ..view }, offset };
             snapshot = Some(id);
         }
         let mapped = self.verb(host, |space, changes| space.map(&request, changes));
         if let Some(id) = snapshot {
-            host.objects.release(host.frames, id, 1);
+            // Ours until the segment has it, or it was refused.
+            host.objects.close(id);
         }
         let mapped = mapped?;
         if populate == Populate::Yes || mapped.attributes.lock == Lock::Locked {
@@ -91,9 +90,9 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
     }
 
     /// Frees a range.
-    pub fn unmap<F: Frames<Frame = Frame>>(
+    pub fn unmap(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
+        host: &mut Host<'_, impl Memory, impl Mmu>,
         start: VirtAddr,
         length: u64,
     ) -> Result<(), VerbError> {
@@ -101,9 +100,9 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
     }
 
     /// Changes the protection of a range. Locked pages that become private and writable are copied at once.
-    pub fn protect<F: Frames<Frame = Frame>>(
+    pub fn protect(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
+        host: &mut Host<'_, impl Memory, impl Mmu>,
         start: VirtAddr,
         length: u64,
         prot: Result<Prot, SpaceError>,
@@ -125,9 +124,9 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
     }
 
     /// Moves a segment or changes its length.
-    pub fn remap<F: Frames<Frame = Frame>>(
+    pub fn remap(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
+        host: &mut Host<'_, impl Memory, impl Mmu>,
         from: VirtAddr,
         (old, new): (u64, u64),
         to: RemapTo,
@@ -146,9 +145,9 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
     /// Takes advice about a range, or makes it resident.
     ///
     /// Holes to be punched into objects are the host's to punch; `punched` has them, also when the verb is refused.
-    pub fn advise<F: Frames<Frame = Frame>>(
+    pub fn advise(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
+        host: &mut Host<'_, impl Memory, impl Mmu>,
         start: VirtAddr,
         length: u64,
         advice: Result<Madvise, SpaceError>,
@@ -167,9 +166,9 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
     }
 
     /// Locks or unlocks a range; what is locked is made resident.
-    pub fn lock<F: Frames<Frame = Frame>>(
+    pub fn lock(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
+        host: &mut Host<'_, impl Memory, impl Mmu>,
         start: VirtAddr,
         length: u64,
         lock: Lock,
@@ -179,10 +178,7 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
     }
 
     /// A forked child. Private pages are shared from now on, until one side stores.
-    pub fn fork<F: Frames<Frame = Frame>>(
-        &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
-    ) -> Self {
+    pub fn fork(&mut self, host: &mut Host<'_, impl Memory, impl Mmu>) -> Self {
         let mut child = Self { space: self.space.fork(), pages: BTreeMap::new() };
         for segment in child.space.iter() {
             if let crate::space::Backing::Object { id, .. } = segment.backing {
@@ -193,7 +189,7 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
             }
             for (&number, &page) in self.pages.range(page_numbers(segment.start, segment.length)) {
                 if let Page::Private(frame) = page {
-                    host.frames.share(frame);
+                    host.objects.memory().share(frame);
                 }
                 child.pages.insert(number, page);
             }
@@ -204,29 +200,23 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
     }
 
     /// Drops what a new program does not get.
-    pub fn exec<F: Frames<Frame = Frame>>(
-        &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
-    ) {
+    pub fn exec(&mut self, host: &mut Host<'_, impl Memory, impl Mmu>) {
         let mut changes = Vec::new();
         self.space.exec(&mut changes);
         self.apply(host, &changes);
     }
 
     /// Unmaps everything.
-    pub fn clear<F: Frames<Frame = Frame>>(
-        &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
-    ) {
+    pub fn clear(&mut self, host: &mut Host<'_, impl Memory, impl Mmu>) {
         let all: Vec<Change> = self.space.iter().map(Change::Unmapped).collect();
         self.space = AddressSpace::new(self.space.limits());
         self.apply(host, &all);
     }
 
     /// Does `verb` and applies what it changed, whether it was refused or not.
-    pub(super) fn verb<F: Frames<Frame = Frame>, T>(
+    pub(super) fn verb<T>(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
+        host: &mut Host<'_, impl Memory, impl Mmu>,
         verb: impl FnOnce(&mut AddressSpace, &mut Vec<Change>) -> Result<T, SpaceError>,
     ) -> Result<T, VerbError> {
         let mut changes = Vec::new();
@@ -238,19 +228,13 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
     /// Makes `access` to `address` legal, or says why it is not.
     ///
     /// A host calls it when the MMU let an access not pass, and tries the access again afterwards.
-    pub fn fault<F: Frames<Frame = Frame>>(
+    pub fn fault(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
+        host: &mut Host<'_, impl Memory, impl Mmu>,
         address: VirtAddr,
         access: Access,
     ) -> Result<(), Stop> {
         self.resolve(host, address, access).map(drop)
-    }
-}
-
-impl From<Trap> for Stop {
-    fn from(trap: Trap) -> Self {
-        Stop::Trap(trap)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Making pages resident before they are used.
 
-use super::{Frames, Host, Mmu, Objects, PagedSpace, Stop, VerbError, Want};
+use super::{Host, Memory, Mmu, PagedSpace, Stop, VerbError};
 use crate::address::{PageSize, VirtAddr};
 use crate::prot::{Access, Prot};
 use crate::space::{Loads, Lock, Segment, SpaceError};
@@ -9,17 +9,17 @@ use alloc::vec::Vec;
 const PAGE: u64 = PageSize::SMALL.bytes();
 
 /// How the page of a segment is brought in when nobody says for what: private ones that can be stored to are copied.
-fn usual(segment: &Segment) -> Want {
-    if segment.attributes.is_private_writable() { Want::Store } else { Want::Load }
+fn usual(segment: &Segment) -> Access {
+    if segment.attributes.is_private_writable() { Access::Write } else { Access::Read }
 }
 
-impl<Frame: Copy + Eq> PagedSpace<Frame> {
+impl PagedSpace {
     /// Makes the `length` bytes at `start` resident as `access` would, upward until that fails.
     ///
     /// The protection has to be stated: what can be loaded only because it can be stored to does not count.
-    pub(super) fn populate<F: Frames<Frame = Frame>>(
+    pub(super) fn populate(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
+        host: &mut Host<'_, impl Memory, impl Mmu>,
         start: VirtAddr,
         length: u64,
         access: Access,
@@ -30,23 +30,22 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
         }
         let rounded = length.checked_next_multiple_of(PAGE).ok_or(out)?;
         let end = start.0.checked_add(rounded).ok_or(out)?;
-        let want = if access == Access::Write { Want::Store } else { Want::Load };
         let mut at = start;
         while at.0 < end {
             let segment = self.space.lookup(at).ok_or(SpaceError::Hole { address: at })?;
             if !segment.attributes.prot.allows(access) {
                 return Err(SpaceError::WrongKind { start: segment.start }.into());
             }
-            self.bring_in(host, &segment, at, want)?;
+            self.bring_in(host, &segment, at, access)?;
             at.0 += PAGE;
         }
         Ok(())
     }
 
     /// Makes what was just locked resident, until that fails.
-    pub(super) fn populate_locked<F: Frames<Frame = Frame>>(
+    pub(super) fn populate_locked(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
+        host: &mut Host<'_, impl Memory, impl Mmu>,
         start: VirtAddr,
         length: u64,
     ) -> Result<(), VerbError> {
@@ -63,9 +62,9 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
     }
 
     /// Makes what can be made so resident; a page that cannot be leaves the rest of its segment as it is.
-    pub(super) fn populate_all<F: Frames<Frame = Frame>>(
+    pub(super) fn populate_all(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
+        host: &mut Host<'_, impl Memory, impl Mmu>,
         start: VirtAddr,
         length: u64,
     ) {
@@ -82,9 +81,9 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
         range.filter_map(|segment| segment.part(VirtAddr(start), VirtAddr(end))).collect()
     }
 
-    fn populate_part<F: Frames<Frame = Frame>>(
+    fn populate_part(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
+        host: &mut Host<'_, impl Memory, impl Mmu>,
         part: &Segment,
     ) -> Result<(), VerbError> {
         let limits = self.space.limits();
@@ -102,14 +101,14 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
         Ok(())
     }
 
-    fn bring_in<F: Frames<Frame = Frame>>(
+    fn bring_in(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
+        host: &mut Host<'_, impl Memory, impl Mmu>,
         segment: &Segment,
         address: VirtAddr,
-        want: Want,
+        access: Access,
     ) -> Result<(), VerbError> {
-        match self.make_present(host, segment, address, want) {
+        match self.make_present(host, segment, address, access) {
             Ok(_) => Ok(()),
             Err(Stop::Trap(_)) => Err(SpaceError::NotResident { address }.into()),
             Err(stop) => Err(VerbError::Stop(stop)),

@@ -24,18 +24,23 @@ pub enum Victims {
 }
 
 /// A set of pages of one block.
-struct Marks {
+pub(super) struct Marks {
     first: u64,
     bits: [u64; 8],
 }
 
 impl Marks {
-    fn set(&mut self, page: u64) {
+    /// None yet of those from `first` on.
+    pub(super) const fn none(first: u64) -> Self {
+        Self { first, bits: [0; 8] }
+    }
+
+    pub(super) fn set(&mut self, page: u64) {
         let index = page - self.first;
         self.bits[(index / 64) as usize] |= 1 << (index % 64);
     }
 
-    fn has(&self, page: u64) -> bool {
+    pub(super) fn has(&self, page: u64) -> bool {
         let index = page - self.first;
         self.bits[(index / 64) as usize] & (1 << (index % 64)) != 0
     }
@@ -78,7 +83,7 @@ impl<H: Host> Pages<H> {
     /// `pages` lie in one block.
     fn evict_range(&self, pages: PageRange, now: u8, victims: Victims) -> Evicted {
         let longest = self.host.longest_drop();
-        let mut wanted = Marks { first: pages.start, bits: [0; 8] };
+        let mut wanted = Marks::none(pages.start);
         let last = pages.iter().filter(|page| self.is_wanted(*page, now, victims)).fold(None, |_, page| {
             wanted.set(page.0);
             Some(page.0)
@@ -86,7 +91,7 @@ impl<H: Host> Pages<H> {
         let Some(last) = last else { return Evicted::default() };
         let mut run = Run {
             pages: PageRange { start: pages.start, end: pages.start },
-            victims: Marks { first: pages.start, bits: [0; 8] },
+            victims: Marks::none(pages.start),
             sum: Evicted::default(),
         };
         for page in (PageRange { start: pages.start, end: last + 1 }).iter() {

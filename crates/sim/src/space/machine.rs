@@ -3,19 +3,24 @@
 use super::table;
 use super::{SoftFrames, SoftMmu};
 use memobj_core::address::VirtAddr;
-use memobj_core::fault::{Fill, Host, ObjectTable, PagedSpace, Stop, Trap, VerbError};
+use memobj_core::budget::Budget;
+use memobj_core::fault::{Fill, FrameNumber, Host, Memory, ObjectTable, PagedSpace, Stop, Trap, VerbError};
 use memobj_core::prot::{Access, Prot};
 use memobj_core::space::abi::{self, Errno, Verb, linux};
 use memobj_core::space::{
     Change, Invalidate, Limits, Loads, Lock, ObjectId, ObjectKind, ObjectView, SpaceError, SyncMode,
 };
 use memobj_sys::oracle::{Answer, Order, Process, Signal, bytes_mark, trap_mark};
+use std::sync::Arc;
 
 const PAGE: u64 = 4096;
 /// Where the window starts.
 pub const WINDOW_START: u64 = 0x1000_0000_0000;
 /// The most bytes that can be locked.
 pub(super) const LOCKED_BYTES: u64 = 24 * PAGE;
+
+/// The most bytes of frames of objects: more than any history needs.
+const BUDGET_BYTES: u64 = 1 << 30;
 
 /// What the files of a history are: which of the two, and for what it was opened.
 pub const FILES: [(u64, Prot); 4] = [
@@ -34,9 +39,8 @@ pub fn file_bytes(which: u64) -> Vec<u8> {
 /// Two processes at most, two files, and their memory.
 #[derive(Debug)]
 pub struct Machine {
-    frames: SoftFrames,
     objects: ObjectTable<SoftFrames>,
-    spaces: [Option<(PagedSpace<usize>, SoftMmu)>; 2],
+    spaces: [Option<(PagedSpace, SoftMmu)>; 2],
     pages: u64,
     next_memory: u64,
     parted: Option<&'static str>,
@@ -55,14 +59,15 @@ impl Machine {
             segments: 65530,
             ..Limits::between(VirtAddr(WINDOW_START), end)
         };
-        let (mut frames, mut objects) = (SoftFrames::default(), ObjectTable::new(ObjectId(1 << 32)));
+        let budget = Arc::new(Budget::new(BUDGET_BYTES));
+        let mut objects = ObjectTable::new(SoftFrames::default(), budget, ObjectId(1 << 32));
         for which in 0..2 {
             objects.open(ObjectId(which), 0, Fill::Zeros);
             let bytes = file_bytes(which);
-            objects.write_at(&mut frames, ObjectId(which), 0, &bytes).expect("nothing has to be supplied");
+            objects.write_at(ObjectId(which), 0, &bytes).expect("nothing has to be supplied");
         }
         let first = Some((PagedSpace::new(limits), SoftMmu::default()));
-        Self { frames, objects, spaces: [first, None], pages, next_memory: 1000, parted: None }
+        Self { objects, spaces: [first, None], pages, next_memory: 1000, parted: None }
     }
 
     /// Does what `order` says in `process`, which is there.
@@ -133,14 +138,14 @@ impl Machine {
             }
         }
         for which in 0..2 {
-            self.objects.close(&mut self.frames, ObjectId(which));
+            self.objects.close(ObjectId(which));
         }
-        assert_eq!(self.frames.in_use(), 0, "frames were lost");
+        assert_eq!(self.objects.memory().in_use(), 0, "frames were lost");
     }
 
     /// Passes notices on to all processes.
     fn settle(&mut self) {
-        for notice in self.objects.notices() {
+        for notice in self.objects.memory().notices() {
             for process in 0..2 {
                 if self.spaces[process].is_some() {
                     self.with(process, |space, host| space.notice(host, notice));
@@ -152,13 +157,10 @@ impl Machine {
     fn with<T>(
         &mut self,
         process: usize,
-        verb: impl FnOnce(
-            &mut PagedSpace<usize>,
-            &mut Host<'_, SoftFrames, SoftMmu, ObjectTable<SoftFrames>>,
-        ) -> T,
+        verb: impl FnOnce(&mut PagedSpace, &mut Host<'_, SoftFrames, SoftMmu>) -> T,
     ) -> T {
         let (space, mmu) = self.spaces[process].as_mut().expect("the process is there");
-        verb(space, &mut Host { frames: &mut self.frames, mmu, objects: &mut self.objects })
+        verb(space, &mut Host { objects: &mut self.objects, mmu })
     }
 
     fn access(&mut self, process: usize, address: u64, access: Access, byte: u8) -> Answer {
@@ -167,10 +169,9 @@ impl Machine {
             Err(trap) => return Answer { signal: Some(signal(trap, address)), ..value(0) },
         };
         let (at, mut loaded) = ((address % PAGE) as usize, [0]);
-        use memobj_core::fault::Frames;
         match access {
-            Access::Read => self.frames.read(frame, at, &mut loaded),
-            Access::Write => self.frames.write(frame, at, &[byte]),
+            Access::Read => self.objects.memory().read(frame, at, &mut loaded),
+            Access::Write => self.objects.memory().write(frame, at, &[byte]),
             Access::Execute if !self.may_load(process, address) => return value(EXECUTE_ONLY),
             Access::Execute => {}
         }
@@ -185,7 +186,7 @@ impl Machine {
     }
 
     /// The frame that an access reaches, after as many faults as it takes.
-    fn reach(&mut self, process: usize, address: u64, access: Access) -> Result<usize, Trap> {
+    fn reach(&mut self, process: usize, address: u64, access: Access) -> Result<FrameNumber, Trap> {
         for _ in 0..3 {
             let (_, mmu) = self.spaces[process].as_mut().expect("the process is there");
             if let Some(frame) = mmu.translate(address, access) {
@@ -203,14 +204,13 @@ impl Machine {
     }
 
     fn digest(&mut self, process: usize) -> Answer {
-        use memobj_core::fault::Frames;
         let mut data = Vec::new();
         for page in 0..self.pages {
             let address = WINDOW_START + page * PAGE;
             let mark = match self.reach(process, address, Access::Read) {
                 Ok(frame) => {
                     let mut bytes = vec![0; PAGE as usize];
-                    self.frames.read(frame, 0, &mut bytes);
+                    self.objects.memory().read(frame, 0, &mut bytes);
                     bytes_mark(
                         bytes
                             .chunks_exact(8)
@@ -243,28 +243,28 @@ impl Machine {
             return value(0);
         };
         let (which, opened) = FILES[file as usize];
-        let (id, frames, objects) = (ObjectId(which), &mut self.frames, &mut self.objects);
+        let (id, objects) = (ObjectId(which), &mut self.objects);
         let writable = opened.contains(Prot::WRITE);
         const HERE: &str = "nothing has to be supplied";
         match order {
             Order::Pread { offset, length, .. } if opened.contains(Prot::READ) => {
                 let mut data = vec![0; length as usize];
-                let count = objects.read_at(frames, id, offset, &mut data).expect(HERE);
+                let count = objects.read_at(id, offset, &mut data).expect(HERE);
                 data.truncate(count);
                 Answer { data, ..value(count as i64) }
             }
             Order::Pwrite { offset, length, byte, .. } if writable => {
-                objects.write_at(frames, id, offset, &vec![byte; length as usize]).expect(HERE);
+                objects.write_at(id, offset, &vec![byte; length as usize]).expect(HERE);
                 value(length as i64)
             }
             Order::Truncate { length, .. } if writable => {
-                objects.set_length(frames, id, length).expect(HERE);
+                objects.set_length(id, length).expect(HERE);
                 value(0)
             }
             Order::Truncate { .. } => value(-i64::from(Errno::EINVAL.linux())),
             Order::Punch { length: 0, .. } => value(-i64::from(Errno::EINVAL.linux())),
             Order::Punch { offset, length, .. } if writable => {
-                objects.punch(frames, id, (offset, offset + length)).expect(HERE);
+                objects.punch(id, (offset, offset + length)).expect(HERE);
                 value(0)
             }
             _ => value(-i64::from(Errno::EBADF.linux())),
@@ -324,7 +324,7 @@ impl Machine {
                 && let Some((id, offset)) = part.object_at(part.start)
             {
                 let range = (offset.0, offset.0 + part.length);
-                self.objects.punch(&mut self.frames, id, range).expect("nothing has to be supplied");
+                self.objects.punch(id, range).expect("nothing has to be supplied");
             }
         }
         done.map(|()| 0).map_err(|error| errno(Verb::Advise, &error))
@@ -345,7 +345,9 @@ impl Machine {
                 && let Some((id, offset)) = part.object_at(part.start)
                 && self.objects.length(id).is_some_and(|end| offset.0 < end && end <= offset.0 + part.length)
             {
-                self.objects.written_back(&mut self.frames, id).expect("nothing has to be supplied");
+                self.objects
+                    .write_back(id, |_, _, claim| claim.written())
+                    .expect("nothing has to be supplied");
             }
         }
         done.map(|()| 0).map_err(|error| abi::errno(Verb::Sync, &error))
