@@ -1,8 +1,11 @@
 //! Copy segments, pagers and many mappings, in software: what the kernel cannot be asked about.
 
-use memobj_core::address::{PageIndex, VirtAddr};
+use memobj_core::address::{PageIndex, PageRange, VirtAddr};
 use memobj_core::budget::Budget;
-use memobj_core::fault::{Fill, FrameNumber, Host, Memory, ObjectTable, PagedSpace, Stop, Trap, VerbError};
+use memobj_core::fault::{
+    Attached, Block, Fill, FrameNumber, Memory, ObjectTable, PagedSpace, Stop, Trap, VerbError,
+};
+use memobj_core::pages::WriteClaim;
 use memobj_core::prot::{Access, Prot};
 use memobj_core::space::abi::linux::Populate;
 use memobj_core::space::{Limits, MapRequest, ObjectId, ObjectKind, ObjectView, Place, Sharing, Source};
@@ -19,29 +22,78 @@ const RW: Prot = Prot::READ.union(Prot::WRITE);
 struct Rig {
     objects: ObjectTable<SoftFrames>,
     spaces: Vec<(PagedSpace, SoftMmu)>,
+    /// Supplies what is needed, if it is there.
+    disk: Option<Vec<u8>>,
 }
 
-type Loan<'a> = Host<'a, SoftFrames, SoftMmu>;
+type Loan<'a> = Attached<'a, SoftFrames, SoftMmu>;
 
 impl Rig {
     fn new(length: u64, fill: Fill) -> Self {
+        Self::with_budget(length, fill, 1 << 30)
+    }
+
+    fn with_budget(length: u64, fill: Fill, budget_bytes: u64) -> Self {
         let limits = Limits::between(VirtAddr(BASE), VirtAddr(BASE * 2));
-        let budget = Arc::new(Budget::new(1 << 30));
+        let budget = Arc::new(Budget::new(budget_bytes));
         let mut objects = ObjectTable::new(SoftFrames::default(), budget, ObjectId(1 << 32));
         objects.open(FILE, length, fill);
         let spaces = vec![(PagedSpace::new(limits), SoftMmu::default())];
-        Self { objects, spaces }
+        Self { objects, spaces, disk: None }
     }
 
-    fn with<T>(&mut self, space: usize, verb: impl FnOnce(&mut PagedSpace, &mut Loan<'_>) -> T) -> T {
+    /// An object with these bytes on a disk.
+    fn on_disk(bytes: Vec<u8>) -> Self {
+        let rig = Self::new(bytes.len() as u64, Fill::Pager);
+        Self { disk: Some(bytes), ..rig }
+    }
+
+    /// Supplies `page`, if there is a disk.
+    fn supply(&mut self, page: PageIndex) -> bool {
+        let Some(disk) = &self.disk else { return false };
+        let at = disk.len().min((page.0 * PAGE) as usize);
+        let bytes = &disk[at..disk.len().min(at + PAGE as usize)];
+        let frame = self.objects.memory().zeroed().unwrap();
+        self.objects.memory().write(frame, 0, bytes);
+        self.objects.supply(FILE, page, frame);
+        true
+    }
+
+    /// Changes or reads the object, once all that takes is supplied.
+    fn object<T>(&mut self, mut act: impl FnMut(&mut ObjectTable<SoftFrames>) -> Result<T, Stop>) -> T {
+        loop {
+            match act(&mut self.objects) {
+                Err(Stop::Need(FILE, page)) if self.supply(page) => {}
+                done => return done.unwrap(),
+            }
+        }
+    }
+
+    /// Writes to the disk what it does not have.
+    fn write_back(&mut self) {
+        let mut disk = self.disk.take();
+        self.object(|objects| {
+            objects.write_back(FILE, |offset, bytes, claim| {
+                if let Some(disk) = &mut disk {
+                    let end = offset as usize + bytes.len();
+                    disk.resize(disk.len().max(end), 0);
+                    disk[offset as usize..end].copy_from_slice(bytes);
+                }
+                claim.written();
+            })
+        });
+        self.disk = disk;
+    }
+
+    fn with<T>(&mut self, space: usize, verb: impl FnOnce(&mut Loan<'_>) -> T) -> T {
         let (paged, mmu) = &mut self.spaces[space];
-        verb(paged, &mut Host { objects: &mut self.objects, mmu })
+        verb(&mut paged.on(&mut self.objects, mmu))
     }
 
     fn settle(&mut self) {
         for notice in self.objects.memory().notices() {
             for space in 0..self.spaces.len() {
-                self.with(space, |paged, host| paged.notice(host, notice));
+                self.with(space, |paged| paged.notice(notice));
             }
         }
     }
@@ -51,19 +103,22 @@ impl Rig {
         let source = Source::Object { view, offset: first * PAGE };
         let place = Place::Fixed(VirtAddr(BASE + page * PAGE));
         let request = MapRequest::new(pages * PAGE, source, RW, sharing).at(place);
-        let mapped = self.with(0, |paged, host| paged.map(host, &request, Populate::No)).map(drop);
+        let mapped = self.with(0, |paged| paged.map(&request, Populate::No)).map(drop);
         self.settle();
         mapped
     }
 
     fn reach(&mut self, space: usize, address: u64, access: Access) -> Result<FrameNumber, Stop> {
-        for _ in 0..3 {
+        for _ in 0..4 {
             if let Some(frame) = self.spaces[space].1.translate(address, access) {
                 return Ok(frame);
             }
-            let resolved = self.with(space, |paged, host| paged.fault(host, VirtAddr(address), access));
+            let resolved = self.with(space, |paged| paged.fault(VirtAddr(address), access));
             self.settle();
-            resolved?;
+            match resolved {
+                Err(Stop::Need(FILE, page)) if self.supply(page) => {}
+                resolved => resolved?,
+            }
         }
         panic!("{access:?} at {address:#x} faults again and again");
     }
@@ -82,13 +137,13 @@ impl Rig {
     }
 
     fn fork(&mut self) {
-        let child = self.with(0, |paged, host| paged.fork(host));
+        let child = self.with(0, |paged| paged.fork());
         self.spaces.push((child, SoftMmu::default()));
     }
 
     fn end(mut self) {
         for space in 0..self.spaces.len() {
-            self.with(space, |paged, host| paged.clear(host));
+            self.with(space, |paged| paged.clear());
         }
         self.objects.close(FILE);
         assert_eq!(self.objects.memory().in_use(), 0, "frames were lost");
@@ -107,12 +162,13 @@ enum Step {
     StoreCopy { space: bool, at: u64, byte: u8 },
     Look,
     WrittenBack,
+    Evict,
     Fork,
     CopyAgain,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = (0..18_u8, 0..5 * PAGE, 1..9000_u64, any::<u8>(), any::<bool>()).prop_map(
+    let step = (0..20_u8, 0..5 * PAGE, 1..9000_u64, any::<u8>(), any::<bool>()).prop_map(
         |(kind, offset, length, byte, space)| {
             // Single bytes are stored where they are looked at.
             let at = offset / PAGE * PAGE + LOOKED_AT[(offset % PAGE) as usize % LOOKED_AT.len()];
@@ -125,6 +181,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
                 12..15 => Step::Look,
                 15 => Step::WrittenBack,
                 16 => Step::Fork,
+                17 | 18 => Step::Evict,
                 _ => Step::CopyAgain,
             }
         },
@@ -138,7 +195,7 @@ type Shown = Vec<Option<u8>>;
 fn shown_now(rig: &mut Rig) -> Shown {
     let length = rig.objects.length(FILE).unwrap();
     let mut bytes = vec![0; length as usize];
-    rig.objects.read_at(FILE, 0, &mut bytes).unwrap();
+    rig.object(|objects| objects.read_at(FILE, 0, &mut bytes));
     let whole = length.next_multiple_of(PAGE);
     bytes.resize(whole as usize, 0);
     let mut shown: Shown = bytes.into_iter().map(Some).collect();
@@ -164,12 +221,16 @@ const SECOND: u64 = BASE + 200 * PAGE;
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever is written, stored by others, cut, extended or punched later.
+    /// Whatever is written, stored by others, cut, extended or punched later; whether the object is in memory only or on
+    /// a disk, and whenever it is written there and goes.
     #[test]
-    fn a_copy_shows_its_moment(before in steps(), after in steps()) {
-        let mut rig = Rig::new(0, Fill::Zeros);
+    fn a_copy_shows_its_moment(on_disk in any::<bool>(), before in steps(), after in steps()) {
         let bytes: Vec<u8> = (0..3 * PAGE + 100).map(|at| known_byte(5, at)).collect();
-        rig.objects.write_at(FILE, 0, &bytes).unwrap();
+        let mut rig = if on_disk { Rig::on_disk(bytes) } else {
+            let mut rig = Rig::new(0, Fill::Zeros);
+            rig.objects.write_at(FILE, 0, &bytes).unwrap();
+            rig
+        };
         rig.map(0, 6, 0, Sharing::Shared).unwrap();
         let mut copies: Vec<(usize, u64, Shown)> = Vec::new();
         for (index, step) in before.iter().map(Some).chain([None]).chain(after.iter().map(Some)).enumerate() {
@@ -215,15 +276,22 @@ proptest! {
 
 /// Changes the object, or stores through the shared segment.
 fn change(rig: &mut Rig, step: &Step) {
-    let objects = &mut rig.objects;
     match *step {
         Step::Write { offset, length, byte } => {
             let length = length.min(6 * PAGE - offset);
-            objects.write_at(FILE, offset, &vec![byte; length as usize]).unwrap();
+            rig.object(|objects| objects.write_at(FILE, offset, &vec![byte; length as usize]));
         }
-        Step::Length(length) => objects.set_length(FILE, length).unwrap(),
-        Step::Punch { offset, length } => objects.punch(FILE, (offset, offset + length)).unwrap(),
-        Step::WrittenBack => objects.write_back(FILE, |_, _, claim| claim.written()).unwrap(),
+        Step::Length(length) => {
+            rig.object(|objects| objects.set_length(FILE, length));
+            if let Some(disk) = &mut rig.disk {
+                disk.truncate(length as usize);
+            }
+        }
+        Step::Punch { offset, length } => {
+            rig.object(|objects| objects.punch(FILE, (offset, offset + length)))
+        }
+        Step::WrittenBack => rig.write_back(),
+        Step::Evict => drop(rig.objects.evict(FILE, PageRange { start: 0, end: 4 })),
         // Past the end it is a trap, as it should be.
         Step::StoreShared { at, byte } => drop(rig.store(0, SHARED + at, byte)),
         _ => {}
@@ -287,7 +355,7 @@ fn ten_thousand_mappings_of_one_object_are_one_page() {
         assert_eq!(rig.load(0, BASE + 2 * index * PAGE), Err(Stop::Trap(Trap::Beyond)));
     }
     rig.objects.close(FILE);
-    rig.with(0, |paged, host| paged.unmap(host, VirtAddr(BASE), 30_000 * PAGE)).unwrap();
+    rig.with(0, |paged| paged.unmap(VirtAddr(BASE), 30_000 * PAGE)).unwrap();
     assert_eq!((rig.objects.memory().in_use(), rig.objects.length(FILE)), (0, None));
 }
 
@@ -301,7 +369,7 @@ fn a_snapshot_ends_with_its_last_byte() {
     let snapshot = ObjectId(1 << 32);
     for page in [0, 1] {
         assert_eq!(rig.objects.length(snapshot), Some(2 * PAGE));
-        rig.with(0, |paged, host| paged.unmap(host, VirtAddr(BASE + page * PAGE), PAGE)).unwrap();
+        rig.with(0, |paged| paged.unmap(VirtAddr(BASE + page * PAGE), PAGE)).unwrap();
     }
     assert_eq!(rig.objects.length(snapshot), None);
     assert_eq!(rig.objects.snapshot(ObjectId(5)), None);
@@ -318,10 +386,182 @@ fn exec_keeps_what_is_to_be_kept() {
         on_exec: memobj_core::space::OnExec::Keep,
         ..MapRequest::new(PAGE, source, RW, Sharing::Private).at(Place::Fixed(VirtAddr(BASE + PAGE)))
     };
-    rig.with(0, |paged, host| paged.map(host, &kept, Populate::No)).unwrap();
+    rig.with(0, |paged| paged.map(&kept, Populate::No)).unwrap();
     rig.store(0, BASE + PAGE, 5).unwrap();
-    rig.with(0, |paged, host| paged.exec(host));
+    rig.with(0, |paged| paged.exec());
     assert_eq!(rig.load(0, BASE), Err(Stop::Trap(Trap::Unmapped)));
     assert_eq!(rig.load(0, BASE + PAGE), Ok(5));
     rig.end();
+}
+
+const WHOLE: PageRange = PageRange { start: 0, end: u64::MAX };
+
+/// A frame of these bytes, supplied as `page`.
+fn supply(rig: &mut Rig, page: u64, byte: u8) {
+    let frame = rig.objects.memory().zeroed().unwrap();
+    rig.objects.memory().write(frame, 0, &[byte; PAGE as usize]);
+    rig.objects.supply(FILE, PageIndex(page), frame);
+}
+
+type Flight = (u64, Vec<u8>, WriteClaim<Block<SoftFrames>>);
+
+/// What the object has written, unanswered.
+fn write_back(rig: &mut Rig) -> Vec<Flight> {
+    let mut flights = Vec::new();
+    let begun = rig.objects.write_back(FILE, |at, bytes, claim| flights.push((at, bytes.to_vec(), claim)));
+    begun.unwrap();
+    rig.settle();
+    flights
+}
+
+#[test]
+fn a_page_that_fails_traps_until_it_is_retried() {
+    let mut rig = Rig::new(2 * PAGE, Fill::Pager);
+    rig.map(0, 2, 0, Sharing::Shared).unwrap();
+    rig.map(10, 2, 0, Sharing::Copy).unwrap();
+    let need = Err(Stop::Need(FILE, PageIndex(1)));
+    assert_eq!((rig.load(0, BASE + PAGE), rig.load(0, BASE + 11 * PAGE)), (need, need));
+    rig.objects.fail(FILE, PageIndex(1));
+    let failed = Err(Stop::Trap(Trap::Failed));
+    assert_eq!((rig.load(0, BASE + PAGE), rig.load(0, BASE + 11 * PAGE)), (failed, failed));
+    assert_eq!(rig.store(0, BASE + PAGE, 1), Err(Stop::Trap(Trap::Failed)));
+    assert!(rig.objects.write_at(FILE, PAGE, &[1]).is_err());
+    // An answer that comes after it is nobody's.
+    supply(&mut rig, 1, 7);
+    assert_eq!((rig.load(0, BASE + PAGE), rig.objects.memory().in_use()), (failed, 0));
+    assert!(rig.objects.retry(FILE, PageIndex(1)) && !rig.objects.retry(FILE, PageIndex(1)));
+    assert_eq!(rig.load(0, BASE + PAGE), need);
+    supply(&mut rig, 1, 7);
+    assert_eq!((rig.load(0, BASE + PAGE), rig.load(0, BASE + 11 * PAGE)), (Ok(7), Ok(7)));
+    // What is cut off is forgotten, with its failure.
+    assert_eq!(rig.load(0, BASE), Err(Stop::Need(FILE, PageIndex(0))));
+    rig.objects.fail(FILE, PageIndex(0));
+    rig.with(0, |paged| paged.unmap(VirtAddr(BASE + 10 * PAGE), 2 * PAGE)).unwrap();
+    rig.objects.set_length(FILE, 0).unwrap();
+    rig.objects.set_length(FILE, PAGE).unwrap();
+    rig.settle();
+    assert_eq!(rig.load(0, BASE), Ok(0));
+    rig.end();
+}
+
+#[test]
+fn what_is_written_may_go_and_what_is_stored_meanwhile_stays() {
+    let mut rig = Rig::new(PAGE + 100, Fill::Pager);
+    rig.map(0, 2, 0, Sharing::Shared).unwrap();
+    let _ = rig.load(0, BASE);
+    supply(&mut rig, 0, 5);
+    rig.store(0, BASE, 6).unwrap();
+    assert_eq!(rig.objects.evict(FILE, WHOLE), 0);
+    // It fails.
+    drop(write_back(&mut rig));
+    assert_eq!(rig.objects.evict(FILE, WHOLE), 0);
+    // A store comes while it is under way.
+    let mut flights = write_back(&mut rig);
+    let (at, bytes, claim) = flights.pop().unwrap();
+    assert_eq!((at, bytes.len(), &bytes[..2], flights.len()), (0, PAGE as usize, &[6, 5][..], 0));
+    assert_eq!(rig.objects.evict(FILE, WHOLE), 0);
+    rig.store(0, BASE + 1, 7).unwrap();
+    assert!(write_back(&mut rig).is_empty(), "two writes of one page pass each other");
+    claim.written();
+    assert_eq!(rig.objects.evict(FILE, WHOLE), 0);
+    let (_, bytes, claim) = write_back(&mut rig).pop().unwrap();
+    assert_eq!(&bytes[..3], &[6, 7, 5]);
+    claim.written();
+    assert_eq!((rig.objects.evict(FILE, WHOLE), rig.objects.memory().in_use()), (1, 0));
+    rig.settle();
+    assert_eq!(rig.load(0, BASE), Err(Stop::Need(FILE, PageIndex(0))));
+    supply(&mut rig, 0, 9);
+    assert_eq!(rig.load(0, BASE), Ok(9));
+    rig.end();
+}
+
+#[test]
+fn what_is_on_its_way_is_not_cut_off() {
+    let mut rig = Rig::new(3 * PAGE, Fill::Pager);
+    rig.map(0, 3, 0, Sharing::Shared).unwrap();
+    (0..3).for_each(|page| supply(&mut rig, page, 5));
+    rig.store(0, BASE + 2 * PAGE, 6).unwrap();
+    let flights = write_back(&mut rig);
+    assert_eq!(rig.objects.set_length(FILE, 100), Err(Stop::Busy(FILE, PageIndex(2))));
+    assert_eq!((rig.objects.length(FILE), rig.load(0, BASE + 200)), (Some(3 * PAGE), Ok(5)));
+    flights.into_iter().for_each(|(.., claim)| claim.written());
+    rig.objects.set_length(FILE, 100).unwrap();
+    rig.settle();
+    assert_eq!((rig.load(0, BASE + 99), rig.load(0, BASE + 100)), (Ok(5), Ok(0)));
+    assert_eq!(rig.load(0, BASE + 2 * PAGE), Err(Stop::Trap(Trap::Beyond)));
+    // What is on its way when the object goes keeps its page for so long.
+    let flights = write_back(&mut rig);
+    assert_eq!(flights[0].1.len(), 100);
+    rig.with(0, |paged| paged.clear());
+    rig.objects.close(FILE);
+    assert_eq!(rig.objects.memory().in_use(), 1);
+    drop(flights);
+    assert_eq!(rig.objects.memory().in_use(), 0);
+}
+
+#[test]
+fn a_copy_outlives_what_its_origin_evicts() {
+    let mut rig = Rig::new(2 * PAGE, Fill::Pager);
+    rig.map(0, 2, 0, Sharing::Shared).unwrap();
+    rig.map(10, 2, 0, Sharing::Copy).unwrap();
+    supply(&mut rig, 0, 5);
+    supply(&mut rig, 1, 5);
+    assert_eq!((rig.load(0, BASE + 10 * PAGE), rig.load(0, BASE + 11 * PAGE)), (Ok(5), Ok(5)));
+    rig.store(0, BASE + PAGE, 6).unwrap();
+    write_back(&mut rig).into_iter().for_each(|(.., claim)| claim.written());
+    assert_eq!(rig.objects.evict(FILE, WHOLE), 2);
+    // What the copy has of its own is nobody else's.
+    assert_eq!(rig.objects.evict(ObjectId(1 << 32), WHOLE), 0);
+    rig.settle();
+    assert_eq!(rig.load(0, BASE + 10 * PAGE), Err(Stop::Need(FILE, PageIndex(0))));
+    assert_eq!(rig.load(0, BASE + 11 * PAGE), Ok(5));
+    supply(&mut rig, 0, 5);
+    assert_eq!(rig.load(0, BASE + 10 * PAGE), Ok(5));
+    rig.end();
+}
+
+#[test]
+fn frames_of_objects_stay_within_their_budget() {
+    let mut rig = Rig::with_budget(4 * PAGE, Fill::Zeros, 2 * PAGE);
+    rig.map(0, 4, 0, Sharing::Shared).unwrap();
+    rig.store(0, BASE, 1).unwrap();
+    assert_eq!(rig.load(0, BASE + PAGE), Ok(0));
+    assert_eq!(rig.load(0, BASE + 2 * PAGE), Err(Stop::NoFrame));
+    assert_eq!(rig.objects.evict(FILE, WHOLE), 1);
+    rig.settle();
+    assert_eq!(rig.load(0, BASE + 2 * PAGE), Ok(0));
+    assert_eq!((rig.load(0, BASE), rig.objects.memory().in_use()), (Ok(1), 2));
+    rig.end();
+    // A page that is needed has its frame reserved.
+    let mut rig = Rig::with_budget(2 * PAGE, Fill::Pager, PAGE);
+    rig.map(0, 2, 0, Sharing::Shared).unwrap();
+    assert_eq!(rig.load(0, BASE), Err(Stop::Need(FILE, PageIndex(0))));
+    assert_eq!(rig.load(0, BASE + PAGE), Err(Stop::NoFrame));
+    rig.objects.fail(FILE, PageIndex(0));
+    assert_eq!(rig.load(0, BASE + PAGE), Err(Stop::Need(FILE, PageIndex(1))));
+    rig.objects.set_length(FILE, PAGE).unwrap();
+    rig.objects.retry(FILE, PageIndex(0));
+    assert_eq!(rig.load(0, BASE), Err(Stop::Need(FILE, PageIndex(0))));
+    rig.end();
+}
+
+#[test]
+fn an_object_of_exbibytes_takes_a_block_for_a_page() {
+    let mut rig = Rig::new(u64::MAX, Fill::Zeros);
+    rig.map(0, 1, (1 << 50) - 1, Sharing::Shared).unwrap();
+    rig.store(0, BASE + 9, 3).unwrap();
+    rig.objects.write_at(FILE, u64::MAX - 2, &[4, 5]).unwrap();
+    let mut bytes = [0; 4];
+    assert_eq!(rig.objects.read_at(FILE, u64::MAX - 3, &mut bytes), Ok(3));
+    assert_eq!((bytes, rig.objects.memory().in_use()), ([0, 4, 5, 0], 2));
+    rig.objects.set_length(FILE, (1 << 62) - 1).unwrap();
+    rig.settle();
+    assert_eq!((rig.load(0, BASE + 9), rig.objects.memory().in_use()), (Ok(3), 1));
+    rig.end();
+}
+
+#[test]
+fn tables_of_objects_may_be_used_by_many_threads() {
+    fn may_be<T: Send + Sync>() {}
+    may_be::<ObjectTable<SoftFrames>>();
 }

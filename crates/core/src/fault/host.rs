@@ -1,6 +1,5 @@
 //! What a host brings.
 
-use super::ObjectTable;
 use crate::address::{PageIndex, PageRange, VirtAddr};
 use crate::prot::Prot;
 use crate::space::ObjectId;
@@ -34,7 +33,7 @@ pub trait Memory: core::fmt::Debug {
     /// Writes the bytes from `at` on; `from` ends inside the frame.
     fn write(&self, frame: FrameNumber, at: usize, from: &[u8]);
 
-    /// Something happens to pages of an object. The host passes it to [`PagedSpace::notice`](super::PagedSpace::notice)
+    /// Something happens to pages of an object. The host passes it to [`Attached::notice`](super::Attached::notice)
     /// of every space before anybody uses memory again. Many in a row are about neighbours and may be passed as one.
     fn tell(&self, notice: Notice);
 }
@@ -50,15 +49,6 @@ pub trait Mmu {
 
     /// Forgets what is cached of these pages. When it returns, no processor uses a former translation.
     fn flush(&mut self, start: VirtAddr, length: u64);
-}
-
-/// What a host lends for one verb or fault of one space.
-#[derive(Debug)]
-pub struct Host<'a, M: Memory, U> {
-    /// The objects, and the memory of all.
-    pub objects: &'a mut ObjectTable<M>,
-    /// The page table of the space.
-    pub mmu: &'a mut U,
 }
 
 /// Something that happened to pages of an object, for all spaces.

@@ -50,6 +50,6 @@ mod paged;
 mod populate;
 mod resolve;
 
-pub use host::{FrameNumber, Host, Memory, Mmu, Notice, Stop, Trap};
+pub use host::{FrameNumber, Memory, Mmu, Notice, Stop, Trap};
 pub use objects::{Block, Fill, ObjectTable};
-pub use paged::{PagedSpace, VerbError};
+pub use paged::{Attached, PagedSpace, VerbError};

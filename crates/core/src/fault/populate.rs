@@ -1,6 +1,6 @@
 //! Making pages resident before they are used.
 
-use super::{Host, Memory, Mmu, PagedSpace, Stop, VerbError};
+use super::{Attached, Memory, Mmu, Stop, VerbError};
 use crate::address::{PageSize, VirtAddr};
 use crate::prot::{Access, Prot};
 use crate::space::{Loads, Lock, Segment, SpaceError};
@@ -13,17 +13,11 @@ fn usual(segment: &Segment) -> Access {
     if segment.attributes.is_private_writable() { Access::Write } else { Access::Read }
 }
 
-impl PagedSpace {
+impl<M: Memory, U: Mmu> Attached<'_, M, U> {
     /// Makes the `length` bytes at `start` resident as `access` would, upward until that fails.
     ///
     /// The protection has to be stated: what can be loaded only because it can be stored to does not count.
-    pub(super) fn populate(
-        &mut self,
-        host: &mut Host<'_, impl Memory, impl Mmu>,
-        start: VirtAddr,
-        length: u64,
-        access: Access,
-    ) -> Result<(), VerbError> {
+    pub(super) fn populate(&mut self, start: VirtAddr, length: u64, access: Access) -> Result<(), VerbError> {
         let out = SpaceError::OutOfRange { start, length };
         if !start.0.is_multiple_of(PAGE) {
             return Err(SpaceError::Misaligned { value: start.0 }.into());
@@ -36,42 +30,32 @@ impl PagedSpace {
             if !segment.attributes.prot.allows(access) {
                 return Err(SpaceError::WrongKind { start: segment.start }.into());
             }
-            self.bring_in(host, &segment, at, access)?;
+            self.bring_in(&segment, at, access)?;
             at.0 += PAGE;
         }
         Ok(())
     }
 
     /// Makes what was just locked resident, until that fails.
-    pub(super) fn populate_locked(
-        &mut self,
-        host: &mut Host<'_, impl Memory, impl Mmu>,
-        start: VirtAddr,
-        length: u64,
-    ) -> Result<(), VerbError> {
+    pub(super) fn populate_locked(&mut self, start: VirtAddr, length: u64) -> Result<(), VerbError> {
         // The lock was accepted, so the range does not wrap, or is empty.
         let first = start.0 - start.0 % PAGE;
         let end =
             length.checked_add(start.0 - first).and_then(|bytes| first.checked_add(bytes)).unwrap_or(first);
         for part in self.parts(first, end) {
             if part.attributes.lock == Lock::Locked {
-                self.populate_part(host, &part)?;
+                self.populate_part(&part)?;
             }
         }
         Ok(())
     }
 
     /// Makes what can be made so resident; a page that cannot be leaves the rest of its segment as it is.
-    pub(super) fn populate_all(
-        &mut self,
-        host: &mut Host<'_, impl Memory, impl Mmu>,
-        start: VirtAddr,
-        length: u64,
-    ) {
+    pub(super) fn populate_all(&mut self, start: VirtAddr, length: u64) {
         for part in self.parts(start.0, start.0.saturating_add(length)) {
             if part.attributes.lock != Lock::OnFault {
                 // Whoever needs the page will be told.
-                let _ = self.populate_part(host, &part);
+                let _ = self.populate_part(&part);
             }
         }
     }
@@ -81,11 +65,7 @@ impl PagedSpace {
         range.filter_map(|segment| segment.part(VirtAddr(start), VirtAddr(end))).collect()
     }
 
-    fn populate_part(
-        &mut self,
-        host: &mut Host<'_, impl Memory, impl Mmu>,
-        part: &Segment,
-    ) -> Result<(), VerbError> {
+    fn populate_part(&mut self, part: &Segment) -> Result<(), VerbError> {
         let limits = self.space.limits();
         // A protection key keeps the kernel out, too.
         let is_kept_out = limits.loads == Loads::ImpliedByStores
@@ -95,20 +75,14 @@ impl PagedSpace {
         }
         let mut at = part.start;
         while at < part.end() {
-            self.bring_in(host, part, at, usual(part))?;
+            self.bring_in(part, at, usual(part))?;
             at.0 += PAGE;
         }
         Ok(())
     }
 
-    fn bring_in(
-        &mut self,
-        host: &mut Host<'_, impl Memory, impl Mmu>,
-        segment: &Segment,
-        address: VirtAddr,
-        access: Access,
-    ) -> Result<(), VerbError> {
-        match self.make_present(host, segment, address, access) {
+    fn bring_in(&mut self, segment: &Segment, address: VirtAddr, access: Access) -> Result<(), VerbError> {
+        match self.make_present(segment, address, access) {
             Ok(_) => Ok(()),
             Err(Stop::Trap(_)) => Err(SpaceError::NotResident { address }.into()),
             Err(stop) => Err(VerbError::Stop(stop)),

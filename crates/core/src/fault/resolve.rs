@@ -1,27 +1,23 @@
 //! One fault.
 
 use super::paged::Page;
-use super::{FrameNumber, Host, Memory, Mmu, PagedSpace, Stop, Trap};
+use super::{Attached, FrameNumber, Memory, Mmu, Stop, Trap};
 use crate::address::{PageSize, VirtAddr};
+use crate::decide::{Fault, Wish};
 use crate::prot::{Access, Prot};
 use crate::space::{Backing, Loads, Segment};
 
 const PAGE: PageSize = PageSize::SMALL;
 
-impl PagedSpace {
+impl<M: Memory, U: Mmu> Attached<'_, M, U> {
     /// Makes `access` legal and returns the frame that holds `address`.
     ///
     /// The order is the kernel's: the segment, which a stack may become; its protection; a guard; the end of the
     /// object.
-    pub(super) fn resolve(
-        &mut self,
-        host: &mut Host<'_, impl Memory, impl Mmu>,
-        address: VirtAddr,
-        access: Access,
-    ) -> Result<FrameNumber, Stop> {
+    pub(super) fn resolve(&mut self, address: VirtAddr, access: Access) -> Result<FrameNumber, Stop> {
         let segment = match self.space.lookup(address) {
             Some(segment) => segment,
-            None => self.grow(host, address)?,
+            None => self.grow(address)?,
         };
         if segment.backing == Backing::Reserved {
             return Err(Trap::Unmapped.into());
@@ -32,26 +28,21 @@ impl PagedSpace {
             // x86-64 looks at whether a page may be executed only once it is there.
             let late = access == Access::Execute && limits.loads != Loads::Stated;
             if late && effective != Prot::NONE {
-                self.make_present(host, &segment, address, Access::Read)?;
+                self.make_present(&segment, address, Access::Read)?;
             }
             return Err(Trap::Denied.into());
         }
-        self.make_present(host, &segment, address, access)
+        self.make_present(&segment, address, access)
     }
 
-    fn grow(
-        &mut self,
-        host: &mut Host<'_, impl Memory, impl Mmu>,
-        address: VirtAddr,
-    ) -> Result<Segment, Stop> {
-        let grown = self.verb(host, |space, changes| space.grow(address, changes));
+    fn grow(&mut self, address: VirtAddr) -> Result<Segment, Stop> {
+        let grown = self.verb(|space, changes| space.grow(address, changes));
         grown.map_err(|_| Trap::Unmapped.into())
     }
 
     /// Brings the page of `segment` at `address` in, whatever its protection is.
     pub(super) fn make_present(
         &mut self,
-        host: &mut Host<'_, impl Memory, impl Mmu>,
         segment: &Segment,
         address: VirtAddr,
         access: Access,
@@ -59,28 +50,23 @@ impl PagedSpace {
         let number = address.0 >> PAGE.shift();
         let (frame, stores) = match self.pages.get(&number) {
             Some(Page::Guard) => return Err(Trap::Unmapped.into()),
-            Some(&Page::Private(frame)) => self.own(host.objects.memory(), number, frame, access)?,
-            None if segment.attributes.is_private() => self.first_use(host, segment, address, access)?,
-            None => (object_page(host, segment, address, access)?, access == Access::Write),
+            Some(&Page::Private(frame)) => self.own(number, frame, access)?,
+            None if segment.attributes.is_private() => self.first_use(segment, address, access)?,
+            None => (self.object_page(segment, address, access)?, access == Access::Write),
         };
         let effective = self.space.limits().effective(segment.attributes.prot);
         let prot = if stores { effective } else { effective.without(Prot::WRITE) };
         let page = VirtAddr(number << PAGE.shift());
-        host.mmu.map(page, frame, prot);
+        self.mmu.map(page, frame, prot);
         // A load may have left a translation that forbids stores, or leads to the page that was copied.
-        host.mmu.flush(page, PAGE.bytes());
+        self.mmu.flush(page, PAGE.bytes());
         Ok(frame)
     }
 
     /// A private page that is there: copied if it is to be stored to and has other owners. Also says whether it may
     /// be stored to.
-    fn own(
-        &mut self,
-        memory: &impl Memory,
-        number: u64,
-        frame: FrameNumber,
-        access: Access,
-    ) -> Result<(FrameNumber, bool), Stop> {
+    fn own(&mut self, number: u64, frame: FrameNumber, access: Access) -> Result<(FrameNumber, bool), Stop> {
+        let memory = self.objects.memory();
         if memory.owners(frame) == 1 {
             return Ok((frame, true));
         }
@@ -96,7 +82,6 @@ impl PagedSpace {
     /// A page that has no private copy yet.
     fn first_use(
         &mut self,
-        host: &mut Host<'_, impl Memory, impl Mmu>,
         segment: &Segment,
         address: VirtAddr,
         access: Access,
@@ -104,26 +89,27 @@ impl PagedSpace {
         let new = match segment.backing {
             Backing::Object { .. } => {
                 // The object keeps its page: a store goes into a copy.
-                let frame = object_page(host, segment, address, Access::Read)?;
+                let frame = self.object_page(segment, address, Access::Read)?;
                 if access != Access::Write {
                     return Ok((frame, false));
                 }
-                host.objects.memory().copy_of(frame)
+                self.objects.memory().copy_of(frame)
             }
-            Backing::Anonymous | Backing::Reserved => host.objects.memory().zeroed(),
+            Backing::Anonymous | Backing::Reserved => self.objects.memory().zeroed(),
         };
         let frame = new.ok_or(Stop::NoFrame)?;
         self.pages.insert(address.0 >> PAGE.shift(), Page::Private(frame));
         Ok((frame, true))
     }
-}
 
-fn object_page(
-    host: &mut Host<'_, impl Memory, impl Mmu>,
-    segment: &Segment,
-    address: VirtAddr,
-    access: Access,
-) -> Result<FrameNumber, Stop> {
-    let Some((object, offset)) = segment.object_at(address) else { return Err(Trap::Unmapped.into()) };
-    host.objects.page(object, PAGE.page_of(offset), access)
+    fn object_page(
+        &mut self,
+        segment: &Segment,
+        address: VirtAddr,
+        access: Access,
+    ) -> Result<FrameNumber, Stop> {
+        let (object, offset) = segment.object_at(address).ok_or(Trap::Unmapped)?;
+        let wish = if access == Access::Write { Wish::Store(Fault::Any) } else { Wish::Load(Fault::Any) };
+        self.objects.reach(object, PAGE.page_of(offset).0, wish)
+    }
 }

@@ -50,6 +50,9 @@ pub(super) fn take(world: &World, step: Step) {
         Step::GiveBackTables => {
             world.pages().give_back_tables(0);
         }
+        Step::Protect => {
+            let _ = world.pages().protect(all(world));
+        }
         Step::Commit => commit(world),
         Step::Abandon { page: at } => abandon(world, page(at)),
         Step::Discard { page: at } => may_lose(world, || {

@@ -6,13 +6,12 @@
 use alloc::boxed::Box;
 use alloc::collections::TryReserveError;
 use alloc::sync::Arc;
-use alloc::vec;
-use alloc::vec::Vec;
 use core::convert::Infallible;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
+use super::change::pieces;
 use super::{PAGE, PAGE_BYTES};
 use crate::address::{PageIndex, PageRange};
 use crate::budget::Budget;
@@ -108,25 +107,6 @@ impl<M: Memory> Block<M> {
         let pages = PageRange { start: self.first + pages.start, end: self.first + pages.end };
         self.shared.memory.tell(what(self.object, pages));
     }
-
-    /// Calls `act` with the frame of each page, the byte in it, and the part of `length` bytes at `offset` that lies there.
-    /// Says how many bytes have frames.
-    fn each_part(
-        &self,
-        offset: u64,
-        length: usize,
-        mut act: impl FnMut(FrameNumber, usize, core::ops::Range<usize>),
-    ) -> usize {
-        let mut done = 0;
-        while done < length {
-            let at = offset + done as u64;
-            let Some(frame) = self.frame(PageIndex(at / PAGE_BYTES)) else { break };
-            let count = (length - done).min((PAGE_BYTES - at % PAGE_BYTES) as usize);
-            act(frame, (at % PAGE_BYTES) as usize, done..done + count);
-            done += count;
-        }
-        done
-    }
 }
 
 impl<M: Memory> Frames for Block<M> {
@@ -152,13 +132,17 @@ impl<M: Memory> Frames for Block<M> {
     }
 
     fn load(&self, _: Held<Self>, offset: u64, buffer: &mut [u8]) -> usize {
-        let memory = &self.shared.memory;
-        self.each_part(offset, buffer.len(), |frame, at, part| memory.read(frame, at, &mut buffer[part]))
+        let pieces = pieces(offset, buffer.len()).map_while(|(page, at, part)| {
+            self.shared.memory.read(self.frame(PageIndex(page))?, at, &mut buffer[part.clone()]);
+            Some(part.len())
+        });
+        pieces.sum()
     }
 
     fn store(&self, _: Held<Self>, offset: u64, bytes: &[u8]) -> usize {
-        let memory = &self.shared.memory;
-        self.each_part(offset, bytes.len(), |frame, at, part| memory.write(frame, at, &bytes[part]))
+        let Some(frame) = self.frame(PageIndex(offset / PAGE_BYTES)) else { return 0 };
+        self.shared.memory.write(frame, (offset % PAGE_BYTES) as usize, bytes);
+        bytes.len()
     }
 
     fn drop_frames(&self, _: Held<Self>, pages: PageRange) -> bool {
@@ -167,29 +151,8 @@ impl<M: Memory> Frames for Block<M> {
         true
     }
 
-    fn drop_remains(&self, held: Held<Self>, page: PageIndex) -> bool {
-        self.drop_frames(held, PageRange::one(page))
-    }
-
-    fn longest_drop(&self) -> u64 {
-        u64::MAX
-    }
-
     fn released_bytes(&self, pages: u64) -> u64 {
         pages * PAGE_BYTES
-    }
-
-    fn is_present(&self, offset: u64) -> bool {
-        self.frame(PageIndex(offset / PAGE_BYTES)).is_some()
-    }
-
-    fn are_present(&self, pages: PageRange) -> bool {
-        pages.iter().all(|page| self.frame(page).is_some())
-    }
-
-    // Nobody drops frames from outside.
-    fn present_runs(&self, pages: PageRange) -> Vec<PageRange> {
-        vec![pages]
     }
 
     fn drop_tables(&self, _: Held<Self>, words: &Box<[PageWord]>, _: PageRange) {

@@ -9,6 +9,7 @@ use super::{BLOCK_PAGES, Block, Fill, NOW, ObjectTable, PAGE, PAGE_BYTES, busy};
 use crate::address::PageRange;
 use crate::decide::Wish;
 use crate::fault::{Memory, Notice, Stop, Trap};
+use crate::page_word::Word;
 use crate::pages::WriteClaim;
 use crate::space::ObjectId;
 
@@ -96,19 +97,9 @@ impl<M: Memory> ObjectTable<M> {
 
     /// Refuses a change of the pages from `first` on while somebody has pinned one, or writes it.
     fn look_for_busy(&self, object: ObjectId, first: u64) -> Result<(), Stop> {
-        let Some(entry) = self.objects.get(&object) else { return Ok(()) };
-        for (number, block) in entry.blocks.range(first / BLOCK_PAGES..) {
-            let is_busy = |page: &u64| {
-                let word = entry.word(*page);
-                word.is_busy() && !word.is_coming_or_going()
-            };
-            let pages = block.block_range(0);
-            let mut pages = (pages.start..pages.end).map(|page| number * BLOCK_PAGES + page);
-            if let Some(page) = pages.find(|page| *page >= first && is_busy(page)) {
-                return Err(busy(object, page));
-            }
-        }
-        Ok(())
+        let is_busy = |word: Word| word.is_busy() && !word.is_coming_or_going();
+        let mut words = self.objects.get(&object).into_iter().flat_map(|entry| entry.words_from(first));
+        words.find(|(_, word)| is_busy(*word)).map_or(Ok(()), |(page, _)| Err(busy(object, page)))
     }
 
     /// Zeros what was stored past the end, in the last page, as far as `end`. A page that the pager has is zeros there.
@@ -180,7 +171,7 @@ impl<M: Memory> ObjectTable<M> {
 }
 
 /// The parts of `length` bytes at `offset` that lie in one page each: page, byte in it, which of them.
-fn pieces(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, Range<usize>)> {
+pub(super) fn pieces(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, Range<usize>)> {
     let mut done = 0;
     core::iter::from_fn(move || {
         let at = offset + done as u64;

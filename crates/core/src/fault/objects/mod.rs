@@ -11,8 +11,6 @@
 mod block;
 mod change;
 mod snapshot;
-#[cfg(test)]
-mod tests;
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -22,11 +20,10 @@ use core::sync::atomic::AtomicU64;
 use super::{FrameNumber, Memory, Notice, Stop, Trap};
 use crate::address::{PageIndex, PageRange, PageSize};
 use crate::budget::Budget;
-use crate::decide::{Decision, Fault, WaitFor, Wish, decide};
+use crate::decide::{Decision, WaitFor, Wish, decide};
 use crate::page_word::Word;
 use crate::pages::{FillClaim, Origin, Pages, Placement, Tables};
 use crate::pin_budget::PinBudget;
-use crate::prot::Access;
 use crate::space::ObjectId;
 pub use block::Block;
 use block::{BLOCK_PAGES, Shared, new_block};
@@ -83,10 +80,6 @@ impl<M: Memory> Object<M> {
         page < PAGE.pages_for(self.length)
     }
 
-    fn is_supplied(&self, page: u64) -> bool {
-        page < PAGE.pages_for(self.supplied_below)
-    }
-
     /// Bytes of the object in block `number`.
     fn length_in(&self, number: u64) -> u64 {
         self.length.saturating_sub(number * BLOCK_PAGES * PAGE_BYTES).min(BLOCK_PAGES * PAGE_BYTES)
@@ -98,6 +91,14 @@ impl<M: Memory> Object<M> {
 
     fn word(&self, page: u64) -> Word {
         self.at(page).map_or(Word::default(), |(block, page)| block.word(page))
+    }
+
+    /// All pages from `from` on in blocks that are there, with their words.
+    fn words_from(&self, from: u64) -> impl Iterator<Item = (u64, Word)> {
+        let blocks = self.blocks.range(from / BLOCK_PAGES..);
+        let pages =
+            move |(number, _): (&u64, _)| (number * BLOCK_PAGES).max(from)..(number + 1) * BLOCK_PAGES;
+        blocks.flat_map(pages).map(|page| (page, self.word(page)))
     }
 
     /// The frame of a page that has one by its word.
@@ -193,44 +194,31 @@ impl<M: Memory> ObjectTable<M> {
         evicted
     }
 
-    /// A page for a fault, with the frame that it is to be mapped to. If it is for a store, it may be stored to from then
-    /// on, until the next notice.
-    pub(super) fn page(
-        &mut self,
-        object: ObjectId,
-        page: PageIndex,
-        access: Access,
-    ) -> Result<FrameNumber, Stop> {
-        let is_snapshot = self.objects.get(&object).is_some_and(|entry| entry.origin.is_some());
-        match access {
-            Access::Write if is_snapshot => Err(Trap::Denied.into()),
-            Access::Write => self.reach(object, page.0, Wish::Store(Fault::Any)),
-            _ if is_snapshot => self.snapshot_page(object, page.0),
-            _ => self.reach(object, page.0, Wish::Load(Fault::Any)),
-        }
-    }
-
-    /// The frame of a page of what is not a snapshot, once it is as wished. If it is to be changed, snapshots have their
-    /// copy.
-    fn reach(&mut self, object: ObjectId, page: u64, wish: Wish) -> Result<FrameNumber, Stop> {
+    /// The frame of a page, once it is as wished: for a fault that stores, it may be stored to from then on, until the next
+    /// notice. If it is to be changed, snapshots have their copy. A snapshot shows pages of its origin, which have not
+    /// changed since, where it has none of its own.
+    pub(super) fn reach(&mut self, object: ObjectId, page: u64, wish: Wish) -> Result<FrameNumber, Stop> {
+        let changes = matches!(wish, Wish::Store(_) | Wish::Change);
         let entry = self.objects.get(&object).ok_or(Trap::Failed)?;
         if !entry.has(page) {
             return Err(Trap::Beyond.into());
         }
         let decision = decide(entry.word(page), wish);
-        match decision {
-            Decision::Claim if entry.is_supplied(page) => {
+        match (decision, entry.origin) {
+            (_, Some(_)) if changes => Err(Trap::Denied.into()),
+            (Decision::Claim, Some(origin)) => self.reach(origin, page, wish),
+            (Decision::Claim, None) if page < PAGE.pages_for(entry.supplied_below) => {
                 let claim = self.claim(object, page)?;
                 self.objects.get_mut(&object).map(|entry| entry.claims.insert(page, claim));
                 Err(Stop::Need(object, PageIndex(page)))
             }
-            Decision::Claim => {
+            (Decision::Claim, None) => {
                 let frame = self.memory().zeroed().ok_or(Stop::NoFrame)?;
                 self.place(object, page, frame, Origin::Asked(NOW))?;
                 self.reach(object, page, wish)
             }
-            Decision::Done | Decision::Show | Decision::Open => {
-                if matches!(wish, Wish::Store(_) | Wish::Change) {
+            (Decision::Done | Decision::Show | Decision::Open, _) => {
+                if changes {
                     self.save(object, page)?;
                 }
                 let entry = &self.objects[&object];
@@ -239,9 +227,11 @@ impl<M: Memory> ObjectTable<M> {
                 }
                 Ok(entry.frame(page))
             }
-            Decision::Wait(WaitFor::Filler) | Decision::Demand => Err(Stop::Need(object, PageIndex(page))),
-            Decision::Wait(_) | Decision::Look => Err(busy(object, page)),
-            Decision::Trap => Err(Trap::Failed.into()),
+            (Decision::Wait(WaitFor::Filler) | Decision::Demand, _) => {
+                Err(Stop::Need(object, PageIndex(page)))
+            }
+            (Decision::Wait(_) | Decision::Look, _) => Err(busy(object, page)),
+            (Decision::Trap, _) => Err(Trap::Failed.into()),
         }
     }
 

@@ -1,9 +1,9 @@
 //! Snapshots: copying a page just before it changes.
 
-use super::{BLOCK_PAGES, NOW, Object, ObjectTable, PAGE, PAGE_BYTES, ZEROS};
+use super::{NOW, Object, ObjectTable, PAGE, PAGE_BYTES, ZEROS};
 use crate::address::{PageIndex, PageRange};
-use crate::decide::{Fault, Wish};
-use crate::fault::{FrameNumber, Memory, Notice, Stop, Trap};
+use crate::decide::Wish;
+use crate::fault::{Memory, Notice, Stop};
 use crate::pages::Origin;
 use crate::space::ObjectId;
 
@@ -47,27 +47,20 @@ impl<M: Memory> ObjectTable<M> {
 
     /// Gives a snapshot all that another has of its own.
     fn share_all(&mut self, from: ObjectId, to: ObjectId) -> Result<(), Stop> {
+        let own = |next: u64, table: &Self| {
+            let entry = &table.objects[&from];
+            entry
+                .words_from(next)
+                .find(|(_, word)| word.is_resident())
+                .map(|(page, _)| (page, entry.frame(page)))
+        };
         let mut next = 0;
-        while let Some((page, frame)) = self.objects[&from].first_resident(next) {
+        while let Some((page, frame)) = own(next, self) {
             self.memory().share(frame);
             self.place(to, page, frame, Origin::Stored(NOW))?;
             next = page + 1;
         }
         Ok(())
-    }
-
-    /// A page of a snapshot: its own, or that of the object, which has not changed since.
-    pub(super) fn snapshot_page(&mut self, snapshot: ObjectId, page: u64) -> Result<FrameNumber, Stop> {
-        let entry = self.objects.get(&snapshot).ok_or(Trap::Failed)?;
-        if !entry.has(page) {
-            return Err(Trap::Beyond.into());
-        }
-        match entry.origin {
-            Some(origin) if !entry.word(page).is_resident() => {
-                self.reach(origin, page, Wish::Load(Fault::Any))
-            }
-            _ => Ok(entry.frame(page)),
-        }
     }
 
     /// Gives the snapshots of `object` that show its page `page` a copy of it, which is resident and about to change.
@@ -98,14 +91,5 @@ impl<M: Memory> ObjectTable<M> {
         let entry = &self.objects[&object];
         let pages = if entry.snapshots.is_empty() { 0 } else { PAGE.pages_for(entry.length) };
         (first..pages).try_for_each(|page| self.reach(object, page, Wish::Change).map(drop))
-    }
-}
-
-impl<M: Memory> Object<M> {
-    /// The first page from `from` on that has a frame, and the frame.
-    fn first_resident(&self, from: u64) -> Option<(u64, FrameNumber)> {
-        let pages = |number: u64| (number * BLOCK_PAGES).max(from)..(number + 1) * BLOCK_PAGES;
-        let mut pages = self.blocks.range(from / BLOCK_PAGES..).flat_map(|(&number, _)| pages(number));
-        pages.find(|page| self.word(*page).is_resident()).map(|page| (page, self.frame(page)))
     }
 }
