@@ -1,11 +1,11 @@
 //! What the files of a machine are on: their pager. Between orders it writes pages back and takes clean ones, which nobody
 //! may notice.
 
-use super::SoftFrames;
-use super::machine::file_bytes;
+use super::machine::{Machine, file_bytes};
+use super::{SoftFrames, SoftMmu};
 use crate::random::Random;
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_core::fault::{Block, Memory, ObjectTable};
+use memobj_core::fault::{Attached, Block, Memory, ObjectTable, Stop, VerbError};
 use memobj_core::pages::WriteClaim;
 use memobj_core::space::ObjectId;
 
@@ -80,6 +80,58 @@ impl Disk {
                 objects.evict(file, PageRange { start: 0, end: u64::MAX });
             }
             _ => {}
+        }
+    }
+}
+
+/// How the machine does what takes pages of files.
+impl Machine {
+    /// Does `act` until nothing has to be supplied or written for it any more.
+    pub(super) fn until_supplied<T>(
+        &mut self,
+        mut act: impl FnMut(&mut Self) -> Result<T, VerbError>,
+    ) -> Result<T, VerbError> {
+        loop {
+            let done = act(self);
+            self.settle();
+            match done {
+                Err(VerbError::Stop(Stop::Need(file, page))) => {
+                    self.disk.supply(&mut self.objects, file, page)
+                }
+                Err(VerbError::Stop(Stop::Busy(..))) => self.disk.land(),
+                done => return done,
+            }
+        }
+    }
+
+    /// As `until_supplied`, of a copy, which goes on where it was stopped. Says how far it came.
+    pub(super) fn transfer(
+        &mut self,
+        process: usize,
+        mut act: impl FnMut(&mut Attached<'_, SoftFrames, SoftMmu>, usize) -> (usize, Option<Stop>),
+    ) -> usize {
+        let mut done = 0;
+        let _ = self.until_supplied(|machine| {
+            let (count, stop) = machine.with(process, |space| act(space, done));
+            done += count;
+            stop.map_or(Ok(()), |stop| Err(VerbError::Stop(stop)))
+        });
+        done
+    }
+
+    pub(super) fn of_file<T>(
+        &mut self,
+        mut act: impl FnMut(&mut ObjectTable<SoftFrames>) -> Result<T, Stop>,
+    ) -> T {
+        let done = self.until_supplied(|machine| act(&mut machine.objects).map_err(VerbError::Stop));
+        done.expect("memory is plenty")
+    }
+
+    /// Verbs that populate pass over what has to be supplied, where the kernel waits for it. So all is brought in before.
+    pub(super) fn bring_files_in(&mut self) {
+        for which in 0..2 {
+            let length = self.objects.length(ObjectId(which)).unwrap_or(0).min(64 * PAGE);
+            self.of_file(|objects| objects.read_at(ObjectId(which), 0, &mut vec![0; length as usize]));
         }
     }
 }

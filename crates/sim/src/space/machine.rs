@@ -42,8 +42,8 @@ pub fn file_bytes(which: u64) -> Vec<u8> {
 /// Two processes at most, two files, and their memory.
 #[derive(Debug)]
 pub struct Machine {
-    objects: ObjectTable<SoftFrames>,
-    disk: Disk,
+    pub(super) objects: ObjectTable<SoftFrames>,
+    pub(super) disk: Disk,
     spaces: [Option<(PagedSpace, SoftMmu)>; 2],
     pages: u64,
     next_memory: u64,
@@ -151,7 +151,7 @@ impl Machine {
     }
 
     /// Passes notices on to all processes.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for notice in self.objects.memory().notices() {
             for process in 0..2 {
                 if self.spaces[process].is_some() {
@@ -161,46 +161,13 @@ impl Machine {
         }
     }
 
-    fn with<T>(
+    pub(super) fn with<T>(
         &mut self,
         process: usize,
         verb: impl FnOnce(&mut Attached<'_, SoftFrames, SoftMmu>) -> T,
     ) -> T {
         let (space, mmu) = self.spaces[process].as_mut().expect("the process is there");
         verb(&mut space.on(&mut self.objects, mmu))
-    }
-
-    /// Does `act` until nothing has to be supplied or written for it any more.
-    fn until_supplied<T>(
-        &mut self,
-        mut act: impl FnMut(&mut Self) -> Result<T, VerbError>,
-    ) -> Result<T, VerbError> {
-        loop {
-            let done = act(self);
-            self.settle();
-            match done {
-                Err(VerbError::Stop(Stop::Need(file, page))) => {
-                    self.disk.supply(&mut self.objects, file, page)
-                }
-                Err(VerbError::Stop(Stop::Busy(..))) => self.disk.land(),
-                done => return done,
-            }
-        }
-    }
-
-    /// As `until_supplied`, of a copy, which goes on where it was stopped. Says how far it came.
-    fn transfer(
-        &mut self,
-        process: usize,
-        mut act: impl FnMut(&mut Attached<'_, SoftFrames, SoftMmu>, usize) -> (usize, Option<Stop>),
-    ) -> usize {
-        let mut done = 0;
-        let _ = self.until_supplied(|machine| {
-            let (count, stop) = machine.with(process, |space| act(space, done));
-            done += count;
-            stop.map_or(Ok(()), |stop| Err(VerbError::Stop(stop)))
-        });
-        done
     }
 
     fn access(&mut self, process: usize, address: u64, access: Access, byte: u8) -> Answer {
@@ -310,19 +277,6 @@ impl Machine {
                 value(0)
             }
             _ => value(-i64::from(Errno::EBADF.linux())),
-        }
-    }
-
-    fn of_file<T>(&mut self, mut act: impl FnMut(&mut ObjectTable<SoftFrames>) -> Result<T, Stop>) -> T {
-        let done = self.until_supplied(|machine| act(&mut machine.objects).map_err(VerbError::Stop));
-        done.expect("memory is plenty")
-    }
-
-    /// Verbs that populate pass over what has to be supplied, where the kernel waits for it. So all is brought in before.
-    fn bring_files_in(&mut self) {
-        for which in 0..2 {
-            let length = self.objects.length(ObjectId(which)).unwrap_or(0).min(64 * PAGE);
-            self.of_file(|objects| objects.read_at(ObjectId(which), 0, &mut vec![0; length as usize]));
         }
     }
 
