@@ -134,6 +134,26 @@ fn a_copy_outlives_what_its_origin_evicts() {
 }
 
 #[test]
+fn a_copy_is_written_nowhere_and_changed_by_nobody() {
+    let mut rig = Rig::new(100, Fill::Pager);
+    supply(&mut rig, 0, 5);
+    rig.map(0, 1, 0, Sharing::Shared).unwrap();
+    rig.store(0, BASE + 200, 6).unwrap();
+    let copy = rig.objects.snapshot(FILE).unwrap();
+    rig.objects.write_back(copy, |_, _, _| panic!("a copy has no pager")).unwrap();
+    let mut byte = [0];
+    assert_eq!((rig.objects.read_at(copy, 99, &mut byte), byte), (Ok(1), [5]));
+    let denied = Err(Stop::Trap(Trap::Denied));
+    assert_eq!((rig.objects.write_at(copy, 0, &[1]), rig.objects.punch(copy, (0, 9))), (denied, denied));
+    assert_eq!((rig.objects.write_at(copy, 9000, &[1]), rig.objects.set_length(copy, 9)), (denied, denied));
+    assert_eq!(rig.objects.length(copy), Some(100));
+    rig.settle();
+    assert_eq!(rig.load(0, BASE + 200), Ok(6));
+    rig.objects.close(copy);
+    rig.end();
+}
+
+#[test]
 fn frames_of_objects_stay_within_their_budget() {
     let mut rig = Rig::with_budget(4 * PAGE, Fill::Zeros, 2 * PAGE);
     rig.map(0, 4, 0, Sharing::Shared).unwrap();

@@ -26,7 +26,7 @@ impl<M: Memory> ObjectTable<M> {
 
     /// Writes `bytes` at `offset`; the object becomes longer if it ends before their end.
     pub fn write_at(&mut self, object: ObjectId, offset: u64, bytes: &[u8]) -> Result<(), Stop> {
-        let old = self.length(object).ok_or(Trap::Failed)?;
+        let old = self.length_to_change(object)?;
         let end = offset.checked_add(bytes.len() as u64).ok_or(Trap::Beyond)?;
         if bytes.is_empty() {
             return Ok(());
@@ -45,6 +45,12 @@ impl<M: Memory> ObjectTable<M> {
         Ok(())
     }
 
+    /// The length of what is not a snapshot.
+    fn length_to_change(&self, object: ObjectId) -> Result<u64, Trap> {
+        let entry = self.objects.get(&object).ok_or(Trap::Failed)?;
+        if entry.origin.is_some() { Err(Trap::Denied) } else { Ok(entry.length) }
+    }
+
     /// Stores to one page, which is resident and saved.
     fn store(&mut self, object: ObjectId, page: u64, at: usize, bytes: &[u8]) -> Result<(), Stop> {
         let Some((block, index)) = self.objects.get(&object).and_then(|entry| entry.at(page)) else {
@@ -55,7 +61,7 @@ impl<M: Memory> ObjectTable<M> {
 
     /// Cuts or extends the object to `length` bytes.
     pub fn set_length(&mut self, object: ObjectId, length: u64) -> Result<(), Stop> {
-        let old = self.length(object).ok_or(Trap::Failed)?;
+        let old = self.length_to_change(object)?;
         if length > old {
             self.zero_tail(object, u64::MAX)?;
         } else {
@@ -102,11 +108,11 @@ impl<M: Memory> ObjectTable<M> {
         words.find(|(_, word)| is_busy(*word)).map_or(Ok(()), |(page, _)| Err(busy(object, page)))
     }
 
-    /// Zeros what was stored past the end, in the last page, as far as `end`. A page that the pager has is zeros there.
+    /// Zeros what was stored past the end, in the last page, as far as `end`.
     fn zero_tail(&mut self, object: ObjectId, end: u64) -> Result<(), Stop> {
         let length = self.length(object).unwrap_or(0);
         let page = length / PAGE_BYTES;
-        if length.is_multiple_of(PAGE_BYTES) || !self.objects[&object].word(page).is_unwritten() {
+        if length.is_multiple_of(PAGE_BYTES) || !self.objects[&object].word(page).is_resident() {
             return Ok(());
         }
         self.reach(object, page, Wish::Change)?;
@@ -152,7 +158,13 @@ impl<M: Memory> ObjectTable<M> {
         object: ObjectId,
         mut write: impl FnMut(u64, &[u8], WriteClaim<Block<M>>),
     ) -> Result<(), Stop> {
-        self.zero_tail(object, u64::MAX)?;
+        // A snapshot is written nowhere, and stays as it is.
+        let Some(entry) = self.objects.get(&object).filter(|entry| entry.origin.is_none()) else {
+            return Ok(());
+        };
+        if entry.word(entry.length / PAGE_BYTES).is_unwritten() {
+            self.zero_tail(object, u64::MAX)?;
+        }
         let Some(entry) = self.objects.get_mut(&object).filter(|entry| entry.fill == Fill::Pager) else {
             return Ok(());
         };

@@ -95,10 +95,11 @@ impl<M: Memory> Object<M> {
 
     /// All pages from `from` on in blocks that are there, with their words.
     fn words_from(&self, from: u64) -> impl Iterator<Item = (u64, Word)> {
-        let blocks = self.blocks.range(from / BLOCK_PAGES..);
-        let pages =
-            move |(number, _): (&u64, _)| (number * BLOCK_PAGES).max(from)..(number + 1) * BLOCK_PAGES;
-        blocks.flat_map(pages).map(|page| (page, self.word(page)))
+        self.blocks.range(from / BLOCK_PAGES..).flat_map(move |(number, block)| {
+            let first = number * BLOCK_PAGES;
+            (first.max(from)..first + BLOCK_PAGES)
+                .map(move |page| (page, block.word(PageIndex(page - first))))
+        })
     }
 
     /// The frame of a page that has one by its word.
