@@ -27,6 +27,7 @@ pub mod budget;
 pub mod commit_log;
 pub mod decide;
 pub mod error;
+#[cfg(not(loom))]
 pub mod fault;
 pub mod image;
 pub mod page_word;

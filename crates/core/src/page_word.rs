@@ -330,6 +330,11 @@ impl Word {
         matches!(self.state(), State::Dirty) && !self.is_writing() && !self.is_pinned_mut()
     }
 
+    /// Whether somebody stores to it by an exclusive pin, or is about to let stores on.
+    pub const fn may_be_stored_to(self) -> bool {
+        self.is_pinned_mut() || (self.is_changing() && !self.is_lent())
+    }
+
     /// Whether the page is owned, or resident and pinned for reading: what keeps a plain store from being let on.
     pub const fn keeps_stores_off(self) -> bool {
         self.is_owned() || (self.is_resident() && self.shared_pins() > 0)

@@ -1,69 +1,60 @@
 //! What changes of the space and notices of objects do to pages and translations.
 
 use super::paged::{Page, page_numbers};
-use super::{Frames, Host, Mmu, Notice, Objects, PagedSpace};
+use super::{Attached, Memory, Mmu, Notice};
 use crate::address::{PageRange, PageSize, VirtAddr};
 use crate::space::{Backing, Change, Guard, ObjectId, Segment, Sharing};
 use alloc::vec::Vec;
 
-impl<Frame: Copy + Eq> PagedSpace<Frame> {
-    pub(super) fn apply<F: Frames<Frame = Frame>>(
-        &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
-        changes: &[Change],
-    ) {
+impl<M: Memory, U: Mmu> Attached<'_, M, U> {
+    pub(super) fn apply(&mut self, changes: &[Change]) {
         for change in changes {
             match *change {
                 Change::Mapped(segment) => {
                     if let Backing::Object { id, .. } = segment.backing {
-                        host.objects.retain(id, segment.length);
+                        self.objects.retain(id, segment.length);
                     }
                 }
                 Change::Unmapped(segment) => {
-                    self.drop_pages(host, (segment.start, segment.length), Guard::Open);
+                    self.drop_pages((segment.start, segment.length), Guard::Open);
                     if let Backing::Object { id, .. } = segment.backing {
-                        host.objects.release(host.frames, id, segment.length);
+                        self.objects.release(id, segment.length);
                     }
                 }
-                Change::Changed { after, .. } => forget(host.mmu, after.start, after.length),
+                Change::Changed { after, .. } => self.forget(after.start, after.length),
                 Change::Dropped(segment) => {
-                    self.drop_pages(host, (segment.start, segment.length), Guard::Guarded);
+                    self.drop_pages((segment.start, segment.length), Guard::Guarded);
                 }
                 Change::Guarded(segment, guard) => {
-                    self.guard_pages(host, (segment.start, segment.length), guard);
+                    self.guard_pages((segment.start, segment.length), guard);
                 }
-                Change::Moved { from, to } => self.move_pages(host.mmu, &from, to),
+                Change::Moved { from, to } => self.move_pages(&from, to),
                 // The host's concern: it has the objects.
                 Change::Punched(_) | Change::Synced(_) => {}
             }
         }
     }
 
+    fn forget(&mut self, start: VirtAddr, length: u64) {
+        self.mmu.unmap(start, length);
+        self.mmu.flush(start, length);
+    }
+
     /// Gives back what is in a range; guards stay if `guard` is [`Guard::Guarded`].
-    fn drop_pages<F: Frames<Frame = Frame>>(
-        &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
-        (start, length): (VirtAddr, u64),
-        guard: Guard,
-    ) {
-        forget(host.mmu, start, length);
+    fn drop_pages(&mut self, (start, length): (VirtAddr, u64), guard: Guard) {
+        self.forget(start, length);
         for (number, page) in self.take_pages(start, length) {
             match page {
-                Page::Private(frame) => host.frames.release(frame),
+                Page::Private(frame) => self.objects.memory().release(frame),
                 Page::Guard if guard == Guard::Guarded => drop(self.pages.insert(number, page)),
                 Page::Guard => {}
             }
         }
     }
 
-    fn guard_pages<F: Frames<Frame = Frame>>(
-        &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
-        (start, length): (VirtAddr, u64),
-        guard: Guard,
-    ) {
+    fn guard_pages(&mut self, (start, length): (VirtAddr, u64), guard: Guard) {
         if guard == Guard::Guarded {
-            self.drop_pages(host, (start, length), guard);
+            self.drop_pages((start, length), guard);
             self.pages.extend(page_numbers(start, length).map(|number| (number, Page::Guard)));
             return;
         }
@@ -74,7 +65,7 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
         }
     }
 
-    fn take_pages(&mut self, start: VirtAddr, length: u64) -> Vec<(u64, Page<Frame>)> {
+    fn take_pages(&mut self, start: VirtAddr, length: u64) -> Vec<(u64, Page)> {
         let numbers = page_numbers(start, length);
         let pages: Vec<_> = self.pages.range(numbers).map(|(&number, &page)| (number, page)).collect();
         for (number, _) in &pages {
@@ -83,8 +74,8 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
         pages
     }
 
-    fn move_pages(&mut self, mmu: &mut impl Mmu<Frame>, from: &Segment, to: VirtAddr) {
-        forget(mmu, from.start, from.length);
+    fn move_pages(&mut self, from: &Segment, to: VirtAddr) {
+        self.forget(from.start, from.length);
         let (first, target) = (page_numbers(from.start, 0).start, page_numbers(to, 0).start);
         for (number, page) in self.take_pages(from.start, from.length) {
             self.pages.insert(number - first + target, page);
@@ -94,11 +85,7 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
     /// Does to this space what happened to pages of an object.
     ///
     /// The host calls it for every space and every notice before it lets any access go on.
-    pub fn notice<F: Frames<Frame = Frame>>(
-        &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
-        notice: Notice,
-    ) {
+    pub fn notice(&mut self, notice: Notice) {
         let (Notice::Replaced(object, range) | Notice::Protected(object, range) | Notice::Cut(object, range)) =
             notice;
         let placed: Vec<(Segment, VirtAddr, u64)> = self
@@ -109,17 +96,12 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
         for (segment, start, length) in placed {
             let cut = matches!(notice, Notice::Cut(..)) && segment.attributes.sharing == Sharing::Private;
             if cut {
-                self.drop_pages(host, (start, length), Guard::Guarded);
+                self.drop_pages((start, length), Guard::Guarded);
             } else {
-                forget(host.mmu, start, length);
+                self.forget(start, length);
             }
         }
     }
-}
-
-fn forget<Frame>(mmu: &mut impl Mmu<Frame>, start: VirtAddr, length: u64) {
-    mmu.unmap(start, length);
-    mmu.flush(start, length);
 }
 
 /// Where pages of `object` are in `segment`, in whole pages: first address and length.

@@ -1,51 +1,45 @@
 //! Copying to and from a space, as a kernel does for system calls.
 
-use super::{Frames, Host, Mmu, Objects, PagedSpace, Stop, Trap};
+use super::{Attached, FrameNumber, Memory, Mmu, Stop, Trap};
 use crate::address::{PageSize, VirtAddr};
 use crate::prot::Access;
+use core::ops::Range;
 
 const PAGE: u64 = PageSize::SMALL.bytes();
 
 /// How far a copy came, and what stopped it before the end.
 type Copied = (usize, Option<Stop>);
 
-impl<Frame: Copy + Eq> PagedSpace<Frame> {
+impl<M: Memory, U: Mmu> Attached<'_, M, U> {
     /// Copies the bytes at `address` into `into`, up to the first that cannot be read.
     ///
     /// What stops it is an answer, never a signal: system calls return the count, or EFAULT if it is zero.
-    pub fn copy_out<F: Frames<Frame = Frame>>(
-        &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
-        address: VirtAddr,
-        into: &mut [u8],
-    ) -> Copied {
-        let mut done = 0;
-        for (at, length) in pieces(address, into.len()) {
-            match at.ok_or(Trap::Unmapped.into()).and_then(|at| self.resolve(host, at, Access::Read)) {
-                Ok(frame) => {
-                    let from = (address.0 + done as u64) % PAGE;
-                    host.frames.read(frame, from as usize, &mut into[done..done + length]);
-                }
-                Err(stop) => return (done, Some(stop)),
-            }
-            done += length;
-        }
-        (done, None)
+    pub fn copy_out(&mut self, address: VirtAddr, into: &mut [u8]) -> Copied {
+        self.copy(address, into.len(), Access::Read, |memory, frame, at, part| {
+            memory.read(frame, at, &mut into[part]);
+        })
     }
 
     /// Copies `from` to `address`, up to the first byte that cannot be stored.
-    pub fn copy_in<F: Frames<Frame = Frame>>(
+    pub fn copy_in(&mut self, address: VirtAddr, from: &[u8]) -> Copied {
+        self.copy(address, from.len(), Access::Write, |memory, frame, at, part| {
+            memory.write(frame, at, &from[part]);
+        })
+    }
+
+    fn copy(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
         address: VirtAddr,
-        from: &[u8],
+        length: usize,
+        access: Access,
+        mut act: impl FnMut(&M, FrameNumber, usize, Range<usize>),
     ) -> Copied {
         let mut done = 0;
-        for (at, length) in pieces(address, from.len()) {
-            match at.ok_or(Trap::Unmapped.into()).and_then(|at| self.resolve(host, at, Access::Write)) {
+        for (at, length) in pieces(address, length) {
+            match at.ok_or(Trap::Unmapped.into()).and_then(|at| self.resolve(at, access)) {
                 Ok(frame) => {
-                    let to = (address.0 + done as u64) % PAGE;
-                    host.frames.write(frame, to as usize, &from[done..done + length]);
+                    let at = (address.0 + done as u64) % PAGE;
+                    act(self.objects.memory(), frame, at as usize, done..done + length);
                 }
                 Err(stop) => return (done, Some(stop)),
             }

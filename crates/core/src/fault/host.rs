@@ -4,38 +4,45 @@ use crate::address::{PageIndex, PageRange, VirtAddr};
 use crate::prot::Prot;
 use crate::space::ObjectId;
 
-/// Memory for pages of 4 KiB. A frame has owners, which are counted: pages of objects and private pages of spaces.
-pub trait Frames {
-    /// The name of a frame.
-    type Frame: Copy + Eq;
+/// The number of a frame of 4 KiB, below 2^64 - 1.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct FrameNumber(pub u64);
 
+/// Memory for pages of 4 KiB. A frame has owners, which are counted: pages of objects and private pages of spaces.
+///
+/// No call waits for a page or for the table of objects: they are made while both are held.
+pub trait Memory: core::fmt::Debug {
     /// A new frame of zeros with one owner; `None` if there is no memory.
-    fn zeroed(&mut self) -> Option<Self::Frame>;
+    fn zeroed(&self) -> Option<FrameNumber>;
 
     /// A new frame with the bytes of `frame` and one owner; `None` if there is no memory.
-    fn copy_of(&mut self, frame: Self::Frame) -> Option<Self::Frame>;
+    fn copy_of(&self, frame: FrameNumber) -> Option<FrameNumber>;
 
     /// One owner more.
-    fn share(&mut self, frame: Self::Frame);
+    fn share(&self, frame: FrameNumber);
 
     /// One owner less; the frame is free when there is none.
-    fn release(&mut self, frame: Self::Frame);
+    fn release(&self, frame: FrameNumber);
 
     /// How many owners there are.
-    fn owners(&self, frame: Self::Frame) -> usize;
+    fn owners(&self, frame: FrameNumber) -> usize;
 
     /// Reads the bytes from `at` on; `into` ends inside the frame.
-    fn read(&self, frame: Self::Frame, at: usize, into: &mut [u8]);
+    fn read(&self, frame: FrameNumber, at: usize, into: &mut [u8]);
 
     /// Writes the bytes from `at` on; `from` ends inside the frame.
-    fn write(&mut self, frame: Self::Frame, at: usize, from: &[u8]);
+    fn write(&self, frame: FrameNumber, at: usize, from: &[u8]);
+
+    /// Something happens to pages of an object. The host passes it to [`Attached::notice`](super::Attached::notice)
+    /// of every space before anybody uses memory again. Many in a row are about neighbours and may be passed as one.
+    fn tell(&self, notice: Notice);
 }
 
 /// The page table of one space. Translations may be used from a cache after they were changed, until they are
 /// flushed; that there is none is not cached.
-pub trait Mmu<Frame> {
+pub trait Mmu {
     /// Makes accesses to the page at `page` that `prot` allows reach `frame`, whatever was there.
-    fn map(&mut self, page: VirtAddr, frame: Frame, prot: Prot);
+    fn map(&mut self, page: VirtAddr, frame: FrameNumber, prot: Prot);
 
     /// Makes all accesses to these pages fault.
     fn unmap(&mut self, start: VirtAddr, length: u64);
@@ -44,62 +51,10 @@ pub trait Mmu<Frame> {
     fn flush(&mut self, start: VirtAddr, length: u64);
 }
 
-/// What a page of an object is wanted for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Want {
-    /// To be read, or copied.
-    Load,
-    /// To be stored to.
-    Store,
-}
-
-/// Where a page of an object is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ObjectPage<Frame> {
-    /// In this frame, which the object owns. Bytes past the end of the object were zero when it was supplied.
-    Here(Frame),
-    /// Nowhere yet. Once it was supplied, asking again gives another answer.
-    Needed(ObjectId, PageIndex),
-    /// Nowhere: the object ends before it.
-    Beyond,
-    /// It could not be supplied; the object knows why.
-    Failed,
-    /// There is no memory for it.
-    NoFrame,
-}
-
-/// The objects behind segments.
-pub trait Objects<F: Frames> {
-    /// Page `page` of `object`. If it is wanted for a store, it may be stored to from then on, until the next notice.
-    fn page(&mut self, frames: &mut F, object: ObjectId, page: PageIndex, want: Want)
-    -> ObjectPage<F::Frame>;
-
-    /// An object that has the bytes of `object` as they are now, whatever becomes of it; `None` if that cannot be
-    /// promised. It lives until the last of its bytes is released.
-    fn snapshot(&mut self, frames: &mut F, object: ObjectId) -> Option<ObjectId>;
-
-    /// `bytes` more of `object` are mapped.
-    fn retain(&mut self, object: ObjectId, bytes: u64);
-
-    /// `bytes` of `object` are mapped no more.
-    fn release(&mut self, frames: &mut F, object: ObjectId, bytes: u64);
-}
-
-/// What a host lends for one verb or fault of one space.
-#[derive(Debug)]
-pub struct Host<'a, F, M, O> {
-    /// Memory.
-    pub frames: &'a mut F,
-    /// The page table of the space.
-    pub mmu: &'a mut M,
-    /// The objects.
-    pub objects: &'a mut O,
-}
-
 /// Something that happened to pages of an object, for all spaces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Notice {
-    /// Their frames are others now.
+    /// Their frames are others now, or none.
     Replaced(ObjectId, PageRange),
     /// They may not be stored to without asking again.
     Protected(ObjectId, PageRange),
@@ -125,8 +80,17 @@ pub enum Trap {
 pub enum Stop {
     /// It is the access that is wrong.
     Trap(Trap),
-    /// This page has to be supplied first; then the fault is to be tried again.
+    /// This page has to be supplied first; then the fault is to be tried again. It is claimed for whoever supplies it,
+    /// so everybody who comes meanwhile has this answer, too.
     Need(ObjectId, PageIndex),
+    /// Somebody keeps this page as it is, for a pin or a write. The fault is to be tried again once that has ended.
+    Busy(ObjectId, PageIndex),
     /// There is no frame. The host frees some and tries again, or gives up (SIGBUS).
     NoFrame,
+}
+
+impl From<Trap> for Stop {
+    fn from(trap: Trap) -> Self {
+        Stop::Trap(trap)
+    }
 }

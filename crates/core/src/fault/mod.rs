@@ -6,16 +6,41 @@
 //!     private page of the space                  -> map it; a store copies it first while others share it
 //!     anonymous                                  -> a zeroed frame
 //!     page of the object    beyond its end       -> a trap
-//!                           not here             -> Need: the host has it supplied and faults again
-//!                           here                 -> map it; a store into a private segment copies it
+//!                           `decide` about its word
+//!                             Show               -> map it; a store into a private segment copies it
+//!                             Open               -> snapshots get a copy; open it: Dirty; map it to be stored to
+//!                             Claim              -> zeros: place a frame. A pager's: keep the claim, and answer Need;
+//!                                                   the host supplies or fails the page, and faults again
+//!                             Wait               -> Need, while it is claimed; else Busy
+//!                             Trap               -> a trap, until it is retried
 //! ```
 //!
-//! Three things come from the host: [`Frames`], the [`Mmu`] of the space, and [`Objects`]. [`ObjectTable`] is the
-//! last for hosts whose writes all go through it; it keeps what copy segments show by copying a page before it
-//! changes. Nothing here blocks: a page that somebody else has to supply is an answer.
+//! Objects keep their pages in [`Pages`](crate::pages::Pages), the protocol that the engine runs, with a host for page
+//! tables:
 //!
-//! What an object does to its pages (it became shorter, a hole was punched) reaches the spaces as [`Notice`]s, which
-//! the host passes to each of them before anybody uses memory again.
+//! ```text
+//!   PagedSpace     one for each space: segments, private pages, guards
+//!      |  page(object, page, access) -> a frame, or Stop                ^ notices
+//!   ObjectTable    all objects: length, references, snapshots, claims   |
+//!      |  blocks of 2 MiB, made with their first page                   |
+//!   Pages<Block>   512 page words: claim, place, open, protect, write   |
+//!      |           back, evict, hold, discard                           |
+//!   Block          which frame holds a page; protect and drop ----------'
+//!      |
+//!   Memory         of the host: frames, and the spaces that hear notices
+//! ```
+//!
+//! Blocks make the words as many as the pages in use need, however long an object is. A block is given back once all its
+//! pages are absent. Its memory is 11 KiB, and that there is none is an answer; what Rust cannot refuse yet are some
+//! hundred bytes for its `Arc` and its place in a tree.
+//!
+//! Who has the table of objects has all pages but for three: claimed pages, which it keeps the claims of; pages on their way
+//! to the pager, which whoever writes them has the claims of; and pinned ones. So a fault may map what `decide` said, and
+//! nothing here blocks: a page that somebody else has to supply is an answer. Copy segments are private segments of
+//! snapshots; what a snapshot has of its own is Dirty for ever, and all else is a page of its origin.
+//!
+//! What happens to pages of an object (it became shorter, pages are protected or evicted) reaches the spaces as
+//! [`Notice`]s, which the host passes to each of them before anybody uses memory again.
 
 mod apply;
 mod copy;
@@ -25,6 +50,6 @@ mod paged;
 mod populate;
 mod resolve;
 
-pub use host::{Frames, Host, Mmu, Notice, ObjectPage, Objects, Stop, Trap, Want};
-pub use objects::{Fill, ObjectTable};
-pub use paged::{PagedSpace, VerbError};
+pub use host::{FrameNumber, Memory, Mmu, Notice, Stop, Trap};
+pub use objects::{Block, Fill, ObjectTable};
+pub use paged::{Attached, PagedSpace, VerbError};

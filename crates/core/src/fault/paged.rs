@@ -1,6 +1,6 @@
 //! An address space with its private pages.
 
-use super::{Frames, Host, Mmu, Objects, Stop, Trap};
+use super::{FrameNumber, Memory, Mmu, ObjectTable, Stop};
 use crate::address::VirtAddr;
 use crate::prot::{Access, Prot};
 use crate::space::abi::linux::{Madvise, Populate};
@@ -13,19 +13,19 @@ use alloc::vec::Vec;
 
 /// An address space whose page table is kept by us: its verbs are those of [`AddressSpace`], applied.
 ///
-/// To be dropped only after [`PagedSpace::clear`], which gives its frames back.
+/// To be dropped only after [`Attached::clear`], which gives its frames back.
 #[derive(Clone, Debug)]
-pub struct PagedSpace<Frame> {
-    pub(super) space: AddressSpace,
+pub struct PagedSpace {
+    space: AddressSpace,
     /// What the space owns, by page number; all else belongs to objects.
-    pub(super) pages: BTreeMap<u64, Page<Frame>>,
+    pages: BTreeMap<u64, Page>,
 }
 
 /// What a space has in a place of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Page<Frame> {
+pub(super) enum Page {
     /// A private page.
-    Private(Frame),
+    Private(FrameNumber),
     /// A guard.
     Guard,
 }
@@ -47,7 +47,7 @@ impl From<SpaceError> for VerbError {
     }
 }
 
-impl<Frame: Copy + Eq> PagedSpace<Frame> {
+impl PagedSpace {
     /// An empty address space.
     pub fn new(limits: Limits) -> Self {
         Self { space: AddressSpace::new(limits), pages: BTreeMap::new() }
@@ -63,47 +63,56 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
         self.space.set_limits(limits);
     }
 
+    /// The space with what its host lends for one verb or fault: the objects with the memory of all, and the page table
+    /// of the space.
+    pub fn on<'a, M: Memory, U: Mmu>(
+        &'a mut self,
+        objects: &'a mut ObjectTable<M>,
+        mmu: &'a mut U,
+    ) -> Attached<'a, M, U> {
+        Attached { space: &mut self.space, pages: &mut self.pages, objects, mmu }
+    }
+}
+
+/// See [`PagedSpace::on`].
+#[derive(Debug)]
+pub struct Attached<'a, M: Memory, U> {
+    pub(super) space: &'a mut AddressSpace,
+    pub(super) pages: &'a mut BTreeMap<u64, Page>,
+    pub(super) objects: &'a mut ObjectTable<M>,
+    pub(super) mmu: &'a mut U,
+}
+
+impl<M: Memory, U: Mmu> Attached<'_, M, U> {
     /// Maps what `request` asks for; a copy segment shows the object as it is now.
-    pub fn map<F: Frames<Frame = Frame>>(
-        &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
-        request: &MapRequest,
-        populate: Populate,
-    ) -> Result<Segment, VerbError> {
+    pub fn map(&mut self, request: &MapRequest, populate: Populate) -> Result<Segment, VerbError> {
         let mut request = *request;
         let mut snapshot = None;
         if let (Ok(Sharing::Copy), Source::Object { view, offset }) = (request.sharing, request.source) {
-            let id = host.objects.snapshot(host.frames, view.id).ok_or(VerbError::NoSnapshot)?;
-            // Ours until the segment has it, or it was refused.
-            host.objects.retain(id, 1);
+            let id = self.objects.snapshot(view.id).ok_or(VerbError::NoSnapshot)?;
             request.source = Source::Object { view: crate::space::ObjectView { id, ..view }, offset };
             snapshot = Some(id);
         }
-        let mapped = self.verb(host, |space, changes| space.map(&request, changes));
+        let mapped = self.verb(|space, changes| space.map(&request, changes));
         if let Some(id) = snapshot {
-            host.objects.release(host.frames, id, 1);
+            // Ours until the segment has it, or it was refused.
+            self.objects.close(id);
         }
         let mapped = mapped?;
         if populate == Populate::Yes || mapped.attributes.lock == Lock::Locked {
-            self.populate_all(host, mapped.start, mapped.length);
+            self.populate_all(mapped.start, mapped.length);
         }
         Ok(mapped)
     }
 
     /// Frees a range.
-    pub fn unmap<F: Frames<Frame = Frame>>(
-        &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
-        start: VirtAddr,
-        length: u64,
-    ) -> Result<(), VerbError> {
-        self.verb(host, |space, changes| space.unmap(start, length, changes))
+    pub fn unmap(&mut self, start: VirtAddr, length: u64) -> Result<(), VerbError> {
+        self.verb(|space, changes| space.unmap(start, length, changes))
     }
 
     /// Changes the protection of a range. Locked pages that become private and writable are copied at once.
-    pub fn protect<F: Frames<Frame = Frame>>(
+    pub fn protect(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
         start: VirtAddr,
         length: u64,
         prot: Result<Prot, SpaceError>,
@@ -111,34 +120,33 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
     ) -> Result<(), VerbError> {
         let mut changes = Vec::new();
         let done = self.space.protect(start, length, prot, from, &mut changes);
-        self.apply(host, &changes);
+        self.apply(&changes);
         for change in changes {
             if let Change::Changed { before, after } = change
                 && after.attributes.lock == Lock::Locked
                 && after.attributes.is_private_writable()
                 && !before.attributes.prot.contains(Prot::WRITE)
             {
-                self.populate_all(host, after.start, after.length);
+                self.populate_all(after.start, after.length);
             }
         }
         Ok(done?)
     }
 
     /// Moves a segment or changes its length.
-    pub fn remap<F: Frames<Frame = Frame>>(
+    pub fn remap(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
         from: VirtAddr,
         (old, new): (u64, u64),
         to: RemapTo,
     ) -> Result<VirtAddr, VerbError> {
-        let at = self.verb(host, |space, changes| space.remap(from, old, new, to, changes))?;
+        let at = self.verb(|space, changes| space.remap(from, old, new, to, changes))?;
         let page = crate::address::PageSize::SMALL.bytes();
         let old = old.checked_next_multiple_of(page).unwrap_or(0);
         let new = new.checked_next_multiple_of(page).unwrap_or(0);
         let locked = self.space.lookup(at).is_some_and(|it| it.attributes.lock == Lock::Locked);
         if let (true, Some(added)) = (locked && new > old, at.checked_add(old)) {
-            self.populate_all(host, added, new - old);
+            self.populate_all(added, new - old);
         }
         Ok(at)
     }
@@ -146,111 +154,83 @@ impl<Frame: Copy + Eq> PagedSpace<Frame> {
     /// Takes advice about a range, or makes it resident.
     ///
     /// Holes to be punched into objects are the host's to punch; `punched` has them, also when the verb is refused.
-    pub fn advise<F: Frames<Frame = Frame>>(
+    pub fn advise(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
         start: VirtAddr,
         length: u64,
         advice: Result<Madvise, SpaceError>,
         punched: &mut Vec<Change>,
     ) -> Result<(), VerbError> {
         let advice = match advice {
-            Ok(Madvise::Populate(access)) => return self.populate(host, start, length, access),
+            Ok(Madvise::Populate(access)) => return self.populate(start, length, access),
             Ok(Madvise::Advise(advice)) => Ok(advice),
             Err(error) => Err(error),
         };
         let mut changes = Vec::new();
         let done = self.space.advise(start, length, advice, &mut changes);
-        self.apply(host, &changes);
+        self.apply(&changes);
         punched.extend(changes.into_iter().filter(|change| matches!(change, Change::Punched(_))));
         Ok(done?)
     }
 
     /// Locks or unlocks a range; what is locked is made resident.
-    pub fn lock<F: Frames<Frame = Frame>>(
-        &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
-        start: VirtAddr,
-        length: u64,
-        lock: Lock,
-    ) -> Result<(), VerbError> {
-        self.verb(host, |space, changes| space.lock(start, length, lock, changes))?;
-        if lock == Lock::Unlocked { Ok(()) } else { self.populate_locked(host, start, length) }
+    pub fn lock(&mut self, start: VirtAddr, length: u64, lock: Lock) -> Result<(), VerbError> {
+        self.verb(|space, changes| space.lock(start, length, lock, changes))?;
+        if lock == Lock::Unlocked { Ok(()) } else { self.populate_locked(start, length) }
     }
 
     /// A forked child. Private pages are shared from now on, until one side stores.
-    pub fn fork<F: Frames<Frame = Frame>>(
-        &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
-    ) -> Self {
-        let mut child = Self { space: self.space.fork(), pages: BTreeMap::new() };
+    pub fn fork(&mut self) -> PagedSpace {
+        let mut child = PagedSpace { space: self.space.fork(), pages: BTreeMap::new() };
         for segment in child.space.iter() {
             if let crate::space::Backing::Object { id, .. } = segment.backing {
-                host.objects.retain(id, segment.length);
+                self.objects.retain(id, segment.length);
             }
             if segment.attributes.on_fork != OnFork::Inherit {
                 continue;
             }
             for (&number, &page) in self.pages.range(page_numbers(segment.start, segment.length)) {
                 if let Page::Private(frame) = page {
-                    host.frames.share(frame);
+                    self.objects.memory().share(frame);
                 }
                 child.pages.insert(number, page);
             }
-            host.mmu.unmap(segment.start, segment.length);
-            host.mmu.flush(segment.start, segment.length);
+            self.mmu.unmap(segment.start, segment.length);
+            self.mmu.flush(segment.start, segment.length);
         }
         child
     }
 
     /// Drops what a new program does not get.
-    pub fn exec<F: Frames<Frame = Frame>>(
-        &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
-    ) {
+    pub fn exec(&mut self) {
         let mut changes = Vec::new();
         self.space.exec(&mut changes);
-        self.apply(host, &changes);
+        self.apply(&changes);
     }
 
     /// Unmaps everything.
-    pub fn clear<F: Frames<Frame = Frame>>(
-        &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
-    ) {
+    pub fn clear(&mut self) {
         let all: Vec<Change> = self.space.iter().map(Change::Unmapped).collect();
-        self.space = AddressSpace::new(self.space.limits());
-        self.apply(host, &all);
+        *self.space = AddressSpace::new(self.space.limits());
+        self.apply(&all);
     }
 
     /// Does `verb` and applies what it changed, whether it was refused or not.
-    pub(super) fn verb<F: Frames<Frame = Frame>, T>(
+    pub(super) fn verb<T>(
         &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
         verb: impl FnOnce(&mut AddressSpace, &mut Vec<Change>) -> Result<T, SpaceError>,
     ) -> Result<T, VerbError> {
         let mut changes = Vec::new();
-        let done = verb(&mut self.space, &mut changes);
-        self.apply(host, &changes);
+        let done = verb(self.space, &mut changes);
+        self.apply(&changes);
         Ok(done?)
     }
 
     /// Makes `access` to `address` legal, or says why it is not.
     ///
     /// A host calls it when the MMU let an access not pass, and tries the access again afterwards.
-    pub fn fault<F: Frames<Frame = Frame>>(
-        &mut self,
-        host: &mut Host<'_, F, impl Mmu<Frame>, impl Objects<F>>,
-        address: VirtAddr,
-        access: Access,
-    ) -> Result<(), Stop> {
-        self.resolve(host, address, access).map(drop)
-    }
-}
-
-impl From<Trap> for Stop {
-    fn from(trap: Trap) -> Self {
-        Stop::Trap(trap)
+    pub fn fault(&mut self, address: VirtAddr, access: Access) -> Result<(), Stop> {
+        self.resolve(address, access).map(drop)
     }
 }
 

@@ -24,14 +24,14 @@ pub enum Victims {
 }
 
 /// A set of pages of one block.
-struct Marks {
+pub(super) struct Marks {
     first: u64,
     bits: [u64; 8],
 }
 
 impl Marks {
     /// None of the block that begins with page `first`, or of the rest of it from there on.
-    fn none(first: u64) -> Self {
+    pub(super) const fn none(first: u64) -> Self {
         Self { first, bits: [0; 8] }
     }
 
@@ -49,12 +49,12 @@ impl Marks {
         (0..self.bits.len()).filter(|part| self.bits[*part] != 0).flat_map(in_part)
     }
 
-    fn set(&mut self, page: u64) {
+    pub(super) fn set(&mut self, page: u64) {
         let index = page - self.first;
         self.bits[(index / 64) as usize] |= 1 << (index % 64);
     }
 
-    fn has(&self, page: u64) -> bool {
+    pub(super) fn has(&self, page: u64) -> bool {
         let index = page - self.first;
         self.bits[(index / 64) as usize] & (1 << (index % 64)) != 0
     }
@@ -87,8 +87,13 @@ impl<H: Host> Pages<H> {
         if wanted.count() == self.occupied.count(block) && self.host.longest_drop() > 1 {
             return self.empty_at_once(block, &wanted, now);
         }
-        let evicted = self.evict_wanted(pages, &wanted, now);
-        (evicted, self.empty_at_once(block, &Marks::none(pages.start), now).1)
+        (self.evict_wanted(pages, &wanted, now), self.give_back_tables(block))
+    }
+
+    /// Gives the tables of `block` back, if all its pages are absent and nobody pins one; says whether it has. Never
+    /// allocates; waits for nobody.
+    pub fn give_back_tables(&self, block: u64) -> bool {
+        self.empty_at_once(block, &Marks::none(self.block_range(block).start), 0).1
     }
 
     /// Drops the frames of `wanted`, if these are all pages of `block` that are not free, and the tables.

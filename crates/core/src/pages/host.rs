@@ -6,6 +6,7 @@ use core::ops::Deref;
 use core::sync::atomic::AtomicU32;
 use core::time::Duration;
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::address::{PageIndex, PageRange};
@@ -81,27 +82,39 @@ pub trait Frames {
     fn drop_frames(&self, held: Held<Self>, pages: PageRange) -> bool;
 
     /// As `drop_frames`, of a page whose frame is gone, or a part of it. Signal-safe.
-    fn drop_remains(&self, held: Held<Self>, page: PageIndex) -> bool;
+    fn drop_remains(&self, held: Held<Self>, page: PageIndex) -> bool {
+        self.drop_frames(held, PageRange::one(page))
+    }
 
     /// The most pages that one call of `drop_frames` takes.
-    fn longest_drop(&self) -> u64;
+    fn longest_drop(&self) -> u64 {
+        u64::MAX
+    }
 
     /// Bytes of the budget that are free again when `pages` pages have lost their frames. Signal-safe.
     fn released_bytes(&self, pages: u64) -> u64;
 
     /// Whether the frame around byte `offset` is there; its page is Evicting or Changing. A host that cannot tell says
     /// yes. Signal-safe.
-    fn is_present(&self, offset: u64) -> bool;
+    fn is_present(&self, offset: u64) -> bool {
+        let _ = offset;
+        true
+    }
 
     /// Whether `pages`, which are Changing, all have frames. Signal-safe.
-    fn are_present(&self, pages: PageRange) -> bool;
+    fn are_present(&self, pages: PageRange) -> bool {
+        let _ = pages;
+        true
+    }
 
     /// The runs of `pages` that have frames, ascending. Only what it says of pages in Changing counts.
-    fn present_runs(&self, pages: PageRange) -> Vec<PageRange>;
+    fn present_runs(&self, pages: PageRange) -> Vec<PageRange> {
+        vec![pages]
+    }
 
     /// Drops the frames of `pages`, a whole block, and its page tables in all views. All are Evicting or free, none is
-    /// pinned, and nobody claims one meanwhile. `false`: the frames are there still. Hosts that [drop](Self::longest_drop) one page at a time are asked for blocks
-    /// without frames only. Signal-safe.
+    /// pinned, and nobody claims one meanwhile. `false`: the frames are there still. Hosts that
+    /// [drop](Self::longest_drop) one page at a time are asked for blocks without frames only. Signal-safe.
     fn drop_block(&self, held: Held<Self>, pages: PageRange) -> bool;
 
     /// Gives back the memory of the words of `pages`, a whole block, which read as zeros then. All are free, and nobody

@@ -38,7 +38,9 @@ mod touch;
 mod write_back;
 
 use alloc::boxed::Box;
+use alloc::collections::TryReserveError;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -140,6 +142,14 @@ pub struct Pages<H: Host> {
     pin_budget: Arc<PinBudget>,
 }
 
+/// `len` values on the heap.
+pub(crate) fn boxed<T>(len: u64, new: impl Fn() -> T) -> Result<Box<[T]>, TryReserveError> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(len as usize)?;
+    values.extend((0..len).map(|_| new()));
+    Ok(values.into_boxed_slice())
+}
+
 impl<H: Host> fmt::Debug for Pages<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pages")
@@ -160,29 +170,29 @@ impl<H: Host> Deref for Pages<H> {
 }
 
 impl<H: Host> Pages<H> {
-    /// Pages that are all absent.
-    pub fn new(options: PagesOptions<H>) -> Self {
+    /// Pages that are all absent. Fails where there is no memory for some KiB of counters.
+    pub fn new(options: PagesOptions<H>) -> Result<Self, TryReserveError> {
         let capacity = options.capacity.max(options.length);
         let pages = options.page_size.pages_for(capacity);
         assert!(options.words.len() as u64 >= pages, "{} words for {pages} pages", options.words.len());
         let written = if options.writes == Writes::Yes { pages } else { 0 };
-        Self {
+        Ok(Self {
             host: options.host,
             words: options.words,
             resident: options.resident,
             occupied: Occupied::new(options.occupied.0, options.occupied.1),
             tables: options.tables,
             unclean: options.unclean,
-            touches: Touches::new(written),
+            touches: Touches::new(written)?,
             unwritten: options.unwritten,
-            writes_begun: (0..written.min(MOST_WRITE_COUNTS)).map(|_| AtomicU32::new(0)).collect(),
+            writes_begun: boxed(written.min(MOST_WRITE_COUNTS), || AtomicU32::new(0))?,
             writes: options.writes,
             length: AtomicU64::new(options.length),
             capacity,
             page_size: options.page_size,
             budget: options.budget,
             pin_budget: options.pin_budget,
-        }
+        })
     }
 
     /// Bytes of the object.

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
+use super::evict::Marks;
 use super::{Held, Host, Pages, PinError};
 use crate::address::{PageIndex, PageRange};
 use crate::page_word::{State, Transition, Word};
@@ -163,6 +164,28 @@ impl<H: Host> Pages<H> {
                 Err(_) => return false,
             };
         }
+    }
+
+    /// Protects the pages of `pages`, all of one block, that stores may go on to unseen: the next store to each faults. `Err`:
+    /// somebody stores to this page still, who has pinned it for writing or opens it. Never allocates.
+    pub fn protect(&self, pages: PageRange) -> Result<(), PageIndex> {
+        let mut locked = Marks::none(pages.start);
+        let (mut run, mut busy) = (PageRange { start: pages.end, end: pages.start }, None);
+        for page in pages.iter() {
+            if self.advance(page, Transition::LockToPin).is_ok() {
+                locked.set(page.0);
+                run = PageRange { start: run.start.min(page.0), end: page.0 + 1 };
+            } else if self.word(page).may_be_stored_to() {
+                busy = Some(page);
+                break;
+            }
+        }
+        // Those between are open to nobody, or are protected once too often.
+        let refused = run.start < run.end && busy.is_none() && self.host.protect(run).is_err();
+        for page in (run.start..run.end).map(PageIndex).filter(|page| locked.has(page.0)) {
+            self.settle(page, Transition::Stored);
+        }
+        busy.or(refused.then_some(PageIndex(run.start))).map_or(Ok(()), Err)
     }
 
     /// Makes a Clean page Dirty without a store: the pager has lost what it had taken. `false` if it is not Clean.

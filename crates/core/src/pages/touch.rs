@@ -8,8 +8,9 @@
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 
 use alloc::boxed::Box;
+use alloc::collections::TryReserveError;
 
-use super::{Host, Pages};
+use super::{Host, Pages, boxed};
 use crate::address::PageIndex;
 
 /// The most counters. Pages share them: a pin may wait for the touch of another page that has the same counter.
@@ -33,8 +34,8 @@ impl Drop for Touching<'_> {
 
 impl Touches {
     /// Counters for `pages` pages; none of an object that is read only.
-    pub(super) fn new(pages: u64) -> Self {
-        Self((0..pages.min(MOST_COUNTERS)).map(|_| AtomicU32::new(0)).collect())
+    pub(super) fn new(pages: u64) -> Result<Self, TryReserveError> {
+        boxed(pages.min(MOST_COUNTERS), || AtomicU32::new(0)).map(Self)
     }
 
     fn counter(&self, page: PageIndex) -> Option<&AtomicU32> {

@@ -1,21 +1,29 @@
 //! Software that does what the kernel does.
 
+use super::disk::Disk;
 use super::table;
 use super::{SoftFrames, SoftMmu};
 use memobj_core::address::VirtAddr;
-use memobj_core::fault::{Fill, Host, ObjectTable, PagedSpace, Stop, Trap, VerbError};
+use memobj_core::budget::Budget;
+use memobj_core::fault::{
+    Attached, Fill, FrameNumber, Memory, ObjectTable, PagedSpace, Stop, Trap, VerbError,
+};
 use memobj_core::prot::{Access, Prot};
 use memobj_core::space::abi::{self, Errno, Verb, linux};
 use memobj_core::space::{
     Change, Invalidate, Limits, Loads, Lock, ObjectId, ObjectKind, ObjectView, SpaceError, SyncMode,
 };
 use memobj_sys::oracle::{Answer, Order, Process, Signal, bytes_mark, trap_mark};
+use std::sync::Arc;
 
 const PAGE: u64 = 4096;
 /// Where the window starts.
 pub const WINDOW_START: u64 = 0x1000_0000_0000;
 /// The most bytes that can be locked.
 pub(super) const LOCKED_BYTES: u64 = 24 * PAGE;
+
+/// The most bytes of frames of objects: more than any history needs.
+const BUDGET_BYTES: u64 = 1 << 30;
 
 /// What the files of a history are: which of the two, and for what it was opened.
 pub const FILES: [(u64, Prot); 4] = [
@@ -34,9 +42,9 @@ pub fn file_bytes(which: u64) -> Vec<u8> {
 /// Two processes at most, two files, and their memory.
 #[derive(Debug)]
 pub struct Machine {
-    frames: SoftFrames,
-    objects: ObjectTable<SoftFrames>,
-    spaces: [Option<(PagedSpace<usize>, SoftMmu)>; 2],
+    pub(super) objects: ObjectTable<SoftFrames>,
+    pub(super) disk: Disk,
+    spaces: [Option<(PagedSpace, SoftMmu)>; 2],
     pages: u64,
     next_memory: u64,
     parted: Option<&'static str>,
@@ -55,20 +63,21 @@ impl Machine {
             segments: 65530,
             ..Limits::between(VirtAddr(WINDOW_START), end)
         };
-        let (mut frames, mut objects) = (SoftFrames::default(), ObjectTable::new(ObjectId(1 << 32)));
+        let budget = Arc::new(Budget::new(BUDGET_BYTES));
+        let mut objects = ObjectTable::new(SoftFrames::default(), budget, ObjectId(1 << 32));
         for which in 0..2 {
-            objects.open(ObjectId(which), 0, Fill::Zeros);
-            let bytes = file_bytes(which);
-            objects.write_at(&mut frames, ObjectId(which), 0, &bytes).expect("nothing has to be supplied");
+            objects.open(ObjectId(which), file_bytes(which).len() as u64, Fill::Pager);
         }
         let first = Some((PagedSpace::new(limits), SoftMmu::default()));
-        Self { frames, objects, spaces: [first, None], pages, next_memory: 1000, parted: None }
+        Self { objects, disk: Disk::new(), spaces: [first, None], pages, next_memory: 1000, parted: None }
     }
 
     /// Does what `order` says in `process`, which is there.
     pub fn carry_out(&mut self, process: Process, order: Order) -> Answer {
         let process = process as usize;
         self.parted = self.parted.or_else(|| self.parts_ways(process, order));
+        self.disk.stir(&mut self.objects);
+        self.settle();
         let answer = match order {
             Order::Load { address } => self.access(process, address, Access::Read, 0),
             Order::Store { address, byte } => self.access(process, address, Access::Write, byte),
@@ -82,19 +91,21 @@ impl Machine {
             Order::CopyOut { address, length } => self.copy_out(process, address, length),
             Order::CopyIn { address, length, byte } => {
                 let bytes = vec![byte; length as usize];
-                let copied = self.with(process, |space, host| space.copy_in(host, VirtAddr(address), &bytes));
-                value(transferred(copied.0, length))
+                let count = self.transfer(process, |space, done| {
+                    space.copy_in(VirtAddr(address.wrapping_add(done as u64)), &bytes[done..])
+                });
+                value(transferred(count, length))
             }
             Order::Pwrite { .. } | Order::Pread { .. } | Order::Truncate { .. } | Order::Punch { .. } => {
                 self.file_order(order)
             }
             Order::Fork => {
-                let child = self.with(process, |space, host| space.fork(host));
+                let child = self.with(process, |space| space.fork());
                 self.spaces[1] = Some((child, SoftMmu::default()));
                 value(0)
             }
             Order::Exit => {
-                self.with(process, |space, host| space.clear(host));
+                self.with(process, |space| space.clear());
                 self.spaces[process] = None;
                 value(0)
             }
@@ -132,33 +143,31 @@ impl Machine {
                 self.carry_out(process as Process, Order::Exit);
             }
         }
+        self.disk.land();
         for which in 0..2 {
-            self.objects.close(&mut self.frames, ObjectId(which));
+            self.objects.close(ObjectId(which));
         }
-        assert_eq!(self.frames.in_use(), 0, "frames were lost");
+        assert_eq!(self.objects.memory().in_use(), 0, "frames were lost");
     }
 
     /// Passes notices on to all processes.
-    fn settle(&mut self) {
-        for notice in self.objects.notices() {
+    pub(super) fn settle(&mut self) {
+        for notice in self.objects.memory().notices() {
             for process in 0..2 {
                 if self.spaces[process].is_some() {
-                    self.with(process, |space, host| space.notice(host, notice));
+                    self.with(process, |space| space.notice(notice));
                 }
             }
         }
     }
 
-    fn with<T>(
+    pub(super) fn with<T>(
         &mut self,
         process: usize,
-        verb: impl FnOnce(
-            &mut PagedSpace<usize>,
-            &mut Host<'_, SoftFrames, SoftMmu, ObjectTable<SoftFrames>>,
-        ) -> T,
+        verb: impl FnOnce(&mut Attached<'_, SoftFrames, SoftMmu>) -> T,
     ) -> T {
         let (space, mmu) = self.spaces[process].as_mut().expect("the process is there");
-        verb(space, &mut Host { frames: &mut self.frames, mmu, objects: &mut self.objects })
+        verb(&mut space.on(&mut self.objects, mmu))
     }
 
     fn access(&mut self, process: usize, address: u64, access: Access, byte: u8) -> Answer {
@@ -167,10 +176,9 @@ impl Machine {
             Err(trap) => return Answer { signal: Some(signal(trap, address)), ..value(0) },
         };
         let (at, mut loaded) = ((address % PAGE) as usize, [0]);
-        use memobj_core::fault::Frames;
         match access {
-            Access::Read => self.frames.read(frame, at, &mut loaded),
-            Access::Write => self.frames.write(frame, at, &[byte]),
+            Access::Read => self.objects.memory().read(frame, at, &mut loaded),
+            Access::Write => self.objects.memory().write(frame, at, &[byte]),
             Access::Execute if !self.may_load(process, address) => return value(EXECUTE_ONLY),
             Access::Execute => {}
         }
@@ -185,32 +193,31 @@ impl Machine {
     }
 
     /// The frame that an access reaches, after as many faults as it takes.
-    fn reach(&mut self, process: usize, address: u64, access: Access) -> Result<usize, Trap> {
+    fn reach(&mut self, process: usize, address: u64, access: Access) -> Result<FrameNumber, Trap> {
         for _ in 0..3 {
             let (_, mmu) = self.spaces[process].as_mut().expect("the process is there");
             if let Some(frame) = mmu.translate(address, access) {
                 return Ok(frame);
             }
-            let resolved = self.with(process, |space, host| space.fault(host, VirtAddr(address), access));
-            self.settle();
-            match resolved {
+            let fault =
+                |space: &mut Attached<'_, SoftFrames, SoftMmu>| space.fault(VirtAddr(address), access);
+            match self.until_supplied(|machine| machine.with(process, fault).map_err(VerbError::Stop)) {
                 Ok(()) => {}
-                Err(Stop::Trap(trap)) => return Err(trap),
-                Err(other) => panic!("no page has to be supplied here, and memory is plenty: {other:?}"),
+                Err(VerbError::Stop(Stop::Trap(trap))) => return Err(trap),
+                Err(other) => panic!("memory is plenty: {other:?}"),
             }
         }
         panic!("{access:?} at {address:#x} faults again and again")
     }
 
     fn digest(&mut self, process: usize) -> Answer {
-        use memobj_core::fault::Frames;
         let mut data = Vec::new();
         for page in 0..self.pages {
             let address = WINDOW_START + page * PAGE;
             let mark = match self.reach(process, address, Access::Read) {
                 Ok(frame) => {
                     let mut bytes = vec![0; PAGE as usize];
-                    self.frames.read(frame, 0, &mut bytes);
+                    self.objects.memory().read(frame, 0, &mut bytes);
                     bytes_mark(
                         bytes
                             .chunks_exact(8)
@@ -229,7 +236,9 @@ impl Machine {
 
     fn copy_out(&mut self, process: usize, address: u64, length: u64) -> Answer {
         let mut data = vec![0; length as usize];
-        let (count, _) = self.with(process, |space, host| space.copy_out(host, VirtAddr(address), &mut data));
+        let count = self.transfer(process, |space, done| {
+            space.copy_out(VirtAddr(address.wrapping_add(done as u64)), &mut data[done..])
+        });
         data.truncate(count);
         Answer { data, ..value(transferred(count, length)) }
     }
@@ -243,28 +252,28 @@ impl Machine {
             return value(0);
         };
         let (which, opened) = FILES[file as usize];
-        let (id, frames, objects) = (ObjectId(which), &mut self.frames, &mut self.objects);
+        let id = ObjectId(which);
         let writable = opened.contains(Prot::WRITE);
-        const HERE: &str = "nothing has to be supplied";
         match order {
             Order::Pread { offset, length, .. } if opened.contains(Prot::READ) => {
                 let mut data = vec![0; length as usize];
-                let count = objects.read_at(frames, id, offset, &mut data).expect(HERE);
+                let count = self.of_file(|objects| objects.read_at(id, offset, &mut data));
                 data.truncate(count);
                 Answer { data, ..value(count as i64) }
             }
             Order::Pwrite { offset, length, byte, .. } if writable => {
-                objects.write_at(frames, id, offset, &vec![byte; length as usize]).expect(HERE);
+                self.of_file(|objects| objects.write_at(id, offset, &vec![byte; length as usize]));
                 value(length as i64)
             }
             Order::Truncate { length, .. } if writable => {
-                objects.set_length(frames, id, length).expect(HERE);
+                self.of_file(|objects| objects.set_length(id, length));
+                self.disk.set_length(id, length);
                 value(0)
             }
             Order::Truncate { .. } => value(-i64::from(Errno::EINVAL.linux())),
             Order::Punch { length: 0, .. } => value(-i64::from(Errno::EINVAL.linux())),
             Order::Punch { offset, length, .. } if writable => {
-                objects.punch(frames, id, (offset, offset + length)).expect(HERE);
+                self.of_file(|objects| objects.punch(id, (offset, offset + length)));
                 value(0)
             }
             _ => value(-i64::from(Errno::EBADF.linux())),
@@ -272,6 +281,7 @@ impl Machine {
     }
 
     fn verb(&mut self, process: usize, order: Order) -> Result<u64, Errno> {
+        self.bring_files_in();
         match order {
             Order::Mmap { address, length, prot, flags, file, offset } => {
                 self.next_memory += 1;
@@ -280,23 +290,23 @@ impl Machine {
                 let object = object.map(|&(which, opened)| view(which, opened));
                 let call = linux::Mmap { address, length, prot, flags, object, offset, memory };
                 let (request, populate) = linux::mmap(&call)?;
-                let mapped = self.with(process, |space, host| space.map(host, &request, populate));
+                let mapped = self.with(process, |space| space.map(&request, populate));
                 mapped.map(|segment| segment.start.0).map_err(|error| errno(Verb::Map, &error))
             }
             Order::Munmap { address, length } => {
-                let done = self.with(process, |space, host| space.unmap(host, VirtAddr(address), length));
+                let done = self.with(process, |space| space.unmap(VirtAddr(address), length));
                 done.map(|()| 0).map_err(|error| errno(Verb::Unmap, &error))
             }
             Order::Mprotect { address, length, prot } => {
                 let (prot, from) = linux::mprotect(prot)?;
                 let at = VirtAddr(address);
-                let done = self.with(process, |space, host| space.protect(host, at, length, prot, from));
+                let done = self.with(process, |space| space.protect(at, length, prot, from));
                 done.map(|()| 0).map_err(|error| errno(Verb::Protect, &error))
             }
             Order::Mremap { address, old, new, flags, to } => {
                 let to = linux::mremap(flags, to)?;
                 let at = VirtAddr(address);
-                let done = self.with(process, |space, host| space.remap(host, at, (old, new), to));
+                let done = self.with(process, |space| space.remap(at, (old, new), to));
                 done.map(|at| at.0).map_err(|error| errno(Verb::Remap, &error))
             }
             Order::Madvise { address, length, advice } => self.advise(process, address, length, advice),
@@ -312,19 +322,24 @@ impl Machine {
     }
 
     fn lock(&mut self, process: usize, address: u64, length: u64, lock: Lock) -> Result<u64, Errno> {
-        let done = self.with(process, |space, host| space.lock(host, VirtAddr(address), length, lock));
+        let lock =
+            |space: &mut Attached<'_, SoftFrames, SoftMmu>| space.lock(VirtAddr(address), length, lock);
+        let done = self.until_supplied(|machine| machine.with(process, lock));
         done.map(|()| 0).map_err(|error| errno(Verb::Lock, &error))
     }
 
     fn advise(&mut self, process: usize, address: u64, length: u64, number: i32) -> Result<u64, Errno> {
         let (advice, at, mut punched) = (linux::madvise(number), VirtAddr(address), Vec::new());
-        let done = self.with(process, |space, host| space.advise(host, at, length, advice, &mut punched));
+        let done = self.until_supplied(|machine| {
+            punched.clear();
+            machine.with(process, |space| space.advise(at, length, advice, &mut punched))
+        });
         for change in punched {
             if let Change::Punched(part) = change
                 && let Some((id, offset)) = part.object_at(part.start)
             {
                 let range = (offset.0, offset.0 + part.length);
-                self.objects.punch(&mut self.frames, id, range).expect("nothing has to be supplied");
+                self.of_file(|objects| objects.punch(id, range));
             }
         }
         done.map(|()| 0).map_err(|error| errno(Verb::Advise, &error))
@@ -345,7 +360,9 @@ impl Machine {
                 && let Some((id, offset)) = part.object_at(part.start)
                 && self.objects.length(id).is_some_and(|end| offset.0 < end && end <= offset.0 + part.length)
             {
-                self.objects.written_back(&mut self.frames, id).expect("nothing has to be supplied");
+                self.disk.land();
+                self.disk.begin(&mut self.objects, id);
+                self.disk.land();
             }
         }
         done.map(|()| 0).map_err(|error| abi::errno(Verb::Sync, &error))

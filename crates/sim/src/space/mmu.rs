@@ -1,13 +1,13 @@
 //! A page table with a cache that is as stale as hardware may be.
 
 use memobj_core::address::VirtAddr;
-use memobj_core::fault::Mmu;
+use memobj_core::fault::{FrameNumber, Mmu};
 use memobj_core::prot::{Access, Prot};
 use std::collections::BTreeMap;
 
 const PAGE: u64 = 4096;
 
-type Entries = BTreeMap<u64, (usize, Prot)>;
+type Entries = BTreeMap<u64, (FrameNumber, Prot)>;
 
 /// Translations of one space. Once used they are cached, and used from the cache until they are flushed.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +18,7 @@ pub struct SoftMmu {
 
 impl SoftMmu {
     /// The frame that `access` to `address` reaches; `None` is a fault.
-    pub fn translate(&mut self, address: u64, access: Access) -> Option<usize> {
+    pub fn translate(&mut self, address: u64, access: Access) -> Option<FrameNumber> {
         let page = address / PAGE;
         let entry = match self.cache.get(&page) {
             Some(cached) => *cached,
@@ -40,8 +40,8 @@ fn remove(entries: &mut Entries, start: VirtAddr, length: u64) {
     }
 }
 
-impl Mmu<usize> for SoftMmu {
-    fn map(&mut self, page: VirtAddr, frame: usize, prot: Prot) {
+impl Mmu for SoftMmu {
+    fn map(&mut self, page: VirtAddr, frame: FrameNumber, prot: Prot) {
         self.table.insert(page.0 / PAGE, (frame, prot));
     }
 

@@ -16,6 +16,7 @@
 
 mod compare;
 mod differences;
+mod disk;
 mod frames;
 mod generate;
 mod machine;

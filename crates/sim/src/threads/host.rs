@@ -216,10 +216,6 @@ impl Frames for SimulatedHost {
         true
     }
 
-    fn longest_drop(&self) -> u64 {
-        u64::MAX
-    }
-
     fn released_bytes(&self, pages: u64) -> u64 {
         pages << PAGE_SHIFT
     }

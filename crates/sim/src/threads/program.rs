@@ -56,6 +56,8 @@ pub enum Step {
     ChangeLength,
     /// Shows Clean pages wherever they are not.
     ShowClean,
+    /// Protects all pages, so that stores fault again.
+    Protect,
     /// Gives the words of all pages back, if nobody uses one.
     GiveBackTables,
 }
@@ -118,6 +120,6 @@ fn with_places(kind: Step, scenario: &Scenario, random: &mut Random) -> Step {
         Step::Fail { .. } => Step::Fail { page },
         Step::Retry { .. } => Step::Retry { page },
         Step::MakeDirty { .. } => Step::MakeDirty { page },
-        Step::Commit | Step::ChangeLength | Step::ShowClean | Step::GiveBackTables => kind,
+        Step::Commit | Step::ChangeLength | Step::ShowClean | Step::Protect | Step::GiveBackTables => kind,
     }
 }

@@ -225,6 +225,20 @@ pub const SCENARIOS: &[Scenario] = &[
         ],
         ..PLAIN
     },
+    Scenario {
+        name: "protection",
+        steps: &[
+            (STORE, 4),
+            (LOAD, 2),
+            (Step::Protect, 4),
+            (PIN_MUT, 1),
+            (PIN, 1),
+            (WRITE_AT, 1),
+            (WRITE_BACK, 2),
+            (EVICT, 1),
+        ],
+        ..PLAIN
+    },
 ];
 
 /// Two threads, each with a few steps.
@@ -250,6 +264,9 @@ pub const SMALL: &[(Scenario, &[Pair])] = &[
             [&[STORE, WRITE_BACK], &[STORE]],
             [&[STORE], &[PIN]],
             [&[STORE, PIN], &[STORE]],
+            [&[STORE, Step::Protect], &[STORE]],
+            [&[STORE, Step::Protect], &[WRITE_BACK]],
+            [&[STORE, Step::Protect], &[PIN_MUT]],
             [&[WRITE_AT], &[READ_AT]],
             [&[WRITE_AT, WRITE_BACK], &[WRITE_AT]],
             [&[PIN_MUT], &[LOAD]],

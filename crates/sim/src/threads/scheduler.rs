@@ -126,7 +126,7 @@ fn pages_of(scenario: &Scenario, world: &Rc<World>) -> Arc<Pages<SimulatedHost>>
         Blocks::new(blocks, groups)
     };
     let length = (scenario.pages * PAGE_BYTES) as u64;
-    Arc::new(Pages::new(PagesOptions {
+    let pages = Pages::new(PagesOptions {
         host: SimulatedHost(Rc::clone(world)),
         words: Rc::clone(&world.words),
         resident: blocks(),
@@ -140,7 +140,8 @@ fn pages_of(scenario: &Scenario, world: &Rc<World>) -> Arc<Pages<SimulatedHost>>
         pin_budget: Arc::new(PinBudget::new(length)),
         unwritten: Arc::new(AtomicU64::new(0)),
         tables: Arc::new(Tables::new(0)),
-    }))
+    });
+    Arc::new(pages.expect("there is memory"))
 }
 
 fn run_threads(crew: &mut Crew, world: &World, schedule: &mut Schedule) -> u64 {

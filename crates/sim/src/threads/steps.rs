@@ -50,6 +50,9 @@ pub(super) fn take(world: &World, step: Step) {
         Step::GiveBackTables => {
             world.pages().empty_block(0, now, Victims::All);
         }
+        Step::Protect => {
+            let _ = world.pages().protect(all(world));
+        }
         Step::Commit => commit(world),
         Step::Abandon { page: at } => abandon(world, page(at)),
         Step::Discard { page: at } => may_lose(world, || {

@@ -215,7 +215,7 @@ pub fn new(options: AreaOptions) -> io::Result<Arc<Area>> {
     let (unclean, groups) = counters(if options.writes == Writes::Yes { blocks } else { 0 })?;
     let unclean = Blocks::new(unclean, groups);
     let (resident, resident_groups) = counters(blocks)?;
-    Ok(Arc::new(Pages::new(PagesOptions {
+    let pages = Pages::new(PagesOptions {
         words: Words(ZeroedTable::new(pages)?),
         resident: Blocks::new(resident, resident_groups),
         occupied: counters(blocks)?,
@@ -229,7 +229,8 @@ pub fn new(options: AreaOptions) -> io::Result<Arc<Area>> {
         unwritten: Arc::clone(&options.unwritten),
         tables: Arc::clone(&options.tables),
         host: Home::new(options, capacity, page_size, unclean)?,
-    })))
+    });
+    Ok(Arc::new(pages.map_err(|_| io::ErrorKind::OutOfMemory)?))
 }
 
 impl Home {

@@ -1,155 +1,194 @@
-//! Changing objects: writing, cutting, extending, punching holes.
+//! Changing objects: writing, cutting, extending, punching holes, writing back.
 //!
-//! Whatever needs a page that is not here is refused before it changes anything, with the page it needs; the host
-//! has it supplied and tries again.
+//! Whatever needs a page that is not here, or that somebody keeps as it is, is refused before it changes anything, with
+//! that page; the host has it supplied, or waits, and tries again.
 
-use super::super::{Frames, Notice, ObjectPage};
-use super::{Blocked, ObjectTable, PAGE, from_page, zero};
+use core::ops::Range;
+
+use super::{BLOCK_PAGES, Block, Fill, NOW, ObjectTable, PAGE, PAGE_BYTES, busy};
 use crate::address::PageRange;
+use crate::decide::Wish;
+use crate::fault::{Memory, Notice, Stop, Trap};
+use crate::page_word::Word;
+use crate::pages::WriteClaim;
 use crate::space::ObjectId;
-use alloc::vec::Vec;
 
-impl<F: Frames> ObjectTable<F> {
+impl<M: Memory> ObjectTable<M> {
     /// Reads bytes at `offset`, up to the end of the object, and says how many.
-    pub fn read_at(
-        &mut self,
-        frames: &mut F,
-        object: ObjectId,
-        offset: u64,
-        into: &mut [u8],
-    ) -> Result<usize, Blocked<F::Frame>> {
+    pub fn read_at(&mut self, object: ObjectId, offset: u64, into: &mut [u8]) -> Result<usize, Stop> {
         let length = self.length(object).unwrap_or(0).saturating_sub(offset).min(into.len() as u64) as usize;
-        let mut done = 0;
-        while done < length {
-            let (page, from, count) = piece(offset + done as u64, (length - done) as u64);
-            match self.own_page(frames, object, page) {
-                ObjectPage::Here(frame) => frames.read(frame, from, &mut into[done..done + count]),
-                blocked => return Err(blocked),
-            }
-            done += count;
+        for (page, at, part) in pieces(offset, length) {
+            let frame = self.reach(object, page, Wish::Presence)?;
+            self.memory().read(frame, at, &mut into[part]);
         }
         Ok(length)
     }
 
     /// Writes `bytes` at `offset`; the object becomes longer if it ends before their end.
-    pub fn write_at(
-        &mut self,
-        frames: &mut F,
-        object: ObjectId,
-        offset: u64,
-        bytes: &[u8],
-    ) -> Result<(), Blocked<F::Frame>> {
-        let old = self.length(object).ok_or(ObjectPage::Failed)?;
-        let end = offset.checked_add(bytes.len() as u64).ok_or(ObjectPage::Beyond)?;
+    pub fn write_at(&mut self, object: ObjectId, offset: u64, bytes: &[u8]) -> Result<(), Stop> {
+        let old = self.length_to_change(object)?;
+        let end = offset.checked_add(bytes.len() as u64).ok_or(Trap::Beyond)?;
         if bytes.is_empty() {
             return Ok(());
         }
-        let last = PAGE.pages_for(old.min(end));
-        for page in offset / PAGE.bytes()..last {
-            self.page_to_change(frames, object, page)?;
+        for page in offset / PAGE_BYTES..PAGE.pages_for(old.min(end)) {
+            self.reach(object, page, Wish::Change)?;
         }
         if offset > old {
-            self.zero_tail(frames, object, offset)?;
+            self.zero_tail(object, offset)?;
         }
-        if let Some(entry) = self.objects.get_mut(&object) {
-            entry.length = old.max(end);
-        }
-        let mut done = 0;
-        while done < bytes.len() {
-            let (page, to, count) = piece(offset + done as u64, (bytes.len() - done) as u64);
-            let frame = self.page_to_change(frames, object, page)?;
-            frames.write(frame, to, &bytes[done..done + count]);
-            done += count;
+        self.put_length(object, old.max(end));
+        for (page, at, part) in pieces(offset, bytes.len()) {
+            self.reach(object, page, Wish::Change)?;
+            self.store(object, page, at, &bytes[part])?;
         }
         Ok(())
+    }
+
+    /// The length of what is not a snapshot.
+    fn length_to_change(&self, object: ObjectId) -> Result<u64, Trap> {
+        let entry = self.objects.get(&object).ok_or(Trap::Failed)?;
+        if entry.origin.is_some() { Err(Trap::Denied) } else { Ok(entry.length) }
+    }
+
+    /// Stores to one page, which is resident and saved.
+    fn store(&mut self, object: ObjectId, page: u64, at: usize, bytes: &[u8]) -> Result<(), Stop> {
+        let Some((block, index)) = self.objects.get(&object).and_then(|entry| entry.at(page)) else {
+            return Err(Trap::Failed.into());
+        };
+        block.store_bytes(index.0 * PAGE_BYTES + at as u64, bytes).map_err(|_| busy(object, page))
     }
 
     /// Cuts or extends the object to `length` bytes.
-    pub fn set_length(
-        &mut self,
-        frames: &mut F,
-        object: ObjectId,
-        length: u64,
-    ) -> Result<(), Blocked<F::Frame>> {
-        let old = self.length(object).ok_or(ObjectPage::Failed)?;
+    pub fn set_length(&mut self, object: ObjectId, length: u64) -> Result<(), Stop> {
+        let old = self.length_to_change(object)?;
         if length > old {
-            self.zero_tail(frames, object, u64::MAX)?;
+            self.zero_tail(object, u64::MAX)?;
         } else {
-            self.cut(frames, object, length)?;
+            self.cut(object, length)?;
         }
-        if let Some(entry) = self.objects.get_mut(&object) {
-            entry.length = length;
-            entry.supplied_below = entry.supplied_below.min(length);
-        }
+        self.put_length(object, length);
         Ok(())
     }
 
-    fn cut(&mut self, frames: &mut F, object: ObjectId, length: u64) -> Result<(), Blocked<F::Frame>> {
+    fn put_length(&mut self, object: ObjectId, length: u64) {
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        let first = entry.length.min(length) / PAGE_BYTES / BLOCK_PAGES;
+        entry.length = length;
+        entry.supplied_below = entry.supplied_below.min(length);
+        for (&number, block) in entry.blocks.range(first..) {
+            block.set_length(entry.length_in(number));
+        }
+    }
+
+    /// Drops what lies from `length` on. Whole blocks go with what is left of them elsewhere.
+    fn cut(&mut self, object: ObjectId, length: u64) -> Result<(), Stop> {
         let first = PAGE.pages_for(length);
-        self.push_from(frames, object, length / PAGE.bytes())?;
+        self.save_from(object, length / PAGE_BYTES)?;
+        self.look_for_busy(object, length / PAGE_BYTES)?;
+        self.zero(object, length / PAGE_BYTES, (length % PAGE_BYTES) as usize..PAGE_BYTES as usize)?;
+        self.memory().tell(Notice::Cut(object, PageRange { start: first, end: u64::MAX }));
         let Some(entry) = self.objects.get_mut(&object) else { return Ok(()) };
-        for frame in entry.pages.split_off(&first).into_values() {
-            frames.release(frame);
+        let claims = entry.claims.split_off(&first);
+        drop(entry.blocks.split_off(&first.div_ceil(BLOCK_PAGES)));
+        for page in first..first.next_multiple_of(BLOCK_PAGES) {
+            let Some((block, index)) = entry.at(page) else { break };
+            let is_gone = !block.word(index).is_resident() || block.discard(index, NOW);
+            assert!(is_gone, "page {page} is pinned or written, and was not when it was looked for");
+            block.retry(index);
         }
-        if let Some(&frame) = entry.pages.get(&(length / PAGE.bytes())) {
-            zero(frames, frame, length % PAGE.bytes(), PAGE.bytes());
-        }
-        self.notices.push(Notice::Cut(object, from_page(first)));
+        self.drop_claims(claims);
         Ok(())
+    }
+
+    /// Refuses a change of the pages from `first` on while somebody has pinned one, or writes it.
+    fn look_for_busy(&self, object: ObjectId, first: u64) -> Result<(), Stop> {
+        let is_busy = |word: Word| word.is_busy() && !word.is_coming_or_going();
+        let mut words = self.objects.get(&object).into_iter().flat_map(|entry| entry.words_from(first));
+        words.find(|(_, word)| is_busy(*word)).map_or(Ok(()), |(page, _)| Err(busy(object, page)))
     }
 
     /// Zeros what was stored past the end, in the last page, as far as `end`.
-    fn zero_tail(&mut self, frames: &mut F, object: ObjectId, end: u64) -> Result<(), Blocked<F::Frame>> {
+    fn zero_tail(&mut self, object: ObjectId, end: u64) -> Result<(), Stop> {
         let length = self.length(object).unwrap_or(0);
-        let page = length / PAGE.bytes();
-        let present = self.objects.get(&object).is_some_and(|entry| entry.pages.contains_key(&page));
-        if length.is_multiple_of(PAGE.bytes()) || !present {
+        let page = length / PAGE_BYTES;
+        if length.is_multiple_of(PAGE_BYTES) || !self.objects[&object].word(page).is_resident() {
             return Ok(());
         }
-        let frame = self.page_to_change(frames, object, page)?;
-        zero(frames, frame, length % PAGE.bytes(), end.saturating_sub(page * PAGE.bytes()));
-        Ok(())
+        self.reach(object, page, Wish::Change)?;
+        let end = (end - page * PAGE_BYTES).min(PAGE_BYTES);
+        self.zero(object, page, (length % PAGE_BYTES) as usize..end as usize)
     }
 
-    /// What writing back does to the last page: what lies past the end of the object goes.
-    pub fn written_back(&mut self, frames: &mut F, object: ObjectId) -> Result<(), Blocked<F::Frame>> {
-        self.zero_tail(frames, object, u64::MAX)
+    /// Zeros bytes of a page, if it is resident. Snapshots have their copy.
+    fn zero(&mut self, object: ObjectId, page: u64, bytes: Range<usize>) -> Result<(), Stop> {
+        match self.objects.get(&object).and_then(|entry| entry.at(page)) {
+            Some((block, index)) if block.word(index).is_resident() && bytes.start > 0 => {
+                let held = block.hold(index).map_err(|_| busy(object, page));
+                held?.zero(bytes).map_err(|_| busy(object, page))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Makes the bytes `[start, end)` zeros; the length stays. Private copies of their pages stay, too.
-    pub fn punch(
-        &mut self,
-        frames: &mut F,
-        object: ObjectId,
-        (start, end): (u64, u64),
-    ) -> Result<(), Blocked<F::Frame>> {
+    pub fn punch(&mut self, object: ObjectId, (start, end): (u64, u64)) -> Result<(), Stop> {
         let length = self.length(object).unwrap_or(0);
         // What begins past the end is no part of the object; what passes it takes the rest of the last page along.
         let end = match end {
             _ if start >= length => return Ok(()),
-            _ if end > length => PAGE.pages_for(length) * PAGE.bytes(),
+            _ if end > length => PAGE.pages_for(length) * PAGE_BYTES,
             end => end,
         };
-        let mut pages: Vec<(F::Frame, u64, u64)> = Vec::new();
-        let mut at = start;
-        while at < end {
-            let (page, from, count) = piece(at, end - at);
-            let frame = self.page_to_change(frames, object, page)?;
-            pages.push((frame, from as u64, (from + count) as u64));
-            at += count as u64;
+        let count = (end - start) as usize;
+        for (page, ..) in pieces(start, count) {
+            self.reach(object, page, Wish::Change)?;
         }
-        for (frame, from, to) in pages {
-            zero(frames, frame, from, to);
+        for (page, at, part) in pieces(start, count) {
+            self.store(object, page, at, &super::ZEROS[..part.len()])?;
         }
-        let range =
-            PageRange { start: start / PAGE.bytes(), end: PAGE.pages_for(end).max(start / PAGE.bytes()) };
-        self.notices.push(Notice::Replaced(object, range));
+        Ok(())
+    }
+
+    /// Has what the pager, if there is one, does not have written: calls `write` with the offset of each piece, a copy of its bytes, and the
+    /// claim, which is answered when they are written, or dropped if they cannot be. From when they are copied on, a store
+    /// is another change. What lies past the end of the object goes.
+    pub fn write_back(
+        &mut self,
+        object: ObjectId,
+        mut write: impl FnMut(u64, &[u8], WriteClaim<Block<M>>),
+    ) -> Result<(), Stop> {
+        // A snapshot is written nowhere, and stays as it is.
+        let Some(entry) = self.objects.get(&object).filter(|entry| entry.origin.is_none()) else {
+            return Ok(());
+        };
+        if entry.word(entry.length / PAGE_BYTES).is_unwritten() {
+            self.zero_tail(object, u64::MAX)?;
+        }
+        let Some(entry) = self.objects.get_mut(&object).filter(|entry| entry.fill == Fill::Pager) else {
+            return Ok(());
+        };
+        let mut copy = super::ZEROS;
+        for (&number, block) in &entry.blocks {
+            let (runs, _) = block.lock_dirty(block.block_range(0), BLOCK_PAGES, 1);
+            for run in runs {
+                let (bytes, start) = (run.bytes(), number * BLOCK_PAGES * PAGE_BYTES + run.bytes().start);
+                let Some(claim) = run.copy(&mut copy) else { continue };
+                entry.supplied_below = entry.supplied_below.max(start + bytes.len());
+                write(start, &copy[..bytes.len() as usize], claim);
+            }
+        }
         Ok(())
     }
 }
 
-/// The part of `length` bytes at `offset` that lies in the first page: page, byte in it, count.
-fn piece(offset: u64, length: u64) -> (u64, usize, usize) {
-    let from = offset % PAGE.bytes();
-    (offset / PAGE.bytes(), from as usize, length.min(PAGE.bytes() - from) as usize)
+/// The parts of `length` bytes at `offset` that lie in one page each: page, byte in it, which of them.
+pub(super) fn pieces(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, Range<usize>)> {
+    let mut done = 0;
+    core::iter::from_fn(move || {
+        let at = offset + done as u64;
+        let part = done..length.min(done + (PAGE_BYTES - at % PAGE_BYTES) as usize);
+        done = part.end;
+        (!part.is_empty()).then_some((at / PAGE_BYTES, (at % PAGE_BYTES) as usize, part))
+    })
 }

@@ -1,108 +1,95 @@
 //! Snapshots: copying a page just before it changes.
 
-use super::super::{Frames, Notice, ObjectPage};
-use super::{Blocked, Object, ObjectTable, PAGE, from_page, zero};
-use crate::address::PageRange;
+use super::{NOW, Object, ObjectTable, PAGE, PAGE_BYTES, ZEROS};
+use crate::address::{PageIndex, PageRange};
+use crate::decide::Wish;
+use crate::fault::{Memory, Notice, Stop};
+use crate::pages::Origin;
 use crate::space::ObjectId;
-use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
 
-impl<F: Frames> ObjectTable<F> {
-    /// A snapshot of `object`. Stores into it are told again, so that what they change can be copied before.
-    pub(super) fn take_snapshot(&mut self, frames: &mut F, object: ObjectId) -> Option<ObjectId> {
+impl<M: Memory> ObjectTable<M> {
+    /// An object that has the bytes of `object` as they are now, whatever becomes of it; `None` if that cannot be promised,
+    /// for want of a frame or because somebody stores to a page by a pin. It is open until it is closed.
+    ///
+    /// What stores could go on to is protected, so that they ask again, and what they change can be copied before.
+    pub fn snapshot(&mut self, object: ObjectId) -> Option<ObjectId> {
         let entry = self.objects.get(&object)?;
-        if let Some(origin) = entry.origin {
-            // A snapshot does not change; but names are one for each mapping, so take another of the same.
-            let mut pages = entry.pages.clone();
-            pages.values_mut().for_each(|frame| frames.share(*frame));
-            let length = entry.length;
-            return Some(self.add_snapshot(origin, length, pages));
+        let id = ObjectId(self.next_snapshot);
+        self.next_snapshot += 1;
+        // A snapshot does not change; but names are one for each mapping, so this is another of the same.
+        let origin = entry.origin.unwrap_or(object);
+        let new = Object { references: 1, ..Object::new(entry.length, Some(origin)) };
+        self.objects.insert(id, new);
+        self.objects.get_mut(&origin)?.snapshots.push(id);
+        let filled =
+            if origin == object { self.keep_as_it_is(object, id) } else { self.share_all(object, id) };
+        if filled.is_err() {
+            self.close(id);
+            return None;
         }
-        let length = entry.length;
-        let mut pages = BTreeMap::new();
-        let (last, tail) = (length / PAGE.bytes(), length % PAGE.bytes());
-        if let Some(&frame) = entry.pages.get(&last).filter(|_| tail > 0) {
-            // What was stored past the end is not part of the object.
-            let copy = frames.copy_of(frame)?;
-            zero(frames, copy, tail, PAGE.bytes());
-            pages.insert(last, copy);
-        }
-        let id = self.add_snapshot(object, length, pages);
-        self.notices.push(Notice::Protected(object, from_page(0)));
         Some(id)
     }
 
-    fn add_snapshot(&mut self, origin: ObjectId, length: u64, pages: BTreeMap<u64, F::Frame>) -> ObjectId {
-        let id = ObjectId(self.next_snapshot);
-        self.next_snapshot += 1;
-        let (snapshots, origin_entry) = (Vec::new(), self.objects.get_mut(&origin));
-        origin_entry.into_iter().for_each(|entry| entry.snapshots.push(id));
-        let origin = Some(origin);
-        self.objects
-            .insert(id, Object { length, pages, supplied_below: 0, origin, snapshots, references: 0 });
-        id
+    fn keep_as_it_is(&mut self, object: ObjectId, snapshot: ObjectId) -> Result<(), Stop> {
+        let entry = &self.objects[&object];
+        for block in entry.blocks.values() {
+            block.protect(block.block_range(0)).map_err(|page| Stop::Busy(object, page))?;
+        }
+        let (last, tail) = (entry.length / PAGE_BYTES, (entry.length % PAGE_BYTES) as usize);
+        if tail > 0 && entry.word(last).is_resident() {
+            // What was stored past the end is not part of the object.
+            let copy = self.memory().copy_of(entry.frame(last)).ok_or(Stop::NoFrame)?;
+            self.memory().write(copy, tail, &ZEROS[tail..]);
+            self.place(snapshot, last, copy, Origin::Stored(NOW))?;
+        }
+        Ok(())
     }
 
-    /// A page of a snapshot: its own, or that of the object, which has not changed since.
-    pub(super) fn snapshot_page(
-        &mut self,
-        frames: &mut F,
-        snapshot: ObjectId,
-        page: u64,
-    ) -> ObjectPage<F::Frame> {
-        let Some(entry) = self.objects.get(&snapshot) else { return ObjectPage::Failed };
-        if !entry.has(page) {
-            return ObjectPage::Beyond;
+    /// Gives a snapshot all that another has of its own.
+    fn share_all(&mut self, from: ObjectId, to: ObjectId) -> Result<(), Stop> {
+        let own = |next: u64, table: &Self| {
+            let entry = &table.objects[&from];
+            entry
+                .words_from(next)
+                .find(|(_, word)| word.is_resident())
+                .map(|(page, _)| (page, entry.frame(page)))
+        };
+        let mut next = 0;
+        while let Some((page, frame)) = own(next, self) {
+            self.memory().share(frame);
+            self.place(to, page, frame, Origin::Stored(NOW))?;
+            next = page + 1;
         }
-        match (entry.pages.get(&page), entry.origin) {
-            (Some(&frame), _) => ObjectPage::Here(frame),
-            (None, Some(origin)) => self.own_page(frames, origin, page),
-            (None, None) => ObjectPage::Failed,
-        }
+        Ok(())
     }
 
-    /// Gives the snapshots of `object` that show `frame` as page `page` a copy of it.
-    pub(super) fn push(
-        &mut self,
-        frames: &mut F,
-        object: ObjectId,
-        page: u64,
-        frame: F::Frame,
-    ) -> Result<(), Blocked<F::Frame>> {
-        let snapshots = self.objects.get(&object).map(|entry| entry.snapshots.clone()).unwrap_or_default();
-        let mut copy = None;
-        for id in snapshots {
-            let Some(snapshot) = self.objects.get_mut(&id) else { continue };
-            if !snapshot.has(page) || snapshot.pages.contains_key(&page) {
+    /// Gives the snapshots of `object` that show its page `page` a copy of it, which is resident and about to change.
+    pub(super) fn save(&mut self, object: ObjectId, page: u64) -> Result<(), Stop> {
+        let (mut copy, mut next) = (None, 0);
+        while let Some(&id) = self.objects.get(&object).and_then(|entry| entry.snapshots.get(next)) {
+            next += 1;
+            let snapshot = &self.objects[&id];
+            if !snapshot.has(page) || snapshot.word(page).is_resident() {
                 continue;
             }
-            let copy = match copy {
+            let frame = match copy {
                 Some(copy) => {
-                    frames.share(copy);
+                    self.memory().share(copy);
                     copy
                 }
-                None => *copy.insert(frames.copy_of(frame).ok_or(ObjectPage::NoFrame)?),
+                None => self.memory().copy_of(self.objects[&object].frame(page)).ok_or(Stop::NoFrame)?,
             };
-            snapshot.pages.insert(page, copy);
-            self.notices.push(Notice::Replaced(id, PageRange { start: page, end: page + 1 }));
+            self.place(id, page, frame, Origin::Stored(NOW))?;
+            self.memory().tell(Notice::Replaced(id, PageRange::one(PageIndex(page))));
+            copy = Some(frame);
         }
         Ok(())
     }
 
     /// Gives the snapshots of `object` all pages from `first` on that they show of it.
-    pub(super) fn push_from(
-        &mut self,
-        frames: &mut F,
-        object: ObjectId,
-        first: u64,
-    ) -> Result<(), Blocked<F::Frame>> {
-        let Some(entry) = self.objects.get(&object) else { return Ok(()) };
-        if entry.snapshots.is_empty() {
-            return Ok(());
-        }
-        for page in first..PAGE.pages_for(entry.length) {
-            self.page_to_change(frames, object, page)?;
-        }
-        Ok(())
+    pub(super) fn save_from(&mut self, object: ObjectId, first: u64) -> Result<(), Stop> {
+        let entry = &self.objects[&object];
+        let pages = if entry.snapshots.is_empty() { 0 } else { PAGE.pages_for(entry.length) };
+        (first..pages).try_for_each(|page| self.reach(object, page, Wish::Change).map(drop))
     }
 }

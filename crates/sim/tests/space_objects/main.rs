@@ -1,97 +1,15 @@
 //! Copy segments, pagers and many mappings, in software: what the kernel cannot be asked about.
 
-use memobj_core::address::{PageIndex, VirtAddr};
-use memobj_core::fault::{Fill, Frames, Host, ObjectTable, Objects, PagedSpace, Stop, Trap, VerbError};
-use memobj_core::prot::{Access, Prot};
+mod pages;
+mod rig;
+
+use memobj_core::address::{PageIndex, PageRange, VirtAddr};
+use memobj_core::fault::{Fill, Memory, Stop, Trap};
 use memobj_core::space::abi::linux::Populate;
-use memobj_core::space::{Limits, MapRequest, ObjectId, ObjectKind, ObjectView, Place, Sharing, Source};
-use memobj_sim::space::{SoftFrames, SoftMmu};
+use memobj_core::space::{MapRequest, ObjectId, Place, Sharing, Source};
 use memobj_sim::{Random, known_byte};
 use proptest::prelude::*;
-
-const PAGE: u64 = 4096;
-const BASE: u64 = 1 << 40;
-const FILE: ObjectId = ObjectId(1);
-const RW: Prot = Prot::READ.union(Prot::WRITE);
-
-struct Rig {
-    frames: SoftFrames,
-    objects: ObjectTable<SoftFrames>,
-    spaces: Vec<(PagedSpace<usize>, SoftMmu)>,
-}
-
-type Loan<'a> = Host<'a, SoftFrames, SoftMmu, ObjectTable<SoftFrames>>;
-
-impl Rig {
-    fn new(length: u64, fill: Fill) -> Self {
-        let limits = Limits::between(VirtAddr(BASE), VirtAddr(BASE * 2));
-        let mut objects = ObjectTable::new(ObjectId(1 << 32));
-        objects.open(FILE, length, fill);
-        let spaces = vec![(PagedSpace::new(limits), SoftMmu::default())];
-        Self { frames: SoftFrames::default(), objects, spaces }
-    }
-
-    fn with<T>(&mut self, space: usize, verb: impl FnOnce(&mut PagedSpace<usize>, &mut Loan<'_>) -> T) -> T {
-        let (paged, mmu) = &mut self.spaces[space];
-        verb(paged, &mut Host { frames: &mut self.frames, mmu, objects: &mut self.objects })
-    }
-
-    fn settle(&mut self) {
-        for notice in self.objects.notices() {
-            for space in 0..self.spaces.len() {
-                self.with(space, |paged, host| paged.notice(host, notice));
-            }
-        }
-    }
-
-    fn map(&mut self, page: u64, pages: u64, first: u64, sharing: Sharing) -> Result<(), VerbError> {
-        let view = ObjectView { id: FILE, opened: RW, kind: ObjectKind::Plain, largest: i64::MAX as u64 };
-        let source = Source::Object { view, offset: first * PAGE };
-        let place = Place::Fixed(VirtAddr(BASE + page * PAGE));
-        let request = MapRequest::new(pages * PAGE, source, RW, sharing).at(place);
-        let mapped = self.with(0, |paged, host| paged.map(host, &request, Populate::No)).map(drop);
-        self.settle();
-        mapped
-    }
-
-    fn reach(&mut self, space: usize, address: u64, access: Access) -> Result<usize, Stop> {
-        for _ in 0..3 {
-            if let Some(frame) = self.spaces[space].1.translate(address, access) {
-                return Ok(frame);
-            }
-            let resolved = self.with(space, |paged, host| paged.fault(host, VirtAddr(address), access));
-            self.settle();
-            resolved?;
-        }
-        panic!("{access:?} at {address:#x} faults again and again");
-    }
-
-    fn load(&mut self, space: usize, address: u64) -> Result<u8, Stop> {
-        let frame = self.reach(space, address, Access::Read)?;
-        let mut byte = [0];
-        self.frames.read(frame, (address % PAGE) as usize, &mut byte);
-        Ok(byte[0])
-    }
-
-    fn store(&mut self, space: usize, address: u64, byte: u8) -> Result<(), Stop> {
-        let frame = self.reach(space, address, Access::Write)?;
-        self.frames.write(frame, (address % PAGE) as usize, &[byte]);
-        Ok(())
-    }
-
-    fn fork(&mut self) {
-        let child = self.with(0, |paged, host| paged.fork(host));
-        self.spaces.push((child, SoftMmu::default()));
-    }
-
-    fn end(mut self) {
-        for space in 0..self.spaces.len() {
-            self.with(space, |paged, host| paged.clear(host));
-        }
-        self.objects.close(&mut self.frames, FILE);
-        assert_eq!(self.frames.in_use(), 0, "frames were lost");
-    }
-}
+use rig::*;
 
 /// The bytes of a page that are always looked at.
 const LOOKED_AT: [u64; 4] = [0, 99, 2000, 4095];
@@ -105,12 +23,13 @@ enum Step {
     StoreCopy { space: bool, at: u64, byte: u8 },
     Look,
     WrittenBack,
+    Evict,
     Fork,
     CopyAgain,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = (0..18_u8, 0..5 * PAGE, 1..9000_u64, any::<u8>(), any::<bool>()).prop_map(
+    let step = (0..20_u8, 0..5 * PAGE, 1..9000_u64, any::<u8>(), any::<bool>()).prop_map(
         |(kind, offset, length, byte, space)| {
             // Single bytes are stored where they are looked at.
             let at = offset / PAGE * PAGE + LOOKED_AT[(offset % PAGE) as usize % LOOKED_AT.len()];
@@ -123,6 +42,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
                 12..15 => Step::Look,
                 15 => Step::WrittenBack,
                 16 => Step::Fork,
+                17 | 18 => Step::Evict,
                 _ => Step::CopyAgain,
             }
         },
@@ -136,7 +56,7 @@ type Shown = Vec<Option<u8>>;
 fn shown_now(rig: &mut Rig) -> Shown {
     let length = rig.objects.length(FILE).unwrap();
     let mut bytes = vec![0; length as usize];
-    rig.objects.read_at(&mut rig.frames, FILE, 0, &mut bytes).unwrap();
+    rig.object(|objects| objects.read_at(FILE, 0, &mut bytes));
     let whole = length.next_multiple_of(PAGE);
     bytes.resize(whole as usize, 0);
     let mut shown: Shown = bytes.into_iter().map(Some).collect();
@@ -162,12 +82,16 @@ const SECOND: u64 = BASE + 200 * PAGE;
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever is written, stored by others, cut, extended or punched later.
+    /// Whatever is written, stored by others, cut, extended or punched later; whether the object is in memory only or on
+    /// a disk, and whenever it is written there and goes.
     #[test]
-    fn a_copy_shows_its_moment(before in steps(), after in steps()) {
-        let mut rig = Rig::new(0, Fill::Zeros);
+    fn a_copy_shows_its_moment(on_disk in any::<bool>(), before in steps(), after in steps()) {
         let bytes: Vec<u8> = (0..3 * PAGE + 100).map(|at| known_byte(5, at)).collect();
-        rig.objects.write_at(&mut rig.frames, FILE, 0, &bytes).unwrap();
+        let mut rig = if on_disk { Rig::on_disk(bytes) } else {
+            let mut rig = Rig::new(0, Fill::Zeros);
+            rig.objects.write_at(FILE, 0, &bytes).unwrap();
+            rig
+        };
         rig.map(0, 6, 0, Sharing::Shared).unwrap();
         let mut copies: Vec<(usize, u64, Shown)> = Vec::new();
         for (index, step) in before.iter().map(Some).chain([None]).chain(after.iter().map(Some)).enumerate() {
@@ -213,15 +137,22 @@ proptest! {
 
 /// Changes the object, or stores through the shared segment.
 fn change(rig: &mut Rig, step: &Step) {
-    let (objects, frames) = (&mut rig.objects, &mut rig.frames);
     match *step {
         Step::Write { offset, length, byte } => {
             let length = length.min(6 * PAGE - offset);
-            objects.write_at(frames, FILE, offset, &vec![byte; length as usize]).unwrap();
+            rig.object(|objects| objects.write_at(FILE, offset, &vec![byte; length as usize]));
         }
-        Step::Length(length) => objects.set_length(frames, FILE, length).unwrap(),
-        Step::Punch { offset, length } => objects.punch(frames, FILE, (offset, offset + length)).unwrap(),
-        Step::WrittenBack => objects.written_back(frames, FILE).unwrap(),
+        Step::Length(length) => {
+            rig.object(|objects| objects.set_length(FILE, length));
+            if let Some(disk) = &mut rig.disk {
+                disk.truncate(length as usize);
+            }
+        }
+        Step::Punch { offset, length } => {
+            rig.object(|objects| objects.punch(FILE, (offset, offset + length)))
+        }
+        Step::WrittenBack => rig.write_back(),
+        Step::Evict => drop(rig.objects.evict(FILE, PageRange { start: 0, end: 4 })),
         // Past the end it is a trap, as it should be.
         Step::StoreShared { at, byte } => drop(rig.store(0, SHARED + at, byte)),
         _ => {}
@@ -240,16 +171,16 @@ fn a_page_that_is_not_here_is_an_answer_and_its_tail_is_zero() {
         assert_eq!(rig.store(0, BASE + page * PAGE, 1).map(|()| 0), need);
         assert_eq!(rig.load(0, BASE + (10 + page) * PAGE), need);
         // Before it changes, a copy has to have it.
-        let write = rig.objects.write_at(&mut rig.frames, FILE, page * PAGE, &[7]);
+        let write = rig.objects.write_at(FILE, page * PAGE, &[7]);
         assert!(write.is_err());
-        let frame = rig.frames.zeroed().unwrap();
-        rig.frames.write(frame, 0, &[0x61; 4096]);
-        rig.objects.supply(&mut rig.frames, FILE, PageIndex(page), frame);
+        let frame = rig.objects.memory().zeroed().unwrap();
+        rig.objects.memory().write(frame, 0, &[0x61; 4096]);
+        rig.objects.supply(FILE, PageIndex(page), frame);
     }
     assert_eq!(rig.load(0, BASE + 4095), Ok(0x61));
     assert_eq!((rig.load(0, BASE + PAGE + 99), rig.load(0, BASE + PAGE + 100)), (Ok(0x61), Ok(0)));
     assert_eq!(rig.load(0, BASE + 2 * PAGE), Err(Stop::Trap(Trap::Beyond)));
-    rig.objects.write_at(&mut rig.frames, FILE, 0, &[7]).unwrap();
+    rig.objects.write_at(FILE, 0, &[7]).unwrap();
     rig.settle();
     assert_eq!((rig.load(0, BASE), rig.load(0, BASE + 10 * PAGE)), (Ok(7), Ok(0x61)));
     rig.end();
@@ -259,10 +190,10 @@ fn a_page_that_is_not_here_is_an_answer_and_its_tail_is_zero() {
 fn what_comes_too_late_is_given_back() {
     let mut rig = Rig::new(PAGE, Fill::Pager);
     for _ in 0..2 {
-        let frame = rig.frames.zeroed().unwrap();
-        rig.objects.supply(&mut rig.frames, FILE, PageIndex(0), frame);
+        let frame = rig.objects.memory().zeroed().unwrap();
+        rig.objects.supply(FILE, PageIndex(0), frame);
     }
-    assert_eq!(rig.frames.in_use(), 1);
+    assert_eq!(rig.objects.memory().in_use(), 1);
     rig.end();
 }
 
@@ -278,15 +209,15 @@ fn ten_thousand_mappings_of_one_object_are_one_page() {
     for index in 0..10_000 {
         assert_eq!(rig.load(0, BASE + 2 * index * PAGE + 77), Ok(42));
     }
-    assert_eq!(rig.frames.in_use(), 1);
-    rig.objects.set_length(&mut rig.frames, FILE, PAGE).unwrap();
+    assert_eq!(rig.objects.memory().in_use(), 1);
+    rig.objects.set_length(FILE, PAGE).unwrap();
     rig.settle();
     for index in 0..10_000 {
         assert_eq!(rig.load(0, BASE + 2 * index * PAGE), Err(Stop::Trap(Trap::Beyond)));
     }
-    rig.objects.close(&mut rig.frames, FILE);
-    rig.with(0, |paged, host| paged.unmap(host, VirtAddr(BASE), 30_000 * PAGE)).unwrap();
-    assert_eq!((rig.frames.in_use(), rig.objects.length(FILE)), (0, None));
+    rig.objects.close(FILE);
+    rig.with(0, |paged| paged.unmap(VirtAddr(BASE), 30_000 * PAGE)).unwrap();
+    assert_eq!((rig.objects.memory().in_use(), rig.objects.length(FILE)), (0, None));
 }
 
 #[test]
@@ -294,15 +225,15 @@ fn a_snapshot_ends_with_its_last_byte() {
     let mut rig = Rig::new(2 * PAGE, Fill::Zeros);
     rig.map(0, 2, 0, Sharing::Copy).unwrap();
     rig.store(0, BASE + 1, 9).unwrap();
-    rig.objects.write_at(&mut rig.frames, FILE, 0, &[1; 8192]).unwrap();
+    rig.objects.write_at(FILE, 0, &[1; 8192]).unwrap();
     rig.settle();
     let snapshot = ObjectId(1 << 32);
     for page in [0, 1] {
         assert_eq!(rig.objects.length(snapshot), Some(2 * PAGE));
-        rig.with(0, |paged, host| paged.unmap(host, VirtAddr(BASE + page * PAGE), PAGE)).unwrap();
+        rig.with(0, |paged| paged.unmap(VirtAddr(BASE + page * PAGE), PAGE)).unwrap();
     }
     assert_eq!(rig.objects.length(snapshot), None);
-    assert_eq!(rig.objects.snapshot(&mut rig.frames, ObjectId(5)), None);
+    assert_eq!(rig.objects.snapshot(ObjectId(5)), None);
     assert!(rig.map(0, 0, 0, Sharing::Copy).is_err());
     rig.end();
 }
@@ -316,9 +247,9 @@ fn exec_keeps_what_is_to_be_kept() {
         on_exec: memobj_core::space::OnExec::Keep,
         ..MapRequest::new(PAGE, source, RW, Sharing::Private).at(Place::Fixed(VirtAddr(BASE + PAGE)))
     };
-    rig.with(0, |paged, host| paged.map(host, &kept, Populate::No)).unwrap();
+    rig.with(0, |paged| paged.map(&kept, Populate::No)).unwrap();
     rig.store(0, BASE + PAGE, 5).unwrap();
-    rig.with(0, |paged, host| paged.exec(host));
+    rig.with(0, |paged| paged.exec());
     assert_eq!(rig.load(0, BASE), Err(Stop::Trap(Trap::Unmapped)));
     assert_eq!(rig.load(0, BASE + PAGE), Ok(5));
     rig.end();
