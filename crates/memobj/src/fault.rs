@@ -9,6 +9,7 @@ use std::time::Duration;
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::decide::{Decision, Fault, WaitFor, Wish, decide};
 use memobj_sys::area::{FillClaim, Looked, Placement, Viewer};
+use memobj_sys::region::SMALL;
 use memobj_sys::signal::{Trapped, Verdict};
 use memobj_sys::uffd::Announce;
 
@@ -160,7 +161,8 @@ impl InThread<'_> {
     fn read_in_thread(&self, file: &File, claim: FillClaim, asked: Asked) -> Result<(), FillClaim> {
         let Some(mut chunk) = self.store.fill.buffers.bounce.take() else { return Err(claim) };
         let range = claim.bytes();
-        if !file.read_page(&mut chunk, range.start) {
+        let whole = (range.len() as usize).next_multiple_of(SMALL);
+        if self.store.fill.is_cut_off(&claim, whole as u64) || !file.read_page(&mut chunk, range.start) {
             return Err(claim);
         }
         chunk[range.len() as usize..].fill(0);

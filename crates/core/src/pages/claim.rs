@@ -2,7 +2,9 @@
 
 use alloc::sync::Arc;
 
-use super::{Held, Host, Pages, Wake};
+use core::sync::atomic::{Ordering, fence};
+
+use super::{Frames, Held, Host, Pages, Wake, Writes};
 use crate::address::{ByteRange, PageIndex, PageRange};
 use crate::page_word::{State, Transition, Word};
 use crate::reclaim::{heat_on_read_ahead, heat_on_supply};
@@ -44,12 +46,30 @@ impl Origin {
     }
 }
 
+/// Why pages were not put in place.
+#[derive(Debug)]
+pub enum PlaceError<E> {
+    /// The object ends before them: it was cut off since somebody wished for them.
+    CutOff,
+    /// The host cannot.
+    Host(E),
+}
+
+impl<E> From<E> for PlaceError<E> {
+    fn from(error: E) -> Self {
+        PlaceError::Host(error)
+    }
+}
+
 /// Neighbouring pages in state Filling, owned by this value. Dropped without an answer they are Absent again.
 #[derive(Debug)]
 pub struct FillClaim<H: Host> {
     owner: Arc<Pages<H>>,
     pages: PageRange,
 }
+
+/// What is left of a claim, and why.
+pub type Unplaced<H> = (FillClaim<H>, PlaceError<<H as Frames>::Error>);
 
 impl<H: Host> Pages<H> {
     /// Claims one absent page, or returns the word that it has instead. Never blocks, never allocates.
@@ -105,7 +125,7 @@ impl<H: Host> FillClaim<H> {
 
     /// As [`place_copy`](Self::place_copy) of bytes that the pager does not have, at this tick of the cache's clock; but
     /// the pages are pinned for writing when others see them.
-    pub(super) fn place_alone(mut self, source: &[u8], now: u8) -> Result<(), (FillClaim<H>, H::Error)> {
+    pub(super) fn place_alone(mut self, source: &[u8], now: u8) -> Result<(), Unplaced<H>> {
         let (done, error) = self.copy_in(source, Wake::AtOnce);
         self.supplied_as(done, &|before| Transition::SupplyPinnedMut {
             stamp: now,
@@ -117,18 +137,33 @@ impl<H: Host> FillClaim<H> {
         }
     }
 
+    /// Whether the object ends before some of the pages. Who makes it shorter waits for pages that are claimed, and for
+    /// those that are put in place. So a claim that comes too late for that must not put any in place: they would be
+    /// behind the end, where memory is dropped unseen when the object grows again.
+    fn is_cut_off(&self) -> bool {
+        if self.owner.writes == Writes::No {
+            return false;
+        }
+        // The claim is seen, or the new length is: `set_length` has the other half.
+        fence(Ordering::SeqCst);
+        self.pages.end > self.owner.pages()
+    }
+
     /// Copies `source` in; says how many pages are in place, and why not more.
-    fn copy_in(&self, source: &[u8], wake: Wake) -> (u64, Option<H::Error>) {
+    fn copy_in(&self, source: &[u8], wake: Wake) -> (u64, Option<PlaceError<H::Error>>) {
+        if self.is_cut_off() {
+            return (0, Some(PlaceError::CutOff));
+        }
         match self.owner.host.copy_in(Held::new(), self.pages, source, wake) {
             Ok(()) => (self.pages.len(), None),
-            Err((done, error)) => (done, Some(error)),
+            Err((done, error)) => (done, Some(error.into())),
         }
     }
 
     /// Puts copies of `source` in place; it holds the pages' bytes, rounded up to 4 KiB with whatever shall be
     /// read past the end of the object. The caller has reserved [`frame_bytes`](Self::frame_bytes) of budget,
     /// which the pages keep. On error the claim comes back with the pages that are not in place.
-    pub fn place_copy(mut self, source: &[u8], origin: Origin) -> Result<(), (FillClaim<H>, H::Error)> {
+    pub fn place_copy(mut self, source: &[u8], origin: Origin) -> Result<(), Unplaced<H>> {
         let wake = if matches!(origin, Origin::ToStore(_)) { Wake::Later } else { Wake::AtOnce };
         let (done, error) = self.copy_in(source, wake);
         let placed = PageRange { start: self.pages.start, end: self.pages.start + done };
@@ -143,14 +178,17 @@ impl<H: Host> FillClaim<H> {
     }
 
     /// Moves `frame` in place for the one page of this claim. The caller reserved nothing: the frame is counted.
-    pub fn place_frame(mut self, frame: H::Frame, origin: Origin) -> Result<(), (FillClaim<H>, H::Error)> {
+    pub fn place_frame(mut self, frame: H::Frame, origin: Origin) -> Result<(), Unplaced<H>> {
         assert!(self.pages.len() == 1, "one frame fills one page");
+        if self.is_cut_off() {
+            return Err((self, PlaceError::CutOff));
+        }
         match self.owner.host.move_in(Held::new(), PageIndex(self.pages.start), frame) {
             Ok(()) => {
                 self.supplied(1, origin);
                 Ok(())
             }
-            Err(error) => Err((self, error)),
+            Err(error) => Err((self, error.into())),
         }
     }
 

@@ -47,7 +47,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
 pub use blocks::{Blocks, groups_of};
-pub use claim::{FillClaim, Origin, Placement};
+pub use claim::{FillClaim, Origin, PlaceError, Placement, Unplaced};
 pub use evict::{Evicted, Victims};
 pub use hold::HeldPage;
 pub use host::{Frames, Held, Host, Park, Shows, View, Wake};

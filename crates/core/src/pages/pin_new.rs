@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{FillClaim, Held, Host, MutPinSet, Pages, PinError, Placement, Writes};
+use super::{FillClaim, Held, Host, MutPinSet, Pages, PinError, PlaceError, Placement, Writes};
 use crate::address::{PageIndex, PageRange};
 use crate::page_word::Transition;
 
@@ -112,7 +112,12 @@ impl<H: Host> NewPinSet<H> {
 
     /// Puts `zeros`, which are as many as the pages of `claim` have bytes, in place, and pins them. The caller has reserved
     /// the frames. `now` is the tick of the cache's clock. On error says of how many bytes the frames are not in use.
-    pub fn place(&mut self, claim: FillClaim<H>, zeros: &[u8], now: u8) -> Result<(), (u64, H::Error)> {
+    pub fn place(
+        &mut self,
+        claim: FillClaim<H>,
+        zeros: &[u8],
+        now: u8,
+    ) -> Result<(), (u64, PlaceError<H::Error>)> {
         let pages = claim.pages();
         let (rest, error) = match claim.place_alone(zeros, now) {
             Ok(()) => (None, None),

@@ -1,7 +1,7 @@
 //! Stores: opening protected pages, copying bytes in, dropping changes.
 
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{Ordering, fence};
 
 use super::evict::Marks;
 use super::{Held, Host, Pages, PinError};
@@ -233,6 +233,8 @@ impl<H: Host> Pages<H> {
     pub fn set_length(&self, length: u64) {
         assert!(length <= self.capacity);
         self.length.store(length, Ordering::Release);
+        // Who looks at the pages behind the end after this sees the claims of all who have seen the length of before.
+        fence(Ordering::SeqCst);
         for number in &self.writes_begun {
             number.fetch_add(1, Ordering::SeqCst);
         }

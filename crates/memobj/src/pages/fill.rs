@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use memobj_core::address::{PageIndex, PageSize};
+use memobj_core::pages::PlaceError;
 use memobj_sys::area::{Area, FillClaim, Origin};
 use memobj_sys::pool::{Frame, FramePool};
 use memobj_sys::region::SMALL;
@@ -114,11 +115,14 @@ impl Fill {
         }
         // Counted first: whoever sees the page in place sees it counted.
         self.count_supplied(claim.pages().len());
-        claim.place_copy(bytes, self.origin(asked)).map_err(|(rest, _)| {
-            self.room.budget.release(rest.frame_bytes());
-            self.tell.counters.supplied_pages.take_back(rest.pages().len());
-            rest
-        })
+        let Err((rest, why)) = claim.place_copy(bytes, self.origin(asked)) else { return Ok(()) };
+        self.room.budget.release(rest.frame_bytes());
+        self.tell.counters.supplied_pages.take_back(rest.pages().len());
+        match why {
+            // Who waits for them asks again, and hears that the object ends before. A store is to be told itself.
+            PlaceError::CutOff if asked != Asked::Store => Ok(()),
+            _ => Err(rest),
+        }
     }
 
     fn origin(&self, asked: Asked) -> Origin {

@@ -165,6 +165,11 @@ impl Writes {
                 error.because("the memory that holds the last page traps")
             })?;
         }
+        // What somebody kept pinned when it was cut off is there still.
+        if let Some(page) = self.busy_behind(old, length) {
+            return Err(Obstacle::Held(page));
+        }
+        self.drop_behind(old, length);
         self.set_pager_length(length)?;
         self.area.extend(length);
         self.retry_behind(old, length);
@@ -211,22 +216,33 @@ impl Writes {
 
     /// A page that a shorter object loses, and somebody pins or writes.
     fn busy_behind(&self, length: u64, old: u64) -> Option<PageIndex> {
-        pages(length, old).iter().find(|page| self.area.word(*page).is_busy())
+        self.used_behind(length, old).find(|page| self.area.word(*page).is_busy())
     }
 
     /// Sees to it that no page that a shorter object loses is being written or pinned.
     fn settle_behind(&self, length: u64, old: u64) -> Result<(), Obstacle> {
         let end = Instant::now() + SHORTLY;
         let free = |page| (!self.area.word(page).is_busy()).then_some(());
-        pages(length, old).iter().try_for_each(|page| self.wait_until(end, page, || free(page)))
+        self.used_behind(length, old).try_for_each(|page| self.wait_until(end, page, || free(page)))
+    }
+
+    /// Pages that an object of `old` bytes has and one of `length` has not, but for blocks in which all are free.
+    fn used_behind(&self, length: u64, old: u64) -> impl Iterator<Item = PageIndex> {
+        let gone = pages(length, old);
+        let mut from = self.area.block_with(PageIndex(gone.start));
+        let next = move || {
+            let part = self.area.part_of_block(self.area.next_tabled_block(from)?, gone);
+            from = self.area.block_with(PageIndex(part.start)) + 1;
+            (!part.is_empty()).then_some(part)
+        };
+        std::iter::from_fn(next).flat_map(|part| part.iter())
     }
 
     /// Takes the pages behind `length` away, whatever they hold.
     pub(super) fn drop_behind(&self, length: u64, old: u64) {
         let now = self.fill.room.ages.now();
-        let gone = pages(length, old);
-        self.area.evict_all(gone, now);
-        for page in gone.iter() {
+        self.area.evict_all(pages(length, old), now);
+        for page in self.used_behind(length, old) {
             let until = self.object.clock.now() + PATIENCE;
             let has_frame = |word: Word| !word.is_absent() && !word.has_failed();
             while has_frame(self.area.word(page)) && self.object.clock.now() < until {

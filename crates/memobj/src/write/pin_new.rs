@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use memobj_core::address::ByteRange;
+use memobj_core::pages::PlaceError;
 use memobj_sys::area::{NewPinSet, PinError, PinnedBytesMut};
 use memobj_sys::region::SMALL;
 
@@ -15,6 +16,13 @@ use crate::room::Patience;
 
 /// Pages that are put in place by one call.
 const RUN: usize = 16;
+
+/// Whether all is in place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Done {
+    Yes,
+    No,
+}
 
 #[repr(align(4096))]
 struct Zeros([u8; RUN * SMALL]);
@@ -42,10 +50,9 @@ impl Writes {
             match set.try_pin_all(whole) {
                 // The object has grown before a page was claimed, which can have had bytes behind these since.
                 Ok(()) if self.whole_pages(bytes) != whole => set.give_up_claims(),
-                Ok(()) => {
-                    self.place_new(&mut set)?;
-                    break;
-                }
+                Ok(()) if self.place_new(&mut set)? == Done::Yes => break,
+                // It is cut off, as the next round may find.
+                Ok(()) => set.give_up_claims(),
                 Err((_, PinError::OverBudget)) => return Err(self.too_much_to_pin(pages)),
                 Err((_, PinError::TooManyPins)) => return Err(AccessError::TooManyPins),
                 Err((page, PinError::NotClean(_))) => {
@@ -68,8 +75,8 @@ impl Writes {
         Ok(MutPinned { bytes, _noted: noted, _share: share })
     }
 
-    /// Puts zeros in place for what is claimed.
-    fn place_new(&self, set: &mut NewPinSet) -> Result<(), AccessError> {
+    /// Puts zeros in place for what is claimed, unless the object ends before it.
+    fn place_new(&self, set: &mut NewPinSet) -> Result<Done, AccessError> {
         while let Some(claim) = set.take_claim(RUN as u64) {
             let (pages, reserved) = (claim.pages(), claim.frame_bytes());
             if !self.fill.reserve(reserved, Patience::Endless) {
@@ -78,11 +85,14 @@ impl Writes {
             }
             self.fill.count_supplied(pages.len());
             let zeros = &ZEROS.0[..reserved as usize];
-            if let Err((unused, _)) = set.place(claim, zeros, self.fill.room.ages.now()) {
+            if let Err((unused, why)) = set.place(claim, zeros, self.fill.room.ages.now()) {
                 self.fill.room.budget.release(unused);
-                return Err(self.waits.trapped_at(pages.start * SMALL as u64));
+                return match why {
+                    PlaceError::CutOff => Ok(Done::No),
+                    PlaceError::Host(_) => Err(self.waits.trapped_at(pages.start * SMALL as u64)),
+                };
             }
         }
-        Ok(())
+        Ok(Done::Yes)
     }
 }

@@ -241,7 +241,7 @@ pub(super) fn place(world: &World, claim: FillClaim<SimulatedHost>, bytes: &[u8]
     }
     match claim.place_copy(bytes, origin) {
         Ok(()) => true,
-        Err((claim, ())) => {
+        Err((claim, _)) => {
             pages.budget().release(claim.frame_bytes());
             false
         }

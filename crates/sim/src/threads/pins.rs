@@ -61,7 +61,7 @@ fn place(world: &World, set: &mut NewPinSet<SimulatedHost>, page: PageIndex) -> 
         mine.set(Some(words));
         let placed = set.place(claim, &bytes, world.now());
         mine.set(None);
-        if let Err((unused, ())) = placed {
+        if let Err((unused, _)) = placed {
             owner.budget().release(unused);
             return false;
         }
