@@ -72,7 +72,10 @@ fn wrong_with(world: &World, memory: &PageMemory, word: Word) -> Option<&'static
             Some("it has no frame")
         }
         (State::Absent | State::Failed, Some(_)) => Some("it has a frame"),
-        (State::Failed, None) if !traps && !memory.is_outside => Some("it does not trap"),
+        // Whoever changes the length lifts traps behind the end, and then asks again for what has failed there.
+        (State::Failed, None) if !traps && !memory.is_outside && !world.is_resizing.get() => {
+            Some("it does not trap")
+        }
         (State::Clean, Some(frame)) if frame != memory.pager => Some("it is not what the pager has"),
         (State::Clean | State::Dirty | State::WritingBack, Some(frame)) if frame != memory.latest => {
             Some("stores to it are missing")

@@ -346,8 +346,14 @@ impl View for SimulatedHost {
 
     fn lift_poison(&self, _: Held<Self>, pages: PageRange) {
         self.turn(Call::LiftPoison, pages);
+        let end = self.0.pages().pages();
         for page in pages.iter() {
-            self.check_held(Call::LiftPoison, page, |word| word.is_held());
+            if page.0 < end {
+                self.check_held(Call::LiftPoison, page, |word| word.is_held());
+            }
+            if self.0.memory.borrow()[page.0 as usize].frame.is_some() {
+                self.0.find(format!("traps of page {page} are lifted, and its frame is dropped with them"));
+            }
         }
         if !self.0.is(Mutation::PoisonStays) {
             self.each_view(pages, |view| view.is_poisoned = false);

@@ -54,6 +54,8 @@ pub enum Step {
     MakeDirty { page: u8 },
     /// Cuts half of the last page off, and extends the object again.
     ChangeLength,
+    /// Cuts off the last page, and extends the object again.
+    CutPage,
     /// Shows Clean pages wherever they are not.
     ShowClean,
     /// Protects all pages, so that stores fault again.
@@ -120,6 +122,6 @@ fn with_places(kind: Step, scenario: &Scenario, random: &mut Random) -> Step {
         Step::Fail { .. } => Step::Fail { page },
         Step::Retry { .. } => Step::Retry { page },
         Step::MakeDirty { .. } => Step::MakeDirty { page },
-        Step::Commit | Step::ChangeLength | Step::ShowClean | Step::Protect | Step::GiveBackTables => kind,
+        Step::Commit | Step::ChangeLength | Step::CutPage | Step::ShowClean | Step::Protect | Step::GiveBackTables => kind,
     }
 }

@@ -222,6 +222,7 @@ pub const SCENARIOS: &[Scenario] = &[
             (RETRY, 1),
             (MAKE_DIRTY, 1),
             (Step::ChangeLength, 1),
+            (Step::CutPage, 1),
         ],
         ..PLAIN
     },
@@ -283,6 +284,12 @@ pub const SMALL: &[(Scenario, &[Pair])] = &[
             [&[FAIL, RETRY], &[STORE]],
             [&[GIVE_UP], &[LOAD]],
             [&[STORE, Step::ChangeLength], &[LOAD]],
+            [&[Step::CutPage], &[LOAD]],
+            [&[Step::CutPage], &[STORE]],
+            [&[Step::CutPage], &[WRITE_AT]],
+            [&[Step::CutPage], &[PIN_MUT]],
+            [&[Step::CutPage], &[PIN_NEW]],
+            [&[STORE, Step::CutPage], &[STORE, WRITE_BACK]],
         ],
     ),
     (

@@ -70,15 +70,12 @@ pub(super) fn take(world: &World, step: Step) {
                 claim.fail();
             }
         }
-        Step::Retry { page: at } => {
-            world.lock_errors();
-            world.pages().retry(page(at));
-            world.unlock_errors();
-        }
+        Step::Retry { page: at } => retry(world, page(at)),
         Step::MakeDirty { page: at } => {
             world.pages().make_dirty(page(at));
         }
-        Step::ChangeLength => change_length(world),
+        Step::ChangeLength => world.while_length_changes(|| change_length(world)),
+        Step::CutPage => world.while_length_changes(|| cut_page(world)),
         Step::ShowClean => world.pages().show_clean(all(world)),
     }
 }
@@ -407,4 +404,52 @@ fn change_length(world: &World) {
     world.turn(Call::WritePager, Some(last.0 as usize));
     owner.extend((last.0 + 1) * PAGE_BYTES as u64);
     debug_assert!(world.shows != Shows::WhenHeld);
+}
+
+/// Cuts off the last page, if nobody has it, and extends the object again. Who came before it was cut off may come late.
+fn cut_page(world: &World) {
+    let owner = world.pages();
+    let last = PageIndex(world.page_count as u64 - 1);
+    let end = last.0 * PAGE_BYTES as u64;
+    if owner.word(last).is_busy() {
+        return;
+    }
+    owner.set_length(end);
+    if take_away(world, last) {
+        // What is there later is something else.
+        let new = world.new_bytes(last.0 as usize);
+        {
+            let memory = &mut world.memory.borrow_mut()[last.0 as usize];
+            (memory.pager, memory.latest) = (new, new);
+        }
+        // Claims from before have what the pager had.
+        if take_away(world, last) {
+            owner.extend(end + PAGE_BYTES as u64);
+            // What has failed behind the end is asked for again.
+            return retry(world, last);
+        }
+    }
+    owner.set_length(end + PAGE_BYTES as u64);
+}
+
+fn retry(world: &World, page: PageIndex) {
+    world.lock_errors();
+    world.pages().retry(page);
+    world.unlock_errors();
+}
+
+/// Takes `page` away, whatever it holds. `false`: in vain.
+fn take_away(world: &World, page: PageIndex) -> bool {
+    let owner = world.pages();
+    for _ in 0..20 {
+        let word = owner.word(page);
+        if word.is_absent() || word.has_failed() {
+            return word.pins() == 0;
+        }
+        may_lose(world, || {
+            owner.discard(page, world.now());
+        });
+        world.pause();
+    }
+    false
 }

@@ -139,6 +139,7 @@ pub(super) struct World {
     numbers: Cell<u64>,
     /// Somebody has a failed page asked for again, or makes one trap.
     is_locked: Cell<bool>,
+    pub is_resizing: Cell<bool>,
     /// Pages that were supplied.
     pub supplied: Cell<u8>,
 }
@@ -176,6 +177,7 @@ impl World {
             pages: RefCell::default(),
             numbers: Cell::new(0),
             is_locked: Cell::new(false),
+            is_resizing: Cell::new(false),
             supplied: Cell::new(0),
         }
     }
@@ -270,6 +272,15 @@ impl World {
 
     pub(super) fn unlock_errors(&self) {
         self.is_locked.set(false);
+    }
+
+    /// One change of length at a time.
+    pub(super) fn while_length_changes(&self, change: impl FnOnce()) {
+        while self.is_resizing.replace(true) {
+            self.pause();
+        }
+        change();
+        self.is_resizing.set(false);
     }
 
     fn number(&self) -> u64 {
