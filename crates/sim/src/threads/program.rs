@@ -122,6 +122,11 @@ fn with_places(kind: Step, scenario: &Scenario, random: &mut Random) -> Step {
         Step::Fail { .. } => Step::Fail { page },
         Step::Retry { .. } => Step::Retry { page },
         Step::MakeDirty { .. } => Step::MakeDirty { page },
-        Step::Commit | Step::ChangeLength | Step::CutPage | Step::ShowClean | Step::Protect | Step::GiveBackTables => kind,
+        Step::Commit
+        | Step::ChangeLength
+        | Step::CutPage
+        | Step::ShowClean
+        | Step::Protect
+        | Step::GiveBackTables => kind,
     }
 }
