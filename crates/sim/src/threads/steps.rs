@@ -425,7 +425,10 @@ fn cut_page(world: &World) {
         // Claims from before have what the pager had.
         if take_away(world, last) {
             owner.extend(end + PAGE_BYTES as u64);
-            // What has failed behind the end is asked for again.
+            // What fails behind the end is asked for again, also what is about to fail.
+            while owner.word(last).is_coming_or_going() {
+                world.pause();
+            }
             return retry(world, last);
         }
     }
@@ -443,12 +446,15 @@ fn take_away(world: &World, page: PageIndex) -> bool {
     let owner = world.pages();
     for _ in 0..20 {
         let word = owner.word(page);
-        if word.is_absent() || word.has_failed() {
-            return word.pins() == 0;
+        let is_gone = word.is_absent() || word.has_failed();
+        if is_gone && !word.is_busy() {
+            return true;
         }
-        may_lose(world, || {
-            owner.discard(page, world.now());
-        });
+        if !is_gone {
+            may_lose(world, || {
+                owner.discard(page, world.now());
+            });
+        }
         world.pause();
     }
     false
