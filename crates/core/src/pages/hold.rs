@@ -48,6 +48,11 @@ impl<H: Host> Pages<H> {
 }
 
 impl<H: Host> HeldPage<H> {
+    /// Whether the page had failed. Then nobody is kept off it: it can be asked for again meanwhile.
+    pub fn had_failed(&self) -> bool {
+        self.state == State::Failed
+    }
+
     /// Zeroes these bytes of the page, if it is resident.
     pub fn zero(&mut self, bytes: Range<usize>) -> Result<(), StoreRefused> {
         const ZEROS: [u8; 4096] = [0; 4096];

@@ -191,9 +191,16 @@ impl Writes {
         changed.map_err(|error| self.object.write_error(WriteStep::SetLength, 0..length, &error))
     }
 
-    /// Keeps everybody off `page` until the length is changed.
+    /// Keeps everybody off `page` until the length is changed. One that has failed cannot be held: it could come back
+    /// meanwhile with bytes of either length. So it is asked for again afterwards, but for lost changes, which stay lost.
     fn hold(&self, page: PageIndex) -> Result<HeldPage, Obstacle> {
-        self.wait_until(Instant::now() + SHORTLY, page, || self.area.hold(page).ok())
+        let hold = || {
+            self.errors.retry(PageRange::one(page));
+            let held = self.area.hold(page).ok()?;
+            let stays = !held.had_failed() || self.errors.lost.has_page_at(page.0 * PAGE);
+            stays.then_some(held)
+        };
+        self.wait_until(Instant::now() + SHORTLY, page, hold)
     }
 
     /// Waits for `page` until `wanted` finds something, or it is `end`.

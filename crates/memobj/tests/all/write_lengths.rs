@@ -136,6 +136,31 @@ fn a_new_length_that_is_refused_late_loses_nothing_of_what_others_do_meanwhile()
     });
 }
 
+/// The page of the new end has failed before. It is asked for again while the shorter length is tried, which is refused.
+#[test]
+fn a_failed_last_page_does_not_come_back_with_the_bytes_of_a_refused_length() {
+    in_each_delivery(|delivery| {
+        let (rig, clock) = Rig::timeless(delivery, MIB, MIB, impatient());
+        let before = read(&rig, 0, MIB);
+        rig.mapping.advise(0..MIB, memobj::Advice::DontNeed).unwrap();
+        rig.inject(Operation::Supply, 8192..12_288, Inject::Error, Some(1));
+        assert!(rig.mapping.read_at(8192, &mut [0; 8]).is_err(), "{delivery:?}");
+        rig.inject(Operation::SetLength, 0..1, Inject::Hang, Some(1));
+        std::thread::scope(|scope| {
+            let change = scope.spawn(|| rig.object.set_len(10_000));
+            wait_until("the call hangs", || rig.pager.hanging() > 0);
+            rig.mapping.retry(8192..10_000).unwrap();
+            let other = scope.spawn(|| drop(rig.mapping.read_at(9000, &mut [0; 1000])));
+            // waits: the other is to have come to its wait. Too soon, and less is tested.
+            std::thread::sleep(Duration::from_millis(20));
+            clock.advance(PATIENCE);
+            other.join().unwrap();
+            assert_eq!(change.join().unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+        });
+        assert!(read(&rig, 0, MIB) == before, "{delivery:?}");
+    });
+}
+
 /// What failed is asked for again once the length is another: the old answer was about other bytes.
 #[test]
 fn a_page_that_failed_behind_an_end_is_asked_for_again_when_the_end_moves() {

@@ -387,9 +387,11 @@ fn open_run(world: &World, pages: PageRange) {
 fn change_length(world: &World) {
     let owner = world.pages();
     let last = PageIndex(world.page_count as u64 - 1);
+    // One that has failed again cannot be held.
+    retry(world, last);
     let Ok(mut held) = owner.hold(last) else { return };
     let cut = last.0 * PAGE_BYTES as u64 + 8;
-    if owner.word(last).state() == State::Failed || held.zero(8..16).is_err() {
+    if held.had_failed() || held.zero(8..16).is_err() {
         return;
     }
     {
