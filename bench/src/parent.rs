@@ -46,6 +46,23 @@ impl Output {
     }
 }
 
+/// Measures group after group, and prints a table of all lines so far when the last group with the same `key` is done.
+pub fn by_tables<G, K: PartialEq, L>(
+    groups: &[G],
+    key: impl Fn(&G) -> K,
+    measure: impl Fn(&G) -> Result<Vec<L>, String>,
+    table: impl Fn(&G, &[L]) -> String,
+) -> Result<Vec<L>, String> {
+    let mut lines = Vec::new();
+    for (index, group) in groups.iter().enumerate() {
+        lines.extend(measure(group)?);
+        if groups.get(index + 1).is_none_or(|next| key(next) != key(group)) {
+            println!("{}", table(group, &lines));
+        }
+    }
+    Ok(lines)
+}
+
 /// Calls `measure` for each of `lines` once per repetition, each repetition starting with another one. It says that a
 /// line is at its end by a note.
 pub fn in_turns<L>(

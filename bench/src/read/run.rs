@@ -52,17 +52,14 @@ fn check_names(options: &ReadOptions) -> Result<(), String> {
 }
 
 impl Run {
-    /// Measures group after group and prints each pattern's table when its last group is done.
     fn all_groups(&self) -> Result<Vec<Line>, String> {
-        let groups = plan::groups(&self.options);
-        let mut lines: Vec<Line> = Vec::new();
-        for (index, group) in groups.iter().enumerate() {
-            lines.extend(self.group(group)?);
-            if groups.get(index + 1).is_none_or(|next| next.pattern != group.pattern) {
-                println!("{}", report::table(group.pattern, &lines));
-            }
-        }
-        Ok(lines)
+        let table = |group: &Group, lines: &[Line]| report::table(group.pattern, lines);
+        parent::by_tables(
+            &plan::groups(&self.options),
+            |group| group.pattern,
+            |group| self.group(group),
+            table,
+        )
     }
 
     /// All cells once per repetition, each repetition starting with another one.

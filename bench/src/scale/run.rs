@@ -51,17 +51,9 @@ pub fn scale(options: &ScaleOptions) -> Result<ExitCode, String> {
 }
 
 impl Run {
-    /// Measures group after group and prints each part's table when its last group is done.
     fn all_groups(&self) -> Result<Vec<Line>, String> {
-        let groups = plan::groups(&self.options);
-        let mut lines: Vec<Line> = Vec::new();
-        for (index, group) in groups.iter().enumerate() {
-            lines.extend(self.group(group)?);
-            if groups.get(index + 1).is_none_or(|next| next.part != group.part) {
-                println!("{}", report::table(group.part, &lines));
-            }
-        }
-        Ok(lines)
+        let table = |group: &Group, lines: &[Line]| report::table(group.part, lines);
+        parent::by_tables(&plan::groups(&self.options), |group| group.part, |group| self.group(group), table)
     }
 
     /// All contestants once per repetition, each repetition starting with another one.

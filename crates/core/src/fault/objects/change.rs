@@ -150,9 +150,9 @@ impl<M: Memory> ObjectTable<M> {
         Ok(())
     }
 
-    /// Has what the pager, if there is one, does not have written: calls `write` with the offset of each piece, a copy of its bytes, and the
-    /// claim, which is answered when they are written, or dropped if they cannot be. From when they are copied on, a store
-    /// is another change. What lies past the end of the object goes.
+    /// Has changes written that the pager does not have, if there is a pager. Calls `write` for each piece, with its offset,
+    /// a copy of its bytes and its claim. The claim is answered when they are written, or dropped if they cannot be. A store
+    /// after the copy is another change. What lies past the end of the object goes.
     pub fn write_back(
         &mut self,
         object: ObjectId,
