@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use memobj_sys::peer::FileView;
+use memobj_linux::peer::FileView;
 use rustix::fs::{Advice, fadvise};
 
 use crate::job::Failure;

@@ -9,7 +9,7 @@ use memmap2::MmapOptions;
 use memobj::space;
 use memobj_core::address::VirtAddr;
 use memobj_core::prot::Prot;
-use memobj_core::space::{
+use memobj_vm::space::{
     AddressSpace, Limits, MapRequest, ObjectId, ObjectKind, ObjectView, Place, Sharing, Source,
 };
 

@@ -4,7 +4,7 @@
 //! body runs without a fuzzer as `MEMOBJ_FUZZ_SECONDS=600 cargo xtask test -p memobj-core --test image fuzz`.
 #![no_main]
 
-#[path = "../../crates/core/tests/image/check.rs"]
+#[path = "../../crates/vm/tests/image/check.rs"]
 mod check;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| check::check_input(data));

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use memobj_sys::peer::{FileView, MapAdvice};
+use memobj_linux::peer::{FileView, MapAdvice};
 
 use super::job::IndexJob;
 use super::lookup::{Index, Nodes};

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
-use memobj_sys::peer::{FileView, MapAdvice, MemmapView};
+use memobj_linux::peer::{FileView, MapAdvice, MemmapView};
 use rustix::fs::{Advice, OFlags, fadvise};
 
 use super::contestant::{Contestant, Rewound, Worker};

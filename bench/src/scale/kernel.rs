@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 
-use memobj_sys::peer::{FileView, MapAdvice};
+use memobj_linux::peer::{FileView, MapAdvice};
 
 use super::access::Object;
 use super::held;

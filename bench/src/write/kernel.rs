@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use memobj_sys::peer::{MapAdvice, WritableFileView};
+use memobj_linux::peer::{MapAdvice, WritableFileView};
 use rustix::fs::{Advice, fadvise};
 
 use super::job::{WriteJob, WritePattern};

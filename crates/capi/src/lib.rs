@@ -105,7 +105,7 @@ impl Call {
 
 fn fetch<const N: usize>(address: usize) -> Result<[u8; N], c_int> {
     let mut bytes = [0; N];
-    memobj_sys::image::copy_from(address, &mut bytes).map_err(|_| libc::EFAULT)?;
+    memobj_linux::image::copy_from(address, &mut bytes).map_err(|_| libc::EFAULT)?;
     Ok(bytes)
 }
 
@@ -114,5 +114,5 @@ fn fetch<const N: usize>(address: usize) -> Result<[u8; N], c_int> {
 /// No reference to `bytes.len()` bytes at `address` is alive, if they are memory of this process.
 unsafe fn store(address: usize, bytes: &[u8]) -> Result<(), c_int> {
     // SAFETY: the caller's promise, handed on.
-    unsafe { memobj_sys::image::copy_to(address, bytes) }.map_err(|_| libc::EFAULT)
+    unsafe { memobj_linux::image::copy_to(address, bytes) }.map_err(|_| libc::EFAULT)
 }

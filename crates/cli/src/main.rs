@@ -43,7 +43,7 @@ use interrupt::Interrupt;
 
 fn main() -> ExitCode {
     // A file that may not grow is an error with a message. Programs that are run have the signal as ever.
-    memobj_sys::quiet::survive_file_size_limit();
+    memobj_linux::quiet::survive_file_size_limit();
     let result = match Arguments::try_parse() {
         Ok(arguments) => check_output(&arguments.command).and_then(|()| run(arguments.command)),
         Err(error) => return usage(&error),

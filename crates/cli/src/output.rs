@@ -2,7 +2,7 @@
 
 use std::io::{self, Write, stdout};
 
-use memobj_sys::standard::{Standard, was_closed};
+use memobj_linux::standard::{Standard, was_closed};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr, write};
 

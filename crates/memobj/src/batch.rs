@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_sys::area::{FillClaim, Placement};
-use memobj_sys::region::SMALL;
-use memobj_sys::ring::{Completion, Direction, Target, Transfer};
+use memobj_linux::area::{FillClaim, Placement};
+use memobj_linux::region::SMALL;
+use memobj_linux::ring::{Completion, Direction, Target, Transfer};
 
 use crate::buffers::BatchRing;
 use crate::pagers::{File, Source};

@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use memobj_sys::area::FillClaim;
-use memobj_sys::region::{ChunkPool, LARGE, SMALL};
-use memobj_sys::ring::{Completion, Mechanism, Owner, Ring};
+use memobj_linux::area::FillClaim;
+use memobj_linux::region::{ChunkPool, LARGE, SMALL};
+use memobj_linux::ring::{Completion, Mechanism, Owner, Ring};
 
 use crate::locks::{Rank, RankedMutex};
 use crate::options::Reads;

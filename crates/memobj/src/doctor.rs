@@ -1,6 +1,6 @@
 //! What this machine offers, what is used instead of what is missing, and what would change that.
 
-use memobj_sys::capability::{Capabilities, probe};
+use memobj_linux::capability::{Capabilities, probe};
 
 /// One facility of the system.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::decide::{Decision, Fault, WaitFor, Wish, decide};
-use memobj_sys::area::{FillClaim, Looked, Placement, Viewer};
-use memobj_sys::region::SMALL;
-use memobj_sys::signal::{Trapped, Verdict};
-use memobj_sys::uffd::Announce;
+use memobj_linux::area::{FillClaim, Looked, Placement, Viewer};
+use memobj_linux::region::SMALL;
+use memobj_linux::signal::{Trapped, Verdict};
+use memobj_linux::uffd::Announce;
 
 use crate::pagers::{File, Source};
 use crate::pages::Asked;

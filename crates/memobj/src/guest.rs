@@ -17,10 +17,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar};
 use std::time::{Duration, Instant};
 
-use memobj_sys::area::{GuestView, NoFile};
-use memobj_sys::line::{Answer, Line, Offer};
-use memobj_sys::region::SMALL;
-use memobj_sys::uffd::{Announce, Userfaultfd, is_process};
+use memobj_linux::area::{GuestView, NoFile};
+use memobj_linux::line::{Answer, Line, Offer};
+use memobj_linux::region::SMALL;
+use memobj_linux::uffd::{Announce, Userfaultfd, is_process};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use crate::error::AdmitError;

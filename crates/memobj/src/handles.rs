@@ -6,9 +6,9 @@ use std::sync::{Arc, Once, Weak};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::decide::{Decision, WaitFor, Wish, decide};
-use memobj_sys::area::{self, Area, AreaOptions, Frames, PinError, PinSet, PinShares, Writes};
-use memobj_sys::signal;
-use memobj_sys::uffd::Announce;
+use memobj_linux::area::{self, Area, AreaOptions, Frames, PinError, PinSet, PinShares, Writes};
+use memobj_linux::signal;
+use memobj_linux::uffd::Announce;
 
 use crate::engine::CacheInner;
 use crate::error::{ErrorKind, MapError, SupplyError};
@@ -71,7 +71,7 @@ impl StoreHandle {
     }
 
     fn register(shared: &Arc<CacheShared>, store: Arc<FrameStore>) -> Result<Self, MapError> {
-        let full = MapError::TooManyObjects { limit: memobj_sys::slots::MAX_SLOTS };
+        let full = MapError::TooManyObjects { limit: memobj_linux::slots::MAX_SLOTS };
         let Ok(global_slot) = STORES.insert(Arc::clone(&store)) else { return Err(full) };
         let Ok(room_slot) = shared.room.members.insert(Arc::clone(&store.area)) else {
             STORES.remove(global_slot);
@@ -303,7 +303,7 @@ impl Drop for ObjectHandle {
 /// by returning from `main`: the system makes them durable in its own time, as it does with what was mapped.
 fn flush_at_exit() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| memobj_sys::exit::at_exit(flush_all));
+    ONCE.call_once(|| memobj_linux::exit::at_exit(flush_all));
 }
 
 fn flush_all() {

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
-use memobj_sys::area::NoFile;
+use memobj_linux::area::NoFile;
 
 use crate::batch::fill_missing;
 use crate::error::{ErrorKind, MapError, PageError, SupplyError};
@@ -84,7 +84,7 @@ impl MemoryObject {
             let why = "only objects that are read only, with shared, small frames, can lend them";
             return Err(MapError::Unsupported { why });
         }
-        let frames = self.frames(Some(memobj_sys::uffd::Announce::Queued))?;
+        let frames = self.frames(Some(memobj_linux::uffd::Announce::Queued))?;
         let file = frames.store.area.file_to_load().map_err(|error| match error {
             NoFile::System(source) => {
                 MapError::System { what: "open the file of frames for reading", source }

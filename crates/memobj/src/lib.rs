@@ -88,7 +88,7 @@ mod threads;
 mod workers;
 mod write;
 
-use memobj_sys::locks;
+use memobj_linux::locks;
 
 pub use cache::Cache;
 pub use clock::EngineClock;
@@ -100,7 +100,7 @@ pub use event::{Event, Events};
 pub use guest::{AdmitOptions, Guest, GuestEnd, GuestProt};
 pub use lend::LentFrames;
 pub use mapping::{Cursor, GlanceWords, Mapping, PinRef, Pinned, PinnedMut, SharedWords};
-pub use memobj_sys::volatile::VolatileWords;
+pub use memobj_linux::volatile::VolatileWords;
 pub use metrics::{Metrics, PagerCalls};
 pub use object::MemoryObject;
 pub use options::{

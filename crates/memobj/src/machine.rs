@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use memobj_sys::huge_folder::HugeFolder;
-use memobj_sys::uffd::{Announce, Userfaultfd};
+use memobj_linux::huge_folder::HugeFolder;
+use memobj_linux::uffd::{Announce, Userfaultfd};
 
 /// Made when first needed, and shared by all objects of a cache. Asked by who maps an object, and by the threads that read
 /// faults.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
-use memobj_sys::uffd::Announce;
+use memobj_linux::uffd::Announce;
 
 use crate::engine::CacheInner;
 use crate::error::{ErrorKind, MapError, SupplyError, WriteError, WriteStep};

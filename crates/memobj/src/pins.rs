@@ -5,7 +5,7 @@ mod thread_list;
 mod waits;
 
 use memobj_core::address::PageRange;
-use memobj_sys::area::Area;
+use memobj_linux::area::Area;
 
 pub(crate) use reads::Pins;
 pub(crate) use thread_list::{NotedPin, ThisThread};

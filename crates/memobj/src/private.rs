@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use memobj_sys::file::{read_full, write_full};
+use memobj_linux::file::{read_full, write_full};
 
 use crate::error::{ErrorKind, SupplyError};
 use crate::handles::ObjectHandle;

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use memobj_sys::area::Writes;
-use memobj_sys::fork::Owner;
-use memobj_sys::line::{Answer, Line, Note, Offer};
-use memobj_sys::remote::RemoteView;
-use memobj_sys::signal;
+use memobj_linux::area::Writes;
+use memobj_linux::fork::Owner;
+use memobj_linux::line::{Answer, Line, Note, Offer};
+use memobj_linux::remote::RemoteView;
+use memobj_linux::signal;
 
 use crate::error::AdmitError;
 use crate::fault;

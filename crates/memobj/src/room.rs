@@ -12,10 +12,10 @@ use memobj_core::budget::Budget;
 use memobj_core::pages::Tables;
 use memobj_core::pin_budget::PinBudget;
 use memobj_core::reclaim::Clock;
-use memobj_sys::area::{Area, Victims};
-use memobj_sys::pool::{Frame, FramePool, Take};
-use memobj_sys::region::{LARGE, SMALL};
-use memobj_sys::slots::SlotTable;
+use memobj_linux::area::{Area, Victims};
+use memobj_linux::pool::{Frame, FramePool, Take};
+use memobj_linux::region::{LARGE, SMALL};
+use memobj_linux::slots::SlotTable;
 
 use crate::tell::Tell;
 use hand::Hand;

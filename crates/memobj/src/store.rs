@@ -8,10 +8,10 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use memobj_sys::area::{self, Area};
-use memobj_sys::fork::Owner;
-use memobj_sys::slots::{AddressTable, SlotTable};
-use memobj_sys::uffd::Announce;
+use memobj_linux::area::{self, Area};
+use memobj_linux::fork::Owner;
+use memobj_linux::slots::{AddressTable, SlotTable};
+use memobj_linux::uffd::Announce;
 
 use crate::pages::{Errors, Fill, ObjectCore, Pattern};
 use crate::pins::{Pins, Waits};

@@ -44,7 +44,7 @@ pub(crate) fn start<T: Send + 'static>(
     body: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
     let body = move || {
-        memobj_sys::quiet::stay_quiet();
+        memobj_linux::quiet::stay_quiet();
         SERVES_ALL.set(serves == Serves::All);
         body()
     };

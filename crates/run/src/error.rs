@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 
-use memobj_sys::trace::CallError;
+use memobj_tracer::CallError;
 
 /// Why a program was not run, or not to its end.
 #[derive(Debug)]

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use memobj_sys::locks::{Rank, RankedMutex, RankedRwLock};
-use memobj_sys::uffd::{EventBuffer, FaultEvent, FaultKind};
+use memobj_linux::locks::{Rank, RankedMutex, RankedRwLock};
+use memobj_linux::uffd::{EventBuffer, FaultEvent, FaultKind};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 
 use crate::files::{Files, FramesId};

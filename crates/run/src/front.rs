@@ -11,8 +11,9 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use memobj_sys::trace::{
-    Beats, Errors, Forward, Handles, Side, become_silent, die_by, is_readable_within, parent_may_end, split,
+use memobj_tracer::{
+    Beats, Errors, Forward, Handles, Side, beat_by, become_silent, die_by, is_readable_within,
+    parent_may_end, split,
 };
 use rustix::process::{Pid, Signal};
 
@@ -57,7 +58,7 @@ pub fn run_in_front(
     match split() {
         Ok(Side::Front { supervisor, news, beats }) => front(supervisor, news.into(), beats),
         Ok(Side::Supervisor { news, beats }) => {
-            beats.of_this_thread();
+            beat_by(beats);
             let status = supervise(options, command, ends, prepare, at_end, news.into());
             std::process::exit(status)
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use memobj_sys::locks::{Guard, Rank, RankedMutex};
+use memobj_linux::locks::{Guard, Rank, RankedMutex};
 
 use crate::history::{
     FaultRecord, FileHistory, History, ProcessHistory, ProgramEnd, Resolution, SegmentRecord,

@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use memobj_sys::trace::{most_descriptors, next_descriptor};
+use memobj_tracer::{most_descriptors, next_descriptor};
 use rustix::event::{EventfdFlags, eventfd};
 
 /// For what is opened for a moment while something is handled: at most, and as a part of the limit.

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar};
 use std::time::{Duration, Instant};
 
-use memobj_sys::locks::{Rank, RankedMutex};
-use memobj_sys::trace::{By, ForeignFaults, MapCall, Maps, Registers, Sites, Thread, is_same_file};
+use memobj_linux::locks::{Rank, RankedMutex};
+use memobj_linux::uffd::ForeignFaults;
+use memobj_tracer::{By, MapCall, Maps, Registers, Sites, Thread, is_same_file};
 
 use crate::error::NotServed;
 use crate::files::{FramesId, MappedObject};

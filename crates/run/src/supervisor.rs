@@ -18,12 +18,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use memobj::{Cache, CacheOptions};
-use memobj_sys::trace::{
-    self, Call, ForeignFaults, Guard, Happened, Limits, Program, Registers, Resume, Started, Thread, Traced,
-    Tracing,
+use memobj_linux::uffd::ForeignFaults;
+use memobj_tracer::{
+    Call, Guard, Happened, Limits, Program, Registers, Resume, Started, Thread, Traced, Tracing,
 };
 
-use memobj_sys::uffd::{Forks, forks_can_be_told};
+use memobj_linux::uffd::{Forks, forks_can_be_told};
 
 use crate::error::{NotServed, RunError};
 use crate::faults::Faults;
@@ -164,7 +164,7 @@ impl Supervisor {
         let system = |what| move |source| RunError::System { what, source };
         // Before there are other threads: SIGCHLD is blocked in all.
         let jobs = Jobs::of_this_thread();
-        memobj_sys::pagemap::keep_open();
+        memobj_linux::pagemap::keep_open();
         let guard = Guard::start().map_err(system("start a guard"))?;
         let limits = Limits::raise().map_err(system("raise limits"))?;
         let cache = CacheOptions { budget_bytes: options.budget_bytes, ..CacheOptions::default() };
@@ -206,7 +206,7 @@ impl Supervisor {
             names: if self.options.names.is_empty() { Traced::No } else { Traced::Yes },
             programs: self.at_ends(),
         };
-        let started = trace::spawn(&program, tracing, self.at_ends(), self.limits)
+        let started = memobj_tracer::spawn(&program, tracing, self.at_ends(), self.limits)
             .map_err(|source| RunError::NotStarted { program: name(), source })?;
         self.gather.command(command);
         let first = Followed {
@@ -449,7 +449,7 @@ fn clone_flags(pid: i32, registers: &Registers) -> u64 {
         VFORK => libc_flags::VM | libc_flags::VFORK,
         CLONE3 => {
             let mut flags = [0; 8];
-            match trace::read_memory(pid, first, &mut flags) {
+            match memobj_tracer::read_memory(pid, first, &mut flags) {
                 Ok(8) => u64::from_ne_bytes(flags),
                 _ => 0,
             }
@@ -481,11 +481,12 @@ pub(crate) fn command_of(pid: i32) -> Vec<OsString> {
 
 /// How faults can be told of here.
 fn faults_by() -> Result<FaultsBy, RunError> {
-    let features = memobj_sys::uffd::probe().map_err(|source| RunError::NoFaults { source: Some(source) })?;
+    let features =
+        memobj_linux::uffd::probe().map_err(|source| RunError::NoFaults { source: Some(source) })?;
     if !features.kernel_faults {
         return Err(RunError::NoFaults { source: None });
     }
-    Ok(match memobj_sys::uffd::may_open_by_call() {
+    Ok(match memobj_linux::uffd::may_open_by_call() {
         true => FaultsBy::Call,
         false => FaultsBy::Device,
     })

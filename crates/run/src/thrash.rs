@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use memobj_sys::locks::{Rank, RankedMutex};
+use memobj_linux::locks::{Rank, RankedMutex};
 
 use crate::options::LEAST_BUDGET_BYTES;
 

@@ -3,8 +3,8 @@
 //! `MEMOBJ_STEPS` orders in all (by default 20,000), from `MEMOBJ_SEED`; the seed is printed. `MEMOBJ_REPLAY` plays a
 //! script, as in `space_oracle.rs`.
 
+use memobj_linux::uffd;
 use memobj_sim::space::{Mismatch, Outcome, RealObjects, compare_three, parse, space_histories, unfit};
-use memobj_sys::uffd;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

@@ -9,7 +9,7 @@ use super::{Finding, apply_exemptions, survey};
 
 const LIBRARY: &str = "crates/core/src/lib.rs";
 const MODULE: &str = "crates/core/src/module.rs";
-const EDGE: &str = "crates/sys/src/module.rs";
+const EDGE: &str = "crates/linux/src/module.rs";
 const TEST: &str = "crates/core/tests/it.rs";
 
 fn findings(path: &str, text: &str) -> Vec<Finding> {
@@ -81,12 +81,12 @@ fn aims_are_counted() {
 #[test]
 fn unsafe_belongs_at_the_edge() {
     let block = "// SAFETY: fine.\nunsafe { f() }";
-    assert_eq!(broken(MODULE, block), [("unsafe-outside-sys", 2)]);
+    assert_eq!(broken(MODULE, block), [("unsafe-outside-edge", 2)]);
     assert_eq!(broken(EDGE, block), []);
     assert_eq!(broken("crates/capi/src/module.rs", block), []);
     assert_eq!(broken("crates/capi/src/module.rs", "unsafe { f() }"), [("safety-comment", 1)]);
     assert_eq!(broken(MODULE, "// unsafe\nlet x = \"unsafe\";"), []);
-    assert_eq!(broken(MODULE, "#[unsafe(no_mangle)]\nfn f() {}"), [("unsafe-outside-sys", 1)]);
+    assert_eq!(broken(MODULE, "#[unsafe(no_mangle)]\nfn f() {}"), [("unsafe-outside-edge", 1)]);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn crate_roots_forbid_unsafe_and_have_a_doc() {
     assert_eq!(broken(LIBRARY, "//! Doc.\n"), [("forbid-unsafe", 1)]);
     assert_eq!(broken(LIBRARY, "// #![forbid(unsafe_code)]\n//! Doc."), [("forbid-unsafe", 1)]);
     assert_eq!(broken("xtask/src/main.rs", "#![forbid(unsafe_code)]\n"), [("crate-doc", 1)]);
-    assert_eq!(broken("crates/sys/src/lib.rs", "//! Doc.\n"), []);
+    assert_eq!(broken("crates/linux/src/lib.rs", "//! Doc.\n"), []);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn unsafe_blocks_argue() {
 fn a_sleeping_test_says_why() {
     let sleep = "fn t() {\n    thread::sleep(a);\n}\n";
     assert_eq!(broken(TEST, sleep), [("sleep-in-test", 2)]);
-    assert_eq!(broken("crates/core/src/space/tests.rs", sleep), [("sleep-in-test", 2)]);
+    assert_eq!(broken("crates/vm/src/space/tests.rs", sleep), [("sleep-in-test", 2)]);
     assert_eq!(broken(MODULE, sleep), []);
     assert_eq!(
         broken(MODULE, &format!("{sleep}#[cfg(test)]\nmod tests {{\n{sleep}}}")),
@@ -226,7 +226,7 @@ fn rooms_in_order_are_no_circle() {
         ("crates/core/src/a.rs", "use crate::b; // crate::c"),
         ("crates/core/src/b.rs", "use super::c; use crate::b::x;"),
         ("crates/core/src/c.rs", "pub(in super::super) fn f() { \"crate::a\" }"),
-        ("crates/sys/src/c.rs", "use crate::a; use memobj_core::a;"),
+        ("crates/linux/src/c.rs", "use crate::a; use memobj_core::a;"),
     ];
     assert_eq!(circles("", &files), []);
 }

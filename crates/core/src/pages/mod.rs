@@ -142,8 +142,8 @@ pub struct Pages<H: Host> {
     pin_budget: Arc<PinBudget>,
 }
 
-/// `len` values on the heap.
-pub(crate) fn boxed<T>(len: u64, new: impl Fn() -> T) -> Result<Box<[T]>, TryReserveError> {
+/// `len` values on the heap; an error where there is no memory for them.
+pub fn boxed<T>(len: u64, new: impl Fn() -> T) -> Result<Box<[T]>, TryReserveError> {
     let mut values = Vec::new();
     values.try_reserve_exact(len as usize)?;
     values.extend((0..len).map(|_| new()));

@@ -6,8 +6,8 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-use memobj_sys::processor;
-use memobj_sys::wake::Doorbell;
+use memobj_linux::processor;
+use memobj_linux::wake::Doorbell;
 
 /// Faults in a row of one thread, each of which woke a lane, after which its processor is looked up.
 const STREAK: u32 = 32;

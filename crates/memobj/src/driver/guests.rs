@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use memobj_core::address::PageIndex;
 use memobj_core::decide::{Decision, Fault, Wish, decide};
-use memobj_sys::ring::{ReadFile, Repeat};
-use memobj_sys::uffd::{EventBuffer, FaultEvent, FaultKind};
+use memobj_linux::ring::{ReadFile, Repeat};
+use memobj_linux::uffd::{EventBuffer, FaultEvent, FaultKind};
 use rustix::event::epoll;
 
 use super::resolve::Resolver;

@@ -23,11 +23,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use memobj_core::address::PageIndex;
-use memobj_sys::area::FillClaim;
-use memobj_sys::processor;
-use memobj_sys::region::{ChunkPool, SMALL};
-use memobj_sys::ring::{Completion, Direction, Owner, ReadFile, Repeat, Ring, Target, Transfer};
-use memobj_sys::uffd::EventBuffer;
+use memobj_linux::area::FillClaim;
+use memobj_linux::processor;
+use memobj_linux::region::{ChunkPool, SMALL};
+use memobj_linux::ring::{Completion, Direction, Owner, ReadFile, Repeat, Ring, Target, Transfer};
+use memobj_linux::uffd::EventBuffer;
 
 use super::TRY_AGAIN;
 use super::duty::{Duty, Found};

@@ -26,10 +26,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_sys::area::FillClaim;
-use memobj_sys::region::{ChunkPool, LARGE, SMALL};
-use memobj_sys::ring::{Completion, Owner, ReadFile, Repeat, Ring};
-use memobj_sys::uffd::EventBuffer;
+use memobj_linux::area::FillClaim;
+use memobj_linux::region::{ChunkPool, LARGE, SMALL};
+use memobj_linux::ring::{Completion, Owner, ReadFile, Repeat, Ring};
+use memobj_linux::uffd::EventBuffer;
 
 use crate::buffers::RUN_PAGES;
 use crate::pagers::Source;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::decide::{Decision, Fault, WaitFor, Wish, decide};
-use memobj_sys::area::{FillClaim, Placement, Viewer};
-use memobj_sys::uffd::{Announce, FaultEvent, FaultKind};
+use memobj_linux::area::{FillClaim, Placement, Viewer};
+use memobj_linux::uffd::{Announce, FaultEvent, FaultKind};
 
 use crate::pages::Asked;
 use crate::room::Patience;

@@ -7,7 +7,7 @@
 use std::sync::{Arc, Weak};
 
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_sys::area::Placement;
+use memobj_linux::area::Placement;
 
 use super::Driver;
 use super::unit::Purpose;

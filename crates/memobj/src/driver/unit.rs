@@ -4,9 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_sys::area::{FillClaim, Placement};
-use memobj_sys::region::SMALL;
-use memobj_sys::ring::{Direction, Target, Transfer};
+use memobj_linux::area::{FillClaim, Placement};
+use memobj_linux::region::SMALL;
+use memobj_linux::ring::{Direction, Target, Transfer};
 
 use super::{Driver, LARGE_CHUNKS};
 use crate::pagers::Source;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use memobj_core::image::{AddressRange, ImageError};
+use memobj_vm::image::{AddressRange, ImageError};
 
 use crate::error::MapError;
 

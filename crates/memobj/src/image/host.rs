@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 
 use memobj_core::address::VirtAddr;
-use memobj_core::image::{AddressRange, ImagePlan, Placement, Step};
-use memobj_sys::image::{ImageMemory, Taken};
+use memobj_linux::image::{ImageMemory, Taken};
+use memobj_vm::image::{AddressRange, ImagePlan, Placement, Step};
 
 use crate::image::MapImageError;
 

@@ -4,11 +4,11 @@ use std::io;
 use std::os::fd::AsFd;
 
 use memobj_core::address::{PageSize, VirtAddr};
-use memobj_core::image::{
+use memobj_core::prot::Prot;
+use memobj_vm::image::{
     Execution, ImageError, ImageOptions, ImagePlan, Interpret, Model, PlanFailure, Source, Step, plan,
     plan_with,
 };
-use memobj_core::prot::Prot;
 use rustix::fs::{FileType, OFlags, StatVfsMountFlags};
 
 use crate::image::host::{ImageHost, KernelHost};
@@ -42,7 +42,7 @@ pub fn plan_image(file: &impl AsFd, options: &ImageMapOptions) -> Result<ImagePl
     let ImageMapOptions { interpret, padding_bytes, room_records } = *options;
     let options = ImageOptions { interpret, padding_bytes, room_records, page_size: PageSize::SMALL };
     let source = source(file, &options)?;
-    let read = |offset: u64, buffer: &mut [u8]| memobj_sys::file::read_full(file, buffer, offset);
+    let read = |offset: u64, buffer: &mut [u8]| memobj_linux::file::read_full(file, buffer, offset);
     plan_with(source, &options, read).map_err(|failure| match failure {
         PlanFailure::Image(error) => MapImageError::Plan(error),
         PlanFailure::Read(error) => MapImageError::Read(error),
@@ -60,7 +60,7 @@ pub fn plan_image(file: &impl AsFd, options: &ImageMapOptions) -> Result<ImagePl
 pub fn map_image(file: &impl AsFd, options: &ImageMapOptions) -> Result<MappedImage, MapImageError> {
     let plan = plan_image(file, options)?;
     let (host, start) = KernelHost::reserve(file, &plan)?;
-    if memobj_sys::image::is_locked(file).map_err(MapImageError::Read)? {
+    if memobj_linux::image::is_locked(file).map_err(MapImageError::Read)? {
         return Err(MapImageError::Locked);
     }
     let memory = do_steps(host, &plan, start)?;

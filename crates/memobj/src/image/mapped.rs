@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 
 use memobj_core::address::VirtAddr;
-use memobj_core::image::ImageRecord;
-use memobj_sys::image::ImageMemory;
+use memobj_linux::image::ImageMemory;
+use memobj_vm::image::ImageRecord;
 
 /// The segments of an image in this process. They are unmapped on drop, unless [`leak`](Self::leak)ed.
 ///
@@ -42,7 +42,7 @@ impl MappedImage {
     ///
     /// EFAULT where nobody may read, or the file has ended.
     pub fn read_at(&self, address: VirtAddr, buffer: &mut [u8]) -> io::Result<()> {
-        memobj_sys::image::copy_from(address.0 as usize, buffer)
+        memobj_linux::image::copy_from(address.0 as usize, buffer)
     }
 
     /// Unmaps the segment of record `index` and removes the record.

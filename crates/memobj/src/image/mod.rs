@@ -5,7 +5,7 @@
 //!          core::image                ImageHost    records: address, bytes, offset, protection, kind
 //! ```
 //!
-//! What is mapped where is decided by [`memobj_core::image`], which follows mmapobj(2) of Solaris. Here the plan is
+//! What is mapped where is decided by [`memobj_vm::image`], which follows mmapobj(2) of Solaris. Here the plan is
 //! applied to this process, by private kernel mappings of the file; [`Space::map_image`](crate::space::Space::map_image)
 //! applies it to an address space, by segments of a [`MemoryObject`](crate::MemoryObject). An `ImageHost` does the
 //! steps; the rest is one for both.
@@ -33,9 +33,9 @@ pub(crate) use map::do_steps;
 pub use map::{ImageMapOptions, check_descriptor, map_image, plan_image};
 pub use mapped::MappedImage;
 pub use memobj_core::address::VirtAddr;
-pub use memobj_core::image::{
+pub use memobj_core::prot::Prot;
+pub use memobj_vm::image::{
     AddressRange, ImageError, ImagePlan, ImageRecord, Interpret, Model, Placement, RecordKind, Step,
     Unsupported,
 };
-pub use memobj_core::prot::Prot;
 pub use reservation::Reservation;

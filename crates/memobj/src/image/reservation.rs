@@ -3,7 +3,7 @@
 use std::io;
 
 use memobj_core::address::VirtAddr;
-use memobj_core::image::AddressRange;
+use memobj_vm::image::AddressRange;
 
 use crate::image::MapImageError;
 
@@ -13,7 +13,7 @@ use crate::image::MapImageError;
 /// image is dropped they are reserved again. Once the reservation is dropped, and with it the images in it, the range
 /// is free. On Solaris a mapping of `/dev/null` is a reservation; a mapping that nobody may access is not, here either.
 #[derive(Debug)]
-pub struct Reservation(memobj_sys::image::Reservation);
+pub struct Reservation(memobj_linux::image::Reservation);
 
 impl Reservation {
     /// Reserves `length_bytes` from `start` on, whole pages, if nothing is mapped there.
@@ -24,7 +24,7 @@ impl Reservation {
     pub fn new(start: VirtAddr, length_bytes: u64) -> Result<Self, MapImageError> {
         let end = start.0.checked_add(length_bytes).ok_or(MapImageError::NoRoom { length_bytes })?;
         let range = AddressRange { start: start.0, end };
-        let reserved = memobj_sys::image::Reservation::new(range.start as usize..range.end as usize);
+        let reserved = memobj_linux::image::Reservation::new(range.start as usize..range.end as usize);
         reserved.map(Self).map_err(|source: io::Error| MapImageError::of_range(range, source))
     }
 

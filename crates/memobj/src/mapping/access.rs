@@ -2,9 +2,9 @@
 
 use memobj_core::address::PageIndex;
 use memobj_core::decide::{Decision, WaitFor, Wish, decide};
-use memobj_sys::area::{self, TouchRefused};
-use memobj_sys::signal;
-use memobj_sys::volatile::VolatileWords;
+use memobj_linux::area::{self, TouchRefused};
+use memobj_linux::signal;
+use memobj_linux::volatile::VolatileWords;
 
 use super::Mapping;
 use crate::error::AccessError;

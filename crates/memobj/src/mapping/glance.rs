@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use memobj_core::address::ByteRange;
-use memobj_sys::area::{self, GlanceWords, NotSeen};
-use memobj_sys::signal;
+use memobj_linux::area::{self, GlanceWords, NotSeen};
+use memobj_linux::signal;
 
 use super::Mapping;
 use crate::error::AccessError;

@@ -20,11 +20,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use memobj_core::address::{ByteRange, PageRange};
-use memobj_sys::area::PinShares;
-use memobj_sys::uffd::Announce;
+use memobj_linux::area::PinShares;
+use memobj_linux::uffd::Announce;
 
 pub use cursor::Cursor;
-pub use memobj_sys::area::GlanceWords;
+pub use memobj_linux::area::GlanceWords;
 pub use pin::Pinned;
 pub use pin_ref::PinRef;
 pub use words::SharedWords;

@@ -5,7 +5,7 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use memobj_core::address::ByteRange;
-use memobj_sys::area::{self, PagePin, PinnedBytes};
+use memobj_linux::area::{self, PagePin, PinnedBytes};
 
 use super::Mapping;
 use crate::error::AccessError;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::{Deref, Range};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
-use memobj_sys::area::{PagePinRef, PinnedBytes};
+use memobj_linux::area::{PagePinRef, PinnedBytes};
 
 use super::Mapping;
 use crate::error::AccessError;

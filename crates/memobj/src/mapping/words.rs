@@ -1,6 +1,6 @@
 //! Words that anybody may load and store.
 
-use memobj_sys::volatile;
+use memobj_linux::volatile;
 
 use crate::write::User;
 

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use memobj_sys::file::{
+use memobj_linux::file::{
     FileVersion, cached_pages, is_hole, is_local, is_named, names, open_direct, open_direct_writable,
     read_full, read_once, set_length, sync_data, try_lock, unlock, write_full,
 };
-use memobj_sys::ring::ReadFile;
+use memobj_linux::ring::ReadFile;
 
 use super::log_file::ForeignLog;
 use super::told_length::told_length;

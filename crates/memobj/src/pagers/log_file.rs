@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use memobj_core::commit_log::{self, CommitLog, Options};
-use memobj_sys::file;
-use memobj_sys::ring::ReadFile;
+use memobj_linux::file;
+use memobj_linux::ring::ReadFile;
+use memobj_log::{CommitLog, Options};
 
 use super::storage::{FileStorage, Role};
 use super::{File, Logged};
@@ -78,9 +78,9 @@ fn random_bytes() -> io::Result<[u8; 8]> {
     Ok(bytes)
 }
 
-fn open_error(error: commit_log::OpenError<io::Error>) -> io::Error {
+fn open_error(error: memobj_log::OpenError<io::Error>) -> io::Error {
     match error {
-        commit_log::OpenError::Storage(failure) => failure.error,
+        memobj_log::OpenError::Storage(failure) => failure.error,
         other => io::Error::new(io::ErrorKind::InvalidData, other),
     }
 }

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use memobj_core::address::PageIndex;
-use memobj_core::commit_log::{
+use memobj_linux::file;
+use memobj_log::{
     AppendError, Checkpoint, CheckpointError, CommitInFlight, Finish, Kind, Progress, ReadError, RepairError,
     StepError,
 };
-use memobj_sys::file;
 
 use super::log_file::{Log, log_path, open_log};
 use super::storage::FileStorage;

@@ -5,9 +5,9 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use memobj_core::address::ByteRange;
-use memobj_core::commit_log::{Reserved, Storage};
-use memobj_sys::file;
-use memobj_sys::ring::ReadFile;
+use memobj_linux::file;
+use memobj_linux::ring::ReadFile;
+use memobj_log::{Reserved, Storage};
 
 const BLOCK: u64 = 4096;
 /// Writes that are shorter go through the page cache.

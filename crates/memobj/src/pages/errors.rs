@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::decide::{Decision, Fault, Wish, decide};
-use memobj_sys::area::{Area, FillClaim, GonePage, Looked};
+use memobj_linux::area::{Area, FillClaim, GonePage, Looked};
 
 use super::lost::Lost;
 use super::{ObjectCore, bytes_of};

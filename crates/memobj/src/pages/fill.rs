@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use memobj_core::address::{PageIndex, PageSize};
 use memobj_core::pages::PlaceError;
-use memobj_sys::area::{Area, FillClaim, Origin};
-use memobj_sys::pool::{Frame, FramePool};
-use memobj_sys::region::SMALL;
-use memobj_sys::ring::Target;
+use memobj_linux::area::{Area, FillClaim, Origin};
+use memobj_linux::pool::{Frame, FramePool};
+use memobj_linux::region::SMALL;
+use memobj_linux::ring::Target;
 
 use super::{Errors, ObjectCore};
 use crate::buffers::{Buffers, RUN_PAGES};

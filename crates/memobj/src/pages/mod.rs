@@ -17,7 +17,7 @@ pub(crate) use pattern::Pattern;
 use std::ops::Range;
 
 use memobj_core::address::PageIndex;
-use memobj_sys::area::Area;
+use memobj_linux::area::Area;
 
 /// All bytes that `page` has room for.
 pub(crate) fn bytes_of(area: &Area, page: PageIndex) -> Range<u64> {

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use memobj_sys::part::Part;
+use memobj_linux::part::Part;
 
 use crate::clock::{Deadline, EngineClock};
 use crate::error::{SupplyError, WriteError, WriteStep};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use memobj_core::address::PageRange;
-use memobj_sys::area::Area;
-use memobj_sys::region::ZeroedTable;
+use memobj_linux::area::Area;
+use memobj_linux::region::ZeroedTable;
 
 use super::ObjectCore;
 use crate::options::Advice;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::decide::{Decision, Wish, decide};
-use memobj_sys::area::{PinError, PinSet, PinnedBytes};
+use memobj_linux::area::{PinError, PinSet, PinnedBytes};
 
 use super::{Ask, NotedPin, Waits, note_pin};
 use crate::batch::fill_missing;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::decide::{Decision, WaitFor, Wish, decide};
-use memobj_sys::area::{Area, FillClaim, GonePage, NotPinned, Room};
-use memobj_sys::fork::Owner;
+use memobj_linux::area::{Area, FillClaim, GonePage, NotPinned, Room};
+use memobj_linux::fork::Owner;
 
 use super::{ThisThread, key};
 use crate::batch::fill_missing;

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use memobj_sys::area::Area;
-use memobj_sys::slots::SlotTable;
+use memobj_linux::area::Area;
+use memobj_linux::slots::SlotTable;
 
 const BLOCK_BITS: u32 = 44;
 const BLOCK_MASK: u64 = (1 << BLOCK_BITS) - 1;

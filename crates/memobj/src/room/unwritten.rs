@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use memobj_sys::futex;
-use memobj_sys::wake::Doorbell;
+use memobj_linux::futex;
+use memobj_linux::wake::Doorbell;
 
 /// How stores and the hand talk to the cleaner, which writes Dirty pages in the background. The areas count the bytes.
 #[derive(Debug)]

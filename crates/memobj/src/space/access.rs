@@ -3,9 +3,9 @@
 use std::io;
 
 use memobj_core::address::VirtAddr;
-use memobj_core::fault::Trap;
 use memobj_core::prot::Access;
-use memobj_core::space::Backing;
+use memobj_vm::fault::Trap;
+use memobj_vm::space::Backing;
 
 use super::{Space, TouchError};
 

@@ -4,8 +4,8 @@ use std::io;
 use std::ops::Range;
 
 use memobj_core::address::VirtAddr;
-use memobj_core::space::{Backing, Change, Charge, Segment};
-use memobj_sys::space::{Charged, NotMapped, Shows, SpaceMemory};
+use memobj_linux::space::{Charged, NotMapped, Shows, SpaceMemory};
+use memobj_vm::space::{Backing, Change, Charge, Segment};
 
 use super::VerbError;
 use super::state::State;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 
-use memobj_sys::file::{clone_unnamed, write_full};
+use memobj_linux::file::{clone_unnamed, write_full};
 
 use super::{Space, VerbError};
 use crate::error::{AccessError, ErrorKind};

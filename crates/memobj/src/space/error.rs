@@ -5,8 +5,8 @@ use std::fmt;
 use std::io;
 
 use memobj_core::address::VirtAddr;
-use memobj_core::fault::Trap;
-use memobj_core::space::SpaceError;
+use memobj_vm::fault::Trap;
+use memobj_vm::space::SpaceError;
 
 use super::NoCopy;
 use crate::error::{MapError, PageError};

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use memobj_core::address::VirtAddr;
 use memobj_core::prot::Prot;
-use memobj_core::space::{
+use memobj_linux::space::SpaceMemory;
+use memobj_vm::space::{
     Advice, Change, MapRequest, ObjectId, Pattern, ProtectFrom, RemapTo, Segment, Sharing, SpaceError,
 };
-use memobj_sys::space::SpaceMemory;
 
 use super::readers::Readers;
 use super::state::{State, translate};
@@ -86,7 +86,7 @@ impl Space {
         let whole = options.window_bytes.checked_next_multiple_of(PAGE);
         let length = whole.and_then(|length| usize::try_from(length).ok()).unwrap_or(usize::MAX);
         let start = options.window_start.map(|start| start.0 as usize);
-        if let Err(source) = memobj_sys::uffd::probe() {
+        if let Err(source) = memobj_linux::uffd::probe() {
             return Err(MapError::NoUserfaultfd { source });
         }
         let memory = SpaceMemory::new(start, length).map_err(system("set addresses aside"))?;

@@ -3,12 +3,12 @@
 use std::io;
 
 use memobj_core::address::{PageSize, VirtAddr};
-use memobj_core::image::{
+use memobj_core::prot::Prot;
+use memobj_vm::image::{
     AddressRange, Execution, ImageOptions, ImagePlan, ImageRecord, Placement, PlanFailure, Source, Step,
     plan_with,
 };
-use memobj_core::prot::Prot;
-use memobj_core::space::{Place, Sharing, SpaceError};
+use memobj_vm::space::{Place, Sharing, SpaceError};
 
 use super::{SegmentRequest, SegmentSource, Space, TouchError, VerbError};
 use crate::error::AccessError;

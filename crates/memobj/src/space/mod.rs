@@ -70,9 +70,9 @@ pub use error::{TouchError, VerbError};
 pub use handle::Space;
 pub use image::SpaceImage;
 pub use memobj_core::address::VirtAddr;
-pub use memobj_core::fault::Trap;
 pub use memobj_core::prot::{Access, Prot};
-pub use memobj_core::space::{
+pub use memobj_vm::fault::Trap;
+pub use memobj_vm::space::{
     Advice, Backing, Limits, ObjectId, Pattern, Place, RemapTo, Segment, Sharing, SpaceError,
 };
 pub use options::{SegmentRequest, SegmentSource, SpaceOptions};

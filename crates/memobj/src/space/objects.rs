@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use memobj_core::space::ObjectId;
+use memobj_vm::space::ObjectId;
 
 use crate::lend::LentFrames;
 

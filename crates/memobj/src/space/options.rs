@@ -2,7 +2,7 @@
 
 use memobj_core::address::VirtAddr;
 use memobj_core::prot::Prot;
-use memobj_core::space::{Place, Sharing};
+use memobj_vm::space::{Place, Sharing};
 
 use crate::object::MemoryObject;
 

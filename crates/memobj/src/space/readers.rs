@@ -17,8 +17,8 @@ use std::sync::{Arc, Condvar};
 use std::thread::JoinHandle;
 
 use memobj_core::address::VirtAddr;
-use memobj_sys::uffd::EventBuffer;
-use memobj_sys::wake::Doorbell;
+use memobj_linux::uffd::EventBuffer;
+use memobj_linux::wake::Doorbell;
 
 use super::handle::Inner;
 use crate::locks::{Guard, Rank, RankedMutex};

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use memobj_core::address::{ObjectOffset, VirtAddr};
 use memobj_core::prot::Prot;
-use memobj_core::space::{
+use memobj_linux::capability::loads;
+use memobj_vm::space::{
     AddressSpace, Backing, Limits, MapRequest, ObjectId, ObjectKind, ObjectView, OnFork, Segment, Source,
 };
-use memobj_sys::capability::loads;
 
 use super::failures::Failures;
 use super::objects::Objects;

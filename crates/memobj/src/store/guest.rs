@@ -4,9 +4,9 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar};
 
-use memobj_sys::area::{GuestNumber, GuestView, Viewer};
-use memobj_sys::line::Line;
-use memobj_sys::uffd::Userfaultfd;
+use memobj_linux::area::{GuestNumber, GuestView, Viewer};
+use memobj_linux::line::Line;
+use memobj_linux::uffd::Userfaultfd;
 
 use super::FrameStore;
 use crate::locks::RankedMutex;

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Weak};
 
 use crossbeam_queue::ArrayQueue;
-use memobj_sys::wake::Doorbell;
+use memobj_linux::wake::Doorbell;
 
 use super::{FrameStore, GuestState};
 use crate::health::Health;

@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use memobj_sys::capability::memory_bytes;
-use memobj_sys::fork::Owner;
-use memobj_sys::region::SMALL;
+use memobj_linux::capability::memory_bytes;
+use memobj_linux::fork::Owner;
+use memobj_linux::region::SMALL;
 
 use super::Requests;
 use crate::buffers::Buffers;

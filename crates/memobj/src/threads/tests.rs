@@ -72,7 +72,7 @@ fn told(cache: &Cache) -> &'static str {
 }
 
 fn has_userfaultfd() -> bool {
-    let has = memobj_sys::uffd::probe().is_ok();
+    let has = memobj_linux::uffd::probe().is_ok();
     if !has {
         println!("skipped: no userfaultfd");
     }

@@ -5,10 +5,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use memobj_core::address::ByteRange;
-use memobj_sys::area::FillClaim;
-use memobj_sys::pool::FramePool;
-use memobj_sys::region::{Chunk, ChunkPool, SMALL};
-use memobj_sys::ring::Target;
+use memobj_linux::area::FillClaim;
+use memobj_linux::pool::FramePool;
+use memobj_linux::region::{Chunk, ChunkPool, SMALL};
+use memobj_linux::ring::Target;
 
 use crate::error::{ErrorKind, SupplyError};
 use crate::event::Event;

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use memobj_sys::area::FillClaim;
+use memobj_linux::area::FillClaim;
 
 use crate::clock::EngineClock;
 use crate::error::{ErrorKind, SupplyError};

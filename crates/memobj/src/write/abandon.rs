@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_sys::area::{FillClaim, Placement, WriteRun};
+use memobj_linux::area::{FillClaim, Placement, WriteRun};
 
 use super::commit::{Held, is_locked};
 use super::{WriteStep, Writes};

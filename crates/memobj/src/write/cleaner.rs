@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use memobj_core::address::PageRange;
-use memobj_sys::ring::{Mechanism, Owner, ReadFile, Repeat, Ring};
-use memobj_sys::slots::SlotTable;
+use memobj_linux::ring::{Mechanism, Owner, ReadFile, Repeat, Ring};
+use memobj_linux::slots::SlotTable;
 
 use super::commit::Quiet;
 use super::transfer::{DEPTH, Writer};

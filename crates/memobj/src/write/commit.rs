@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_sys::area::{FillClaim, WriteClaim, WriteRun};
+use memobj_linux::area::{FillClaim, WriteClaim, WriteRun};
 
 use super::{WriteStep, Writes};
 use crate::clock::Deadline;

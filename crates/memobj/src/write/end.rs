@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use memobj_core::address::{ByteRange, PageIndex};
-use memobj_sys::area;
-use memobj_sys::region::SMALL;
+use memobj_linux::area;
+use memobj_linux::region::SMALL;
 
 use super::Writes;
 use super::length::everything;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use memobj_sys::futex;
+use memobj_linux::futex;
 
 /// Open, with some stores inside; or closed, with none.
 ///

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::Word;
-use memobj_sys::area::HeldPage;
-use memobj_sys::region::SMALL;
+use memobj_linux::area::HeldPage;
+use memobj_linux::region::SMALL;
 
 use super::{WriteStep, Writes};
 use crate::clock::Deadline;

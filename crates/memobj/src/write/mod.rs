@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use memobj_sys::area::Area;
+use memobj_linux::area::Area;
 
 pub(crate) use cleaner::Cleaner;
 #[cfg(test)]

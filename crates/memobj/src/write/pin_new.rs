@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use memobj_core::address::ByteRange;
 use memobj_core::pages::PlaceError;
-use memobj_sys::area::{NewPinSet, PinError, PinnedBytesMut};
-use memobj_sys::region::SMALL;
+use memobj_linux::area::{NewPinSet, PinError, PinnedBytesMut};
+use memobj_linux::region::SMALL;
 
 use super::Writes;
 use super::store::MutPinned;

@@ -7,8 +7,8 @@ use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::budget::Budget;
 use memobj_core::decide::{Decision, WaitFor, Wish, decide};
 use memobj_core::page_word::Word;
-use memobj_sys::area::{MutPinSet, PinError, PinnedBytesMut, Placement, StoreRefused, Viewer};
-use memobj_sys::region::SMALL;
+use memobj_linux::area::{MutPinSet, PinError, PinnedBytesMut, Placement, StoreRefused, Viewer};
+use memobj_linux::region::SMALL;
 
 use super::gate::Inside;
 use super::{WriteStep, Writes};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
-use memobj_sys::ring::{Owner, Ring};
+use memobj_linux::ring::{Owner, Ring};
 
 use super::transfer::{DEPTH, Writer};
 use super::{WriteStep, Writes};

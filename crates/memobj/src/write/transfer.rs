@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_sys::area::{WriteClaim, WriteRun};
-use memobj_sys::region::{Chunk, ChunkPool, SMALL};
-use memobj_sys::ring::{Completion, Direction, Ring, Target, Transfer};
+use memobj_linux::area::{WriteClaim, WriteRun};
+use memobj_linux::region::{Chunk, ChunkPool, SMALL};
+use memobj_linux::ring::{Completion, Direction, Ring, Target, Transfer};
 
 use super::{WriteStep, Writes};
 use crate::error::{ErrorKind, SupplyError, WriteError};

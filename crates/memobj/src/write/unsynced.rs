@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use memobj_core::address::PageRange;
-use memobj_sys::region::ZeroedTable;
+use memobj_linux::region::ZeroedTable;
 
 const BITS: u64 = 64;
 /// Words that one bit of the summary stands for: so that an object of terabytes is looked through quickly.

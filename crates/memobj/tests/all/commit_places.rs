@@ -219,11 +219,11 @@ fn a_child_of_fork_leaves_the_log_and_the_lock_alone() {
     object.set_len(4096).unwrap();
     let mut inherited = Some(object.clone());
     drop(object);
-    let ended = memobj_sys::testing::fork(20, || {
+    let ended = memobj_linux::testing::fork(20, || {
         drop(inherited.take());
         0
     });
-    assert!(matches!(ended, Ok(memobj_sys::testing::Ended::Exited(0))), "{ended:?}");
+    assert!(matches!(ended, Ok(memobj_linux::testing::Ended::Exited(0))), "{ended:?}");
     assert!(beside(&path, ".memobj-log").exists());
     assert!(matches!(cache.open_file(&path, atomic()), Err(OpenError::Locked { .. })));
     inherited.unwrap().commit().unwrap();

@@ -18,7 +18,7 @@ fn in_each_delivery(body: impl Fn(Delivery) + Send + Copy + 'static) {
 
 /// `false` where the kernel cannot tell which pages have frames.
 fn can_look() -> bool {
-    let can = memobj_sys::capability::probe().pagemap_scan;
+    let can = memobj_linux::capability::probe().pagemap_scan;
     if !can {
         println!("skipped: no PAGEMAP_SCAN (Linux 6.7)");
     }
@@ -27,7 +27,7 @@ fn can_look() -> bool {
 
 fn drop_page(mapping: &Mapping, page: u64) {
     let address = mapping.as_ptr() as u64 + page * PAGE;
-    memobj_sys::testing::drop_memory(address, PAGE as usize).unwrap();
+    memobj_linux::testing::drop_memory(address, PAGE as usize).unwrap();
 }
 
 fn sample(page: u64) -> Vec<u8> {
@@ -240,10 +240,10 @@ fn a_page_that_is_pinned_and_lost_traps_again_after_its_poison_is_dropped() {
         let mut pinned = rig.mapping.pin_mut(PAGE..2 * PAGE).unwrap();
         pinned[0] = 7;
         let address = rig.mapping.as_ptr() as u64 + PAGE;
-        assert_eq!(memobj_sys::testing::load_trapping(address), Some(7));
+        assert_eq!(memobj_linux::testing::load_trapping(address), Some(7));
         for _ in 0..3 {
             drop_page(&rig.mapping, 1);
-            assert_eq!(memobj_sys::testing::load_trapping(address), None, "{delivery:?}");
+            assert_eq!(memobj_linux::testing::load_trapping(address), None, "{delivery:?}");
         }
         drop(pinned);
         assert!(rig.mapping.sync(0..MIB).unwrap_err().is_lost());

@@ -97,7 +97,7 @@ fn frames_in_files_and_private_pages() {
         let options = ObjectOptions { store: Store::Shared, ..Default::default() };
         let object = cache.object("sample", File::open(path).unwrap(), options).unwrap();
         let mapped = object.map(0..MIB, MapOptions::default());
-        assert!(mapped.is_err() || memobj_sys::uffd::probe().is_err(), "a file of frames behind the limit");
+        assert!(mapped.is_err() || memobj_linux::uffd::probe().is_err(), "a file of frames behind the limit");
         // Pages that are stored to go to a temporary file, of which there may be no more than the limit.
         let object = cache.object("sample", File::open(path).unwrap(), ObjectOptions::default()).unwrap();
         let private = MapOptions { sharing: Sharing::Private, delivery: Delivery::PinOnly };

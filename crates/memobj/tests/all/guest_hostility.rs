@@ -12,12 +12,12 @@ use memobj::{
     AdmitError, AdmitOptions, Cache, CacheOptions, Delivery, Guest, GuestEnd, GuestProt, Mapping,
     MemoryObject, ObjectOptions, Reads, RemoteMapping, Store, Writing,
 };
+use memobj_linux::area::Writes;
+use memobj_linux::line::{Answer, Line, Offer};
+use memobj_linux::remote::RemoteView;
 use memobj_sim::fixture::{MIB, Sample, check_sample, wait_until, wait_until_clean, within};
 use memobj_sim::process::Usage;
 use memobj_sim::rig::mapped;
-use memobj_sys::area::Writes;
-use memobj_sys::line::{Answer, Line, Offer};
-use memobj_sys::remote::RemoteView;
 
 const SHORTLY: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = memobj_sim::fixture::GUARD;
@@ -270,7 +270,7 @@ fn half_registered(owner: &Owner, pages: &[u64]) -> (Guest, Line, RemoteView) {
     for page in pages {
         view.store(page * 4096, &[1]).unwrap();
     }
-    memobj_sys::testing::unregister(view.faults(), view.start(), 4096).unwrap();
+    memobj_linux::testing::unregister(view.faults(), view.start(), 4096).unwrap();
     (admitted.unwrap(), line, view)
 }
 

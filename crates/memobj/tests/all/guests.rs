@@ -240,7 +240,7 @@ fn own(kind: &str, path: &str, file: &str) -> ! {
             }
             0
         };
-        std::thread::spawn(move || memobj_sys::testing::fork(30, hold));
+        std::thread::spawn(move || memobj_linux::testing::fork(30, hold));
     }
     loop {
         mapping.advise(0..LENGTH, Advice::DontNeed).unwrap();

@@ -127,7 +127,7 @@ fn a_pager_that_fails_for_a_while_is_waited_for() {
 #[test]
 fn auto_comes_to_pins_where_userfaultfd_is_denied() {
     alone("auto_comes_to_pins_where_userfaultfd_is_denied", || {
-        if let Err(error) = memobj_sys::testing::deny_userfaultfd() {
+        if let Err(error) = memobj_linux::testing::deny_userfaultfd() {
             return println!("skipped: no seccomp filter: {error}");
         }
         let report = memobj::doctor::report();

@@ -2,8 +2,8 @@
 
 use memobj::pagers::Bytes;
 use memobj::{Cache, CacheOptions, Delivery, FrameSize, MapOptions, Mapping, ObjectOptions};
+use memobj_linux::processor;
 use memobj_sim::fixture::{MIB, Sample, check_sample, sample_bytes, within};
-use memobj_sys::processor;
 
 const PAGE: u64 = 4096;
 /// More than the faults after which a lane is chosen, so that every move finds one alone.

@@ -2,9 +2,9 @@
 
 use memobj::pagers::{Bytes, Pager};
 use memobj::{Cache, Delivery, MapOptions, Mapping, ObjectOptions, Writing, pagers};
+use memobj_linux::testing::{drop_page, on_alternate_stack, signal_frame_bytes};
 use memobj_sim::Counted;
 use memobj_sim::fixture::{MIB, Sample, cache, check_sample, sample_bytes, sample_pager, within};
-use memobj_sys::testing::{drop_page, on_alternate_stack, signal_frame_bytes};
 
 /// What the handler may use beside what the kernel puts there.
 const HANDLER: usize = 2048;

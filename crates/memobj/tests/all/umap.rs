@@ -6,12 +6,12 @@ use memobj::pagers::{Faulty, Pager};
 use memobj::{
     AccessError, Cache, CacheError, CacheOptions, ErrorKind, MapError, Mapping, ObjectOptions, SupplyError,
 };
+use memobj_linux::testing::{Ended, fork};
 use memobj_sim::Random;
 use memobj_sim::fixture::{
     MIB, Reading, Sample, Way, check_sample, sample_bytes, sample_pager, wait_until, ways, within,
 };
 use memobj_sim::process::{Usage, alone};
-use memobj_sys::testing::{Ended, fork};
 
 const SIGSEGV: i32 = 11;
 

@@ -164,7 +164,7 @@ fn a_forked_child_never_writes() {
     let body = |delivery, path: &str| {
         let (cache, object, mapping) = opened(path, delivery);
         mapping.write_at(0, &[7; 8192]).unwrap();
-        let ended = memobj_sys::testing::fork(20, || {
+        let ended = memobj_linux::testing::fork(20, || {
             let refused = |error: memobj::WriteError| error.kind() == memobj::ErrorKind::Detached;
             let all = mapping.sync(0..MIB).is_err_and(refused)
                 && object.close().is_err_and(refused)
@@ -175,7 +175,7 @@ fn a_forked_child_never_writes() {
             std::process::exit(if all { 7 } else { 8 });
         })
         .unwrap();
-        assert_eq!(ended, memobj_sys::testing::Ended::Exited(7), "{delivery:?}");
+        assert_eq!(ended, memobj_linux::testing::Ended::Exited(7), "{delivery:?}");
         // Nothing reached the file, and nothing is lost.
         assert!(std::fs::read(path).unwrap() == sample_bytes(MIB), "{delivery:?}: the child has written");
         assert_eq!(cache.metrics().dirty_bytes, 8192);

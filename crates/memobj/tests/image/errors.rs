@@ -71,9 +71,9 @@ fn a_locked_file_is_refused() {
     let lock = rustix::fs::FlockOperation::NonBlockingLockExclusive;
     rustix::fs::fcntl_lock(&program, lock).expect("a lock");
     mapped(&program).expect("one's own lock");
-    let ended = memobj_sys::testing::fork(20, || match mapped(&program) {
+    let ended = memobj_linux::testing::fork(20, || match mapped(&program) {
         Err(MapImageError::Locked) => 0,
         _ => 1,
     });
-    assert_eq!(ended.expect("a child"), memobj_sys::testing::Ended::Exited(0));
+    assert_eq!(ended.expect("a child"), memobj_linux::testing::Ended::Exited(0));
 }

@@ -106,7 +106,7 @@ fn what_cannot_be_copied_at_one_instant_is_refused() {
 #[test]
 fn a_reflink_is_used_where_there_is_one() {
     let sample = Sample::new(MIB);
-    if let Err(error) = memobj_sys::file::clone_unnamed(sample.file()) {
+    if let Err(error) = memobj_linux::file::clone_unnamed(sample.file()) {
         return println!("skipped: no reflinks beside the test: {error}");
     }
     let cache = cache(MIB / 8);

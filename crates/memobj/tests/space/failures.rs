@@ -106,7 +106,7 @@ fn a_plain_load_of_a_failed_page_dies_by_sigbus() {
         let start = map(&space, &object, 0, 4 * PAGE, Sharing::Private).start;
         println!("loaded {}", load(start.0).unwrap());
         println!("about to load");
-        println!("loaded 0x{:x}", memobj_sys::testing::load(start.0 + 2 * PAGE));
+        println!("loaded 0x{:x}", memobj_linux::testing::load(start.0 + 2 * PAGE));
         return;
     }
     let output = child(name, "load");
@@ -183,13 +183,13 @@ fn a_forked_child_traps_and_changes_nothing() {
         let space = space();
         let start = map(&space, &object, 0, MIB, Sharing::Private).start;
         assert_eq!(load(start.0), Ok(sample_byte(0)));
-        let ended = memobj_sys::testing::fork(20, || {
+        let ended = memobj_linux::testing::fork(20, || {
             assert_eq!((signal_of(load(start.0)), signal_of(load(start.0 + PAGE))), (SIGSEGV, SIGSEGV));
             assert!(matches!(space.unmap(start, PAGE), Err(memobj::space::VerbError::Detached)));
             assert!(space.read_at(start, &mut [0]).is_err());
             0
         });
-        assert_eq!(ended.unwrap(), memobj_sys::testing::Ended::Exited(0));
+        assert_eq!(ended.unwrap(), memobj_linux::testing::Ended::Exited(0));
         check_sample(0..MIB, &read(&space, start, MIB), "after the child");
     });
 }

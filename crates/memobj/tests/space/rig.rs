@@ -4,7 +4,7 @@ use memobj::space::{
     Place, Prot, Segment, SegmentRequest, SegmentSource, Sharing, Space, SpaceOptions, VerbError, VirtAddr,
 };
 use memobj::{Advice, Cache, FrameSize, MapOptions, MemoryObject, ObjectOptions, Store, pagers::Pager};
-use memobj_sys::oracle::{Order, Signal, access};
+use memobj_linux::oracle::{Order, Signal, access};
 
 pub const PAGE: u64 = 4096;
 pub const R: Prot = Prot::READ;

@@ -8,8 +8,8 @@ use std::sync::{Arc, OnceLock, Weak, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use memobj_sys::lease::{self, BreakNews, BreakReader, News};
-use memobj_sys::locks::{Rank, RankedMutex};
+use memobj_linux::lease::{self, BreakNews, BreakReader, News};
+use memobj_linux::locks::{Rank, RankedMutex};
 use rustix::fs::inotify;
 
 use super::idle::LOOK_EVERY;
@@ -28,7 +28,7 @@ pub(crate) trait Post: std::fmt::Debug + Send + Sync {
 
 /// Until when a lease that is waited for from now on must be given back.
 pub(crate) fn time_to_hand_over() -> Instant {
-    let whole = memobj_sys::lease::break_time();
+    let whole = memobj_linux::lease::break_time();
     // Zero: the kernel waits without end.
     let whole = if whole.is_zero() { Duration::from_secs(45) } else { whole };
     Instant::now() + whole * QUARTERS / 4

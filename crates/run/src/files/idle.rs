@@ -16,7 +16,7 @@ const CLOSED_AT_LOOK: u32 = 2;
 
 impl FramesId {
     /// Of a range that maps a file.
-    pub(crate) fn of(found: &memobj_sys::trace::MappedFile) -> Self {
+    pub(crate) fn of(found: &memobj_tracer::MappedFile) -> Self {
         Self { device: found.device, inode: found.inode }
     }
 }

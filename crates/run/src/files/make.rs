@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32};
 
 use memobj::pagers::{self, Faulty, Pager};
 use memobj::{FrameSize, LentFrames, ObjectOptions, Store};
-use memobj_sys::lease::{self, Refused};
+use memobj_linux::lease::{self, Refused};
 
 use super::{CURRENT, FileId, Files, FramesId, Hold, MappedObject, Version, Wish};
 use crate::history::FileHistory;

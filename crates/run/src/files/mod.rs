@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use memobj::{Cache, LentFrames, pagers};
-use memobj_sys::locks::{Rank, RankedMutex, RankedRwLock};
+use memobj_linux::locks::{Rank, RankedMutex, RankedRwLock};
 
 use self::guardian::Guardian;
 use crate::gather::Gather;
@@ -122,7 +122,7 @@ impl MappedObject {
     /// Lets whoever waits for the file's lease go on.
     fn give_way(&self) {
         if matches!(self.hold, Hold::Lease(_)) {
-            memobj_sys::lease::give_back(&*self.source);
+            memobj_linux::lease::give_back(&*self.source);
         }
     }
 }
@@ -231,7 +231,7 @@ impl Files {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use memobj_sys::trace::MappedFile;
+    use memobj_tracer::MappedFile;
 
     /// An ordinary file can have the number of a file of frames, on another device.
     #[test]

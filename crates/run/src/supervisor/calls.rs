@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use memobj_sys::trace::{Call, MapCall, Registers, Resume, Thread, far_away, read_memory};
+use memobj_tracer::{Call, MapCall, Registers, Resume, Thread, far_away, read_memory};
 
 use crate::error::NotServed;
 use crate::files::{FramesId, MappedObject, Wish};

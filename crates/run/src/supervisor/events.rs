@@ -12,8 +12,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use memobj_sys::locks::{Rank, RankedMutex};
-use memobj_sys::trace::{self, Happened, Heard, Resume, Stop, Thread, Waker};
+use memobj_linux::locks::{Rank, RankedMutex};
+use memobj_tracer::{Happened, Heard, Resume, Stop, Thread, Waker};
 
 use crate::error::RunError;
 use crate::files::{MappedObject, Post};
@@ -130,7 +130,7 @@ impl Supervisor {
         self.first = FirstProgram { process: started.process, ..FirstProgram::default() };
         progress(Progress::Started(started.process));
         while self.somebody_runs() {
-            match trace::wait_any(None)
+            match memobj_tracer::wait_any(None)
                 .map_err(|source| RunError::System { what: "wait for processes", source })?
             {
                 Heard::Of(pid, happened) => self.heard(pid, happened),
@@ -226,7 +226,7 @@ impl Supervisor {
 /// Lets a thread go on whose report was handled.
 pub(crate) fn go_on(pid: i32, how: Resume) {
     // One that has ended or runs another program meanwhile is not where it was: its next report tells of it.
-    if !trace::is_reported(pid) {
+    if !memobj_tracer::is_reported(pid) {
         let _ = Thread(pid).resume(how);
     }
 }

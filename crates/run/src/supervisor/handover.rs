@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use memobj_sys::trace::{
+use memobj_tracer::{
     Call, MapCall, MappedFile, Present, Registers, Thread, far_away, read_memory, write_memory,
 };
 

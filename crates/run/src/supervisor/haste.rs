@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use memobj_sys::trace::{Registers, read_memory, read_string};
+use memobj_tracer::{Registers, read_memory, read_string};
 
 use crate::supervisor::Supervisor;
 

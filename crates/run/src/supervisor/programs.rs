@@ -4,11 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memobj_sys::trace::{
-    Call, CallSite, ForeignFaults, MapCall, MappedFile, Maps, Registers, Resume, Shows, Sites, Thread,
-};
+use memobj_linux::uffd::{ForeignFaults, Shows};
+use memobj_tracer::{Call, CallSite, MapCall, MappedFile, Maps, Registers, Resume, Sites, Thread};
 
-use memobj_sys::uffd::Forks;
+use memobj_linux::uffd::Forks;
 
 use crate::error::NotServed;
 use crate::files::{FramesId, MappedObject, Wish};
@@ -57,7 +56,7 @@ impl Supervisor {
         self.tell_of_lost_rights(pid);
         if self.options.names.is_empty() || rustix::process::geteuid().is_root() {
             // From its first program on nothing needs this process's memory. Mapped names are opened by its descriptors.
-            memobj_sys::trace::close_to_others();
+            memobj_tracer::close_to_others();
         }
         let served = match filters {
             Filters::Ours => self.serve_program(pid, program),

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use memobj_sys::trace::{self, Heard};
+use memobj_tracer::Heard;
 
 use crate::files::{MappedObject, Wish};
 use crate::supervisor::Supervisor;
@@ -103,7 +103,7 @@ impl Supervisor {
                 Err(mpsc::TryRecvError::Disconnected) => break None,
                 Err(mpsc::TryRecvError::Empty) => {}
             }
-            match trace::wait_any(Some(until)) {
+            match memobj_tracer::wait_any(Some(until)) {
                 Ok(Heard::Of(pid, happened)) => self.heard(pid, happened),
                 Ok(Heard::Woken) => {}
                 Ok(Heard::Nothing | Heard::Nobody) | Err(_) => {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
-use memobj_sys::trace::Present;
+use memobj_tracer::Present;
 
 use crate::files::FramesId;
 use crate::history::SegmentRecord;

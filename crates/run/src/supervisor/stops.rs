@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use memobj_sys::trace::{self, Halted, Happened, Heard, Registers, Resume, Stop, Thread};
+use memobj_tracer::{Halted, Happened, Heard, Registers, Resume, Stop, Thread};
 
 use crate::error::NotServed;
 use crate::space::Space;
@@ -43,7 +43,8 @@ impl Supervisor {
             if self.threads_of(space).is_empty() {
                 return Err(NotDone::Gone);
             }
-            let heard = trace::wait_any(Some(until)).map_err(|error| NotDone::Refused(error.into()))?;
+            let heard =
+                memobj_tracer::wait_any(Some(until)).map_err(|error| NotDone::Refused(error.into()))?;
             let (pid, happened) = match heard {
                 Heard::Of(pid, happened) => (pid, happened),
                 // Jobs wait: this one is not done.

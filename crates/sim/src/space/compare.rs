@@ -2,8 +2,8 @@
 
 use super::machine::{EXECUTE_ONLY, FILES, LOCKED_BYTES, Machine, WINDOW_START, file_bytes};
 use super::{DIFFERENCES, Difference, History, RealObjects, RealSpace, table};
-use memobj_sys::capability::loads;
-use memobj_sys::oracle::{self, Answer, Detail, Order, Process, Rights, Signal, Window};
+use memobj_linux::capability::loads;
+use memobj_linux::oracle::{self, Answer, Detail, Order, Process, Rights, Signal, Window};
 use rustix::fs::MemfdFlags;
 use std::fmt;
 use std::fs::{File, OpenOptions};

@@ -1,6 +1,6 @@
 //! Where we differ from the kernel on purpose, or because it does not say what it does.
 
-use memobj_sys::oracle::{Answer, Order, Process};
+use memobj_linux::oracle::{Answer, Order, Process};
 
 /// One declared difference.
 #[derive(Debug)]

@@ -5,9 +5,9 @@ use super::machine::{Machine, file_bytes};
 use super::{SoftFrames, SoftMmu};
 use crate::random::Random;
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_core::fault::{Attached, Block, Memory, ObjectTable, Stop, VerbError};
 use memobj_core::pages::WriteClaim;
-use memobj_core::space::ObjectId;
+use memobj_vm::fault::{Attached, Block, Memory, ObjectTable, Stop, VerbError};
+use memobj_vm::space::ObjectId;
 
 const PAGE: u64 = 4096;
 

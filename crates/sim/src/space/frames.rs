@@ -1,6 +1,6 @@
 //! Frames in ordinary memory.
 
-use memobj_core::fault::{FrameNumber, Memory, Notice};
+use memobj_vm::fault::{FrameNumber, Memory, Notice};
 use std::sync::{Mutex, MutexGuard};
 
 const PAGE: usize = 4096;

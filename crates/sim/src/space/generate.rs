@@ -2,7 +2,7 @@
 
 use super::History;
 use super::machine::WINDOW_START;
-use memobj_sys::oracle::{Detail, Order};
+use memobj_linux::oracle::{Detail, Order};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;

@@ -5,15 +5,13 @@ use super::table;
 use super::{SoftFrames, SoftMmu};
 use memobj_core::address::VirtAddr;
 use memobj_core::budget::Budget;
-use memobj_core::fault::{
-    Attached, Fill, FrameNumber, Memory, ObjectTable, PagedSpace, Stop, Trap, VerbError,
-};
 use memobj_core::prot::{Access, Prot};
-use memobj_core::space::abi::{self, Errno, Verb, linux};
-use memobj_core::space::{
+use memobj_linux::oracle::{Answer, Order, Process, Signal, bytes_mark, trap_mark};
+use memobj_vm::fault::{Attached, Fill, FrameNumber, Memory, ObjectTable, PagedSpace, Stop, Trap, VerbError};
+use memobj_vm::space::abi::{self, Errno, Verb, linux};
+use memobj_vm::space::{
     Change, Invalidate, Limits, Loads, Lock, ObjectId, ObjectKind, ObjectView, SpaceError, SyncMode,
 };
-use memobj_sys::oracle::{Answer, Order, Process, Signal, bytes_mark, trap_mark};
 use std::sync::Arc;
 
 const PAGE: u64 = 4096;

@@ -1,8 +1,8 @@
 //! A page table with a cache that is as stale as hardware may be.
 
 use memobj_core::address::VirtAddr;
-use memobj_core::fault::{FrameNumber, Mmu};
 use memobj_core::prot::{Access, Prot};
+use memobj_vm::fault::{FrameNumber, Mmu};
 use std::collections::BTreeMap;
 
 const PAGE: u64 = 4096;

@@ -4,7 +4,7 @@
 //!   history of orders ---> Machine     core's address space and fault resolution over software frames and a
 //!           |                          software page table that caches translations until they are flushed
 //!           |
-//!           |------------> the kernel  in a forked process with nothing free but a window (memobj_sys::oracle)
+//!           |------------> the kernel  in a forked process with nothing free but a window (memobj_linux::oracle)
 //!           |
 //!           '------------> a space     of this process, over objects with the same bytes (memobj::space); of histories
 //!                                      that it can carry out

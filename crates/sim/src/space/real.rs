@@ -12,9 +12,9 @@ use memobj::{
     Cache, CacheOptions, FrameSize, MapOptions, Mapping, MemoryObject, ObjectOptions, Store, pagers,
 };
 use memobj_core::prot::Prot;
-use memobj_core::space::abi::{self, Errno, Verb, linux};
-use memobj_core::space::{ObjectId, ObjectKind, ObjectView, Source};
-use memobj_sys::oracle::{Answer, Detail, Order, Signal, access, bytes_mark, trap_mark};
+use memobj_linux::oracle::{Answer, Detail, Order, Signal, access, bytes_mark, trap_mark};
+use memobj_vm::space::abi::{self, Errno, Verb, linux};
+use memobj_vm::space::{ObjectId, ObjectKind, ObjectView, Source};
 
 const PAGE: u64 = 4096;
 const SIGSEGV: i32 = 11;

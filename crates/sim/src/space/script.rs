@@ -1,6 +1,6 @@
 //! Histories as text, to be kept and played again.
 
-use memobj_sys::oracle::{Detail, Order, Process};
+use memobj_linux::oracle::{Detail, Order, Process};
 use std::fmt;
 
 /// Orders for a window of so many pages.

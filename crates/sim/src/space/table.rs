@@ -6,10 +6,10 @@
 
 use super::machine::WINDOW_START;
 use memobj_core::prot::Prot;
-use memobj_core::space::{
+use memobj_linux::oracle::Detail;
+use memobj_vm::space::{
     AddressSpace, Backing, Dump, Growth, Lock, ObjectId, OnFork, Pattern, Segment, Sharing,
 };
-use memobj_sys::oracle::Detail;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use memobj_core::address::ByteRange;
-use memobj_core::commit_log::{Reserved, Storage};
+use memobj_log::{Reserved, Storage};
 
 use super::image::{Image, PAGE_BYTES};
 use super::machine::{Machine, Operation, SimError};

@@ -1,7 +1,7 @@
 //! Storages that break the protocol on purpose.
 
 use memobj_core::address::ByteRange;
-use memobj_core::commit_log::{BLOCK_BYTES, Reserved, Storage};
+use memobj_log::{BLOCK_BYTES, Reserved, Storage};
 use memobj_sim::storage::{File, SimError};
 use twox_hash::XxHash3_64;
 

@@ -6,7 +6,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use memobj_core::address::PageIndex;
-use memobj_core::commit_log::{
+use memobj_log::{
     AppendError, Checkpoint, CheckpointError, CommitLog, Finish, Kind, OpenError, Options, Progress,
     RepairError, Storage,
 };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use memobj_core::address::PageIndex;
-use memobj_core::commit_log::{CommitLog, ReadError, Storage};
+use memobj_log::{CommitLog, ReadError, Storage};
 use memobj_sim::Random;
 use memobj_sim::storage::{PAGE_BYTES, SimError};
 

@@ -1,8 +1,8 @@
 //! A space, two files, and the words that were said.
 
-use memobj_core::space::Loads;
+use memobj_linux::oracle::{Answer, Order, Process};
 use memobj_sim::space::{Machine, WINDOW_START};
-use memobj_sys::oracle::{Answer, Order, Process};
+use memobj_vm::space::Loads;
 
 pub const PAGE: u64 = 4096;
 pub const R: u32 = 1;

@@ -4,10 +4,10 @@ mod pages;
 mod rig;
 
 use memobj_core::address::{PageIndex, PageRange, VirtAddr};
-use memobj_core::fault::{Fill, Memory, Stop, Trap};
-use memobj_core::space::abi::linux::Populate;
-use memobj_core::space::{MapRequest, ObjectId, Place, Sharing, Source};
 use memobj_sim::{Random, known_byte};
+use memobj_vm::fault::{Fill, Memory, Stop, Trap};
+use memobj_vm::space::abi::linux::Populate;
+use memobj_vm::space::{MapRequest, ObjectId, Place, Sharing, Source};
 use proptest::prelude::*;
 use rig::*;
 
@@ -244,7 +244,7 @@ fn exec_keeps_what_is_to_be_kept() {
     rig.map(0, 1, 0, Sharing::Shared).unwrap();
     let source = Source::Anonymous { memory: ObjectId(50) };
     let kept = MapRequest {
-        on_exec: memobj_core::space::OnExec::Keep,
+        on_exec: memobj_vm::space::OnExec::Keep,
         ..MapRequest::new(PAGE, source, RW, Sharing::Private).at(Place::Fixed(VirtAddr(BASE + PAGE)))
     };
     rig.with(0, |paged| paged.map(&kept, Populate::No)).unwrap();

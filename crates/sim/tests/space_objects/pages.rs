@@ -2,10 +2,10 @@
 
 use super::rig::*;
 use memobj_core::address::{PageIndex, PageRange, VirtAddr};
-use memobj_core::fault::{Block, Fill, Memory, ObjectTable, Stop, Trap};
 use memobj_core::pages::WriteClaim;
-use memobj_core::space::{ObjectId, Sharing};
 use memobj_sim::space::SoftFrames;
+use memobj_vm::fault::{Block, Fill, Memory, ObjectTable, Stop, Trap};
+use memobj_vm::space::{ObjectId, Sharing};
 
 const WHOLE: PageRange = PageRange { start: 0, end: u64::MAX };
 

@@ -2,11 +2,11 @@
 
 use memobj_core::address::{PageIndex, VirtAddr};
 use memobj_core::budget::Budget;
-use memobj_core::fault::{Attached, Fill, FrameNumber, Memory, ObjectTable, PagedSpace, Stop, VerbError};
 use memobj_core::prot::{Access, Prot};
-use memobj_core::space::abi::linux::Populate;
-use memobj_core::space::{Limits, MapRequest, ObjectId, ObjectKind, ObjectView, Place, Sharing, Source};
 use memobj_sim::space::{SoftFrames, SoftMmu};
+use memobj_vm::fault::{Attached, Fill, FrameNumber, Memory, ObjectTable, PagedSpace, Stop, VerbError};
+use memobj_vm::space::abi::linux::Populate;
+use memobj_vm::space::{Limits, MapRequest, ObjectId, ObjectKind, ObjectView, Place, Sharing, Source};
 use std::sync::Arc;
 
 pub const PAGE: u64 = 4096;

@@ -1,6 +1,6 @@
 //! Calls that name files: what they ask for, and how they are made on another name.
 
-use memobj_sys::trace::{Call, Registers, read_memory, read_string};
+use memobj_tracer::{Call, Registers, read_memory, read_string};
 
 use super::walk::{LastLink, Missing, resolve};
 

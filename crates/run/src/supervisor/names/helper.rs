@@ -4,7 +4,7 @@
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use memobj_sys::locks::{Rank, RankedMutex};
+use memobj_linux::locks::{Rank, RankedMutex};
 
 type Job = Box<dyn FnOnce() + Send>;
 

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use memobj_sys::trace::{Call, Registers, Thread, write_memory};
+use memobj_tracer::{Call, Registers, Thread, write_memory};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use memobj_sys::trace::Call;
+use memobj_tracer::Call;
 
 use super::NotDone;
 use crate::error::RunError;
