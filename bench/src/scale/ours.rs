@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use memobj::pagers::Pager;
+use memobj::pagers::{Blocking, BlockingPager};
 use memobj::{
     Advice, Cache, CacheOptions, Delivery, FrameSize, MapOptions, Mapping, MemoryObject, ObjectOptions,
     SupplyError,
@@ -22,7 +22,7 @@ struct Computed {
     length: u64,
 }
 
-impl Pager for Computed {
+impl BlockingPager for Computed {
     fn length(&self) -> u64 {
         self.length
     }
@@ -101,9 +101,10 @@ impl Objects for Many {
             ObjectOptions { frames: FrameSize::Small, advice: Advice::Random, ..Default::default() };
         let object = match &self.file {
             Some(file) => self.cache.open_file(file, options).map_err(failed)?,
-            None => {
-                self.cache.object("computed", Computed { length: self.length }, options).map_err(failed)?
-            }
+            None => self
+                .cache
+                .object("computed", Blocking(Computed { length: self.length }), options)
+                .map_err(failed)?,
         };
         let options = MapOptions { delivery: Delivery::InThread, ..Default::default() };
         let mapping = object.map(0..object.len(), options).map_err(failed)?;

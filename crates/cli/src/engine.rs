@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use memobj::doctor::Status;
-use memobj::pagers::{self, Faulty, ForeignLog, Inject, Injection, Pager};
+use memobj::pagers::{self, BlockingPager, Faulty, ForeignLog, Inject, Injection, Pager};
 use memobj::{
     Advice, Cache, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, Mapping, ObjectOptions,
     OpenError,
@@ -134,7 +134,12 @@ impl Engine {
         }
     }
 
-    fn view(&self, name: &str, pager: impl Pager + 'static, origin: Origin) -> Result<View, Failure> {
+    fn view(
+        &self,
+        name: &str,
+        pager: impl Pager + BlockingPager + 'static,
+        origin: Origin,
+    ) -> Result<View, Failure> {
         let options = self.object_options();
         let faults = &self.settings.faults;
         let object = if faults.faults.is_empty() {

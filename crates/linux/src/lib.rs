@@ -38,7 +38,6 @@ pub mod locks;
 #[cfg(feature = "oracle")]
 pub mod oracle;
 pub mod pagemap;
-pub mod part;
 #[cfg(feature = "peer")]
 pub mod peer;
 pub mod pool;

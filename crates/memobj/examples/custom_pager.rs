@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use memobj::pagers::Pager;
+use memobj::pagers::{Blocking, BlockingPager};
 use memobj::{Cache, CacheOptions, ErrorKind, MapOptions, ObjectOptions, SupplyError};
 
 /// The square numbers, eight bytes each; the third page is lost.
@@ -12,7 +12,7 @@ pub struct Squares {
     pub count: u64,
 }
 
-impl Pager for Squares {
+impl BlockingPager for Squares {
     fn length(&self) -> u64 {
         self.count * 8
     }
@@ -31,7 +31,7 @@ impl Pager for Squares {
 /// Maps the squares, reads one, and handles the page that cannot be had.
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cache = Cache::new(CacheOptions { budget_bytes: 1 << 20, ..Default::default() })?;
-    let object = cache.object("squares", Squares { count: 1_000_000 }, ObjectOptions::default())?;
+    let object = cache.object("squares", Blocking(Squares { count: 1_000_000 }), ObjectOptions::default())?;
     let mapping = object.map(0..object.len(), MapOptions::default())?;
 
     let pinned = mapping.pin(800_000..800_008)?;

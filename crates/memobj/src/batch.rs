@@ -8,7 +8,7 @@ use memobj_linux::region::SMALL;
 use memobj_linux::ring::{Completion, Direction, Target, Transfer};
 
 use crate::buffers::BatchRing;
-use crate::pagers::{File, Source};
+use crate::pagers::File;
 use crate::pages::{Asked, Fill};
 use crate::room::Patience;
 
@@ -25,7 +25,7 @@ pub(crate) fn fill_missing(fill: &Arc<Fill>, wanted: &[PageRange], placed: &mut 
     if fill.health.refuses() {
         return claims(fill, wanted).for_each(|claim| drop(fill.refuse(claim, Asked::Demand)));
     }
-    if let Source::File(file) = fill.object.source()
+    if let Some(file) = fill.object.file()
         && let Ok(mut ring) = fill.buffers.borrow_ring()
     {
         fill_from_file(fill, file, wanted, &mut ring, placed);

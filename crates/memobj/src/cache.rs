@@ -53,12 +53,14 @@ impl Cache {
             Writing::Atomic => {
                 let log = Arc::new(pagers::Logged::open(path, options.lock_timeout)?);
                 let pager = Box::new(Arc::clone(&log));
-                Ok(MemoryObject::new(Arc::clone(&self.inner), &name, pager, options, Some(log)))
+                let description = pager.describe();
+                Ok(MemoryObject::new(Arc::clone(&self.inner), &name, pager, description, options, Some(log)))
             }
         }
     }
 
-    /// Makes an object of what `pager` supplies. `name` appears in errors.
+    /// Makes an object of what `pager` supplies. `name` appears in errors. A [`BlockingPager`](pagers::BlockingPager) is given as
+    /// [`Blocking`](pagers::Blocking).
     pub fn object(
         &self,
         name: &str,
@@ -66,13 +68,14 @@ impl Cache {
         options: ObjectOptions,
     ) -> Result<MemoryObject, OpenError> {
         let refused = |why| Err(OpenError::NotWritable { object: name.to_owned(), why });
+        let description = pager.describe();
         match options.writing {
             Writing::ReadOnly => {}
-            _ if !pager.is_writable() => return refused("its pager takes no writes"),
+            _ if !description.is_writable() => return refused("its pager takes no writes"),
             Writing::Atomic => return refused("only local files can be committed to"),
             Writing::InPlace => {}
         }
-        Ok(MemoryObject::new(Arc::clone(&self.inner), name, Box::new(pager), options, None))
+        Ok(MemoryObject::new(Arc::clone(&self.inner), name, Box::new(pager), description, options, None))
     }
 
     /// What the cache has done so far.

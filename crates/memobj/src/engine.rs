@@ -24,7 +24,7 @@ pub(crate) struct CacheInner {
 impl CacheInner {
     pub(crate) fn start(options: CacheOptions) -> Result<Self, CacheError> {
         let limit = options.workers.clamp(1, MOST_WORKERS);
-        let workers = Arc::new(Workers::new(limit, options.clock.clone()));
+        let workers = Arc::new(Workers::new(limit, options.budget_bytes, options.clock.clone()));
         let called: Arc<Workers> = Arc::clone(&workers);
         let shared = Arc::new(CacheShared::new(options, called)?);
         let lanes = Arc::new(Lanes::new());
@@ -48,7 +48,8 @@ impl Drop for CacheInner {
         threads::join(driver);
         self.lanes.stop();
         self.shared.cleaner.stop();
-        self.workers.stop();
+        let tell = &self.shared.tell;
+        self.workers.stop(&|event| tell.event(event));
         self.shared.disposal.finish();
         self.shared.buffers.clear();
     }

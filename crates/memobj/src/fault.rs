@@ -13,7 +13,7 @@ use memobj_linux::region::SMALL;
 use memobj_linux::signal::{Trapped, Verdict};
 use memobj_linux::uffd::Announce;
 
-use crate::pagers::{File, Source};
+use crate::pagers::File;
 use crate::pages::Asked;
 use crate::pins::Ask;
 use crate::room::Patience;
@@ -145,8 +145,8 @@ impl InThread<'_> {
     fn fill_in_thread(&self, claim: FillClaim, page: PageIndex, access: Access) -> Asked {
         let sequential = self.store.pins.pattern.is_sequential(PageRange::one(page));
         let expected = expect(self.store.writes.as_ref(), access);
-        let filled = match self.store.object.source() {
-            Source::File(file) if !sequential && !self.store.fill.is_large() => {
+        let filled = match self.store.object.file() {
+            Some(file) if !sequential && !self.store.fill.is_large() => {
                 self.read_in_thread(file, claim, expected.asked())
             }
             _ => self.store.fill.fill_inline(claim, expected.asked(), Patience::Endless),

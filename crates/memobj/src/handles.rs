@@ -202,6 +202,7 @@ impl Drop for StoreHandle {
             self.shared.cleaner.members.remove(slot);
         }
         self.shared.room.members.remove(self.room_slot);
+        self.shared.workers.forget(&store.fill);
         self.shared.requests.ask(Request::Forget(Arc::as_ptr(store) as usize));
         let all = PageRange { start: 0, end: store.area.page_size().pages_for(store.area.capacity()) };
         self.shared.room.evict(&store.area, all);
@@ -223,7 +224,7 @@ impl ObjectHandle {
     pub(crate) fn read_page(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<(), SupplyError> {
         let mapped = self.mapped.lock().upgrade();
         let Some(mapped) = mapped.filter(|_| self.core.is_writable()) else {
-            self.ask_pager(range.clone(), buffer)?;
+            self.core.supply_now(range.clone(), buffer)?;
             return match self.core.is_writable() && self.is_mapped() {
                 // Mapped meanwhile, and perhaps written.
                 true => self.read_page(range, buffer),
@@ -263,7 +264,7 @@ impl ObjectHandle {
                 Decision::Claim | Decision::Trap | Decision::Demand | Decision::Wait(WaitFor::Filler)
             );
             if pager_has_it && !word.is_writing() {
-                self.ask_pager(range.clone(), buffer)?;
+                self.core.supply_now(range.clone(), buffer)?;
                 // A page that came, changed and was written back meanwhile could have been read half before and half
                 // after. Its word would not tell: it can have gone again, and be as it was. Holding the page instead
                 // would make everybody else wait for this call of the pager.
@@ -277,13 +278,6 @@ impl ObjectHandle {
 
     fn is_mapped(&self) -> bool {
         self.mapped.lock().strong_count() > 0
-    }
-
-    fn ask_pager(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<(), SupplyError> {
-        match self.core.pager.supply(range, buffer)? {
-            count if count == buffer.len() => Ok(()),
-            _ => Err(SupplyError::new(ErrorKind::Truncated)),
-        }
     }
 }
 

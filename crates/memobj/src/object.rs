@@ -11,8 +11,8 @@ use crate::handles::{ObjectHandle, StoreHandle};
 use crate::locks::{self, Rank, RankedMutex};
 use crate::mapping::Mapping;
 use crate::options::{Delivery, MapOptions, ObjectOptions, Sharing, Store, Writing};
-use crate::pagers::{Logged, Pager};
-use crate::pages::ObjectCore;
+use crate::pagers::{Blocking, Description, LengthRequest, Logged, Pager, SyncRequest};
+use crate::pages::{AnswerTo, ObjectCore};
 use crate::private::Private;
 use crate::write::{Obstacle, Writes};
 
@@ -36,11 +36,13 @@ impl MemoryObject {
         cache: Arc<CacheInner>,
         name: &str,
         pager: Box<dyn Pager>,
+        description: Description,
         options: ObjectOptions,
         log: Option<Arc<Logged>>,
     ) -> Self {
-        let core =
-            ObjectCore::new(&cache.shared.options.clock, &cache.shared.disposal, name, pager, options, log);
+        let shared = &cache.shared;
+        let (clock, disposal) = (&shared.options.clock, &shared.disposal);
+        let core = ObjectCore::new(clock, disposal, name, (pager, description), options, log);
         Self::of(cache, core)
     }
 
@@ -129,8 +131,10 @@ impl MemoryObject {
             max_len: Some(base.core.length()),
             ..base.core.options.clone()
         };
-        let pager = Box::new(Private::new(Arc::clone(base)));
+        let pager = Box::new(Blocking(Private::new(Arc::clone(base))));
+        let description = pager.describe();
         let (shared, name) = (&base.cache.shared, &base.core.name);
+        let pager = (pager as Box<dyn Pager>, description);
         let mut core = ObjectCore::new(&shared.options.clock, &shared.disposal, name, pager, options, None);
         core.keeps_changes = false;
         Self::of(Arc::clone(&base.cache), core)
@@ -168,7 +172,7 @@ impl MemoryObject {
             None if self.handle.core.log.is_some() => self.commit_unmapped(),
             // It was never mapped, but its length may have changed.
             None if self.is_writable() => {
-                self.call_unmapped(WriteStep::Sync, self.len(), |pager| pager.sync())
+                self.ask_unmapped(WriteStep::Sync, self.len(), |pager, to| pager.sync(SyncRequest::new(to)))
             }
             None => Ok(()),
         }
@@ -258,7 +262,9 @@ impl MemoryObject {
                 return Ok(());
             }
             let Some(writes) = self.kept() else {
-                self.call_unmapped(WriteStep::SetLength, length, |pager| pager.set_length(length))?;
+                self.ask_unmapped(WriteStep::SetLength, length, |pager, to| {
+                    pager.set_length(LengthRequest::new(length, to));
+                })?;
                 core.set_length(length);
                 return Ok(());
             };
@@ -275,17 +281,15 @@ impl MemoryObject {
         }
     }
 
-    /// Calls the pager of an object that was never mapped.
-    fn call_unmapped(
+    /// Asks the pager of an object that was never mapped, on the calling thread.
+    fn ask_unmapped(
         &self,
         step: WriteStep,
         length: u64,
-        call: impl FnOnce(&dyn Pager) -> Result<(), SupplyError>,
+        ask: impl FnOnce(&dyn Pager, AnswerTo),
     ) -> Result<(), WriteError> {
         let core = &self.handle.core;
-        let answer =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| locks::outside(|| call(&*core.pager))));
-        let answer = answer.unwrap_or_else(|_| Err(SupplyError::new(ErrorKind::Integrity)));
+        let answer = locks::outside(|| core.ask_now(ask));
         answer.map_err(|error| core.write_error(step, 0..length, &error))
     }
 

@@ -9,7 +9,7 @@ use memobj_linux::file::{read_full, write_full};
 use crate::error::{ErrorKind, SupplyError};
 use crate::handles::ObjectHandle;
 use crate::locks::{Rank, RankedMutex};
-use crate::pagers::Pager;
+use crate::pagers::BlockingPager;
 
 const PAGE: u64 = 4096;
 
@@ -52,7 +52,7 @@ impl Private {
     }
 }
 
-impl Pager for Private {
+impl BlockingPager for Private {
     fn length(&self) -> u64 {
         self.length
     }

@@ -20,7 +20,7 @@ use crate::write::{Unsynced, Writes};
 pub(crate) use guest::GuestState;
 pub use guest::{GuestEnd, GuestProt};
 use request::Handoff;
-pub(crate) use request::{Request, Requests};
+pub(crate) use request::{Request, Requests, Unit as KeptUnit};
 pub(crate) use shared::{CacheShared, system};
 
 /// All frame stores of the process, for the signal handler and the fault readers.

@@ -5,7 +5,7 @@ mod alloc_stream;
 #[path = "../examples/custom_pager.rs"]
 mod custom_pager;
 
-use memobj::pagers::Pager;
+use memobj::pagers::BlockingPager;
 
 #[test]
 fn the_custom_pager_example_runs() {

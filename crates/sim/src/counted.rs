@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memobj::SupplyError;
-use memobj::pagers::Pager;
+use memobj::pagers::BlockingPager;
 
 /// What has been asked of a [`Counted`] pager. Clones look at the same calls.
 #[derive(Clone, Debug, Default)]
@@ -67,14 +67,14 @@ pub struct Counted<P> {
     calls: Calls,
 }
 
-impl<P: Pager> Counted<P> {
+impl<P: BlockingPager> Counted<P> {
     /// `inner`, whose calls are noted in `calls`. It must be called: there is no shorter way to the bytes.
     pub fn new(inner: P, calls: Calls) -> Self {
         Self { inner, calls }
     }
 }
 
-impl<P: Pager> Pager for Counted<P> {
+impl<P: BlockingPager> BlockingPager for Counted<P> {
     fn length(&self) -> u64 {
         self.inner.length()
     }
@@ -113,3 +113,5 @@ impl Drop for Ended<'_> {
         }
     }
 }
+
+by_calls!([P: BlockingPager] Counted<P>);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use memobj::pagers::Pager;
+use memobj::pagers::BlockingPager;
 use memobj::{ErrorKind, SupplyError};
 
 use crate::Gate;
@@ -149,7 +149,7 @@ fn delay() -> Option<Duration> {
     })
 }
 
-impl Pager for Disk {
+impl BlockingPager for Disk {
     fn length(&self) -> u64 {
         self.state().live.len() as u64
     }
@@ -220,3 +220,5 @@ impl Pager for Disk {
         Ok(())
     }
 }
+
+by_calls!([] Disk);

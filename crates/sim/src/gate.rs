@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use memobj::SupplyError;
-use memobj::pagers::Pager;
+use memobj::pagers::BlockingPager;
 
 /// Holds calls up until it is opened. Clones are the same gate.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +33,7 @@ pub struct Gated<P> {
     left: Mutex<u32>,
 }
 
-impl<P: Pager> Gated<P> {
+impl<P: BlockingPager> Gated<P> {
     /// `inner`, whose first `calls` calls wait at `gate`.
     pub fn new(inner: P, gate: Gate, calls: u32) -> Self {
         Self { inner, gate, left: Mutex::new(calls) }
@@ -47,7 +47,7 @@ impl<P: Pager> Gated<P> {
     }
 }
 
-impl<P: Pager> Pager for Gated<P> {
+impl<P: BlockingPager> BlockingPager for Gated<P> {
     fn length(&self) -> u64 {
         self.inner.length()
     }
@@ -65,3 +65,5 @@ impl<P: Pager> Pager for Gated<P> {
         self.inner.detach();
     }
 }
+
+by_calls!([P: BlockingPager] Gated<P>);

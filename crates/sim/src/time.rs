@@ -68,7 +68,7 @@ pub fn retrying<R>(
 
 /// Whether somebody waits for `pager`, and every call of a pager that `cache` has under way is one that hangs in it: so
 /// that a time-out meets no other.
-pub fn only_hangs<P: memobj::pagers::Pager>(cache: &Cache, pager: &Faulty<P>) -> bool {
+pub fn only_hangs<P: memobj::pagers::BlockingPager>(cache: &Cache, pager: &Faulty<P>) -> bool {
     let calls = cache.pager_calls();
     calls.waited_for > 0 && calls.waited_for + calls.given_up == pager.hanging()
 }

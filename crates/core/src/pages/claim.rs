@@ -115,7 +115,7 @@ impl<H: Host> FillClaim<H> {
     }
 
     /// Adds the pages of `next`, which follow. `next` comes back if they do not.
-    pub(super) fn join(&mut self, mut next: FillClaim<H>) -> Option<FillClaim<H>> {
+    pub fn join(&mut self, mut next: FillClaim<H>) -> Option<FillClaim<H>> {
         if next.pages.start != self.pages.end {
             return Some(next);
         }

@@ -35,7 +35,7 @@ use super::resolve::{Resolver, fill_or_call};
 use super::unit::is_current;
 use super::watchful::{LONGEST, Watchful, Way};
 use crate::locks::{Rank, RankedMutex};
-use crate::pagers::{File, Source};
+use crate::pagers::File;
 use crate::pages::Asked;
 use crate::pins::Ask;
 use crate::room::Patience;
@@ -295,17 +295,15 @@ impl Lane {
 impl Resolver for Lane {
     fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim, access: Access) {
         self.shared.health.may_panic(THREAD);
-        let source = store.object.source();
-        if matches!(source, Source::Memory(_) | Source::Zero) {
+        if store.object.has_bytes_at_once() {
             return fill_or_call(store, claim, access);
         }
         let sequential = store.pins.pattern.is_sequential(claim.pages());
-        let back = match source {
-            Source::Call if !sequential => return store.fill.call_pager(claim, Asked::Demand),
-            Source::File(file) if !sequential && !store.fill.is_large() => {
-                self.start_read(store, file, claim, access)
-            }
-            _ => Err(claim),
+        let back = match store.object.file() {
+            _ if sequential => Err(claim),
+            None => return store.fill.call_pager(claim, Asked::Demand),
+            Some(file) if !store.fill.is_large() => self.start_read(store, file, claim, access),
+            Some(_) => Err(claim),
         };
         if let Err(claim) = back {
             store.waits.driver.ask(Ask::Supply { claim, sequential });

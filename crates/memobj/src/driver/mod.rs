@@ -32,7 +32,6 @@ use memobj_linux::ring::{Completion, Owner, ReadFile, Repeat, Ring};
 use memobj_linux::uffd::EventBuffer;
 
 use crate::buffers::RUN_PAGES;
-use crate::pagers::Source;
 use crate::pages::Asked;
 use crate::pins::Ask;
 use crate::store::{CacheShared, FrameStore, GuestEnd, Request};
@@ -176,11 +175,10 @@ impl Driver {
         self.shared.health.may_panic(THREAD);
         let Some(claim) = store.fill.refuse(claim, Asked::Demand) else { return };
         let page = PageIndex(claim.pages().start);
-        match store.object.source() {
-            Source::File(_) => self.start(store, claim, Purpose::Demand),
-            Source::Call => store.fill.call_pager(claim, Asked::Demand),
-            Source::Memory(_) | Source::Zero => return fill_or_call(store, claim, Access::Load),
+        if store.object.has_bytes_at_once() {
+            return fill_or_call(store, claim, Access::Load);
         }
+        self.start(store, claim, Purpose::Demand);
         self.advance(store, page, sequential);
     }
 
@@ -195,6 +193,7 @@ impl Driver {
                 Request::Forget(key) => self.forget(key),
                 Request::Admit(guest) => self.admit(guest),
                 Request::Dismissed(guest) => self.guests.forget(&guest),
+                Request::Arrived(unit, arrived) => self.arrived(unit, arrived),
             }
         }
     }
@@ -221,7 +220,7 @@ impl Driver {
 
 impl Resolver for Driver {
     fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim, access: Access) {
-        if matches!(store.object.source(), Source::Memory(_) | Source::Zero) {
+        if store.object.has_bytes_at_once() {
             return fill_or_call(store, claim, access);
         }
         let sequential = store.pins.pattern.is_sequential(claim.pages());

@@ -19,6 +19,8 @@ const FIRST_WINDOW: u64 = 2;
 /// The largest window, in units: 16 MiB of large pages, 5 MiB of small ones. Where a writer follows, writes of as
 /// much are in flight beside the reads.
 const LARGEST_WINDOW: [u64; 2] = [8, 20];
+/// The deepest pager that a window is made for.
+const MOST_DEPTH: u64 = 256;
 
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -39,7 +41,14 @@ impl Stream {
 }
 
 fn largest_window(store: &FrameStore) -> u64 {
-    LARGEST_WINDOW[usize::from(!store.fill.is_large())]
+    let usual = LARGEST_WINDOW[usize::from(!store.fill.is_large())];
+    let description = &store.object.description;
+    match store.object.file() {
+        Some(_) => usual,
+        None if description.is_blocking() => usual,
+        // As many as the pager works on at once, and as many again that the reader has not come to.
+        None => usual.max((description.depth_limit() as u64).min(MOST_DEPTH).saturating_mul(2)),
+    }
 }
 
 impl Driver {

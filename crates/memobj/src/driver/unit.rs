@@ -9,10 +9,10 @@ use memobj_linux::region::SMALL;
 use memobj_linux::ring::{Direction, Target, Transfer};
 
 use super::{Driver, LARGE_CHUNKS};
-use crate::pagers::Source;
-use crate::pages::Asked;
+use crate::pagers::File;
+use crate::pages::{Arrived, Asked};
 use crate::room::Patience;
-use crate::store::FrameStore;
+use crate::store::{FrameStore, KeptUnit};
 
 /// Pages of a prefetch that are looked at before faults get their turn.
 const PREFETCH_AT_ONCE: u64 = 4096;
@@ -44,15 +44,24 @@ impl Purpose {
 #[derive(Debug)]
 pub(super) struct Unit {
     pub(super) store: Arc<FrameStore>,
-    claim: FillClaim,
+    pages: PageRange,
+    /// While a pager has the request, its job has the claim.
+    claim: Option<FillClaim>,
     purpose: Purpose,
     wanted: bool,
     /// What was read, once it is here and held.
     ready: Option<Target>,
     in_flight: bool,
+    /// What a pager's bytes take of the memory of requests.
+    room: Option<Box<dyn std::any::Any + Send>>,
 }
 
 impl Unit {
+    fn of(store: &Arc<FrameStore>, pages: PageRange, claim: Option<FillClaim>, purpose: Purpose) -> Self {
+        let store = Arc::clone(store);
+        Self { store, pages, claim, purpose, wanted: false, ready: None, in_flight: true, room: None }
+    }
+
     pub(super) fn is_in_flight(&self) -> bool {
         self.in_flight
     }
@@ -77,14 +86,7 @@ impl Driver {
         claim: FillClaim,
         purpose: Purpose,
     ) -> Result<(), FillClaim> {
-        let Source::File(file) = store.object.source() else {
-            let asked = purpose.asked();
-            if asked == Asked::InAdvance && self.shared.workers.is_busy() {
-                return Err(claim);
-            }
-            store.fill.call_pager(claim, asked);
-            return Ok(());
-        };
+        let Some(file) = store.object.file() else { return self.ask_pager(store, claim, purpose) };
         let Some(target) = self.target(store, &claim, purpose) else { return Err(claim) };
         let range = claim.bytes();
         let len = (range.len() as usize).next_multiple_of(SMALL);
@@ -98,9 +100,54 @@ impl Driver {
             len,
             token: id,
         });
-        let store = Arc::clone(store);
-        self.units.insert(id, Unit { store, claim, purpose, wanted: false, ready: None, in_flight: true });
+        self.units.insert(id, Unit::of(store, claim.pages(), Some(claim), purpose));
         Ok(())
+    }
+
+    /// Has the pager asked for `claim`. What is to be held comes back to this thread.
+    fn ask_pager(
+        &mut self,
+        store: &Arc<FrameStore>,
+        claim: FillClaim,
+        purpose: Purpose,
+    ) -> Result<(), FillClaim> {
+        let asked = purpose.asked();
+        if asked == Asked::InAdvance && self.shared.workers.is_busy() {
+            return Err(claim);
+        }
+        if purpose != (Purpose::Ahead { hold: true }) {
+            store.fill.call_pager(claim, asked);
+            return Ok(());
+        }
+        let number = self.next_unit;
+        self.next_unit += 1;
+        self.units.insert(number, Unit::of(store, claim.pages(), None, purpose));
+        let unit = KeptUnit { requests: Arc::clone(&self.shared.requests), number };
+        let fill = &store.fill;
+        fill.workers.submit(Arc::clone(fill), claim, asked, Some(Box::new(unit)));
+        Ok(())
+    }
+
+    /// What a pager was asked for as `number` is here, or never will be: then whoever wants it asks by himself.
+    pub(super) fn arrived(&mut self, number: u64, arrived: Option<Arrived>) {
+        let Some(Arrived { claim, target, room }) = arrived else {
+            self.units.remove(&number);
+            return;
+        };
+        let Some(unit) = self.units.get_mut(&number) else { return };
+        unit.claim = Some(claim);
+        unit.room = Some(room);
+        self.is_ready(number, target);
+    }
+
+    /// The bytes of a unit are here.
+    fn is_ready(&mut self, id: u64, target: Target) {
+        let Some(unit) = self.units.get_mut(&id) else { return };
+        unit.in_flight = false;
+        unit.ready = Some(target);
+        if unit.purpose != (Purpose::Ahead { hold: true }) || unit.wanted || self.holds_too_much() {
+            self.place(id);
+        }
     }
 
     fn target(&mut self, store: &FrameStore, claim: &FillClaim, purpose: Purpose) -> Option<Target> {
@@ -163,14 +210,12 @@ impl Driver {
     ) {
         let Some(unit) = self.units.get_mut(&id) else { return };
         unit.in_flight = false;
-        let arrived = result.is_ok_and(|count| count as u64 >= unit.claim.bytes().len());
+        let wanted = unit.claim.as_ref().map_or(0, |claim| claim.bytes().len());
+        let arrived = result.is_ok_and(|count| count as u64 >= wanted);
         if !(arrived && is_current(&unit.store, checked)) {
             return self.failed(id);
         }
-        unit.ready = Some(target);
-        if unit.purpose != (Purpose::Ahead { hold: true }) || unit.wanted || self.holds_too_much() {
-            self.place(id);
-        }
+        self.is_ready(id, target);
     }
 
     /// Frames out of place can neither be pinned nor reclaimed: with pins they must leave some of the budget.
@@ -183,17 +228,17 @@ impl Driver {
     /// Puts a unit in place that is ready.
     fn place(&mut self, id: u64) {
         let Some(unit) = self.units.remove(&id) else { return };
-        let Some(target) = unit.ready else { return };
+        let (Some(target), Some(claim)) = (unit.ready, unit.claim) else { return };
         if unit.store.is_closed() {
             return;
         }
         let counters = &self.shared.tell.counters;
-        let pages = unit.claim.pages().len();
+        let pages = claim.pages().len();
         let asked = match unit.purpose {
             Purpose::Ahead { .. } | Purpose::Prefetch if unit.wanted => Asked::Demand,
             purpose => purpose.asked(),
         };
-        match unit.store.fill.place_target(unit.claim, target, asked, Patience::Short) {
+        match unit.store.fill.place_target(claim, target, asked, Patience::Short) {
             Ok(()) => match unit.purpose {
                 Purpose::Demand => {}
                 Purpose::Prefetch => counters.prefetched_pages.add(pages),
@@ -206,9 +251,10 @@ impl Driver {
     /// A guess that failed is forgotten: whoever comes to the page asks for it by itself, and gets its error.
     fn failed(&mut self, id: u64) {
         let Some(unit) = self.units.remove(&id) else { return };
+        let Some(claim) = unit.claim else { return };
         match unit.purpose {
-            Purpose::Demand => unit.store.fill.call_pager(unit.claim, Asked::Demand),
-            Purpose::Prefetch => unit.store.fill.call_pager(unit.claim, Asked::InAdvance),
+            Purpose::Demand => unit.store.fill.call_pager(claim, Asked::Demand),
+            Purpose::Prefetch => unit.store.fill.call_pager(claim, Asked::InAdvance),
             Purpose::Ahead { .. } => {
                 let key = Arc::as_ptr(&unit.store) as usize;
                 self.streams.retain(|stream| !stream.belongs_to(key));
@@ -221,7 +267,7 @@ impl Driver {
         let found = self
             .units
             .iter_mut()
-            .find(|(_, unit)| unit.claim.pages().contains(page) && Arc::ptr_eq(&unit.store, store));
+            .find(|(_, unit)| unit.pages.contains(page) && Arc::ptr_eq(&unit.store, store));
         let Some((id, unit)) = found else { return };
         let id = *id;
         unit.wanted = true;
@@ -289,10 +335,7 @@ pub(super) fn is_current(store: &Arc<FrameStore>, checked: &mut Vec<(usize, bool
     if let Some((_, current)) = checked.iter().find(|(known, _)| *known == key) {
         return *current;
     }
-    let current = match store.object.source() {
-        Source::File(file) => file.is_current(),
-        _ => true,
-    };
+    let current = store.object.file().is_none_or(File::is_current);
     checked.push((key, current));
     current
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::{Pager, Source};
+use super::{BlockingPager, Local, by_calls};
 use crate::error::SupplyError;
 
 /// An object whose bytes the process holds: useful for tests, and for code that takes mapped objects only.
@@ -23,7 +23,7 @@ impl Bytes {
     }
 }
 
-impl Pager for Bytes {
+impl BlockingPager for Bytes {
     fn length(&self) -> u64 {
         self.0.len() as u64
     }
@@ -36,8 +36,6 @@ impl Pager for Bytes {
     fn is_immutable(&self) -> bool {
         true
     }
-
-    fn source(&self) -> Source<'_> {
-        Source::Memory(&self.0)
-    }
 }
+
+by_calls!([] Bytes, |bytes, description| description.local(Local::Memory(std::sync::Arc::clone(&bytes.0))));

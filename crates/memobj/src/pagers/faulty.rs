@@ -6,7 +6,7 @@ use std::sync::Condvar;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::Pager;
+use super::{BlockingPager, by_calls};
 use crate::error::{ErrorKind, SupplyError};
 use crate::locks::{Guard, Rank, RankedMutex};
 
@@ -14,13 +14,13 @@ use crate::locks::{Guard, Rank, RankedMutex};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Operation {
-    /// [`Pager::supply`].
+    /// [`BlockingPager::supply`].
     Supply,
-    /// [`Pager::write_back`].
+    /// [`BlockingPager::write_back`].
     WriteBack,
-    /// [`Pager::sync`]; it has no range, every injection strikes.
+    /// [`BlockingPager::sync`]; it has no range, every injection strikes.
     Sync,
-    /// [`Pager::set_length`]; as with sync.
+    /// [`BlockingPager::set_length`]; as with sync.
     SetLength,
 }
 
@@ -71,7 +71,7 @@ impl<P: fmt::Debug> fmt::Debug for Faulty<P> {
     }
 }
 
-impl<P: Pager> Faulty<P> {
+impl<P: BlockingPager> Faulty<P> {
     /// `inner`, with these failures of supplies. `seed` decides lengths of short answers.
     pub fn new(inner: P, plan: Vec<Injection>, seed: u64) -> Self {
         let plan = plan.into_iter().map(|injection| (Operation::Supply, injection)).collect();
@@ -165,7 +165,7 @@ impl<P: Pager> Faulty<P> {
     }
 }
 
-impl<P: Pager> Pager for Faulty<P> {
+impl<P: BlockingPager> BlockingPager for Faulty<P> {
     fn length(&self) -> u64 {
         self.inner.length()
     }
@@ -232,6 +232,8 @@ impl<P: Pager> Pager for Faulty<P> {
         self.inner.detach();
     }
 }
+
+by_calls!([P: BlockingPager] Faulty<P>, |_, description| description);
 
 /// A length below `len` that depends on `seed` only (the finaliser of splitmix64).
 fn short_length(seed: u64, len: usize) -> usize {

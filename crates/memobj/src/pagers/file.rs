@@ -16,7 +16,7 @@ use memobj_linux::ring::ReadFile;
 
 use super::log_file::ForeignLog;
 use super::told_length::told_length;
-use super::{Pager, Source};
+use super::{BlockingPager, Local, by_calls};
 use crate::error::{ErrorKind, OpenError, SupplyError};
 
 /// Whether reads go through the host's page cache.
@@ -47,7 +47,7 @@ const TRY_LOCK_EVERY: Duration = Duration::from_millis(10);
 /// After how many reads the page cache is asked again what it holds.
 const ASK_EVERY: u32 = 4096;
 
-/// A pager over one version of a regular file or block device.
+/// A pager over one version of a regular file or block device. Clones are the same open file.
 ///
 /// The version (device, inode, size, times of last modification and last change) is taken when the file is opened
 /// and compared after each read. A change of names alone (a link made or removed) is not a new version; a rename, a
@@ -55,7 +55,11 @@ const ASK_EVERY: u32 = 4096;
 /// [`Stale`](ErrorKind::Stale), so that two versions are never mixed. Pages that are resident stay readable.
 /// Not seen: a store through another program's shared mapping, until the kernel stamps the file; and on Linux
 /// before 6.13 a change within the clock tick of the opening.
-pub struct File {
+#[derive(Clone)]
+pub struct File(Arc<Opened>);
+
+/// What the clones of a [`File`] share.
+struct Opened {
     buffered: ReadFile,
     direct: Option<ReadFile>,
     probe: std::fs::File,
@@ -73,9 +77,9 @@ pub struct File {
 impl fmt::Debug for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("File")
-            .field("length", &self.length.load(Ordering::Relaxed))
-            .field("access", &self.access)
-            .field("cache_use", &self.cache_use)
+            .field("length", &self.0.length.load(Ordering::Relaxed))
+            .field("access", &self.0.access)
+            .field("cache_use", &self.0.cache_use)
             .finish_non_exhaustive()
     }
 }
@@ -105,7 +109,7 @@ impl File {
     /// have bytes of two versions. Reads go through the host's page cache.
     pub fn follow(file: std::fs::File) -> std::io::Result<Self> {
         let length = file.metadata()?.len();
-        Ok(Self {
+        Ok(Self(Arc::new(Opened {
             version: FileVersion::of(&file)?,
             is_local: is_local(&file),
             probe: file.try_clone()?,
@@ -117,7 +121,7 @@ impl File {
             goes_direct: AtomicBool::new(false),
             reads: AtomicU32::new(0),
             stale: AtomicBool::new(false),
-        })
+        })))
     }
 
     /// Opens `path` for reading and writing, and locks it (flock(2)): only one process, and one pager, can have a
@@ -126,9 +130,7 @@ impl File {
     /// The lock holds off other users of this library and of flock; whoever writes to the file without asking is
     /// not noticed, other than with a pager that only reads.
     pub fn open_writable(path: impl AsRef<Path>, lock_timeout: Duration) -> Result<Self, OpenError> {
-        let path = path.as_ref();
-        let file = super::open_in_place(path, lock_timeout)?;
-        Arc::into_inner(file).ok_or_else(|| OpenError::Locked { path: path.to_owned() })
+        super::open_in_place(path.as_ref(), lock_timeout)
     }
 
     /// As [`open_writable`](Self::open_writable), without a look at the commit log.
@@ -136,16 +138,16 @@ impl File {
         let pager = Self::open_as(path, CacheUse::Auto, Access::ReadWrite)?;
         let give_up = Instant::now().checked_add(lock_timeout);
         let refused = |source| OpenError::File { path: path.to_owned(), source };
-        while !try_lock(&pager.probe).map_err(refused)? {
+        while !try_lock(&pager.0.probe).map_err(refused)? {
             if give_up.is_some_and(|at| Instant::now() >= at) {
                 return Err(OpenError::Locked { path: path.to_owned() });
             }
             std::thread::sleep(TRY_LOCK_EVERY);
         }
         // Whoever had the lock before can have changed the length.
-        let length = pager.probe.metadata().map_err(refused)?.len();
-        if pager.version.size() != 0 || length != 0 {
-            pager.length.store(length.max(pager.block_length()), Ordering::Relaxed);
+        let length = pager.0.probe.metadata().map_err(refused)?.len();
+        if pager.0.version.size() != 0 || length != 0 {
+            pager.0.length.store(length.max(pager.block_length()), Ordering::Relaxed);
         }
         Ok(pager)
     }
@@ -183,7 +185,7 @@ impl File {
             CacheUse::Auto | CacheUse::Direct => open_direct(path, &file),
         };
         let probe = file.try_clone().map_err(refused)?;
-        let pager = Self {
+        let pager = Self(Arc::new(Opened {
             is_local: is_local(&file),
             buffered: ReadFile::new(file),
             goes_direct: AtomicBool::new(direct.is_some()),
@@ -195,53 +197,53 @@ impl File {
             cache_use,
             reads: AtomicU32::new(0),
             stale: AtomicBool::new(false),
-        };
+        }));
         pager.choose();
         Ok(pager)
     }
 
     /// Asks the host's page cache and decides how to read from now on.
     fn choose(&self) {
-        if self.direct.is_none() || self.cache_use != CacheUse::Auto {
+        if self.0.direct.is_none() || self.0.cache_use != CacheUse::Auto {
             return;
         }
         let pages = self.length().div_ceil(4096).max(1);
-        let mostly_cached = cached_pages(&self.probe).is_some_and(|cached| cached >= pages - pages / 4);
-        self.goes_direct.store(!mostly_cached, Ordering::Relaxed);
+        let mostly_cached = cached_pages(&self.0.probe).is_some_and(|cached| cached >= pages - pages / 4);
+        self.0.goes_direct.store(!mostly_cached, Ordering::Relaxed);
     }
 
     /// The descriptor to read from now. Counts as one read. Not for signal handlers.
     pub(crate) fn descriptor(&self) -> &ReadFile {
-        if self.reads.fetch_add(1, Ordering::Relaxed) % ASK_EVERY == ASK_EVERY - 1 {
+        if self.0.reads.fetch_add(1, Ordering::Relaxed) % ASK_EVERY == ASK_EVERY - 1 {
             self.choose();
         }
         self.current()
     }
 
     fn current(&self) -> &ReadFile {
-        match &self.direct {
-            Some(direct) if self.goes_direct.load(Ordering::Relaxed) => direct,
-            _ => &self.buffered,
+        match &self.0.direct {
+            Some(direct) if self.0.goes_direct.load(Ordering::Relaxed) => direct,
+            _ => &self.0.buffered,
         }
     }
 
     /// Of a block device, whose length the system does not tell as a file's.
     fn block_length(&self) -> u64 {
-        let is_device = self.probe.metadata().is_ok_and(|metadata| metadata.file_type().is_block_device());
+        let is_device = self.0.probe.metadata().is_ok_and(|metadata| metadata.file_type().is_block_device());
         if is_device { self.length() } else { 0 }
     }
 
     /// The descriptor for writes of whole 4 KiB pages: around the page cache where that goes, so that no page is
     /// in memory twice.
     pub(crate) fn write_descriptor(&self) -> &ReadFile {
-        self.direct.as_ref().unwrap_or(&self.buffered)
+        self.0.direct.as_ref().unwrap_or(&self.0.buffered)
     }
 
     /// What keeps the file from having a log beside the name `path`.
     pub(crate) fn cannot_have_a_log(&self, path: &Path) -> std::io::Result<Option<&'static str>> {
-        Ok(match names(&self.probe)? {
-            _ if !self.probe.metadata()?.is_file() => Some("only regular files can be committed to"),
-            _ if !is_named(&self.probe, path) => Some("it was removed or replaced meanwhile"),
+        Ok(match names(&self.0.probe)? {
+            _ if !self.0.probe.metadata()?.is_file() => Some("only regular files can be committed to"),
+            _ if !is_named(&self.0.probe, path) => Some("it was removed or replaced meanwhile"),
             1 => None,
             _ => Some("it has several names, and its log could be looked for beside one of them only"),
         })
@@ -249,40 +251,40 @@ impl File {
 
     /// Takes over the length that the file has now.
     pub(crate) fn look_at_length(&self) -> std::io::Result<()> {
-        let length = self.probe.metadata()?.len().max(self.block_length());
-        self.length.store(length, Ordering::Release);
+        let length = self.0.probe.metadata()?.len().max(self.block_length());
+        self.0.length.store(length, Ordering::Release);
         Ok(())
     }
 
     /// As the commit log wants it.
     pub(crate) fn storage(&self) -> super::storage::FileStorage {
         let role = super::storage::Role::Data;
-        super::storage::FileStorage::new(self.buffered.clone(), self.direct.clone(), role)
+        super::storage::FileStorage::new(self.0.buffered.clone(), self.0.direct.clone(), role)
     }
 
     /// Whether `bytes` are zeros that the file has already, as a hole.
     pub(crate) fn has_as_hole(&self, range: &std::ops::Range<u64>, bytes: &[u8]) -> bool {
-        is_zero(bytes) && is_hole(&self.probe, range.clone())
+        is_zero(bytes) && is_hole(&self.0.probe, range.clone())
     }
 
     /// Whether questions about the file are answered without anybody else: then the threads that serve all may ask them. A
     /// file that is followed is asked nothing.
     pub(crate) fn answers_at_once(&self) -> bool {
-        self.is_local || self.access == Access::Follow
+        self.0.is_local || self.0.access == Access::Follow
     }
 
     /// Whether the file is still the version that was opened. Safe in a signal handler.
     pub(crate) fn is_current(&self) -> bool {
-        if self.access != Access::Read {
+        if self.0.access != Access::Read {
             return true;
         }
-        if self.stale.load(Ordering::Relaxed) {
+        if self.0.stale.load(Ordering::Relaxed) {
             return false;
         }
-        let Ok(now) = FileVersion::of(&self.probe) else { return false };
-        let same = now.is_same_bytes(&self.version);
+        let Ok(now) = FileVersion::of(&self.0.probe) else { return false };
+        let same = now.is_same_bytes(&self.0.version);
         if !same {
-            self.stale.store(true, Ordering::Relaxed);
+            self.0.stale.store(true, Ordering::Relaxed);
         }
         same
     }
@@ -316,27 +318,27 @@ fn kind_name(kind: std::fs::FileType) -> &'static str {
     }
 }
 
-impl Pager for File {
+impl BlockingPager for File {
     fn length(&self) -> u64 {
-        self.length.load(Ordering::Acquire)
+        self.0.length.load(Ordering::Acquire)
     }
 
     fn is_writable(&self) -> bool {
-        self.access == Access::ReadWrite
+        self.0.access == Access::ReadWrite
     }
 
     fn write_back(&self, range: std::ops::Range<u64>, bytes: &[u8]) -> Result<(), SupplyError> {
-        if self.access != Access::ReadWrite {
+        if self.0.access != Access::ReadWrite {
             return Err(SupplyError::new(ErrorKind::Denied));
         }
         // Through the page cache: any length works.
-        write_full(&self.buffered, bytes, range.start)?;
+        write_full(&self.0.buffered, bytes, range.start)?;
         Ok(())
     }
 
     fn sync(&self) -> Result<(), SupplyError> {
-        sync_data(&self.buffered)?;
-        if self.access == Access::ReadWrite && names(&self.probe)? == 0 {
+        sync_data(&self.0.buffered)?;
+        if self.0.access == Access::ReadWrite && names(&self.0.probe)? == 0 {
             let removed = std::io::Error::new(std::io::ErrorKind::NotFound, "the file has no name any more");
             return Err(SupplyError::because(ErrorKind::Stale, removed));
         }
@@ -344,17 +346,17 @@ impl Pager for File {
     }
 
     fn set_length(&self, length: u64) -> Result<(), SupplyError> {
-        if self.access != Access::ReadWrite {
+        if self.0.access != Access::ReadWrite {
             return Err(SupplyError::new(ErrorKind::Denied));
         }
         // The length of a device is what it is.
         match self.block_length() {
-            0 => set_length(&self.probe, length)?,
+            0 => set_length(&self.0.probe, length)?,
             device if length == device => {}
             device if length > device => return Err(SupplyError::new(ErrorKind::NoSpace)),
             _ => return Err(SupplyError::new(ErrorKind::Denied)),
         }
-        self.length.store(length, Ordering::Release);
+        self.0.length.store(length, Ordering::Release);
         Ok(())
     }
 
@@ -363,34 +365,26 @@ impl Pager for File {
             return Err(Self::stale());
         }
         // Through the page cache: any length and alignment works, and an error is the device's own.
-        let got = read_full(&self.buffered, buffer, range.start)?;
+        let got = read_full(&self.0.buffered, buffer, range.start)?;
         if !self.is_current() {
             return Err(Self::stale());
         }
         Ok(got)
     }
 
-    fn source(&self) -> Source<'_> {
-        Source::File(self)
-    }
-
     fn detach(&self) {
         // Nothing is written any more; the next opener need not wait for the last reference to go.
-        if self.access == Access::ReadWrite {
-            unlock(&self.probe);
+        if self.0.access == Access::ReadWrite {
+            unlock(&self.0.probe);
         }
     }
 }
 
+by_calls!([] File, |file, description| description.local(Local::File(file.clone())));
+
 impl AsFd for File {
     /// For system calls that do not depend on how it is read.
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.probe.as_fd()
-    }
-}
-
-impl From<File> for Arc<dyn Pager> {
-    fn from(file: File) -> Self {
-        Arc::new(file)
+        self.0.probe.as_fd()
     }
 }

@@ -86,8 +86,8 @@ fn open_error(error: memobj_log::OpenError<io::Error>) -> io::Error {
 }
 
 /// Opens the file at `path` for writing in place, with all that was committed to it in place.
-pub(crate) fn open_in_place(path: &Path, lock_timeout: Duration) -> Result<Arc<File>, OpenError> {
-    let file = Arc::new(File::open_locked(path, lock_timeout)?);
+pub(crate) fn open_in_place(path: &Path, lock_timeout: Duration) -> Result<File, OpenError> {
+    let file = File::open_locked(path, lock_timeout)?;
     // With the lock held: whoever had it before may have left a log.
     if let Some(path) = with_log(path) {
         settle(&file, &path)?;
@@ -118,7 +118,6 @@ pub(crate) fn recover(path: &Path, foreign: ForeignLog) -> Result<(), OpenError>
         };
     }
     let file = File::open_locked(&path, Duration::ZERO).map_err(|error| cannot_write(&path, error))?;
-    let file = Arc::new(file);
     // Another opener can have done it meanwhile.
     with_log(&path).map_or(Ok(()), |path| settle(&file, &path))
 }
@@ -135,8 +134,8 @@ fn is_foreign(path: &Path) -> bool {
     !file::may_own_log(log.uid(), file.uid())
 }
 
-fn settle(file: &Arc<File>, path: &Path) -> Result<(), OpenError> {
-    Logged::of(Arc::clone(file), path)?
+fn settle(file: &File, path: &Path) -> Result<(), OpenError> {
+    Logged::of(file.clone(), path)?
         .end()
         .map_err(|error| OpenError::Log { path: log_path(path), source: io::Error::other(error) })
 }

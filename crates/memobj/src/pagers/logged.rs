@@ -17,7 +17,7 @@ use memobj_log::{
 
 use super::log_file::{Log, log_path, open_log};
 use super::storage::FileStorage;
-use super::{File, Pager};
+use super::{BlockingPager, File, by_calls};
 use crate::error::{ErrorKind, OpenError, SupplyError, kind_of};
 use crate::locks::{Guard, Rank, RankedMutex, RankedRwLock, ReadGuard, WriteGuard};
 
@@ -35,7 +35,7 @@ const CHECKPOINT_BYTES: u64 = 16 << 20;
 #[derive(Debug)]
 pub(crate) struct Logged {
     /// Has the lock.
-    file: Arc<File>,
+    file: File,
     data: Arc<FileStorage>,
     records: Arc<FileStorage>,
     log: RankedRwLock<Log>,
@@ -98,11 +98,11 @@ impl Logged {
         if let Some(why) = file.cannot_have_a_log(path).map_err(refused)? {
             return Err(OpenError::NotWritable { object: path.display().to_string(), why });
         }
-        Self::of(Arc::new(file), path)
+        Self::of(file, path)
     }
 
     /// The log of `file`, which is locked and has the name `path`.
-    pub(super) fn of(file: Arc<File>, path: &Path) -> Result<Self, OpenError> {
+    pub(super) fn of(file: File, path: &Path) -> Result<Self, OpenError> {
         let data = Arc::new(file.storage());
         let path = log_path(path);
         let (log, records) =
@@ -333,7 +333,7 @@ impl Logged {
     }
 }
 
-impl Pager for Logged {
+impl BlockingPager for Logged {
     fn length(&self) -> u64 {
         self.length.load(Ordering::Acquire)
     }
@@ -394,6 +394,8 @@ impl Pager for Logged {
         self.file.detach();
     }
 }
+
+by_calls!(Logged);
 
 fn is_full(error: &io::Error) -> bool {
     kind_of(error) == ErrorKind::NoSpace

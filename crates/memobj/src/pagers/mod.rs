@@ -1,150 +1,141 @@
 //! Pagers: who has the bytes.
 //!
+//! ```text
+//!   Pager          answers requests, from any thread, in any order      supply(SupplyRequest), write_back, sync, set_length
+//!     ^               object stores, network protocols, event loops
+//!   Blocking<P>    calls a BlockingPager, and answers what it returns   supply(range, &mut buffer) -> Result
+//!                     your own twenty lines
+//! ```
+//!
 //! [`File`] reads and writes a local file, [`Bytes`] and [`Zero`] have them in memory and are read only, [`Faulty`]
-//! wraps any other and makes it fail on purpose. Your own needs [`length`](Pager::length) and
-//! [`supply`](Pager::supply); if it takes writes, [`is_writable`](Pager::is_writable),
-//! [`write_back`](Pager::write_back), [`sync`](Pager::sync) and [`set_length`](Pager::set_length) too.
+//! wraps any blocking one and makes it fail on purpose. Your own needs [`length`](BlockingPager::length) and
+//! [`supply`](BlockingPager::supply); if it takes writes, [`is_writable`](BlockingPager::is_writable),
+//! [`write_back`](BlockingPager::write_back), [`sync`](BlockingPager::sync) and
+//! [`set_length`](BlockingPager::set_length) too. One that has many requests under way at once, without a thread for
+//! each, is a [`Pager`].
 
+mod blocking;
 mod bytes;
+mod description;
 mod faulty;
 mod file;
+mod filled;
 mod log_file;
 mod logged;
+mod request;
 mod storage;
 mod told_length;
 mod zero;
 
-use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
+pub(crate) use blocking::by_calls;
+pub use blocking::{Blocking, BlockingPager};
 pub use bytes::Bytes;
+pub use description::Description;
+pub(crate) use description::Local;
 pub use faulty::{Faulty, Inject, Injection, Operation};
 pub use file::{CacheUse, File};
 pub use log_file::ForeignLog;
 pub(crate) use log_file::{open_in_place, recover};
 pub(crate) use logged::Logged;
+pub(crate) use request::{Hook, SupplyTo};
+pub use request::{LengthRequest, SupplyRequest, SyncRequest, WriteRequest};
 pub use zero::Zero;
 
 use crate::error::SupplyError;
 
 /// Supplies an object's pages, and takes them back if it can be written.
 ///
-/// The engine calls a pager from threads of its own, never in a signal handler, so that a pager may block, lock,
-/// allocate and use the network. (Of an object that was never mapped the caller's thread calls `sync` and
-/// `set_length`.) `supply` is called with none of the engine's locks held. `write_back`, `sync` and `set_length` are
-/// called while syncs and changes of length of the same object wait: they must not ask for one, nor map the object.
-/// A pager may be called at once from several threads for disjoint ranges. A range is asked for again while an earlier call for it still runs only after that call has
-/// overrun its time, or the object was mapped anew. A pager is not told of mappings.
+/// The engine asks for ranges that ascend, as many at once as [`Description::depth`] says, and neighbours as one. A pager
+/// keeps each request, and answers it when it has the bytes, from any thread: it should not block in these calls. Those
+/// that would rather block are [`BlockingPager`]s. The engine makes the calls on workers: never in a signal handler, never
+/// on a thread that others wait for, and with none of its locks held. Calls for one object are made one at a time; but when the
+/// object is mapped anew, or is in use through a private mapping, two can run at once. A call that panics or blocks
+/// harms nobody but its own object.
+///
+/// Deadlines, retries and failure policies are the engine's: a pager answers each request once, as it went.
+///
+/// ```
+/// use memobj::pagers::{Description, Pager, SupplyRequest};
+///
+/// /// Supplies ones, on a thread that takes what it is sent.
+/// struct Ones(std::sync::mpsc::Sender<SupplyRequest>);
+///
+/// impl Pager for Ones {
+///     fn describe(&self) -> Description {
+///         Description::new(1 << 20).block_bytes(64 << 10).depth(16)
+///     }
+///     fn supply(&self, request: SupplyRequest) {
+///         // A request that cannot be sent is dropped, which fails it.
+///         let _ = self.0.send(request);
+///     }
+/// }
+///
+/// let (sender, requests) = std::sync::mpsc::channel::<SupplyRequest>();
+/// std::thread::spawn(move || {
+///     for mut request in requests {
+///         let range = request.range();
+///         let filled = request.fill(range.start, &vec![1; (range.end - range.start) as usize]);
+///         filled.map_or_else(drop, |()| request.done());
+///     }
+/// });
+/// let cache = memobj::Cache::new(Default::default())?;
+/// let object = cache.object("ones", Ones(sender), Default::default())?;
+/// let mapping = object.map(0..object.len(), Default::default())?;
+/// assert_eq!(mapping.pin(123_456..123_458)?[..], [1, 1]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Pager: Send + Sync {
-    /// Bytes of the object. Only [`set_length`](Self::set_length) changes it.
-    fn length(&self) -> u64;
+    /// What the pager declares. Asked for once, when an object is made of it, on the thread that makes it; the answer holds as
+    /// long as the pager lives, but for the length, which [`set_length`](Self::set_length) changes.
+    fn describe(&self) -> Description;
 
-    /// Fills `buffer`, which is as long as `range`, with the bytes of `range` and returns how many it filled.
-    ///
-    /// `range` is not empty, starts at a multiple of 4 KiB and ends at one or at the object's end. Anything but
-    /// the full length is taken as a failure, never as zeros; so is a panic. May block.
-    fn supply(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<usize, SupplyError>;
+    /// Is to answer `request` with the bytes of its range.
+    fn supply(&self, request: SupplyRequest);
 
-    /// Whether the object can be written: whether [`write_back`](Self::write_back) is more than a refusal.
-    fn is_writable(&self) -> bool {
-        false
+    /// Is to take the bytes of `request`. Anything but [`done`](WriteRequest::done) leaves the pages Dirty: they are offered
+    /// again, with the bytes that they have then. What is supplied after `done` has these bytes; they need not survive a crash
+    /// before a [`sync`](Self::sync) has been answered. There is no time-out that takes a write back: its pages wait for the answer.
+    fn write_back(&self, request: WriteRequest) {
+        request.fail(SupplyError::new(crate::ErrorKind::Denied));
     }
 
-    /// Takes `bytes`, which are as long as `range`, for the bytes of `range`.
-    ///
-    /// `range` starts at a multiple of 4 KiB and ends at one or at the object's end. Anything but `Ok` leaves the
-    /// pages Dirty: they are offered again. May be called at once from several threads for disjoint ranges, and
-    /// while ranges beside it are supplied. What is supplied afterwards has these bytes; they need not survive a
-    /// crash before [`sync`](Self::sync) has returned. May block.
-    fn write_back(&self, range: Range<u64>, bytes: &[u8]) -> Result<(), SupplyError> {
-        let _ = (range, bytes);
-        Err(SupplyError::new(crate::ErrorKind::Denied))
-    }
-
-    /// Makes durable what was taken before this call, and the length. May block.
+    /// Is to make durable what it took before this call, and the length.
     ///
     /// After an error the engine offers what it still has of these bytes again, and takes the rest for lost. `Stale` is
     /// for a pager that has all bytes, of an object that nobody will find again: nothing is offered again then.
-    fn sync(&self) -> Result<(), SupplyError> {
-        Ok(())
+    fn sync(&self, request: SyncRequest) {
+        request.done();
     }
 
-    /// Cuts the object off at `length`, or extends it with zeros. May block.
-    fn set_length(&self, length: u64) -> Result<(), SupplyError> {
-        let _ = length;
-        Err(SupplyError::new(crate::ErrorKind::Denied))
+    /// Is to cut the object off at the new length, or to extend it with zeros.
+    fn set_length(&self, request: LengthRequest) {
+        request.fail(SupplyError::new(crate::ErrorKind::Denied));
     }
 
-    /// Whether no byte of the object ever changes, whatever becomes of it elsewhere: then it is its own copy, see
-    /// [`Space`](crate::space::Space). What is said here is relied on.
-    fn is_immutable(&self) -> bool {
-        false
-    }
-
-    /// A shorter way to the bytes than `supply`, if the pager knows one.
-    ///
-    /// Asked for when an object is made of the pager, in the thread that makes it, and not again: the answer holds as long
-    /// as the pager lives.
-    fn source(&self) -> Source<'_> {
-        Source::Call
-    }
-
-    /// The object is closed: end every `supply` that still runs, with an error. Called once; must not block.
+    /// The object is closed: answer or drop every request that is still under way, soon. Called once; must not block.
     fn detach(&self) {}
-}
-
-/// How the engine may come by the bytes.
-#[non_exhaustive]
-pub enum Source<'a> {
-    /// Only by calling [`Pager::supply`].
-    Call,
-    /// They are the first bytes of this slice.
-    Memory(&'a [u8]),
-    /// They are all zero.
-    Zero,
-    /// They are in a local file, which the engine reads itself, many pages at once.
-    File(&'a File),
-}
-
-impl fmt::Debug for Source<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Call => f.write_str("Call"),
-            Self::Zero => f.write_str("Zero"),
-            Self::Memory(bytes) => write!(f, "Memory({} bytes)", bytes.len()),
-            Self::File(file) => f.debug_tuple("File").field(file).finish(),
-        }
-    }
 }
 
 /// What a pager that is reached through a pointer answers: what the pager behind it does.
 macro_rules! forward {
     ($pointer:ident) => {
         impl<P: Pager + ?Sized> Pager for $pointer<P> {
-            fn length(&self) -> u64 {
-                (**self).length()
+            fn describe(&self) -> Description {
+                (**self).describe()
             }
-            fn supply(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<usize, SupplyError> {
-                (**self).supply(range, buffer)
+            fn supply(&self, request: SupplyRequest) {
+                (**self).supply(request);
             }
-            fn is_writable(&self) -> bool {
-                (**self).is_writable()
+            fn write_back(&self, request: WriteRequest) {
+                (**self).write_back(request);
             }
-            fn write_back(&self, range: Range<u64>, bytes: &[u8]) -> Result<(), SupplyError> {
-                (**self).write_back(range, bytes)
+            fn sync(&self, request: SyncRequest) {
+                (**self).sync(request);
             }
-            fn sync(&self) -> Result<(), SupplyError> {
-                (**self).sync()
-            }
-            fn set_length(&self, length: u64) -> Result<(), SupplyError> {
-                (**self).set_length(length)
-            }
-            fn is_immutable(&self) -> bool {
-                (**self).is_immutable()
-            }
-            fn source(&self) -> Source<'_> {
-                (**self).source()
+            fn set_length(&self, request: LengthRequest) {
+                (**self).set_length(request);
             }
             fn detach(&self) {
                 (**self).detach();

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Pager, Source};
+use super::{BlockingPager, Local, by_calls};
 use crate::error::SupplyError;
 
 /// Zeros of any length.
@@ -18,7 +18,7 @@ impl Zero {
     }
 }
 
-impl Pager for Zero {
+impl BlockingPager for Zero {
     fn length(&self) -> u64 {
         self.length
     }
@@ -31,8 +31,6 @@ impl Pager for Zero {
     fn is_immutable(&self) -> bool {
         true
     }
-
-    fn source(&self) -> Source<'_> {
-        Source::Zero
-    }
 }
+
+by_calls!([] Zero, |_, description| description.local(Local::Zeros));

@@ -4,28 +4,46 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use memobj_core::address::{PageIndex, PageSize};
+use memobj_core::address::{PageIndex, PageRange, PageSize};
 use memobj_core::pages::PlaceError;
-use memobj_linux::area::{Area, FillClaim, Origin};
+use memobj_linux::area::{Area, FillClaim, Origin, Placement};
 use memobj_linux::pool::{Frame, FramePool};
 use memobj_linux::region::SMALL;
 use memobj_linux::ring::Target;
 
-use super::{Errors, ObjectCore};
+use super::{AtOnce, Errors, ObjectCore};
 use crate::buffers::{Buffers, RUN_PAGES};
 use crate::health::Health;
-use crate::pagers::Source;
 use crate::room::{Patience, Room};
 use crate::tell::Tell;
 
 /// Threads that call pagers.
 pub(crate) trait CallPagers: std::fmt::Debug + Send + Sync {
-    /// Calls the pager for the pages of `claim`, soon.
-    fn submit(&self, fill: Arc<Fill>, claim: FillClaim, asked: Asked);
+    /// Asks the pager for the pages of `claim`, soon. With `keep` they are not put in place, but kept.
+    fn submit(&self, fill: Arc<Fill>, claim: FillClaim, asked: Asked, keep: Option<Box<dyn Keep>>);
+    /// Makes another call of the pager, which may block.
+    fn call(&self, fill: &Arc<Fill>, call: Box<dyn FnOnce() + Send>);
+    /// The object is closed: nothing of it is asked for any more, and what is under way is cancelled.
+    fn forget(&self, fill: &Fill);
     /// Whether so much is queued that guesses and advance wishes should wait.
     fn is_busy(&self) -> bool;
     /// Waits until less is queued; for callers that can ask for any number of pages.
     fn wait_for_room(&self);
+}
+
+/// Keeps what a pager has supplied ready, until somebody wants it.
+pub(crate) trait Keep: std::fmt::Debug + Send + Sync {
+    /// It is here; `None`: it never will be. Called once, on any thread; must not block.
+    fn keep(&self, arrived: Option<Arrived>);
+}
+
+/// Bytes that are here and not in place.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) claim: FillClaim,
+    pub(crate) target: Target,
+    /// What they take of the memory of requests, until dropped.
+    pub(crate) room: Box<dyn std::any::Any + Send>,
 }
 
 /// Whether anybody waits for the pages of a claim.
@@ -65,9 +83,46 @@ impl Fill {
         self.area.page_size() == PageSize::LARGE
     }
 
-    /// The most pages of one read.
+    /// The most pages of one read or request.
     pub(crate) fn run_pages(&self) -> u64 {
-        if self.is_large() { 1 } else { RUN_PAGES }
+        match (self.is_large(), self.block_pages()) {
+            (true, _) => 1,
+            (false, 1) => RUN_PAGES,
+            (false, block) => block,
+        }
+    }
+
+    /// The pages of the block that the pager likes to be asked for: one, if it did not name any.
+    pub(crate) fn block_pages(&self) -> u64 {
+        if self.is_large() || self.object.file().is_some() {
+            return 1;
+        }
+        let most = (self.room.budget.limit() / 8 / SMALL as u64).max(1);
+        let most = 1 << most.ilog2();
+        (self.object.description.block() / SMALL as u64).min(most)
+    }
+
+    /// Adds the absent pages around those of `claim` which are in the same block of the pager.
+    fn widen(&self, claim: FillClaim) -> FillClaim {
+        let block = self.block_pages();
+        let PageRange { start, end } = claim.pages();
+        let first = start / block * block;
+        let last = (end.next_multiple_of(block)).min(self.area.pages()).max(end);
+        let absent = (first..start).rev().take_while(|page| self.area.word(PageIndex(*page)).is_absent());
+        let first = absent.last().unwrap_or(start);
+        let run = |start, end| self.area.claim_run(PageRange { start, end }, Placement::AtOnce);
+        let mut whole = match run(first, start) {
+            // Unless somebody was faster with a page in between.
+            Some(mut before) => match before.join(claim) {
+                None => before,
+                Some(claim) => claim,
+            },
+            None => claim,
+        };
+        if let Some(after) = run(end, last) {
+            drop(whole.join(after));
+        }
+        whole
     }
 
     /// Room for small frames; `false` once the object is closed, or `patience` over. Safe in a signal handler.
@@ -176,9 +231,36 @@ impl Fill {
         !self.is_large() && claim.pages().len() * SMALL as u64 > len
     }
 
-    /// Leaves the claim to a worker, who calls the pager and knows the failure policy.
+    /// Leaves the claim to a worker, who asks the pager and knows the failure policy.
     pub(crate) fn call_pager(self: &Arc<Self>, claim: FillClaim, asked: Asked) {
-        self.workers.submit(Arc::clone(self), claim, asked);
+        let claim = if self.block_pages() > 1 { self.widen(claim) } else { claim };
+        self.workers.submit(Arc::clone(self), claim, asked, None);
+    }
+
+    /// Puts the claim's bytes in place, padded to 4 KiB, or gives the claim back.
+    pub(crate) fn place_bytes(
+        &self,
+        claim: FillClaim,
+        bytes: &[u8],
+        asked: Asked,
+        patience: Patience,
+    ) -> Result<(), FillClaim> {
+        let len = claim.bytes().len();
+        let placed = match self.area.pool() {
+            None => self.place_copy(claim, bytes, asked, patience),
+            Some(pool) => {
+                let frame = match patience {
+                    Patience::Endless => self.take_frame(pool),
+                    Patience::Short => self.room.try_take_frame(pool),
+                };
+                let Some(frame) = frame else { return Err(claim) };
+                let mut target = Target::Frame(frame);
+                target.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
+                let Target::Frame(frame) = target else { return Err(claim) };
+                self.place_frame(claim, frame, asked)
+            }
+        };
+        placed.inspect(|()| self.tell.counters.read_bytes.add(len))
     }
 
     /// Fails what is claimed if the cache supplies nothing any more; else gives the claim back.
@@ -210,9 +292,11 @@ impl Fill {
         let part = |bytes: &'_ [u8]| -> Option<Range<usize>> {
             (range.end <= bytes.len() as u64).then_some(range.start as usize..range.end as usize)
         };
-        match self.object.source() {
-            Source::Zero if claim.pages().len() == 1 => self.place_copy(claim, &ZERO_PAGE.0, asked, patience),
-            Source::Memory(bytes) => match part(bytes) {
+        match self.object.at_once() {
+            AtOnce::Zeros if claim.pages().len() == 1 => {
+                self.place_copy(claim, &ZERO_PAGE.0, asked, patience)
+            }
+            AtOnce::Memory(bytes) => match part(bytes) {
                 Some(part) if whole => {
                     self.tell.counters.read_bytes.add(range.len());
                     self.place_copy(claim, &bytes[part], asked, patience)

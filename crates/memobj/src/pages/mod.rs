@@ -10,8 +10,8 @@ mod object_core;
 mod pattern;
 
 pub(crate) use errors::Errors;
-pub(crate) use fill::{AlignedPage, Asked, CallPagers, Fill, split};
-pub(crate) use object_core::ObjectCore;
+pub(crate) use fill::{AlignedPage, Arrived, Asked, CallPagers, Fill, Keep, split};
+pub(crate) use object_core::{AnswerTo, AtOnce, ObjectCore, answer_channel};
 pub(crate) use pattern::Pattern;
 
 use std::ops::Range;

@@ -1,21 +1,23 @@
 //! What all parts know of an object.
 
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-use memobj_linux::part::Part;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 
 use crate::clock::{Deadline, EngineClock};
-use crate::error::{SupplyError, WriteError, WriteStep};
-use crate::options::{Advice, ObjectOptions, Writing};
-use crate::pagers::{self, Logged, Pager, Source};
+use crate::error::{ErrorKind, SupplyError, WriteError, WriteStep};
+use crate::options::{Advice, FailurePolicy, ObjectOptions, Writing};
+use crate::pagers::{self, Description, File, Local, Logged, Pager, SupplyRequest};
 use crate::threads::Disposal;
 
 pub(crate) struct ObjectCore {
     pub(crate) name: Arc<str>,
     pub(crate) pager: Arc<dyn Pager>,
-    source: KnownSource,
+    /// What the pager said when the object was made, on the thread that made it. Nobody asks again.
+    pub(crate) description: Description,
+    local: Option<Local>,
     /// Bytes, as the mapped pages have them.
     length: AtomicU64,
     pub(crate) options: ObjectOptions,
@@ -36,15 +38,16 @@ impl ObjectCore {
         clock: &EngineClock,
         disposal: &Arc<Disposal>,
         name: &str,
-        pager: Box<dyn Pager>,
+        (pager, mut description): (Box<dyn Pager>, Description),
         options: ObjectOptions,
         log: Option<Arc<Logged>>,
     ) -> Self {
         let pager: Arc<dyn Pager> = pager.into();
         Self {
             name: name.into(),
-            length: AtomicU64::new(pager.length()),
-            source: KnownSource::of(&pager),
+            length: AtomicU64::new(description.length()),
+            local: description.take_local(),
+            description,
             pager,
             is_sequential: AtomicBool::new(options.advice == Advice::Sequential),
             options,
@@ -56,15 +59,74 @@ impl ObjectCore {
         }
     }
 
-    /// What the pager said when the object was made, on the thread of who made it: nobody asks again. A file that only a
-    /// server knows is to be called for, on threads that may wait. Safe in a signal handler.
-    pub(crate) fn source(&self) -> Source<'_> {
-        match &self.source {
-            KnownSource::Call => Source::Call,
-            KnownSource::Zero => Source::Zero,
-            KnownSource::Memory(bytes) => Source::Memory(bytes),
-            KnownSource::File(file) => Source::File(file),
+    /// The local file that has the bytes, if one has: rings read and write it. A file that only a server knows is called for,
+    /// on threads that may wait. Safe in a signal handler.
+    pub(crate) fn file(&self) -> Option<&File> {
+        self.origin().filter(|file| file.answers_at_once())
+    }
+
+    /// The file that has the bytes, local or not.
+    pub(crate) fn origin(&self) -> Option<&File> {
+        match &self.local {
+            Some(Local::File(file)) => Some(file),
+            _ => None,
         }
+    }
+
+    /// Bytes that need no waiting. Safe in a signal handler.
+    pub(crate) fn at_once(&self) -> AtOnce<'_> {
+        match &self.local {
+            Some(Local::Zeros) => AtOnce::Zeros,
+            Some(Local::Memory(bytes)) => AtOnce::Memory(bytes),
+            Some(Local::File(_)) | None => AtOnce::Nothing,
+        }
+    }
+
+    /// Whether the bytes need no waiting.
+    pub(crate) fn has_bytes_at_once(&self) -> bool {
+        !matches!(self.at_once(), AtOnce::Nothing)
+    }
+
+    /// Asks the pager for `range` and waits for the answer. For threads that nobody else waits for.
+    pub(crate) fn supply_now(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<(), SupplyError> {
+        if let Some(file) = self.origin() {
+            let got = pagers::BlockingPager::supply(file, range, buffer)?;
+            return if got == buffer.len() { Ok(()) } else { Err(SupplyError::new(ErrorKind::Truncated)) };
+        }
+        let (sender, answer) = sync_channel(1);
+        let request = SupplyRequest::new(range, move |answer| {
+            let _ = sender.send(answer.map(<[u8]>::to_vec));
+        })?;
+        self.pager.supply(request);
+        let bytes = answer.recv().map_err(|_| SupplyError::new(ErrorKind::Detached))??;
+        buffer.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    /// Has `ask` ask the pager on this thread, and waits for the answer as long as the object's time-out says.
+    pub(crate) fn ask_now(&self, ask: impl FnOnce(&dyn Pager, AnswerTo)) -> Result<(), SupplyError> {
+        let (to, answer) = answer_channel();
+        let asked = catch_unwind(AssertUnwindSafe(|| ask(&*self.pager, to)));
+        if asked.is_err() {
+            return Err(SupplyError::new(ErrorKind::Integrity));
+        }
+        self.wait_for(&answer)
+    }
+
+    /// Waits for the answer to what the pager was asked, as long as the object's time-out says.
+    pub(crate) fn wait_for(&self, answer: &Receiver<Result<(), SupplyError>>) -> Result<(), SupplyError> {
+        let limit = self.options.supply_timeout.filter(|_| self.options.policy != FailurePolicy::WaitForEver);
+        let until = limit.and_then(|limit| self.clock.now().checked_add(limit));
+        let received = match until {
+            Some(until) => self.clock.receive(answer, until),
+            None => answer.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        received.unwrap_or_else(|error| {
+            Err(SupplyError::new(match error {
+                RecvTimeoutError::Timeout => ErrorKind::Timeout,
+                RecvTimeoutError::Disconnected => ErrorKind::Detached,
+            }))
+        })
     }
 
     /// Takes advice about all of the object, for when it is mapped next: pages keep their size while it is mapped.
@@ -94,46 +156,34 @@ impl ObjectCore {
     }
 }
 
-/// A [`Source`] that keeps the pager.
-enum KnownSource {
-    Call,
-    Zero,
-    Memory(Part<dyn Pager, [u8]>),
-    File(Part<dyn Pager, pagers::File>),
-}
-
-impl KnownSource {
-    fn of(pager: &Arc<dyn Pager>) -> Self {
-        let mut found = Self::Call;
-        let file = Part::of(pager, |pager| match pager.source() {
-            Source::File(file) => Some(file),
-            Source::Zero => {
-                found = Self::Zero;
-                None
-            }
-            Source::Memory(_) | Source::Call => None,
-        });
-        match file {
-            Some(file) if file.answers_at_once() => return Self::File(file),
-            Some(_) => return Self::Call,
-            None if matches!(found, Self::Zero) => return found,
-            None => {}
-        }
-        let bytes = Part::of(pager, |pager| match pager.source() {
-            Source::Memory(bytes) => Some(bytes),
-            _ => None,
-        });
-        bytes.map_or(found, Self::Memory)
-    }
+/// Bytes of an object that need no waiting.
+pub(crate) enum AtOnce<'a> {
+    /// There are none.
+    Nothing,
+    /// All are zero.
+    Zeros,
+    /// They are the first bytes of this slice.
+    Memory(&'a [u8]),
 }
 
 impl Drop for ObjectCore {
     fn drop(&mut self) {
         // Threads that resolve faults can be the last to know an object; a pager may do anything while it is dropped.
         let pager = std::mem::replace(&mut self.pager, Arc::new(pagers::Zero::new(0)));
-        let source = std::mem::replace(&mut self.source, KnownSource::Call);
-        self.disposal.drop_aside((pager, source, self.log.take()));
+        self.disposal.drop_aside((pager, self.local.take(), self.log.take()));
     }
+}
+
+/// Who hears one answer of a pager.
+pub(crate) type AnswerTo = Box<dyn FnOnce(Result<(), SupplyError>) + Send>;
+
+/// Both ends of one answer.
+pub(crate) fn answer_channel() -> (AnswerTo, Receiver<Result<(), SupplyError>>) {
+    let (sender, receiver) = sync_channel(1);
+    let to = Box::new(move |answer| {
+        let _ = sender.send(answer);
+    });
+    (to, receiver)
 }
 
 impl std::fmt::Debug for ObjectCore {

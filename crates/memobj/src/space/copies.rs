@@ -11,7 +11,7 @@ use super::{Space, VerbError};
 use crate::error::{AccessError, ErrorKind};
 use crate::object::MemoryObject;
 use crate::options::{Delivery, FrameSize, MapOptions, ObjectOptions, Sharing, Store, Writing};
-use crate::pagers::{self, Pager, Source};
+use crate::pagers::{self, Pager};
 
 /// Bytes that are copied at once.
 const CHUNK: u64 = 1 << 20;
@@ -82,19 +82,21 @@ impl Space {
             return Err(NoCopy::Writable.into());
         }
         let lends = (core.options.store, core.options.frames) == (Store::Shared, FrameSize::Small);
-        if core.pager.is_immutable() && lends {
+        if core.description.is_immutable() && lends {
             return Ok(object.clone());
         }
         // While an object is only pinned, nobody can borrow its frames.
         let _lent = if lends { Some(object.lend_frames()?) } else { None };
-        let file = match clone_of(core.pager.as_ref())? {
+        let file = match clone_of(core.origin())? {
             Some(clone) => clone,
             None => self.bytes_of(object, offset, length)?,
         };
         let pager = pagers::File::of_unnamed(&file).map_err(NoCopy::File)?;
         let options =
             ObjectOptions { store: Store::Shared, frames: FrameSize::Small, ..core.options.clone() };
-        Ok(MemoryObject::new(object.handle().cache.clone(), object.name(), Box::new(pager), options, None))
+        let description = pager.describe();
+        let pager = Box::new(pager);
+        Ok(MemoryObject::new(object.handle().cache.clone(), object.name(), pager, description, options, None))
     }
 
     /// A temporary file with these bytes of `object`, and holes elsewhere.
@@ -117,16 +119,16 @@ impl Space {
             let written = write_full(&file, part, at).map_err(NoCopy::File)?;
             at += written as u64;
         }
-        match object.handle().core.pager.source() {
-            Source::File(origin) if !origin.is_current() => Err(NoCopy::Stale.into()),
+        match object.handle().core.origin() {
+            Some(origin) if !origin.is_current() => Err(NoCopy::Stale.into()),
             _ => Ok(file),
         }
     }
 }
 
-/// A reflink of the file behind `pager`, if that is a file and its file system has reflinks.
-fn clone_of(pager: &dyn Pager) -> Result<Option<File>, NoCopy> {
-    let Source::File(origin) = pager.source() else { return Ok(None) };
+/// A reflink of `origin`, if its file system has reflinks.
+fn clone_of(origin: Option<&pagers::File>) -> Result<Option<File>, NoCopy> {
+    let Some(origin) = origin else { return Ok(None) };
     let Ok(clone) = clone_unnamed(origin) else { return Ok(None) };
     // The clone is of one instant; it has to be one before the file changed.
     if origin.is_current() { Ok(Some(clone)) } else { Err(NoCopy::Stale) }

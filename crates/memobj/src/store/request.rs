@@ -8,6 +8,7 @@ use memobj_linux::wake::Doorbell;
 
 use super::{FrameStore, GuestState};
 use crate::health::Health;
+use crate::pages::{Arrived, Keep};
 use crate::pins::{Ask, AskDriver};
 
 const MOST_REQUESTS: usize = 4096;
@@ -23,6 +24,8 @@ pub(crate) enum Request {
     Admit(Arc<GuestState>),
     /// This guest has been dismissed.
     Dismissed(Arc<GuestState>),
+    /// What a pager was asked for ahead of its reader, as this unit of the driver, is here; or it never will be.
+    Arrived(u64, Option<Arrived>),
 }
 
 /// The requests that the driver of a cache has not taken yet.
@@ -56,6 +59,19 @@ impl Requests {
     /// The next request, for the driver.
     pub(crate) fn take(&self) -> Option<Request> {
         self.queue.pop()
+    }
+}
+
+/// Keeps what a pager has supplied as a unit of the driver.
+#[derive(Debug)]
+pub(crate) struct Unit {
+    pub(crate) requests: Arc<Requests>,
+    pub(crate) number: u64,
+}
+
+impl Keep for Unit {
+    fn keep(&self, arrived: Option<Arrived>) {
+        self.requests.ask(Request::Arrived(self.number, arrived));
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use crate::pagers::{Bytes, Faulty, Inject, Injection, Pager};
+use crate::pagers::{Blocking, BlockingPager, Bytes, Faulty, Inject, Injection, Pager};
 use crate::{
     AccessError, Cache, CacheOptions, Delivery, ErrorKind, Event, MapOptions, Mapping, ObjectOptions,
     SupplyError, Writing, driver, workers, write,
@@ -16,7 +16,7 @@ const LENGTH: u64 = 16 << 20;
 /// Has to be called, and takes writes.
 struct Called;
 
-impl Pager for Called {
+impl BlockingPager for Called {
     fn length(&self) -> u64 {
         LENGTH
     }
@@ -92,7 +92,7 @@ fn faults_fail_when_the_thread_that_resolves_them_panics() {
     let both = [(Delivery::InThread, driver::THREAD), (Delivery::ReaderThread, driver::LANE)];
     for (delivery, thread) in both {
         let cache = small_cache();
-        let mapping = map(&cache, Called, ObjectOptions::default(), delivery);
+        let mapping = map(&cache, Blocking(Called), ObjectOptions::default(), delivery);
         let resident = mapping.pin(0..1).unwrap();
         // Without lanes the driver reads the events.
         let thread = if cache.inner.lanes.exist() { thread } else { driver::THREAD };
@@ -133,7 +133,7 @@ fn calls_fail_when_the_clock_panics() {
 fn stores_fail_when_the_cleaner_panics_and_nothing_is_lost() {
     let cache = small_cache();
     let options = ObjectOptions { writing: Writing::InPlace, ..Default::default() };
-    let mapping = map(&cache, Called, options, Delivery::PinOnly);
+    let mapping = map(&cache, Blocking(Called), options, Delivery::PinOnly);
     arm(&cache, write::CLEANER);
     let written = mapping.clone();
     let (error, at) = within("a store for which there is no room", move || {

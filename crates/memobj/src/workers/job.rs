@@ -1,75 +1,131 @@
-//! One pager call, its retries and its end.
+//! One range that a pager is asked for: its request, its answer, its retries.
+//!
+//! ```text
+//!   queued (a value) --> picked, merged with what follows --> under way (shared) --> answered --> in place, or kept
+//!                             request with its buffer              |             '--> later again | one by one | failed
+//!                                                                  '--> overdue, cancelled: an answer finds nobody
+//! ```
+//!
+//! Whoever takes the claim out of a job decides its pages.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use memobj_core::address::ByteRange;
 use memobj_linux::area::FillClaim;
-use memobj_linux::pool::FramePool;
-use memobj_linux::region::{Chunk, ChunkPool, SMALL};
+use memobj_linux::region::{Chunk, SMALL};
 use memobj_linux::ring::Target;
 
+use super::Shared;
+use super::memory::{Memory, Reserved};
+use crate::clock::EngineClock;
 use crate::error::{ErrorKind, SupplyError};
 use crate::event::Event;
 use crate::locks::{Rank, RankedMutex};
 use crate::options::FailurePolicy;
-use crate::pages::{Asked, Fill, split};
+use crate::pagers::{Hook, SupplyRequest, SupplyTo};
+use crate::pages::{Arrived, Asked, Fill, Keep, split};
 use crate::room::Patience;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How often who waits for the parts of a page looks whether it is still wanted.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// What a job needs while its pages are undecided.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) fill: Arc<Fill>,
+    pub(super) claim: FillClaim,
+}
+
+/// What is known of a job's object when its frames are gone.
+#[derive(Clone, Debug)]
+struct Terms {
+    name: Arc<str>,
+    /// Of its mapped pages.
+    key: usize,
+    object: usize,
+    clock: EngineClock,
+    policy: FailurePolicy,
+    timeout: Option<Duration>,
+}
 
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) fill: Arc<Fill>,
-    /// Whoever takes it decides the pages.
-    claim: RankedMutex<Option<FillClaim>>,
-    bytes: ByteRange,
+    live: RankedMutex<Option<Live>>,
+    terms: Terms,
+    pub(super) bytes: ByteRange,
     asked: Asked,
-    /// Calls made before this one.
+    /// Who keeps the bytes ready instead of their being put in place.
+    keep: Option<Box<dyn Keep>>,
+    /// Requests made before this one.
     tries: u32,
-    /// When the first call started; the time before it, in the queue, is not the pager's.
+    /// When the first request was made; the time before it, in the queue, is not the pager's.
     first_try: OnceLock<Instant>,
     queued: Instant,
+    number: u64,
+    deadline: Option<Instant>,
     /// Why the page fails, while the pager is asked which part of it is to blame.
     known: RankedMutex<Option<SupplyError>>,
+    hook: RankedMutex<HookSlot>,
+    /// Room for the buffer, from the request to the answer.
+    reserved: RankedMutex<Option<Reserved>>,
+}
+
+/// What a pager wants to be told when nobody waits any more.
+enum HookSlot {
+    None,
+    Some(Hook),
+    /// It is answered, or was told.
+    Over,
+}
+
+impl std::fmt::Debug for HookSlot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HookSlot")
+    }
 }
 
 /// What is to be done after a job.
 pub(super) enum Next {
     Done,
-    Later(Instant, Arc<Job>),
-    Now(Vec<Arc<Job>>),
-}
-
-/// Memory that one worker uses for call after call.
-#[derive(Default)]
-pub(super) struct Buffer(Option<Chunk>);
-
-impl Buffer {
-    fn of(&mut self, len: usize) -> std::io::Result<&mut Chunk> {
-        if self.0.as_ref().is_none_or(|chunk| chunk.len() < len) {
-            self.0 = None;
-            let pool = ChunkPool::new(1, len.next_multiple_of(SMALL))?;
-            self.0 = pool.take();
-        }
-        self.0.as_mut().ok_or_else(|| std::io::ErrorKind::OutOfMemory.into())
-    }
+    Later(Instant, Job),
+    Now(Vec<Job>),
+    /// There was no room for its bytes: a worker waits for some.
+    Place(Chunk),
+    /// The page failed; a worker finds out which part of it is to blame.
+    Locate(SupplyError),
 }
 
 impl Job {
-    pub(super) fn new(fill: Arc<Fill>, claim: FillClaim, asked: Asked) -> Self {
-        let (bytes, queued) = (claim.bytes(), fill.object.clock.now());
+    pub(super) fn new(fill: Arc<Fill>, claim: FillClaim, asked: Asked, keep: Option<Box<dyn Keep>>) -> Self {
+        let object = &fill.object;
+        let terms = Terms {
+            name: Arc::clone(&object.name),
+            key: Arc::as_ptr(&fill) as usize,
+            object: Arc::as_ptr(object) as usize,
+            clock: object.clock.clone(),
+            policy: object.options.policy,
+            timeout: object.options.supply_timeout,
+        };
+        let (bytes, queued) = (claim.bytes(), terms.clock.now());
         Self {
-            fill,
-            claim: RankedMutex::new(Rank::Job, Some(claim)),
+            live: RankedMutex::new(Rank::Job, Some(Live { fill, claim })),
+            terms,
             bytes,
             asked,
+            keep,
             tries: 0,
             first_try: OnceLock::new(),
             queued,
+            number: 0,
+            deadline: None,
             known: RankedMutex::new(Rank::Job, None),
+            hook: RankedMutex::new(Rank::Job, HookSlot::None),
+            reserved: RankedMutex::new(Rank::Job, None),
         }
     }
 
@@ -77,23 +133,66 @@ impl Job {
         self.asked != Asked::InAdvance
     }
 
-    /// Nobody will call the pager.
-    pub(super) fn give_up(&self, error: &SupplyError) {
-        let Some(claim) = self.take_claim().filter(|_| self.is_demand()) else { return };
-        for claim in split(claim) {
-            let bytes = claim.bytes();
-            self.fill.errors.fail(claim, error, self.tries, bytes);
+    pub(super) fn name(&self) -> Arc<str> {
+        Arc::clone(&self.terms.name)
+    }
+
+    /// Names the mapped pages that it is of.
+    pub(super) fn key(&self) -> usize {
+        self.terms.key
+    }
+
+    pub(super) fn object(&self) -> usize {
+        self.terms.object
+    }
+
+    /// Adds the pages of `next`, which follow, if they can be asked for together, in at most `most` pages. Else it comes back.
+    pub(super) fn join(&mut self, mut next: Job, most: u64) -> Option<Job> {
+        let alike = (self.asked, self.tries) == (next.asked, 0) && self.keep.is_none() && next.keep.is_none();
+        let (Some(live), Some(other)) = (self.live.get_mut(), next.live.get_mut().take()) else {
+            return Some(next);
+        };
+        let fits = live.claim.pages().len() + other.claim.pages().len() <= most;
+        let refused = match alike && fits {
+            true => live.claim.join(other.claim),
+            false => Some(other.claim),
+        };
+        match refused {
+            Some(claim) => *next.live.get_mut() = Some(Live { claim, fill: other.fill }),
+            None => {
+                self.bytes = live.claim.bytes();
+                return None;
+            }
         }
+        Some(next)
     }
 
-    pub(super) fn is_of_same_object(&self, other: &Job) -> bool {
-        Arc::ptr_eq(&self.fill.object, &other.fill.object)
+    /// Bytes of a buffer for it.
+    pub(super) fn buffer_bytes(&self) -> u64 {
+        (self.bytes.len()).next_multiple_of(SMALL as u64).max(SMALL as u64)
     }
 
-    /// When the wait for a call that starts now ends.
+    /// A request is made of it now, with this number and room for its buffer.
+    pub(super) fn begin(&mut self, number: u64, reserved: Reserved) {
+        self.number = number;
+        *self.reserved.get_mut() = Some(reserved);
+        let now = self.terms.clock.now();
+        self.deadline = self.deadline_of_call(*self.first_try.get_or_init(|| now), now);
+    }
+
+    /// The number of the request.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The frames that its pages are of, while these are undecided.
+    pub(super) fn fill(&self) -> Option<Arc<Fill>> {
+        self.live.lock().as_ref().map(|live| Arc::clone(&live.fill))
+    }
+
+    /// When the wait for the request ends.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let now = self.fill.object.clock.now();
-        self.deadline_of_call(*self.first_try.get_or_init(|| now), now)
+        self.deadline
     }
 
     /// When the wait for a thread ends, if it comes to that.
@@ -102,166 +201,209 @@ impl Job {
     }
 
     fn deadline_of_call(&self, first_try: Instant, start: Instant) -> Option<Instant> {
-        let options = &self.fill.object.options;
-        if options.policy == FailurePolicy::WaitForEver {
+        if self.terms.policy == FailurePolicy::WaitForEver {
             return None;
         }
-        let call = options.supply_timeout.and_then(|timeout| start.checked_add(timeout));
-        let policy = match options.policy {
+        let call = self.terms.timeout.and_then(|timeout| start.checked_add(timeout));
+        let policy = match self.terms.policy {
             FailurePolicy::RetryFor(limit) => first_try.checked_add(limit),
             _ => None,
         };
         call.into_iter().chain(policy).min()
     }
 
-    fn take_claim(&self) -> Option<FillClaim> {
-        self.claim.lock().take()
+    fn take_live(&self) -> Option<Live> {
+        self.live.lock().take()
     }
 
-    /// Calls the pager and decides the pages, unless the supervisor has done so meanwhile.
-    pub(super) fn run(&self, buffer: &mut Buffer) -> Next {
-        if self.fill.is_closed() {
-            drop(self.take_claim());
-            return Next::Done;
+    /// The claim, to be dropped where no lock is held; the hook, to be called.
+    pub(super) fn cancel(&self) -> (Option<Live>, Option<Hook>) {
+        (self.take_live(), self.end_hook())
+    }
+
+    /// The hook of the pager, which from now on is never called by the job.
+    pub(super) fn end_hook(&self) -> Option<Hook> {
+        match std::mem::replace(&mut *self.hook.lock(), HookSlot::Over) {
+            HookSlot::Some(hook) => Some(hook),
+            HookSlot::None | HookSlot::Over => None,
         }
-        let answer = match self.fill.area.pool() {
-            // Called into memory of its own: a call that hangs must not keep a frame of the budget.
-            Some(pool) => match self.call_into_frame(pool, &mut Buffer::default()) {
-                Ok(true) => Ok(()),
-                Ok(false) => {
-                    drop(self.take_claim());
-                    return Next::Done;
-                }
-                Err(error) => Err(error),
-            },
-            // A worker does not keep the memory of large calls.
-            None if self.fill.is_large() => self.call_into(&mut Buffer::default()),
-            None => self.call_into(buffer),
-        };
-        match answer {
-            Ok(()) => Next::Done,
-            Err(error) => {
-                let blamed = self.blamed(&error);
-                self.take_claim().map_or(Next::Done, |claim| self.settle(claim, error, blamed))
+    }
+
+    /// A thread has ended by a panic: the cache supplies nothing any more.
+    pub(super) fn tell_thread_ended(&self, thread: &'static str) {
+        if let Some(fill) = self.fill() {
+            fill.health.thread_ended(thread);
+        }
+    }
+
+    /// The pages fail without an answer of the pager.
+    pub(super) fn give_up(&self, error: &SupplyError) {
+        let Some(Live { fill, claim }) = self.take_live() else { return };
+        self.tell_keeper(None);
+        if self.is_demand() {
+            for claim in split(claim) {
+                let bytes = claim.bytes();
+                fill.errors.fail(claim, error, self.tries, bytes);
             }
         }
     }
 
-    /// `false` if the object was unmapped meanwhile.
-    fn call_into_frame(&self, pool: &Arc<FramePool>, buffer: &mut Buffer) -> Result<bool, SupplyError> {
-        let len = self.bytes.len() as usize;
-        let chunk = buffer.of(len)?;
-        self.call(self.bytes, chunk)?;
-        let Some(frame) = self.fill.take_frame(pool) else {
-            return Ok(false);
-        };
-        let mut target = Target::Frame(frame);
-        target.as_mut_slice()[..len].copy_from_slice(&chunk[..len]);
-        self.place(|claim| self.fill.place_target(claim, target, self.asked, Patience::Endless))?;
-        Ok(true)
+    fn tell_keeper(&self, arrived: Option<Arrived>) {
+        if let Some(keep) = &self.keep {
+            keep.keep(arrived);
+        }
     }
 
-    fn call_into(&self, buffer: &mut Buffer) -> Result<(), SupplyError> {
-        let len = (self.bytes.len() as usize).next_multiple_of(SMALL);
-        let claim = self.claim.lock();
-        let is_cut_off = claim.as_ref().is_some_and(|claim| self.fill.is_cut_off(claim, len as u64));
-        drop(claim);
+    /// Asks the pager. `Some`: the job has ended without a request.
+    pub(super) fn ask(
+        self: &Arc<Self>,
+        buffer: std::io::Result<Chunk>,
+        shared: &Weak<Shared>,
+    ) -> Option<Next> {
+        let live = self.live.lock();
+        let Some(Live { fill, claim }) = &*live else { return Some(Next::Done) };
+        if fill.is_closed() {
+            drop(live);
+            drop(self.take_live());
+            self.tell_keeper(None);
+            return Some(Next::Done);
+        }
+        // Behind the end: a page of zeros would stay if the object got its length back.
+        let is_cut_off = self.bytes.is_empty() || fill.is_cut_off(claim, self.buffer_bytes());
+        let object = Arc::clone(&fill.object);
+        drop(live);
         if is_cut_off {
-            return Err(SupplyError::new(ErrorKind::Truncated));
+            return Some(self.failed(SupplyError::new(ErrorKind::Truncated)));
         }
-        let chunk = buffer.of(len)?;
-        self.call(self.bytes, chunk)?;
-        chunk[self.bytes.len() as usize..len].fill(0);
-        self.fill.tell.counters.read_bytes.add(self.bytes.len());
-        self.place(|claim| self.fill.place_copy(claim, &chunk[..len], self.asked, Patience::Endless))
+        let buffer = match buffer {
+            Ok(buffer) => buffer,
+            Err(error) => return Some(self.failed(SupplyError::because(ErrorKind::NoSpace, error))),
+        };
+        let to = ToJob { job: Arc::clone(self), shared: Weak::clone(shared) };
+        let request = SupplyRequest::to(self.bytes.start..self.bytes.end, buffer, Box::new(to));
+        // A request that is dropped by the panic fails.
+        let _ = catch_unwind(AssertUnwindSafe(|| object.pager.supply(request)));
+        None
     }
 
-    fn place(&self, put: impl FnOnce(FillClaim) -> Result<(), FillClaim>) -> Result<(), SupplyError> {
-        let Some(claim) = self.take_claim() else { return Ok(()) };
-        put(claim).map_err(|claim| {
-            *self.claim.lock() = Some(claim);
-            SupplyError::new(ErrorKind::NoSpace)
-        })
+    /// The bytes are here: they are put in place, or kept ready.
+    fn arrived(&self, mut buffer: Chunk, memory: &Memory) -> Next {
+        let len = self.bytes.len() as usize;
+        let end = self.buffer_bytes() as usize;
+        buffer[len..end].fill(0);
+        let Some(Live { fill, claim }) = self.take_live() else {
+            memory.give_back(buffer);
+            return Next::Done;
+        };
+        if fill.is_closed() {
+            self.tell_keeper(None);
+            return Next::Done;
+        }
+        if self.keep.is_some() {
+            let reserved = self.reserved.lock().take();
+            let room = Box::new(reserved);
+            self.tell_keeper(Some(Arrived { claim, target: Target::Chunk(buffer), room }));
+            return Next::Done;
+        }
+        self.place(fill, claim, buffer, Patience::Short, memory)
     }
 
-    /// One call: anything but the full range is an error.
-    fn call(&self, bytes: ByteRange, buffer: &mut [u8]) -> Result<(), SupplyError> {
-        if bytes.is_empty() {
-            // Behind the end: a page of zeros would stay if the object got its length back.
-            return Err(SupplyError::new(ErrorKind::Truncated));
+    /// A worker waits for room.
+    pub(super) fn place_later(&self, buffer: Chunk, memory: &Memory) -> Next {
+        let Some(Live { fill, claim }) = self.take_live() else { return Next::Done };
+        if fill.is_closed() {
+            return Next::Done;
         }
-        let len = bytes.len() as usize;
-        let pager = &self.fill.object.pager;
-        let range = bytes.start..bytes.end;
-        let answer = catch_unwind(AssertUnwindSafe(|| pager.supply(range, &mut buffer[..len])));
-        match answer {
-            Ok(Ok(count)) if count == len => Ok(()),
-            Ok(Ok(count)) if count < len => Err(SupplyError::new(ErrorKind::Truncated)),
-            Ok(Ok(_)) | Err(_) => Err(SupplyError::new(ErrorKind::Integrity)),
-            Ok(Err(error)) => Err(error),
+        self.place(fill, claim, buffer, Patience::Endless, memory)
+    }
+
+    fn place(
+        &self,
+        fill: Arc<Fill>,
+        claim: FillClaim,
+        buffer: Chunk,
+        patience: Patience,
+        memory: &Memory,
+    ) -> Next {
+        match fill.place_bytes(claim, &buffer[..self.buffer_bytes() as usize], self.asked, patience) {
+            Ok(()) => {
+                memory.give_back(buffer);
+                Next::Done
+            }
+            Err(claim) => {
+                *self.live.lock() = Some(Live { fill, claim });
+                match patience {
+                    Patience::Short => Next::Place(buffer),
+                    Patience::Endless => self.failed(SupplyError::new(ErrorKind::NoSpace)),
+                }
+            }
         }
     }
 
-    /// The supervisor's verdict on a call that took too long.
+    /// The supervisor's verdict on a request that took too long.
     pub(super) fn overran(&self) -> Next {
-        self.fill.health.may_panic(super::CLOCK);
-        let Some(claim) = self.take_claim() else { return Next::Done };
+        let Some(live) = self.take_live() else { return Next::Done };
+        live.fill.health.may_panic(super::CLOCK);
         let known = self.known.lock().take();
-        self.settle(claim, known.unwrap_or_else(|| SupplyError::new(ErrorKind::Timeout)), self.bytes)
+        self.settle(live, known.unwrap_or_else(|| SupplyError::new(ErrorKind::Timeout)), self.bytes)
     }
 
-    /// Which bytes `error` is to be blamed on. This can take long: the claim stays in the job meanwhile, so that
-    /// the supervisor can end the wait.
-    fn blamed(&self, error: &SupplyError) -> ByteRange {
-        if !self.fill.is_large() || self.asked == Asked::InAdvance || self.retry_at(error).is_some() {
-            return self.bytes;
+    /// The pager has failed.
+    pub(super) fn failed(&self, error: SupplyError) -> Next {
+        let Some(live) = self.take_live() else { return Next::Done };
+        let whole = live.fill.is_large() && self.is_demand() && self.retry_at(&error).is_none();
+        if whole && is_of_a_part(&error) && self.bytes.len() > SMALL as u64 {
+            *self.live.lock() = Some(live);
+            *self.known.lock() = Some(error.clone());
+            return Next::Locate(error);
         }
-        *self.known.lock() = Some(error.clone());
-        self.locate(error)
+        self.settle(live, error, self.bytes)
     }
 
     /// Retries, fails or forgets.
-    fn settle(&self, claim: FillClaim, error: SupplyError, blamed: ByteRange) -> Next {
-        if self.fill.is_closed() {
+    fn settle(&self, live: Live, error: SupplyError, blamed: ByteRange) -> Next {
+        let Live { fill, claim } = live;
+        if fill.is_closed() || self.keep.is_some() {
+            drop(claim);
+            self.tell_keeper(None);
             return Next::Done;
         }
-        if claim.pages().len() > 1 && self.asked == Asked::InAdvance && error.kind == ErrorKind::Timeout {
+        if claim.pages().len() > 1 && !self.is_demand() && error.kind == ErrorKind::Timeout {
             // Whoever wants one of the pages asks for it alone, rather than wait for another guess to time out.
             return Next::Done;
         }
         if claim.pages().len() > 1 {
-            return Next::Now(self.one_by_one(claim));
+            return Next::Now(self.one_by_one(&fill, claim));
         }
         let tries = self.tries + 1;
         if let Some(at) = self.retry_at(&error) {
             let range = self.bytes.start..self.bytes.end;
-            self.fill.tell.counters.retries.add(1);
-            self.fill.tell.event(Event::Retrying(self.fill.errors.error(range, &error, tries)));
-            return Next::Later(at, Arc::new(self.again(claim, tries)));
+            fill.tell.counters.retries.add(1);
+            fill.tell.event(Event::Retrying(fill.errors.error(range, &error, tries)));
+            return Next::Later(at, self.again(fill, claim, tries));
         }
-        if self.asked != Asked::InAdvance {
-            self.fill.errors.fail(claim, &error, tries, blamed);
+        if self.is_demand() {
+            fill.errors.fail(claim, &error, tries, blamed);
         }
         Next::Done
     }
 
-    /// Of a large page that fails, the part that is to blame: halves are asked for until one page of 4 KiB is left.
-    fn locate(&self, error: &SupplyError) -> ByteRange {
+    /// Fails the page, and blames the part of it that is to blame. On a worker: the job stays undecided meanwhile, so that
+    /// the supervisor can end the wait.
+    pub(super) fn locate(&self, error: SupplyError) -> Next {
+        let blamed = self.part_to_blame();
+        self.take_live().map_or(Next::Done, |live| self.settle(live, error, blamed))
+    }
+
+    /// Halves are asked for until one page of 4 KiB is left.
+    fn part_to_blame(&self) -> ByteRange {
         let mut range = self.bytes;
-        if matches!(
-            error.kind,
-            ErrorKind::Timeout | ErrorKind::Stale | ErrorKind::Detached | ErrorKind::NoSpace
-        ) {
-            return range;
-        }
-        let mut buffer = Buffer::default();
         while range.len() > SMALL as u64 {
             let pages = range.len().div_ceil(SMALL as u64);
             let middle = range.start + pages / 2 * SMALL as u64;
             let halves =
                 [(range.start, middle), (middle, range.end)].map(|(start, end)| ByteRange { start, end });
-            let Ok(chunk) = buffer.of(self.bytes.len() as usize) else { return range };
-            match halves.into_iter().find(|half| self.call(*half, chunk).is_err()) {
+            match halves.into_iter().find(|half| self.fails(*half)) {
                 Some(half) => range = half,
                 None => return range,
             }
@@ -269,24 +411,44 @@ impl Job {
         range
     }
 
+    /// Whether the pager cannot supply `part`, either.
+    fn fails(&self, part: ByteRange) -> bool {
+        let Some(object) = self.live.lock().as_ref().map(|live| Arc::clone(&live.fill.object)) else {
+            return false;
+        };
+        let (sender, answer) = sync_channel(1);
+        let request = SupplyRequest::new(part.start..part.end, move |answer| {
+            let _ = sender.send(answer.is_err());
+        });
+        let Ok(request) = request else { return false };
+        let _ = catch_unwind(AssertUnwindSafe(|| object.pager.supply(request)));
+        loop {
+            match answer.recv_timeout(LOOK_AGAIN) {
+                Ok(failed) => return failed,
+                Err(RecvTimeoutError::Timeout) if self.live.lock().is_some() => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
     /// The claim's pages as jobs of their own, so that each page gets the answer that is its own.
-    fn one_by_one(&self, claim: FillClaim) -> Vec<Arc<Job>> {
-        let job = |single| Arc::new(Job::new(Arc::clone(&self.fill), single, self.asked));
+    fn one_by_one(&self, fill: &Arc<Fill>, claim: FillClaim) -> Vec<Job> {
+        let job = |single| Job::new(Arc::clone(fill), single, self.asked, None);
         split(claim).into_iter().map(job).collect()
     }
 
-    fn again(&self, claim: FillClaim, tries: u32) -> Job {
+    fn again(&self, fill: Arc<Fill>, claim: FillClaim, tries: u32) -> Job {
         let first_try = self.first_try.clone();
-        Job { tries, first_try, ..Job::new(Arc::clone(&self.fill), claim, self.asked) }
+        Job { tries, first_try, ..Job::new(fill, claim, self.asked, None) }
     }
 
     fn retry_at(&self, error: &SupplyError) -> Option<Instant> {
-        if !error.kind.may_retry() || self.asked == Asked::InAdvance {
+        if !error.kind.may_retry() || !self.is_demand() {
             return None;
         }
         let pause = FIRST_PAUSE.saturating_mul(1 << self.tries.min(10)).min(LONGEST_PAUSE);
-        let at = self.fill.object.clock.now() + pause;
-        match self.fill.object.options.policy {
+        let at = self.terms.clock.now() + pause;
+        match self.terms.policy {
             FailurePolicy::FailAtOnce => None,
             FailurePolicy::RetryFor(limit) => {
                 let first_try = *self.first_try.get().unwrap_or(&self.queued);
@@ -295,5 +457,71 @@ impl Job {
             }
             FailurePolicy::WaitForEver => Some(at),
         }
+    }
+}
+
+/// Whether parts of a page can be to blame for it.
+fn is_of_a_part(error: &SupplyError) -> bool {
+    !matches!(error.kind, ErrorKind::Timeout | ErrorKind::Stale | ErrorKind::Detached | ErrorKind::NoSpace)
+}
+
+/// Hears the answer to the request of a job.
+struct ToJob {
+    job: Arc<Job>,
+    shared: Weak<Shared>,
+}
+
+impl SupplyTo for ToJob {
+    fn answered(&self, buffer: Chunk, answer: Result<(), SupplyError>) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let next = match answer {
+            Ok(()) => self.job.arrived(buffer, &shared.memory),
+            Err(error) => {
+                shared.memory.give_back(buffer);
+                self.job.failed(error)
+            }
+        };
+        shared.answered(&self.job, next);
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.job.live.lock().as_ref().is_some_and(|live| !live.fill.is_closed())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.job.deadline()
+    }
+
+    fn when_unwanted(&self, hook: Hook) {
+        if !self.is_wanted() {
+            if let Some(shared) = self.shared.upgrade() {
+                shared.call_hook(&self.job, hook);
+            }
+            return;
+        }
+        let mut slot = self.job.hook.lock();
+        let rest = match &mut *slot {
+            HookSlot::Over => Some(hook),
+            kept => {
+                let HookSlot::Some(old) = std::mem::replace(kept, HookSlot::Some(hook)) else { return };
+                drop(slot);
+                return drop(old);
+            }
+        };
+        drop(slot);
+        if let (Some(hook), Some(shared)) = (rest, self.shared.upgrade()) {
+            shared.call_hook(&self.job, hook);
+        }
+    }
+
+    fn is_urgent(&self) -> bool {
+        self.job.is_demand()
+    }
+}
+
+impl Job {
+    /// The room for its buffer is free again.
+    pub(super) fn give_back_room(&self) {
+        drop(self.reserved.lock().take());
     }
 }

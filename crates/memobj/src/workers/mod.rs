@@ -1,16 +1,25 @@
-//! Threads that call pagers, and the clock that watches them.
+//! Workers: the threads that call pagers, and the clock that watches what pagers were asked.
 //!
-//! A pager may take its time, hang or panic. Each call runs on a worker; a supervisor ends the wait (not the
-//! call) when its time is up, and starts calls again when a retry is due. Whoever takes the claim out of a job
-//! decides the page; a late answer finds none and is thrown away.
+//! ```text
+//!   submit(claim) --> queue of the object, by offset ----> worker: Pager::supply(request) --> returns at once, or blocks
+//!                       neighbours become one request              |
+//!                       as many under way as its depth             '--> answered, on any thread: put in place, kept, failed,
+//!   call(write_back, sync, set_length) -^                               or again later
+//!                                            clock: overdue requests are decided without an answer; retries are due
+//! ```
+//!
+//! A pager may take its time, hang or panic. A pager that answers later is called by one thread at a time, in the order of
+//! offsets; one that blocks by several. Objects take turns; one that has no thread in a call gets one whatever the others
+//! do. Whoever takes the claim out of a job decides its pages: a late answer finds none, and is thrown away.
 
 mod job;
+mod memory;
+mod queue;
+mod watch;
+mod work;
 
-use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use memobj_linux::area::FillClaim;
 
@@ -19,21 +28,15 @@ use crate::error::{ErrorKind, SupplyError};
 use crate::event::Event;
 use crate::locks::{Guard, Rank, RankedMutex};
 use crate::metrics::PagerCalls;
-use crate::pages::{Asked, CallPagers, Fill};
+use crate::pagers::Hook;
+use crate::pages::{Asked, CallPagers, Fill, Keep};
 use crate::threads::{self, Serves};
-use job::Job;
+use job::{Job, Next};
+use memory::Memory;
+use queue::{Call, SLOW, State, Task};
 
 /// How long the end of a cache waits for calls that still run.
 const GRACE: Duration = Duration::from_secs(2);
-/// Threads beyond the limit that stand in for calls that overran their time.
-const MOST_STUCK: usize = 64;
-/// Calls of one object that overran their time and run still, beyond which it is not called any more: so that one
-/// pager that hangs cannot use up the threads of all.
-const MOST_STUCK_OF_ONE: usize = 16;
-
-/// A call that runs for so long does not count against the limit of threads, so that a pager that hangs with no
-/// deadline cannot keep others from theirs.
-const SLOW: Duration = Duration::from_secs(2);
 /// Jobs in the queue from which on what nobody waits for is held back.
 const MOST_QUEUED: usize = 256;
 pub(crate) const CLOCK: &str = "memobj-clock";
@@ -46,38 +49,15 @@ pub(crate) struct Workers {
 #[derive(Debug)]
 struct Shared {
     state: RankedMutex<State>,
-    /// For workers: there is a job, or it is over.
+    /// For workers: there is something to do, or it is over.
     work: Condvar,
-    /// For the supervisor and for `stop`: deadlines or counts changed.
+    /// For the supervisor: a deadline is earlier than those it knows.
     change: Condvar,
+    /// For who waits until less is queued, and for `stop`.
+    less: Condvar,
+    memory: Arc<Memory>,
     limit: usize,
     clock: EngineClock,
-}
-
-/// A call in progress.
-#[derive(Debug)]
-struct Running {
-    started: Instant,
-    deadline: Option<Instant>,
-    job: Arc<Job>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    queue: VecDeque<Arc<Job>>,
-    delayed: Vec<(Instant, Arc<Job>)>,
-    running: Vec<Running>,
-    threads: usize,
-    idle: usize,
-    /// Calls that have overrun their time and run still, each on a thread.
-    stuck: Vec<Arc<Job>>,
-    /// Jobs for which no thread could be started at all.
-    unserved: Vec<Arc<Job>>,
-    stopping: bool,
-    /// The supervisor has ended by a panic: nobody ends the waits any more.
-    unwatched: bool,
-    supervisor: Option<JoinHandle<()>>,
-    handles: Vec<JoinHandle<()>>,
 }
 
 impl Shared {
@@ -87,286 +67,221 @@ impl Shared {
 }
 
 impl Workers {
-    pub(crate) fn new(limit: usize, clock: EngineClock) -> Self {
+    pub(crate) fn new(limit: usize, budget_bytes: u64, clock: EngineClock) -> Self {
         let state = RankedMutex::new(Rank::Workers, State::default());
-        Self {
-            shared: Arc::new(Shared { state, work: Condvar::new(), change: Condvar::new(), limit, clock }),
-        }
+        let (work, change, less) = (Condvar::new(), Condvar::new(), Condvar::new());
+        let memory = Memory::new(budget_bytes);
+        let shared = Arc::new(Shared { state, work, change, less, memory, limit, clock });
+        let weak = Arc::downgrade(&shared);
+        shared.memory.when_there_is_room(move || {
+            if let Some(shared) = weak.upgrade() {
+                shared.wake_worker(shared.lock());
+            }
+        });
+        Self { shared }
     }
 
     pub(crate) fn calls(&self) -> PagerCalls {
         let state = self.shared.lock();
-        PagerCalls { waited_for: state.running.len() + state.queue.len(), given_up: state.stuck.len() }
+        PagerCalls { waited_for: state.under_way.len() + state.queued, given_up: state.stuck.len() }
     }
 
-    /// Ends all threads. Queued jobs are dropped: their pages are absent again. A call that does not return
-    /// within the grace period keeps its thread, and an event says so.
-    pub(crate) fn stop(&self) {
+    /// Ends all threads. Queued jobs are dropped: their pages are absent again. Requests that are under way are cancelled.
+    /// A call that does not return within the grace period keeps its thread, and an event says so.
+    pub(crate) fn stop(&self, tell: &dyn Fn(Event)) {
         let mut state = self.shared.lock();
         state.stopping = true;
-        let (queue, delayed) = (std::mem::take(&mut state.queue), std::mem::take(&mut state.delayed));
+        let jobs = state.take_all();
+        let asked = state.asked();
         self.shared.work.notify_all();
         self.shared.change.notify_all();
+        self.shared.less.notify_all();
+        drop(state);
+        drop(jobs);
+        asked.iter().map(|job| job.cancel()).for_each(|(live, hook)| {
+            drop(live);
+            hook.into_iter().for_each(call_hook);
+        });
         let clock = &self.shared.clock;
         let end = clock.now() + GRACE;
+        let mut state = self.shared.lock();
         while state.threads > 0 {
             let left = end.saturating_duration_since(clock.now());
             if left.is_zero() {
                 break;
             }
             let nap = clock.nap(left);
-            state = state.wait_within(&self.shared.change, nap);
+            state = state.wait_within(&self.shared.less, nap);
         }
-        let running = state.running.iter().map(|running| &running.job);
-        let left_behind: Vec<Arc<Job>> = running.chain(&state.stuck).cloned().collect();
+        let left_behind: Vec<Arc<str>> = state.running.iter().map(|running| running.name.clone()).collect();
         let all_ended = state.threads == 0;
         let supervisor = state.supervisor.take();
         let handles = std::mem::take(&mut state.handles);
         drop(state);
-        drop((queue, delayed));
         threads::join(supervisor);
         threads::join(handles.into_iter().filter(|handle| all_ended || handle.is_finished()));
-        for job in left_behind {
-            let object = job.fill.object.name.to_string();
-            job.fill.tell.event(Event::PagerDidNotReturn { object });
+        for object in left_behind {
+            tell(Event::PagerDidNotReturn { object: object.to_string() });
         }
     }
 }
 
+/// A panic of the user's is the user's.
+fn call_hook(hook: Hook) {
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(hook));
+}
+
 impl CallPagers for Workers {
-    fn submit(&self, fill: Arc<Fill>, claim: FillClaim, asked: Asked) {
+    fn submit(&self, fill: Arc<Fill>, claim: FillClaim, asked: Asked, keep: Option<Box<dyn Keep>>) {
         if self.shared.lock().unwatched {
             fill.health.thread_ended(CLOCK);
         }
         if let Some(claim) = fill.refuse(claim, asked) {
-            self.shared.enqueue(Arc::new(Job::new(fill, claim, asked)));
+            let job = Job::new(Arc::clone(&fill), claim, asked, keep);
+            self.shared.enqueue(&fill, job);
+        } else if let Some(keep) = keep {
+            keep.keep(None);
+        }
+    }
+
+    fn call(&self, fill: &Arc<Fill>, call: Call) {
+        let mut state = self.shared.lock();
+        if state.stopping {
+            drop(state);
+            return drop(call);
+        }
+        state.push_other(fill, Task::Call(call));
+        self.shared.wake_worker(state);
+    }
+
+    fn forget(&self, fill: &Fill) {
+        let (jobs, under_way) = self.shared.lock().forget(std::ptr::from_ref(fill) as usize);
+        drop(jobs);
+        for job in under_way {
+            let (live, hook) = job.cancel();
+            drop(live);
+            if let Some(hook) = hook {
+                self.shared.call_hook(&job, hook);
+            }
         }
     }
 
     fn is_busy(&self) -> bool {
-        self.shared.lock().queue.len() >= MOST_QUEUED
+        self.shared.lock().queued >= MOST_QUEUED
     }
 
     fn wait_for_room(&self) {
         let mut state = self.shared.lock();
-        while state.queue.len() >= MOST_QUEUED && !state.stopping {
-            state = state.wait(&self.shared.change);
+        while state.queued >= MOST_QUEUED && !state.stopping {
+            state = state.wait(&self.shared.less);
         }
     }
 }
 
 impl Shared {
-    fn enqueue(self: &Arc<Self>, job: Arc<Job>) {
+    fn enqueue(self: &Arc<Self>, fill: &Fill, job: Job) {
         let mut state = self.lock();
         if state.stopping {
-            return;
+            drop(state);
+            return drop(job);
         }
-        // Somebody waits for it: before all that nobody waits for yet.
-        let first_wish = state.queue.iter().position(|queued| job.is_demand() && !queued.is_demand());
-        let place = first_wish.unwrap_or(state.queue.len());
-        state.queue.insert(place, job);
-        self.start_threads(&mut state);
-        self.work.notify_one();
-        self.change.notify_all();
-        let unserved = std::mem::take(&mut state.unserved);
-        drop(state);
-        give_up(&unserved, &SupplyError::new(ErrorKind::NoSpace));
+        state.push(fill, job);
+        if state.idle == 0 {
+            // All threads can be in calls: then it is started when one of these is slow.
+            self.tell_supervisor(&state, self.clock.now() + SLOW);
+        }
+        self.wake_worker(state);
     }
 
-    fn start_threads(self: &Arc<Self>, state: &mut State) {
-        let most = self.limit + state.occupied(self.clock.now()).min(MOST_STUCK);
-        if state.idle < state.queue.len() && state.threads < most {
-            let shared = Arc::clone(self);
-            let started = threads::start("memobj-pager", Serves::All, move || shared.work());
-            if let Ok(handle) = started {
+    /// Sees to it that a thread takes what can be taken. Lets the lock go.
+    fn wake_worker(self: &Arc<Self>, mut state: Guard<'_, State>) {
+        let unserved = self.start_threads(&mut state);
+        drop(state);
+        let no_room = SupplyError::new(ErrorKind::NoSpace);
+        unserved.iter().for_each(|job| job.give_up(&no_room));
+    }
+
+    /// Wakes or starts a thread if one more has something to do. The jobs that nobody will ever take: there is no thread.
+    fn start_threads(self: &Arc<Self>, state: &mut State) -> Vec<Job> {
+        self.start_supervisor(state);
+        let now = self.clock.now();
+        if state.stopping || !state.wants_thread(self.limit, now) {
+            return Vec::new();
+        }
+        if state.idle > 0 {
+            self.work.notify_one();
+            return Vec::new();
+        }
+        let shared = Arc::clone(self);
+        match threads::start("memobj-pager", Serves::All, move || shared.work()) {
+            Ok(handle) => {
                 state.threads += 1;
                 state.handles.retain(|handle| !handle.is_finished());
                 state.handles.push(handle);
-            } else if state.threads == 0 {
-                // No thread at all: nobody would ever answer.
-                let queue = std::mem::take(&mut state.queue);
-                state.unserved.extend(queue);
+                Vec::new()
             }
+            Err(_) if state.threads == 0 => state.take_all(),
+            Err(_) => Vec::new(),
         }
-        if state.supervisor.is_none() {
+    }
+
+    fn start_supervisor(self: &Arc<Self>, state: &mut State) {
+        if state.supervisor.is_none() && !state.stopping {
             let shared = Arc::clone(self);
-            let started = threads::start(CLOCK, Serves::All, move || shared.watch());
-            state.supervisor = started.ok();
+            state.supervisor = threads::start(CLOCK, Serves::All, move || shared.watch()).ok();
         }
     }
 
-    fn work(self: &Arc<Self>) {
-        let mut buffer = job::Buffer::default();
+    /// The request of `job` is answered, and `next` follows from that. On any thread.
+    fn answered(self: &Arc<Self>, job: &Arc<Job>, next: Next) {
+        let hook = job.end_hook();
+        if !matches!(next, Next::Locate(_)) {
+            job.give_back_room();
+        }
         let mut state = self.lock();
-        while !state.stopping {
-            let Some(job) = state.queue.pop_front() else {
-                state.idle += 1;
-                state = state.wait(&self.work);
-                state.idle -= 1;
-                continue;
-            };
-            let (started, deadline) = (self.clock.now(), job.deadline());
-            state.running.push(Running { started, deadline, job: Arc::clone(&job) });
-            self.change.notify_all();
-            drop(state);
-            let next = catch_unwind(AssertUnwindSafe(|| job.run(&mut buffer))).unwrap_or_else(|_| {
-                // Not the pager's panic, which is an answer.
-                buffer = job::Buffer::default();
-                job.give_up(&SupplyError::new(ErrorKind::Integrity));
-                job::Next::Done
-            });
-            state = self.lock();
-            state.running.retain(|running| !Arc::ptr_eq(&running.job, &job));
-            // If the supervisor has given this call up, somebody else stands in for this thread.
-            state.stuck.retain(|stuck| !Arc::ptr_eq(stuck, &job));
-            self.take_next(&mut state, next);
-            // The job can be the last to know an object, and a pager may do anything while it is dropped.
-            drop(state);
-            drop(job);
-            state = self.lock();
-        }
-        state.threads -= 1;
-        self.change.notify_all();
+        let settled = match next {
+            // Undecided still, and watched.
+            Next::Locate(_) => None,
+            _ => state.settle(job.number()),
+        };
+        let rest = self.follow(&mut state, job, next);
+        self.less.notify_all();
+        self.wake_worker(state);
+        // What users gave us, and what may be the last to know an object, is dropped with no lock held.
+        drop((settled, hook, rest));
     }
 
-    fn take_next(self: &Arc<Self>, state: &mut State, next: job::Next) {
+    /// Queues what follows from a job. What comes back is to be dropped where no lock is held.
+    fn follow(&self, state: &mut State, job: &Arc<Job>, next: Next) -> Option<Next> {
         if state.stopping {
-            return;
+            return Some(next);
         }
         match next {
-            job::Next::Done => {}
-            job::Next::Later(at, job) => {
-                state.delayed.push((at, job));
-                self.change.notify_all();
+            Next::Done => {}
+            Next::Later(at, job) => {
+                self.tell_supervisor(state, at);
+                state.delay(at, job);
             }
-            job::Next::Now(jobs) => {
+            Next::Now(jobs) => {
                 for job in jobs {
-                    state.queue.push_back(job);
-                    self.start_threads(state);
-                    self.work.notify_one();
+                    let Some(fill) = job.fill() else { continue };
+                    state.push(&fill, job);
                 }
             }
+            Next::Place(buffer) => state.push_known(job.key(), Task::Place(Arc::clone(job), buffer)),
+            Next::Locate(error) => state.push_known(job.key(), Task::Locate(Arc::clone(job), error)),
         }
+        None
     }
 
-    /// The clock's thread. If it panics, all that is under way fails, and so does what comes later.
-    fn watch(self: &Arc<Self>) {
-        if catch_unwind(AssertUnwindSafe(|| self.supervise())).is_ok() {
-            return;
-        }
+    /// Has a worker call what a pager wants to be called.
+    fn call_hook(self: &Arc<Self>, job: &Job, hook: Hook) {
         let mut state = self.lock();
-        state.unwatched = true;
-        let mut jobs: Vec<Arc<Job>> = std::mem::take(&mut state.queue).into();
-        jobs.extend(std::mem::take(&mut state.delayed).into_iter().map(|(_, job)| job));
-        jobs.extend(state.running.iter().map(|running| Arc::clone(&running.job)));
-        jobs.extend(state.stuck.iter().cloned());
-        self.change.notify_all();
-        drop(state);
-        jobs.iter().for_each(|job| job.fill.health.thread_ended(CLOCK));
-        let why = std::io::Error::other("a thread of the cache has ended by a panic");
-        give_up(&jobs, &SupplyError::because(ErrorKind::Detached, why));
-    }
-
-    fn supervise(self: &Arc<Self>) {
-        let mut state = self.lock();
-        while !state.stopping {
-            let now = self.clock.now();
-            self.start_delayed(&mut state, now);
-            self.start_threads(&mut state);
-            let mut overdue = take_overdue(&mut state, now);
-            state.stuck.extend(overdue.iter().cloned());
-            let no_thread = self.has_no_thread_left(&state, now);
-            overdue.extend(take_hopeless(&mut state, now, no_thread));
-            let unserved = std::mem::take(&mut state.unserved);
-            if !overdue.is_empty() || !unserved.is_empty() {
-                drop(state);
-                give_up(&unserved, &SupplyError::new(ErrorKind::NoSpace));
-                let nexts: Vec<job::Next> = overdue.iter().map(|job| job.overran()).collect();
-                // As in `work`.
-                drop((overdue, unserved));
-                state = self.lock();
-                for next in nexts {
-                    self.take_next(&mut state, next);
-                }
-                self.start_threads(&mut state);
-                continue;
-            }
-            let delayed = state.delayed.iter().map(|(at, _)| *at);
-            let running = state.running.iter().filter_map(|running| running.deadline);
-            let no_thread = self.has_no_thread_left(&state, now);
-            let queued = state.queue.iter().filter(|_| no_thread);
-            // Somebody waits for a thread: look again when a call is long enough under way to start another.
-            let waiting = !state.queue.is_empty() && !no_thread;
-            let slow = state.running.iter().filter(|_| waiting).map(|running| running.started + SLOW);
-            let slow = slow.filter(|at| *at > now);
-            let queued = queued.filter_map(|job| job.queue_deadline());
-            let next = delayed.chain(running).chain(queued).chain(slow).min();
-            state = match next {
-                None => state.wait(&self.change),
-                Some(at) => {
-                    let left = self.clock.nap(at.saturating_duration_since(now));
-                    state.wait_within(&self.change, left)
-                }
-            };
+        if state.stopping {
+            drop(state);
+            return call_hook(hook);
         }
+        state.push_known(job.key(), Task::Call(Box::new(move || call_hook(hook))));
+        self.wake_worker(state);
     }
-
-    fn has_no_thread_left(&self, state: &State, now: Instant) -> bool {
-        state.idle == 0
-            && state.threads >= self.limit + state.occupied(now).min(MOST_STUCK)
-            && state.occupied(now) >= MOST_STUCK
-    }
-
-    fn start_delayed(self: &Arc<Self>, state: &mut State, now: Instant) {
-        let mut index = 0;
-        while index < state.delayed.len() {
-            if state.delayed[index].0 <= now {
-                let (_, job) = state.delayed.swap_remove(index);
-                state.queue.push_back(job);
-                self.start_threads(state);
-                self.work.notify_one();
-            } else {
-                index += 1;
-            }
-        }
-    }
-}
-
-fn give_up(jobs: &[Arc<Job>], error: &SupplyError) {
-    jobs.iter().for_each(|job| job.give_up(error));
-}
-
-impl State {
-    /// Threads that are as good as lost: in calls that overran their time, or have run for long.
-    fn occupied(&self, now: Instant) -> usize {
-        let slow = |running: &&Running| now.saturating_duration_since(running.started) >= SLOW;
-        self.stuck.len() + self.running.iter().filter(slow).count()
-    }
-}
-
-/// Takes the jobs out of the queue whose pager hangs in too many calls already, and, when no thread may be
-/// started any more, those that have waited for one for as long as a call may take.
-fn take_hopeless(state: &mut State, now: Instant, no_thread: bool) -> Vec<Arc<Job>> {
-    if state.stuck.is_empty() && !no_thread {
-        return Vec::new();
-    }
-    let (hopeless, rest) = std::mem::take(&mut state.queue).into_iter().partition(|job: &Arc<Job>| {
-        state.stuck.iter().filter(|stuck| stuck.is_of_same_object(job)).count() >= MOST_STUCK_OF_ONE
-            || (no_thread && job.queue_deadline().is_some_and(|deadline| deadline <= now))
-    });
-    let hopeless: VecDeque<Arc<Job>> = hopeless;
-    state.queue = rest;
-    hopeless.into()
-}
-
-fn take_overdue(state: &mut State, now: Instant) -> Vec<Arc<Job>> {
-    let mut overdue = Vec::new();
-    state.running.retain(|running| {
-        let late = running.deadline.is_some_and(|deadline| deadline <= now);
-        if late {
-            overdue.push(Arc::clone(&running.job));
-        }
-        !late
-    });
-    overdue
 }

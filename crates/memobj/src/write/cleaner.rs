@@ -14,17 +14,13 @@ use memobj_linux::slots::SlotTable;
 use super::commit::Quiet;
 use super::transfer::{DEPTH, Writer};
 use super::{WriteStep, Writes};
-use crate::error::{ErrorKind, SupplyError};
 use crate::health::Health;
 use crate::locks::{Rank, RankedMutex};
-use crate::pagers::Source;
 use crate::room::Room;
-use crate::threads::{self, Serves};
+use crate::threads;
 
 /// How soon the cleaner looks again when what it could do has to wait.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// Pages that are offered to a pager in one call of a thread.
-const CALL_PAGES: u64 = 256;
 const KEY_BELL: u32 = 1;
 pub(crate) const THREAD: &str = "memobj-cleaner";
 
@@ -107,7 +103,7 @@ impl Worker {
             self.writer.finish(limit);
             self.cleaner.room.unwritten.bell.hear();
             look = Look::Nothing;
-            while self.cleaner.room.unwritten.must_be_written(self.writer.bytes_in_flight())
+            while self.cleaner.room.unwritten.must_be_written(self.bytes_in_flight())
                 && !self.writer.is_full()
             {
                 look = self.write_some();
@@ -154,43 +150,54 @@ impl Worker {
         let Some(_length) = writes.resizing.try_read() else { return Look::Later };
         let all = PageRange { start: 0, end: writes.area.pages() };
         let pages = writes.area.part_of_block(block, all);
-        match writes.object.source() {
-            Source::File(file) => {
-                let started = self.writer.start(writes, file, pages);
-                let rest = started.next < pages.end;
-                if rest {
-                    self.block = block;
-                }
-                match (started.pages, rest) {
-                    (0, true) => Look::Full,
-                    (0, false) => Look::Nothing,
-                    _ => Look::Started,
-                }
-            }
-            _ => offer_aside(writes, pages),
+        let Some(file) = writes.object.file() else { return self.request_block(writes, block, pages) };
+        let started = self.writer.start(writes, file, pages);
+        let rest = started.next < pages.end;
+        if rest {
+            self.block = block;
+        }
+        match (started.pages, rest) {
+            (0, true) => Look::Full,
+            (0, false) => Look::Nothing,
+            _ => Look::Started,
         }
     }
-}
 
-/// Has a thread offer Dirty pages of `pages` to the pager; one thread for each object.
-fn offer_aside(writes: &Arc<Writes>, pages: PageRange) -> Look {
-    let Some(quiet) = Quiet::of(writes) else { return Look::Later };
-    let copies = match writes.copy_dirty(pages, CALL_PAGES) {
-        Ok(copies) if !copies.is_empty() => copies,
-        _ => return Look::Nothing,
-    };
-    let other = Arc::clone(writes);
-    let body = move || {
-        let offered = catch_unwind(AssertUnwindSafe(|| other.offer(copies)));
-        drop(quiet);
-        other.fill.room.unwritten.bell.ring();
-        drop(offered);
-    };
-    if let Err(error) = threads::start("memobj-write", Serves::One, body) {
-        let range = pages.start << 12..pages.end << 12;
-        let error = SupplyError::because(ErrorKind::NoSpace, error);
-        writes.write_failed(writes.object.write_error(WriteStep::WriteBack, range, &error));
-        return Look::Later;
+    /// Offers Dirty pages of `pages`, which are of `block`, to a pager that must be asked. Until it answers, others have
+    /// their turn: its answers wake this thread.
+    fn request_block(&mut self, writes: &Arc<Writes>, block: u64, pages: PageRange) -> Look {
+        let quiet = match &writes.object.log {
+            None => None,
+            Some(_) => match Quiet::of(writes) {
+                Some(quiet) => Some(Arc::new(quiet)),
+                None => return Look::Later,
+            },
+        };
+        match writes.offer_some(pages, None, quiet.as_ref()) {
+            Ok((next, 0)) if next < pages.end => {
+                self.block = block;
+                Look::Later
+            }
+            Ok((_, 0)) => Look::Nothing,
+            Ok((next, _)) => {
+                if next < pages.end {
+                    self.block = block;
+                }
+                Look::Started
+            }
+            Err(error) => {
+                let range = pages.start << 12..pages.end << 12;
+                writes.write_failed(writes.object.write_error(WriteStep::WriteBack, range, &error));
+                Look::Later
+            }
+        }
     }
-    Look::Started
+
+    /// Bytes that are on their way to files and pagers.
+    fn bytes_in_flight(&self) -> u64 {
+        let members = 0..self.cleaner.members.end();
+        let asked =
+            members.filter_map(|member| self.cleaner.members.with(member, |writes| writes.window.bytes()));
+        self.writer.bytes_in_flight() + asked.sum::<u64>()
+    }
 }

@@ -11,7 +11,7 @@ use super::length::everything;
 use super::sync::PinnedPages;
 use crate::error::WriteError;
 use crate::event::Event;
-use crate::pagers::Source;
+use crate::pagers::{BlockingPager, WriteRequest};
 
 impl Writes {
     /// Writes everything back and makes it durable.
@@ -56,10 +56,11 @@ impl Writes {
         }
         let bytes = ByteRange { start, end: start + SMALL as u64 }.below(self.area.length());
         buffer.truncate(bytes.len() as usize);
-        let write = move |writes: &Arc<Self>| writes.object.pager.write_back(bytes.start..bytes.end, &buffer);
-        let _ = match self.object.source() {
-            Source::File(_) => write(self),
-            _ => self.call_aside(write),
+        let _ = match self.object.file() {
+            Some(file) => file.write_back(bytes.start..bytes.end, &buffer),
+            None => self.ask_aside(move |pager, to| {
+                pager.write_back(WriteRequest::to(bytes.start..bytes.end, buffer, to));
+            }),
         };
         // The pin has ended meanwhile: somebody else may have written later bytes before these.
         if !self.area.word(page).is_pinned_mut() {

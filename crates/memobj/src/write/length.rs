@@ -12,7 +12,7 @@ use super::{WriteStep, Writes};
 use crate::clock::Deadline;
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::locks;
-use crate::pagers::Source;
+use crate::pagers::{BlockingPager, LengthRequest};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -182,11 +182,11 @@ impl Writes {
     }
 
     fn set_pager_length(self: &Arc<Self>, length: u64) -> Result<(), WriteError> {
-        let changed = match self.object.source() {
-            Source::File(_) => locks::outside(|| self.object.pager.set_length(length)),
+        let changed = match (self.object.file(), &self.object.log) {
+            (Some(file), _) => locks::outside(|| file.set_length(length)),
             // A call that is left behind would change the length later, and the log is about to be committed with it.
-            _ if self.object.log.is_some() => self.object.pager.set_length(length),
-            _ => self.call_aside(move |writes| writes.object.pager.set_length(length)),
+            (None, Some(log)) => log.set_length(length),
+            (None, None) => self.ask_aside(move |pager, to| pager.set_length(LengthRequest::new(length, to))),
         };
         changed.map_err(|error| self.object.write_error(WriteStep::SetLength, 0..length, &error))
     }

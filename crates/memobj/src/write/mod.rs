@@ -16,7 +16,6 @@
 //! written holds up its half: the others have a share beyond it.
 
 mod abandon;
-mod call;
 mod cleaner;
 mod commit;
 mod end;
@@ -24,6 +23,7 @@ mod gate;
 mod guess;
 mod length;
 mod pin_new;
+mod requests;
 mod store;
 mod sync;
 mod transfer;
@@ -53,6 +53,7 @@ use crate::pins::Waits;
 use crate::streams::Streams;
 use gate::Gate;
 use guess::Guess;
+use requests::Window;
 use users::Users;
 
 /// Pauses between tries to write what could not be written.
@@ -75,6 +76,8 @@ pub(crate) struct Writes {
     /// Writers that come page after page.
     streams: Streams,
     unsynced: Unsynced,
+    /// Of pagers that must be asked.
+    window: Window,
     trouble: RankedMutex<Trouble>,
     commits_begun: AtomicU64,
     /// One sync of the pager, commit, or change of length at a time.
@@ -82,7 +85,7 @@ pub(crate) struct Writes {
     /// Whoever starts writes holds it for reading: what is copied while the length changes could be cut off at the
     /// new end, and the change fail. Taken before `turn`.
     resizing: RankedRwLock<()>,
-    /// A thread is in a call of the pager's `write_back`.
+    /// Pages are offered to the log.
     in_call: AtomicBool,
     /// The last write-back failed.
     failing: AtomicBool,
@@ -125,6 +128,7 @@ impl Writes {
             guess: Guess::default(),
             streams: Streams::default(),
             unsynced,
+            window: Window::new(object, waits.fill.room.budget.limit(), waits.fill.block_pages()),
             trouble: RankedMutex::new(Rank::Trouble, Trouble::default()),
             commits_begun: AtomicU64::new(0),
             turn: RankedMutex::new(Rank::Turn, ()),

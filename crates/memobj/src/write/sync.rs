@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_linux::ring::{Owner, Ring};
 
+use super::requests::Outcome;
 use super::transfer::{DEPTH, Writer};
 use super::{WriteStep, Writes};
 use crate::clock::Deadline;
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::locks::{self, ReadGuard};
-use crate::pagers::{File, Source};
+use crate::pagers::{BlockingPager, File, SyncRequest};
 use crate::pages::bytes_of;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The pause before a page that could not be protected is tried again.
 const SOON: Duration = Duration::from_millis(1);
-const CALL_PAGES: u64 = 256;
 /// How long the end of the process waits for whoever changes a length.
 const AT_EXIT: Duration = Duration::from_secs(1);
 
@@ -74,9 +74,9 @@ impl Writes {
         pinned: PinnedPages,
     ) -> Result<(), WriteError> {
         let pages = self.area.page_size().pages_of(bytes.below(self.area.length()));
-        match self.object.source() {
-            Source::File(file) => self.write_to_file(file, pages, pinned),
-            _ => self.write_by_calls(pages, pinned),
+        match self.object.file() {
+            Some(file) => self.write_to_file(file, pages, pinned),
+            None => self.write_by_requests(pages, pinned),
         }
     }
 
@@ -200,41 +200,51 @@ impl Writes {
         self.area.word(page).is_unwritten()
     }
 
-    /// For pagers that must be called: on a thread that may be left behind.
-    fn write_by_calls(self: &Arc<Self>, pages: PageRange, pinned: PinnedPages) -> Result<(), WriteError> {
-        let until = self.object.pin_deadline();
+    /// For pagers that must be asked.
+    fn write_by_requests(self: &Arc<Self>, pages: PageRange, pinned: PinnedPages) -> Result<(), WriteError> {
+        let outcome = Arc::new(Outcome::default());
+        let mut left: Vec<PageIndex> = Vec::new();
         for part in self.unclean_parts(pages) {
-            self.call_for_part(part, pinned)?;
-            for page in part.iter() {
-                let write = &mut |page| self.call_for_part(page, pinned);
-                self.write_when_free(page, (until, pinned), write, &|| Ok(()))?;
-            }
+            self.request_part(part, pinned, &outcome)?;
+            left.extend(part.iter().filter(|page| self.is_unwritten(*page)));
         }
-        Ok(())
+        self.wait_for_outcome(&outcome, pages)?;
+        let until = self.object.pin_deadline();
+        let mut write = |page| {
+            let outcome = Arc::new(Outcome::default());
+            let offered = self.request_part(page, pinned, &outcome)?;
+            self.wait_for_outcome(&outcome, page)?;
+            Ok(offered)
+        };
+        left.into_iter().try_for_each(|page| {
+            self.write_when_free(page, (until, pinned), &mut write, &|| self.refused_meanwhile(page))
+        })
     }
 
-    /// Offers what is Dirty in `part` and can be protected to the pager. Returns how many runs of pages it took.
-    fn call_for_part(self: &Arc<Self>, part: PageRange, pinned: PinnedPages) -> Result<u64, WriteError> {
-        let range = part.start << 12..part.end << 12;
-        let refused =
-            |error: SupplyError| self.object.write_error(WriteStep::WriteBack, range.clone(), &error);
-        let (mut from, mut taken) = (part.start, 0);
-        while from < part.end {
-            let next = (from + CALL_PAGES).min(part.end);
-            let Some(right) = self.right_to_start(pinned) else { return Ok(taken) };
-            let copies =
-                self.copy_dirty(PageRange { start: from, end: next }, CALL_PAGES).map_err(refused)?;
-            taken += copies.len() as u64;
+    /// Offers what is Dirty in `part` and can be protected to the pager, as there is room. Returns how many pages.
+    fn request_part(
+        self: &Arc<Self>,
+        part: PageRange,
+        pinned: PinnedPages,
+        outcome: &Arc<Outcome>,
+    ) -> Result<u64, WriteError> {
+        let refused = |error: SupplyError| {
+            let range = part.start << 12..part.end << 12;
+            self.object.write_error(WriteStep::WriteBack, range, &error)
+        };
+        let (mut next, mut offered) = (part.start, 0);
+        while next < part.end && outcome.error().is_none() {
+            let rest = PageRange { start: next, end: part.end };
+            let Some(right) = self.right_to_start(pinned) else { return Ok(offered) };
+            let (up_to, pages) = self.offer_some(rest, Some(outcome), None).map_err(refused)?;
             drop(right);
-            if !copies.is_empty()
-                && let Some(error) =
-                    self.call_aside(move |writes| Ok(writes.offer(copies))).map_err(refused)?
-            {
-                return Err(error);
+            offered += pages;
+            next = up_to;
+            if next < part.end {
+                self.wait_for_window(outcome, rest)?;
             }
-            from = next;
         }
-        Ok(taken)
+        Ok(offered)
     }
 
     /// Has the pager make durable what it took. What it fails to is offered again if memory still has it, and told
@@ -242,9 +252,9 @@ impl Writes {
     fn make_durable(self: &Arc<Self>, range: &Range<u64>) -> Result<(), WriteError> {
         let _turn = self.turn.lock();
         let mut pages = self.unsynced.take();
-        let synced = match self.object.source() {
-            Source::File(_) => locks::outside(|| self.object.pager.sync()),
-            _ => self.call_aside(|writes| writes.object.pager.sync()),
+        let synced = match self.object.file() {
+            Some(file) => locks::outside(|| file.sync()),
+            None => self.ask_aside(|pager, to| pager.sync(SyncRequest::new(to))),
         };
         let Err(error) = synced else { return Ok(()) };
         if error.kind != ErrorKind::Stale {

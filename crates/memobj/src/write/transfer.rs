@@ -11,7 +11,7 @@ use memobj_linux::ring::{Completion, Direction, Ring, Target, Transfer};
 
 use super::{WriteStep, Writes};
 use crate::error::{ErrorKind, SupplyError, WriteError};
-use crate::pagers::{File, Pager};
+use crate::pagers::{BlockingPager, File};
 
 /// Writes in flight at once.
 pub(super) const DEPTH: u32 = 64;
@@ -24,6 +24,7 @@ const LONGEST: u64 = 64;
 pub(super) struct Flight {
     writes: Arc<Writes>,
     offer: Offer,
+    file: File,
 }
 
 /// Pages whose copy is offered to the pager.
@@ -134,7 +135,7 @@ impl Writer {
             offset: bytes.start,
             target: Target::Chunk(buffer),
             len: bytes.len() as usize,
-            token: Flight { writes: Arc::clone(writes), offer },
+            token: Flight { writes: Arc::clone(writes), offer, file: file.clone() },
         });
     }
 
@@ -160,7 +161,7 @@ impl Writer {
         flight: Flight,
         result: io::Result<usize>,
     ) -> Result<(), WriteError> {
-        let Flight { writes, offer } = flight;
+        let Flight { writes, offer, file } = flight;
         let bytes = offer.claim.bytes();
         self.bytes_in_flight -= bytes.len();
         let taken = match result {
@@ -168,7 +169,7 @@ impl Writer {
             // Part of it, as on a device that is full after it: once more, and this time the error is told.
             Ok(_) => {
                 let buffer = &target.as_mut_slice()[..bytes.len() as usize];
-                writes.object.pager.write_back(bytes.start..bytes.end, buffer)
+                file.write_back(bytes.start..bytes.end, buffer)
             }
             Err(error) => Err(SupplyError::from(error)),
         };
@@ -216,24 +217,38 @@ impl Writes {
         error
     }
 
-    /// The Dirty pages of `pages` whose bytes the pager must be called for, copied: at most `most` of them.
-    pub(super) fn copy_dirty(
+    /// The first Dirty pages of `pages` that are neighbours, copied: at most `most` of them. The others are left as they are.
+    pub(super) fn copy_first_dirty(
         &self,
         pages: PageRange,
         most: u64,
-    ) -> Result<Vec<(Offer, Vec<u8>)>, SupplyError> {
-        let runs = self.lock_dirty(pages, most, LONGEST);
-        let mut copies = Vec::with_capacity(runs.len());
-        for run in runs {
-            let mut buffer = Vec::new();
-            let len = run.pages().len() as usize * SMALL;
-            buffer.try_reserve_exact(len).map_err(|_| SupplyError::new(ErrorKind::NoSpace))?;
-            buffer.resize(len, 0);
-            let Some(offer) = Offer::copy(self, run, &mut buffer) else { continue };
-            buffer.truncate(offer.claim.bytes().len() as usize);
-            copies.push((offer, buffer));
+    ) -> Result<Option<(Offer, Vec<u8>)>, SupplyError> {
+        let mut from = pages.start;
+        while from < pages.end {
+            let part = PageRange { start: from, end: pages.end };
+            let Some(first) = part.iter().find(|page| self.area.word(*page).may_be_written()) else { break };
+            let end = (first.0 + most).min(pages.end);
+            let last = (first.0..end).find(|page| !self.area.word(PageIndex(*page)).may_be_written());
+            let run = PageRange { start: first.0, end: last.unwrap_or(end) };
+            from = run.end;
+            if let Some(copy) = self.copy_run(run, most)? {
+                return Ok(Some(copy));
+            }
         }
-        Ok(copies)
+        Ok(None)
+    }
+
+    /// Locks and copies the first run of `pages`.
+    fn copy_run(&self, pages: PageRange, most: u64) -> Result<Option<(Offer, Vec<u8>)>, SupplyError> {
+        let mut buffer = Vec::new();
+        let len = pages.len() as usize * SMALL;
+        buffer.try_reserve_exact(len).map_err(|_| SupplyError::new(ErrorKind::NoSpace))?;
+        // What is behind the first run stays Dirty.
+        let Some(run) = self.lock_dirty(pages, most, most).into_iter().next() else { return Ok(None) };
+        buffer.resize(run.pages().len() as usize * SMALL, 0);
+        let Some(offer) = Offer::copy(self, run, &mut buffer) else { return Ok(None) };
+        buffer.truncate(offer.claim.bytes().len() as usize);
+        Ok(Some((offer, buffer)))
     }
 
     /// Locks the Dirty pages of `pages`, all of one block, as `Area::lock_dirty` does. Those whose frames are gone are

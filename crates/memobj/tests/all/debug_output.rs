@@ -90,8 +90,8 @@ fn options_pagers_and_errors_are_one_line() {
     is_short("admit options", &AdmitOptions::default());
     let (bytes, file) = (Bytes::new(vec![7; 100_000]), File::open(sample.path()).unwrap());
     is_short("bytes", &bytes);
-    is_short("source of bytes", &bytes.source());
-    is_short("source of a file", &file.source());
+    is_short("what bytes say of themselves", &bytes.describe());
+    is_short("what a file says of itself", &file.describe());
     is_short("file", &file);
     is_short("zero", &Zero::new(5));
     let plan = (0..1000).map(|at| Injection { range: at..at + 1, action: Inject::Error, times: None });

@@ -4,36 +4,32 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 
-use memobj::pagers::{Bytes, Pager, Source};
+use memobj::pagers::{Blocking, BlockingPager, Bytes, Description, Pager, SupplyRequest};
 use memobj::{Cache, CacheOptions, Delivery, MapOptions, ObjectOptions, SupplyError};
 use memobj_sim::fixture::{check_sample, sample_bytes, sample_pager, wait_until, ways, within};
 use memobj_sim::{Calls, Counted, Gate, Gated};
 
-/// Notes who asks for the source.
+/// Notes who asks what it is.
 struct Asked {
     inner: Bytes,
     askers: Arc<Mutex<Vec<ThreadId>>>,
 }
 
 impl Pager for Asked {
-    fn length(&self) -> u64 {
-        self.inner.length()
-    }
-
-    fn supply(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<usize, SupplyError> {
-        self.inner.supply(range, buffer)
-    }
-
-    fn source(&self) -> Source<'_> {
+    fn describe(&self) -> Description {
         let mut askers = self.askers.lock().unwrap();
         askers.push(std::thread::current().id());
-        self.inner.source()
+        self.inner.describe()
+    }
+
+    fn supply(&self, request: SupplyRequest) {
+        Pager::supply(&self.inner, request);
     }
 }
 
-/// A `source` that blocks or panics would end or stop a thread of the engine if one asked.
+/// A `describe` that blocks or panics would end or stop a thread of the engine if one asked.
 #[test]
-fn the_source_is_asked_by_who_makes_the_object_only() {
+fn a_pager_describes_itself_once_to_who_makes_the_object() {
     for way in ways() {
         let askers: Arc<Mutex<Vec<ThreadId>>> = Arc::default();
         let pager = Asked { inner: sample_pager(64 * way.page.min(4096)), askers: Arc::clone(&askers) };
@@ -45,9 +41,7 @@ fn the_source_is_asked_by_who_makes_the_object_only() {
         let all = 0..mapping.len();
         mapping.prefetch(std::slice::from_ref(&all)).unwrap();
         check_sample(0..mapping.len(), &mapping.pin(0..mapping.len()).unwrap(), &way.label);
-        let askers = askers.lock().unwrap();
-        let here = std::thread::current().id();
-        assert!(!askers.is_empty() && askers.iter().all(|asker| *asker == here), "{}", way.label);
+        assert_eq!(*askers.lock().unwrap(), [std::thread::current().id()], "{}", way.label);
     }
 }
 
@@ -58,7 +52,7 @@ struct Reluctant<P> {
     gate: Gate,
 }
 
-impl<P: Pager> Pager for Reluctant<P> {
+impl<P: BlockingPager> BlockingPager for Reluctant<P> {
     fn length(&self) -> u64 {
         self.inner.length()
     }
@@ -72,7 +66,7 @@ impl<P> Drop for Reluctant<P> {
     fn drop(&mut self) {
         let dropping = Gated::new(Bytes::new(vec![0; 4096]), self.gate.clone(), 1);
         let dropping = Counted::new(dropping, self.calls.clone());
-        let _ = dropping.supply(0..4096, &mut [0; 4096]);
+        let _ = BlockingPager::supply(&*dropping, 0..4096, &mut [0; 4096]);
     }
 }
 
@@ -84,7 +78,7 @@ fn a_pager_whose_drop_blocks_stops_nobody() {
     let (drops, release) = (Calls::default(), Gate::default());
     let slow = Counted::new(Gated::new(sample_pager(4096), answer.clone(), 1), calls.clone());
     let pager = Reluctant { inner: slow, calls: drops.clone(), gate: release.clone() };
-    let object = cache.object("reluctant", pager, ObjectOptions::default()).unwrap();
+    let object = cache.object("reluctant", Blocking(pager), ObjectOptions::default()).unwrap();
     let pins = MapOptions { delivery: Delivery::PinOnly, ..Default::default() };
     let mapping = object.map(0..4096, pins).unwrap();
     let wish = 0..4096;

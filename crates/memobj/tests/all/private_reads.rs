@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use memobj::pagers::Pager;
+use memobj::pagers::{Blocking, BlockingPager};
 use memobj::{Advice, MapOptions, Mapping, MemoryObject, Sharing, SupplyError};
 use memobj_sim::fixture::{cache, within};
 use memobj_sim::rig::writable;
@@ -21,7 +21,7 @@ struct Halves {
 
 type Between = Box<dyn FnOnce() + Send>;
 
-impl Pager for Halves {
+impl BlockingPager for Halves {
     fn length(&self) -> u64 {
         PAGE
     }
@@ -65,7 +65,7 @@ fn both() -> Both {
         supplies: AtomicU32::new(0),
     };
     let pager = Arc::new(halves);
-    let object = cache(1 << 20).object("halves", Arc::clone(&pager), writable()).unwrap();
+    let object = cache(1 << 20).object("halves", Blocking(Arc::clone(&pager)), writable()).unwrap();
     let mapping = object.map(0..PAGE, MapOptions::default()).unwrap();
     Both { pager, object, mapping }
 }
@@ -110,7 +110,7 @@ fn an_object_that_is_mapped_and_written_meanwhile_is_read_again() {
     within(60, "a private read before the first mapping", || {
         let Both { pager, object, mapping } = both();
         drop((mapping, object));
-        let object = cache(1 << 20).object("halves", Arc::clone(&pager), writable()).unwrap();
+        let object = cache(1 << 20).object("halves", Blocking(Arc::clone(&pager)), writable()).unwrap();
         let private = MapOptions { sharing: Sharing::Private, ..Default::default() };
         let private = object.map(0..PAGE, private).unwrap();
         let other = object.clone();

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use memobj::pagers::Pager;
+use memobj::pagers::{Blocking, BlockingPager};
 use memobj::{Cache, Mapping, SupplyError};
 use memobj_sim::Random;
 use memobj_sim::fixture::{MIB, Reading, wait_until, ways};
@@ -19,7 +19,7 @@ fn word_at(offset: u64) -> u64 {
     offset.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1
 }
 
-impl Pager for Places {
+impl BlockingPager for Places {
     fn length(&self) -> u64 {
         LENGTH
     }
@@ -54,7 +54,7 @@ fn bound(cache: &Cache) -> u64 {
 #[test]
 fn tables_are_given_back_while_threads_read_all_over_a_long_object() {
     for way in ways().filter(|way| way.page == 4096) {
-        let (cache, mapping) = way.map(Places);
+        let (cache, mapping) = way.map(Blocking(Places));
         let readings: &[Reading] = if mapping.can_be_touched() { &Reading::ALL } else { &Reading::ALL[..2] };
         let mut most = 0;
         std::thread::scope(|scope| {
@@ -79,7 +79,7 @@ fn tables_are_given_back_while_threads_read_all_over_a_long_object() {
 #[test]
 fn pages_of_a_block_whose_tables_were_given_back_are_obtained_again() {
     for way in ways().filter(|way| way.page == 4096) {
-        let (cache, mapping) = way.map(Places);
+        let (cache, mapping) = way.map(Blocking(Places));
         let pinned = mapping.pin(3 * BLOCK..3 * BLOCK + 8).unwrap();
         let supplied = |cache: &Cache| cache.metrics().supplied_pages;
         check_word(&mapping, Reading::Copy, 0);

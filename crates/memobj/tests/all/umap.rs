@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use memobj::pagers::{Faulty, Pager};
+use memobj::pagers::{Blocking, BlockingPager, Faulty};
 use memobj::{
     AccessError, Cache, CacheError, CacheOptions, ErrorKind, MapError, Mapping, ObjectOptions, SupplyError,
 };
@@ -35,7 +35,7 @@ struct Halves {
     page: u64,
 }
 
-impl Pager for Halves {
+impl BlockingPager for Halves {
     fn length(&self) -> u64 {
         self.inner.length()
     }
@@ -53,7 +53,7 @@ fn a_short_read_leaks_the_bytes_of_another_page() {
     for way in ways() {
         for reading in Reading::ALL {
             let halves = Halves { inner: sample_pager(6 * way.page), page: way.page };
-            let (_cache, mapping) = way.map(halves);
+            let (_cache, mapping) = way.map(Blocking(halves));
             for page in 0..6 {
                 let mut buffer = vec![0xee; way.page as usize];
                 let answer = reading.read_into(&mapping, way.page(page).start, &mut buffer);
@@ -116,7 +116,7 @@ fn two_regions_over_one_file_are_incoherent() {
 /// Sample bytes that are nobody's copy. (The allocator keeps a buffer of 6 MiB now and then, which looks like a leak.)
 struct Sampled;
 
-impl Pager for Sampled {
+impl BlockingPager for Sampled {
     fn length(&self) -> u64 {
         6 * MIB
     }
@@ -134,7 +134,7 @@ fn one_life(way: &Way, sample: &Sample) {
             false => cache.open_file(sample.path(), way.object.clone()).unwrap(),
             true => {
                 let pager = Faulty::failing(Sampled, 5 * MIB..6 * MIB);
-                cache.object("custom", pager, way.object.clone()).unwrap()
+                cache.object("custom", Blocking(pager), way.object.clone()).unwrap()
             }
         };
         let mapping = object.map(0..object.len(), way.map).unwrap();

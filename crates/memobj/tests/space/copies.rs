@@ -3,7 +3,7 @@
 use crate::rig::*;
 use std::os::unix::fs::FileExt;
 
-use memobj::pagers::{self, Pager};
+use memobj::pagers::{self, Blocking, BlockingPager};
 use memobj::space::{NoCopy, Sharing, Space, SpaceOptions, VerbError};
 use memobj::{ErrorKind, ObjectOptions, SupplyError, Writing};
 use memobj_sim::fixture::{MIB, Sample, cache, check_sample, sample_bytes};
@@ -53,7 +53,7 @@ fn a_file_that_has_changed_is_refused() {
 fn what_is_too_long_to_copy_is_refused() {
     let pager = Changing(sample_bytes(MIB));
     let cache = cache(MIB);
-    let object = object(&cache, pager);
+    let object = object(&cache, Blocking(pager));
     let space = Space::new(SpaceOptions { copy_bytes: 4 * PAGE, ..Default::default() }).unwrap();
     let why = refusal(&space, &object, 5 * PAGE);
     assert!(matches!(why, NoCopy::TooLong { bytes: 20480, limit_bytes: 16384 }), "{why:?}");
@@ -66,7 +66,7 @@ fn what_is_too_long_to_copy_is_refused() {
 /// A pager that promises nothing.
 struct Changing(&'static [u8]);
 
-impl Pager for Changing {
+impl BlockingPager for Changing {
     fn length(&self) -> u64 {
         self.0.len() as u64
     }

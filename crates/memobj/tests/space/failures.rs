@@ -4,7 +4,7 @@ use crate::rig::*;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use memobj::pagers::{Bytes, Faulty, Inject, Injection, Pager};
+use memobj::pagers::{Blocking, BlockingPager, Bytes, Faulty, Inject, Injection};
 use memobj::space::{Advice, RemapTo, Sharing, TouchError, VirtAddr};
 use memobj::{CacheOptions, ErrorKind, ObjectOptions};
 use memobj_sim::fixture::{MIB, cache, check_sample, sample_byte, sample_bytes, within};
@@ -20,7 +20,7 @@ fn broken() -> Faulty<Bytes> {
 /// A pager that fails at that page until it is mended.
 struct Mended(Faulty<Bytes>, std::sync::Arc<AtomicBool>);
 
-impl Pager for Mended {
+impl BlockingPager for Mended {
     fn length(&self) -> u64 {
         self.0.length()
     }
@@ -38,7 +38,7 @@ impl Pager for Mended {
 fn a_failed_page_traps_and_can_be_retried() {
     let cache = cache(MIB);
     let mended = std::sync::Arc::new(AtomicBool::new(false));
-    let object = object(&cache, Mended(broken(), std::sync::Arc::clone(&mended)));
+    let object = object(&cache, Blocking(Mended(broken(), std::sync::Arc::clone(&mended))));
     let space = space();
     let start = map(&space, &object, PAGE, 8 * PAGE, Sharing::Private).start;
     let bad = start.0 + PAGE;
@@ -162,7 +162,7 @@ fn a_pager_that_hangs_stops_nobody_else() {
 /// Its pages come from calls.
 struct Unfriendly(&'static [u8]);
 
-impl Pager for Unfriendly {
+impl BlockingPager for Unfriendly {
     fn length(&self) -> u64 {
         self.0.len() as u64
     }

@@ -1,0 +1,410 @@
+//! What pagers are to be asked, object by object, and what comes next.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use memobj_linux::region::Chunk;
+
+use super::job::Job;
+use super::memory::{Memory, Need, Reserved};
+use crate::error::SupplyError;
+use crate::pages::Fill;
+
+/// A call that runs for so long does not count against the limit of threads, so that a pager that hangs with no
+/// deadline cannot keep others from theirs.
+pub(super) const SLOW: Duration = Duration::from_secs(2);
+/// Threads beyond the limit that stand in for calls that overran their time.
+pub(super) const MOST_STUCK: usize = 64;
+/// Requests of one object that overran their time and are not answered, beyond which it is not asked any more: so that one
+/// pager that hangs cannot use up the threads of all.
+pub(super) const MOST_STUCK_OF_ONE: usize = 16;
+
+/// A call of a pager other than for pages.
+pub(super) type Call = Box<dyn FnOnce() + Send>;
+
+/// What a worker does next.
+pub(super) enum Task {
+    Ask(Arc<Job>),
+    Call(Call),
+    Place(Arc<Job>, Chunk),
+    Locate(Arc<Job>, SupplyError),
+}
+
+/// Of one mapped object.
+#[derive(Default)]
+struct ObjectQueue {
+    /// By offset: somebody waits for these,
+    demand: BTreeMap<u64, Job>,
+    /// nobody waits for these yet.
+    advance: BTreeMap<u64, Job>,
+    others: VecDeque<Task>,
+    /// Threads in calls of its pager.
+    running: usize,
+    /// Requests that are not answered, and not overdue.
+    under_way: usize,
+    /// Where the last request ended.
+    position: u64,
+    depth: usize,
+    blocks: bool,
+    /// The most pages of one request.
+    run_pages: u64,
+    is_listed: bool,
+}
+
+/// A thread in a call of a pager.
+#[derive(Debug)]
+pub(super) struct Running {
+    call: u64,
+    key: usize,
+    /// The number of the request, if that is what it calls for.
+    request: Option<u64>,
+    pub(super) name: Arc<str>,
+    started: Instant,
+    is_overdue: bool,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    objects: HashMap<usize, ObjectQueue>,
+    /// Objects that have something to do.
+    ready: VecDeque<usize>,
+    /// Jobs in all queues.
+    pub(super) queued: usize,
+    delayed: BTreeMap<(Instant, u64), Job>,
+    /// Requests that are not answered, by number, and when their time is over.
+    pub(super) under_way: HashMap<u64, (Arc<Job>, Option<Instant>)>,
+    deadlines: BTreeSet<(Instant, u64)>,
+    /// Requests that have overrun their time and are not answered.
+    pub(super) stuck: HashMap<u64, Arc<Job>>,
+    /// When the supervisor looks next; `None` if it waits to be told.
+    pub(super) looks_at: Option<Instant>,
+    pub(super) running: Vec<Running>,
+    next_number: u64,
+    pub(super) threads: usize,
+    pub(super) idle: usize,
+    pub(super) stopping: bool,
+    /// The supervisor has ended by a panic: nobody ends the waits any more.
+    pub(super) unwatched: bool,
+    pub(super) supervisor: Option<JoinHandle<()>>,
+    pub(super) handles: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("queued", &self.queued)
+            .field("running", &self.running)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ObjectQueue {
+    fn of(fill: &Fill) -> Self {
+        let description = &fill.object.description;
+        Self {
+            depth: description.depth_limit(),
+            blocks: description.is_blocking(),
+            run_pages: fill.run_pages(),
+            ..Self::default()
+        }
+    }
+
+    fn jobs(&self) -> usize {
+        self.demand.len() + self.advance.len()
+    }
+
+    fn has_work(&self) -> bool {
+        self.jobs() + self.others.len() > 0
+    }
+
+    /// Whether a thread may take something of it now.
+    fn is_open(&self, most_running: usize) -> bool {
+        let callers = if self.blocks { most_running } else { 1 };
+        let may_ask = self.jobs() > 0 && self.under_way < self.depth;
+        self.running < callers && (may_ask || !self.others.is_empty())
+    }
+
+    /// The next job in the order of offsets, with those that follow it.
+    fn next_job(&mut self) -> Option<(Job, usize)> {
+        let queue = if self.demand.is_empty() { &mut self.advance } else { &mut self.demand };
+        let first = queue.range(self.position..).next().or_else(|| queue.iter().next()).map(|(at, _)| *at)?;
+        let mut job = queue.remove(&first)?;
+        let mut taken = 1;
+        while let Some(next) = queue.remove(&job.bytes.end) {
+            if let Some(next) = job.join(next, self.run_pages) {
+                queue.insert(next.bytes.start, next);
+                break;
+            }
+            taken += 1;
+        }
+        self.position = job.bytes.end;
+        Some((job, taken))
+    }
+}
+
+impl State {
+    fn object(&mut self, fill: &Fill) -> &mut ObjectQueue {
+        self.objects.entry(std::ptr::from_ref(fill) as usize).or_insert_with(|| ObjectQueue::of(fill))
+    }
+
+    /// Queues `job`; `None` without pages left to decide.
+    pub(super) fn push(&mut self, fill: &Fill, job: Job) {
+        let queue = self.object(fill);
+        let class = if job.is_demand() { &mut queue.demand } else { &mut queue.advance };
+        class.insert(job.bytes.start, job);
+        self.queued += 1;
+        self.list(std::ptr::from_ref(fill) as usize);
+    }
+
+    /// Queues something else for the pager of `fill`.
+    pub(super) fn push_other(&mut self, fill: &Fill, task: Task) {
+        self.object(fill).others.push_back(task);
+        self.list(std::ptr::from_ref(fill) as usize);
+    }
+
+    /// As `push_other`, of an object that was asked for before.
+    pub(super) fn push_known(&mut self, key: usize, task: Task) {
+        // An object that is gone has nothing that waits.
+        if let Some(queue) = self.objects.get_mut(&key) {
+            queue.others.push_back(task);
+            self.list(key);
+        }
+    }
+
+    fn list(&mut self, key: usize) {
+        if let Some(queue) = self.objects.get_mut(&key)
+            && !std::mem::replace(&mut queue.is_listed, true)
+        {
+            self.ready.push_back(key);
+        }
+    }
+
+    /// The most threads that call one object: while there are others, some are left to them.
+    fn most_of_one(&self, limit: usize) -> usize {
+        if self.objects.len() > 1 { limit - limit / 4 } else { usize::MAX }
+    }
+
+    /// Takes what a thread does next. With all regular threads in calls only objects are served that have none.
+    pub(super) fn pick(&mut self, limit: usize, memory: &Arc<Memory>, now: Instant) -> Option<(Task, u64)> {
+        let is_full = self.running.len() >= limit + self.occupied(now).min(MOST_STUCK);
+        let most = if is_full { 1 } else { self.most_of_one(limit) };
+        for demand_only in [true, false] {
+            for _ in 0..self.ready.len() {
+                let key = self.ready.pop_front()?;
+                let Some(queue) = self.objects.get_mut(&key) else { continue };
+                queue.is_listed = false;
+                if !queue.has_work() {
+                    continue;
+                }
+                let waits = !queue.demand.is_empty() || !queue.others.is_empty();
+                let task = match queue.is_open(most) && (waits || !demand_only) {
+                    true => self.take(key, memory, now),
+                    false => None,
+                };
+                self.list(key);
+                if task.is_some() {
+                    return task;
+                }
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, key: usize, memory: &Arc<Memory>, now: Instant) -> Option<(Task, u64)> {
+        let queue = self.objects.get_mut(&key)?;
+        if let Some(task) = queue.others.pop_front() {
+            return Some(self.runs(key, now, task));
+        }
+        let (job, taken) = queue.next_job()?;
+        let need = match (job.is_demand(), queue.under_way) {
+            (false, _) => Need::Guess,
+            (true, 0) => Need::Progress,
+            (true, _) => Need::Demand,
+        };
+        let Some(reserved) = memory.reserve(job.buffer_bytes(), need) else {
+            // Merged or not, it waits for room.
+            queue.position = job.bytes.start;
+            let class = if job.is_demand() { &mut queue.demand } else { &mut queue.advance };
+            class.insert(job.bytes.start, job);
+            self.queued = self.queued + 1 - taken;
+            return None;
+        };
+        queue.under_way += 1;
+        self.queued -= taken;
+        Some(self.begin(key, job, reserved, now))
+    }
+
+    fn begin(&mut self, key: usize, mut job: Job, reserved: Reserved, now: Instant) -> (Task, u64) {
+        let number = self.number();
+        job.begin(number, reserved);
+        let deadline = job.deadline();
+        self.deadlines.extend(deadline.map(|at| (at, number)));
+        let job = Arc::new(job);
+        self.under_way.insert(number, (Arc::clone(&job), deadline));
+        self.runs(key, now, Task::Ask(job))
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    /// Notes that a thread is in a call now, and names the call.
+    fn runs(&mut self, key: usize, started: Instant, task: Task) -> (Task, u64) {
+        let (request, name) = match &task {
+            Task::Ask(job) => (Some(job.number()), job.name()),
+            Task::Place(job, _) | Task::Locate(job, _) => (None, job.name()),
+            Task::Call(_) => (None, "".into()),
+        };
+        let call = self.number();
+        if let Some(queue) = self.objects.get_mut(&key) {
+            queue.running += 1;
+        }
+        self.running.push(Running { call, key, request, name, started, is_overdue: false });
+        (task, call)
+    }
+
+    /// A thread has returned from `call`.
+    pub(super) fn returned(&mut self, call: u64) {
+        let Some(at) = self.running.iter().position(|running| running.call == call) else { return };
+        let Running { key, .. } = self.running.swap_remove(at);
+        if let Some(queue) = self.objects.get_mut(&key) {
+            queue.running -= 1;
+        }
+        self.list(key);
+    }
+
+    /// A request is answered, or overdue. What comes back may be the last to know its object.
+    pub(super) fn settle(&mut self, number: u64) -> Option<Arc<Job>> {
+        if let Some(job) = self.stuck.remove(&number) {
+            return Some(job);
+        }
+        let (job, deadline) = self.under_way.remove(&number)?;
+        if let Some(at) = deadline {
+            self.deadlines.remove(&(at, number));
+        }
+        if let Some(queue) = self.objects.get_mut(&job.key()) {
+            queue.under_way -= 1;
+        }
+        self.list(job.key());
+        Some(job)
+    }
+
+    /// The requests whose time is over by `now`: they do not count any more, and their threads are made up for.
+    pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<Arc<Job>> {
+        let mut overdue = Vec::new();
+        while let Some((_, number)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
+            let Some(job) = self.settle(number) else { continue };
+            if let Some(running) = self.running.iter_mut().find(|running| running.request == Some(number)) {
+                running.is_overdue = true;
+            }
+            self.stuck.insert(number, Arc::clone(&job));
+            overdue.push(job);
+        }
+        overdue
+    }
+
+    /// The jobs whose next try is due.
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<Job> {
+        let mut due = Vec::new();
+        while let Some(entry) = self.delayed.first_entry().filter(|entry| entry.key().0 <= now) {
+            due.push(entry.remove());
+        }
+        due
+    }
+
+    /// All requests that are not answered.
+    pub(super) fn asked(&self) -> Vec<Arc<Job>> {
+        let under_way = self.under_way.values().map(|(job, _)| job);
+        under_way.chain(self.stuck.values()).cloned().collect()
+    }
+
+    /// The jobs whose pager hangs in too many requests already, and, when no thread may be started any more, those that
+    /// have waited for one for as long as a request may take.
+    pub(super) fn take_hopeless(&mut self, now: Instant, no_thread: bool) -> Vec<Job> {
+        if self.stuck.len() < MOST_STUCK_OF_ONE && !no_thread {
+            return Vec::new();
+        }
+        let mut stuck: HashMap<usize, usize> = HashMap::new();
+        self.stuck.values().for_each(|job| *stuck.entry(job.object()).or_default() += 1);
+        let hopeless = |job: &Job| {
+            stuck.get(&job.object()).is_some_and(|count| *count >= MOST_STUCK_OF_ONE)
+                || (no_thread && job.queue_deadline().is_some_and(|deadline| deadline <= now))
+        };
+        let mut taken = Vec::new();
+        for queue in self.objects.values_mut() {
+            for class in [&mut queue.demand, &mut queue.advance] {
+                taken.extend(class.extract_if(.., |_, job| hopeless(job)).map(|(_, job)| job));
+            }
+        }
+        self.queued -= taken.len();
+        taken
+    }
+
+    /// Threads that are as good as lost: in calls that overran their time, or have run for long.
+    pub(super) fn occupied(&self, now: Instant) -> usize {
+        let is_lost =
+            |running: &&Running| running.is_overdue || now.saturating_duration_since(running.started) >= SLOW;
+        self.running.iter().filter(is_lost).count()
+    }
+
+    /// Whether one more thread would find something to do.
+    pub(super) fn wants_thread(&self, limit: usize, now: Instant) -> bool {
+        let regular = limit + self.occupied(now).min(MOST_STUCK);
+        let most = if self.running.len() < regular { self.most_of_one(limit) } else { 1 };
+        let is_open = |key: &usize| self.objects.get(key).is_some_and(|queue| queue.is_open(most));
+        self.threads < limit + MOST_STUCK && self.ready.iter().any(is_open)
+    }
+
+    pub(super) fn has_no_thread_left(&self, limit: usize, now: Instant) -> bool {
+        self.idle == 0 && self.threads >= limit + MOST_STUCK && self.occupied(now) >= MOST_STUCK
+    }
+
+    /// Everything of the object that is queued or waits for its next try, and what is under way: to be cancelled.
+    pub(super) fn forget(&mut self, key: usize) -> (Vec<Job>, Vec<Arc<Job>>) {
+        let mut jobs = Vec::new();
+        if let Some(queue) = self.objects.get_mut(&key) {
+            jobs.extend(std::mem::take(&mut queue.demand).into_values());
+            jobs.extend(std::mem::take(&mut queue.advance).into_values());
+            self.queued -= jobs.len();
+            if !queue.has_work() && queue.running == 0 {
+                self.objects.remove(&key);
+            }
+        }
+        jobs.extend(self.delayed.extract_if(.., |_, job| job.key() == key).map(|(_, job)| job));
+        (jobs, self.asked().into_iter().filter(|job| job.key() == key).collect())
+    }
+
+    /// All jobs that are queued or wait for their next try.
+    pub(super) fn take_all(&mut self) -> Vec<Job> {
+        let mut jobs: Vec<Job> = std::mem::take(&mut self.delayed).into_values().collect();
+        for queue in self.objects.values_mut() {
+            jobs.extend(std::mem::take(&mut queue.demand).into_values());
+            jobs.extend(std::mem::take(&mut queue.advance).into_values());
+        }
+        self.queued = 0;
+        jobs
+    }
+
+    /// Has `job` queued again at `at`.
+    pub(super) fn delay(&mut self, at: Instant, job: Job) {
+        let number = self.number();
+        self.delayed.insert((at, number), job);
+    }
+
+    /// When the supervisor has to look again, if nothing changes.
+    pub(super) fn next_look(&self, limit: usize, now: Instant) -> Option<Instant> {
+        let delayed = self.delayed.first_key_value().map(|((at, _), _)| *at);
+        let deadline = self.deadlines.first().map(|(at, _)| *at);
+        let no_thread = self.has_no_thread_left(limit, now);
+        let queues = self.objects.values().filter(|_| no_thread);
+        let queued = queues.flat_map(|queue| queue.demand.values()).filter_map(Job::queue_deadline).min();
+        // Somebody waits for a thread: look again when a call is long enough under way to start another.
+        let waits = self.ready.iter().any(|key| self.objects.get(key).is_some_and(ObjectQueue::has_work));
+        let slow = self.running.iter().filter(|_| waits && !no_thread).map(|running| running.started + SLOW);
+        let slow = slow.filter(|at| *at > now).min();
+        delayed.into_iter().chain(deadline).chain(queued).chain(slow).min()
+    }
+}
