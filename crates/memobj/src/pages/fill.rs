@@ -218,10 +218,12 @@ impl Fill {
             return Err(claim);
         }
         target.as_mut_slice()[len as usize..end].fill(0);
-        self.tell.counters.read_bytes.add(len);
         match target {
-            Target::Chunk(chunk) => self.place_copy(claim, &chunk[..end], asked, patience),
-            Target::Frame(frame) => self.place_frame(claim, frame, asked),
+            Target::Chunk(chunk) => self.place_bytes(claim, &chunk[..end], asked, patience),
+            Target::Frame(frame) => {
+                self.tell.counters.read_bytes.add(len);
+                self.place_frame(claim, frame, asked)
+            }
         }
     }
 

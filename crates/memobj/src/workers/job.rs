@@ -13,7 +13,7 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use memobj_core::address::ByteRange;
+use memobj_core::address::{ByteRange, PageRange};
 use memobj_linux::area::FillClaim;
 use memobj_linux::region::{Chunk, SMALL};
 use memobj_linux::ring::Target;
@@ -57,10 +57,14 @@ struct Terms {
 pub(super) struct Job {
     live: RankedMutex<Option<Live>>,
     terms: Terms,
-    pub(super) bytes: ByteRange,
+    /// Behind the end of the object they have no bytes.
+    pub(super) pages: PageRange,
+    bytes: ByteRange,
     asked: Asked,
     /// Who keeps the bytes ready instead of their being put in place.
     keep: Option<Box<dyn Keep>>,
+    /// Its page is asked for by itself, to have its own answer.
+    is_alone: bool,
     /// Requests made before this one.
     tries: u32,
     /// When the first request was made; the time before it, in the queue, is not the pager's.
@@ -111,13 +115,15 @@ impl Job {
             policy: object.options.policy,
             timeout: object.options.supply_timeout,
         };
-        let (bytes, queued) = (claim.bytes(), terms.clock.now());
+        let (pages, bytes, queued) = (claim.pages(), claim.bytes(), terms.clock.now());
         Self {
             live: RankedMutex::new(Rank::Job, Some(Live { fill, claim })),
             terms,
+            pages,
             bytes,
             asked,
             keep,
+            is_alone: false,
             tries: 0,
             first_try: OnceLock::new(),
             queued,
@@ -148,7 +154,8 @@ impl Job {
 
     /// Adds the pages of `next`, which follow, if they can be asked for together, in at most `most` pages. Else it comes back.
     pub(super) fn join(&mut self, mut next: Job, most: u64) -> Option<Job> {
-        let alike = (self.asked, self.tries) == (next.asked, 0) && self.keep.is_none() && next.keep.is_none();
+        let is_alone = |job: &Job| job.is_alone || job.keep.is_some() || job.tries > 0;
+        let alike = self.asked == next.asked && !is_alone(self) && !is_alone(&next);
         let (Some(live), Some(other)) = (self.live.get_mut(), next.live.get_mut().take()) else {
             return Some(next);
         };
@@ -160,7 +167,7 @@ impl Job {
         match refused {
             Some(claim) => *next.live.get_mut() = Some(Live { claim, fill: other.fill }),
             None => {
-                self.bytes = live.claim.bytes();
+                (self.pages, self.bytes) = (live.claim.pages(), live.claim.bytes());
                 return None;
             }
         }
@@ -433,7 +440,7 @@ impl Job {
 
     /// The claim's pages as jobs of their own, so that each page gets the answer that is its own.
     fn one_by_one(&self, fill: &Arc<Fill>, claim: FillClaim) -> Vec<Job> {
-        let job = |single| Job::new(Arc::clone(fill), single, self.asked, None);
+        let job = |single| Job { is_alone: true, ..Job::new(Arc::clone(fill), single, self.asked, None) };
         split(claim).into_iter().map(job).collect()
     }
 
@@ -522,6 +529,8 @@ impl SupplyTo for ToJob {
 impl Job {
     /// The room for its buffer is free again.
     pub(super) fn give_back_room(&self) {
-        drop(self.reserved.lock().take());
+        // Not under the lock: who waits for room is told.
+        let reserved = self.reserved.lock().take();
+        drop(reserved);
     }
 }

@@ -9,7 +9,7 @@ use memobj_linux::region::{Chunk, ChunkPool, SMALL};
 use crate::locks::{Rank, RankedMutex};
 
 /// What requests may take beside a share of the budget.
-const LEAST_BYTES: u64 = 4 << 20;
+const LEAST_BYTES: u64 = 8 << 20;
 /// Buffers that are kept for later requests, in bytes.
 const KEPT_BYTES: usize = 4 << 20;
 

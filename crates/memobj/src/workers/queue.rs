@@ -35,7 +35,7 @@ pub(super) enum Task {
 /// Of one mapped object.
 #[derive(Default)]
 struct ObjectQueue {
-    /// By offset: somebody waits for these,
+    /// By their first page, which nobody else has claimed: somebody waits for these,
     demand: BTreeMap<u64, Job>,
     /// nobody waits for these yet.
     advance: BTreeMap<u64, Job>,
@@ -126,20 +126,20 @@ impl ObjectQueue {
         self.running < callers && (may_ask || !self.others.is_empty())
     }
 
-    /// The next job in the order of offsets, with those that follow it.
+    /// The next job in the order of pages, with those that follow it.
     fn next_job(&mut self) -> Option<(Job, usize)> {
         let queue = if self.demand.is_empty() { &mut self.advance } else { &mut self.demand };
         let first = queue.range(self.position..).next().or_else(|| queue.iter().next()).map(|(at, _)| *at)?;
         let mut job = queue.remove(&first)?;
         let mut taken = 1;
-        while let Some(next) = queue.remove(&job.bytes.end) {
+        while let Some(next) = queue.remove(&job.pages.end) {
             if let Some(next) = job.join(next, self.run_pages) {
-                queue.insert(next.bytes.start, next);
+                queue.insert(next.pages.start, next);
                 break;
             }
             taken += 1;
         }
-        self.position = job.bytes.end;
+        self.position = job.pages.end;
         Some((job, taken))
     }
 }
@@ -153,7 +153,7 @@ impl State {
     pub(super) fn push(&mut self, fill: &Fill, job: Job) {
         let queue = self.object(fill);
         let class = if job.is_demand() { &mut queue.demand } else { &mut queue.advance };
-        class.insert(job.bytes.start, job);
+        class.insert(job.pages.start, job);
         self.queued += 1;
         self.list(std::ptr::from_ref(fill) as usize);
     }
@@ -225,9 +225,9 @@ impl State {
         };
         let Some(reserved) = memory.reserve(job.buffer_bytes(), need) else {
             // Merged or not, it waits for room.
-            queue.position = job.bytes.start;
+            queue.position = job.pages.start;
             let class = if job.is_demand() { &mut queue.demand } else { &mut queue.advance };
-            class.insert(job.bytes.start, job);
+            class.insert(job.pages.start, job);
             self.queued = self.queued + 1 - taken;
             return None;
         };

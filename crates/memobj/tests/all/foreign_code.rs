@@ -66,7 +66,7 @@ impl<P> Drop for Reluctant<P> {
     fn drop(&mut self) {
         let dropping = Gated::new(Bytes::new(vec![0; 4096]), self.gate.clone(), 1);
         let dropping = Counted::new(dropping, self.calls.clone());
-        let _ = BlockingPager::supply(&*dropping, 0..4096, &mut [0; 4096]);
+        let _ = BlockingPager::supply(&dropping, 0..4096, &mut [0; 4096]);
     }
 }
 
