@@ -112,7 +112,7 @@ impl Driver {
         purpose: Purpose,
     ) -> Result<(), FillClaim> {
         let asked = purpose.asked();
-        if asked == Asked::InAdvance && self.shared.workers.is_busy() {
+        if asked == Asked::InAdvance && self.shared.workers.is_busy(claim.frame_bytes()) {
             return Err(claim);
         }
         if purpose != (Purpose::Ahead { hold: true }) {

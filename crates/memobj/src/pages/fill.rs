@@ -25,8 +25,8 @@ pub(crate) trait CallPagers: std::fmt::Debug + Send + Sync {
     fn call(&self, fill: &Arc<Fill>, call: Box<dyn FnOnce() + Send>);
     /// The object is closed: nothing of it is asked for any more, and what is under way is cancelled.
     fn forget(&self, fill: &Fill);
-    /// Whether so much is queued that guesses and advance wishes should wait.
-    fn is_busy(&self) -> bool;
+    /// Whether so much is queued, or under way, that a guess of `bytes` should wait.
+    fn is_busy(&self, bytes: u64) -> bool;
     /// Waits until less is queued; for callers that can ask for any number of pages.
     fn wait_for_room(&self);
 }

@@ -155,6 +155,9 @@ impl Job {
     /// Adds the pages of `next`, which follow, if they can be asked for together, in at most `most` pages. Else it comes back.
     pub(super) fn join(&mut self, mut next: Job, most: u64) -> Option<Job> {
         let is_alone = |job: &Job| job.is_alone || job.keep.is_some() || job.tries > 0;
+        if next.has_reserved() != self.has_reserved() {
+            return Some(next);
+        }
         let alike = self.asked == next.asked && !is_alone(self) && !is_alone(&next);
         let (Some(live), Some(other)) = (self.live.get_mut(), next.live.get_mut().take()) else {
             return Some(next);
@@ -168,6 +171,9 @@ impl Job {
             Some(claim) => *next.live.get_mut() = Some(Live { claim, fill: other.fill }),
             None => {
                 (self.pages, self.bytes) = (live.claim.pages(), live.claim.bytes());
+                if let (Some(own), Some(other)) = (self.reserved.get_mut(), next.reserved.get_mut().take()) {
+                    own.join(other);
+                }
                 return None;
             }
         }
@@ -179,10 +185,19 @@ impl Job {
         (self.bytes.len()).next_multiple_of(SMALL as u64).max(SMALL as u64)
     }
 
-    /// A request is made of it now, with this number and room for its buffer.
-    pub(super) fn begin(&mut self, number: u64, reserved: Reserved) {
-        self.number = number;
+    /// Has room for its buffer.
+    pub(super) fn keep_reserved(&mut self, reserved: Reserved) {
         *self.reserved.get_mut() = Some(reserved);
+    }
+
+    /// Whether it has room for its buffer.
+    pub(super) fn has_reserved(&mut self) -> bool {
+        self.reserved.get_mut().is_some()
+    }
+
+    /// A request is made of it now, with this number.
+    pub(super) fn begin(&mut self, number: u64) {
+        self.number = number;
         let now = self.terms.clock.now();
         self.deadline = self.deadline_of_call(*self.first_try.get_or_init(|| now), now);
     }
@@ -241,6 +256,12 @@ impl Job {
         if let Some(fill) = self.fill() {
             fill.health.thread_ended(thread);
         }
+    }
+
+    /// Nobody waits for it, and it is not asked for.
+    pub(super) fn forget(&self) {
+        drop(self.take_live());
+        self.tell_keeper(None);
     }
 
     /// The pages fail without an answer of the pager.

@@ -48,10 +48,17 @@ pub(super) struct Reserved {
     bytes: u64,
 }
 
+impl Reserved {
+    /// Both, as one.
+    pub(super) fn join(&mut self, mut other: Reserved) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+}
+
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.memory.used.fetch_sub(self.bytes, Ordering::AcqRel);
-        if self.memory.is_short.swap(false, Ordering::AcqRel)
+        self.memory.used.fetch_sub(self.bytes, Ordering::SeqCst);
+        if self.memory.is_short.swap(false, Ordering::SeqCst)
             && let Some(has_room) = self.memory.has_room.get()
         {
             has_room();
@@ -79,11 +86,20 @@ impl Memory {
             Need::Progress => u64::MAX,
         };
         let take = |used: u64| used.checked_add(bytes).filter(|used| *used <= limit);
-        if self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_err() {
-            self.is_short.store(true, Ordering::Release);
-            return None;
+        let try_take = || self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok();
+        if !try_take() {
+            // Said before the second look: whoever gives room back meanwhile sees one or the other.
+            self.is_short.store(true, Ordering::SeqCst);
+            if !try_take() {
+                return None;
+            }
         }
         Some(Reserved { memory: Arc::clone(self), bytes })
+    }
+
+    /// Whether guesses find no room for `bytes`.
+    pub(super) fn is_full_for_guesses(&self, bytes: u64) -> bool {
+        self.used.load(Ordering::Relaxed).saturating_add(bytes) > self.limit / 4 * 3
     }
 
     /// Has `call` called, with no lock held, when there is room that somebody has not found before.

@@ -32,7 +32,7 @@ use crate::pagers::Hook;
 use crate::pages::{Asked, CallPagers, Fill, Keep};
 use crate::threads::{self, Serves};
 use job::{Job, Next};
-use memory::Memory;
+use memory::{Memory, Need};
 use queue::{Call, SLOW, State, Task};
 
 /// How long the end of a cache waits for calls that still run.
@@ -137,7 +137,14 @@ impl CallPagers for Workers {
             fill.health.thread_ended(CLOCK);
         }
         if let Some(claim) = fill.refuse(claim, asked) {
-            let job = Job::new(Arc::clone(&fill), claim, asked, keep);
+            let mut job = Job::new(Arc::clone(&fill), claim, asked, keep);
+            if !job.is_demand() {
+                // Without room its pages are absent again.
+                let Some(reserved) = self.shared.memory.reserve(job.buffer_bytes(), Need::Guess) else {
+                    return job.forget();
+                };
+                job.keep_reserved(reserved);
+            }
             self.shared.enqueue(&fill, job);
         } else if let Some(keep) = keep {
             keep.keep(None);
@@ -166,8 +173,8 @@ impl CallPagers for Workers {
         }
     }
 
-    fn is_busy(&self) -> bool {
-        self.shared.lock().queued >= MOST_QUEUED
+    fn is_busy(&self, bytes: u64) -> bool {
+        self.shared.memory.is_full_for_guesses(bytes) || self.shared.lock().queued >= MOST_QUEUED
     }
 
     fn wait_for_room(&self) {
@@ -210,6 +217,9 @@ impl Shared {
         }
         if state.idle > 0 {
             self.work.notify_one();
+            return Vec::new();
+        }
+        if !state.may_start_thread(self.limit) {
             return Vec::new();
         }
         let shared = Arc::clone(self);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use memobj_linux::region::Chunk;
 
 use super::job::Job;
-use super::memory::{Memory, Need, Reserved};
+use super::memory::{Memory, Need};
 use crate::error::SupplyError;
 use crate::pages::Fill;
 
@@ -32,7 +32,7 @@ pub(super) enum Task {
     Locate(Arc<Job>, SupplyError),
 }
 
-/// Of one mapped object.
+/// Of one mapped object that something is asked for, or was and is not answered.
 #[derive(Default)]
 struct ObjectQueue {
     /// By their first page, which nobody else has claimed: somebody waits for these,
@@ -115,6 +115,11 @@ impl ObjectQueue {
         self.demand.len() + self.advance.len()
     }
 
+    /// Whether nothing is known of it that matters.
+    fn is_idle(&self) -> bool {
+        !self.has_work() && self.running + self.under_way == 0
+    }
+
     fn has_work(&self) -> bool {
         self.jobs() + self.others.len() > 0
     }
@@ -166,11 +171,8 @@ impl State {
 
     /// As `push_other`, of an object that was asked for before.
     pub(super) fn push_known(&mut self, key: usize, task: Task) {
-        // An object that is gone has nothing that waits.
-        if let Some(queue) = self.objects.get_mut(&key) {
-            queue.others.push_back(task);
-            self.list(key);
-        }
+        self.objects.entry(key).or_default().others.push_back(task);
+        self.list(key);
     }
 
     fn list(&mut self, key: usize) {
@@ -195,6 +197,10 @@ impl State {
                 let key = self.ready.pop_front()?;
                 let Some(queue) = self.objects.get_mut(&key) else { continue };
                 queue.is_listed = false;
+                if queue.is_idle() {
+                    self.objects.remove(&key);
+                    continue;
+                }
                 if !queue.has_work() {
                     continue;
                 }
@@ -217,28 +223,26 @@ impl State {
         if let Some(task) = queue.others.pop_front() {
             return Some(self.runs(key, now, task));
         }
-        let (job, taken) = queue.next_job()?;
-        let need = match (job.is_demand(), queue.under_way) {
-            (false, _) => Need::Guess,
-            (true, 0) => Need::Progress,
-            (true, _) => Need::Demand,
-        };
-        let Some(reserved) = memory.reserve(job.buffer_bytes(), need) else {
-            // Merged or not, it waits for room.
+        let (mut job, taken) = queue.next_job()?;
+        let need = if queue.under_way == 0 { Need::Progress } else { Need::Demand };
+        if job.has_reserved() || !job.is_demand() {
+            // What nobody waits for has room from the beginning: a page that is claimed never waits for some.
+        } else if let Some(reserved) = memory.reserve(job.buffer_bytes(), need) {
+            job.keep_reserved(reserved);
+        } else {
             queue.position = job.pages.start;
-            let class = if job.is_demand() { &mut queue.demand } else { &mut queue.advance };
-            class.insert(job.pages.start, job);
+            queue.demand.insert(job.pages.start, job);
             self.queued = self.queued + 1 - taken;
             return None;
-        };
+        }
         queue.under_way += 1;
         self.queued -= taken;
-        Some(self.begin(key, job, reserved, now))
+        Some(self.begin(key, job, now))
     }
 
-    fn begin(&mut self, key: usize, mut job: Job, reserved: Reserved, now: Instant) -> (Task, u64) {
+    fn begin(&mut self, key: usize, mut job: Job, now: Instant) -> (Task, u64) {
         let number = self.number();
-        job.begin(number, reserved);
+        job.begin(number);
         let deadline = job.deadline();
         self.deadlines.extend(deadline.map(|at| (at, number)));
         let job = Arc::new(job);
@@ -355,7 +359,12 @@ impl State {
         let regular = limit + self.occupied(now).min(MOST_STUCK);
         let most = if self.running.len() < regular { self.most_of_one(limit) } else { 1 };
         let is_open = |key: &usize| self.objects.get(key).is_some_and(|queue| queue.is_open(most));
-        self.threads < limit + MOST_STUCK && self.ready.iter().any(is_open)
+        self.ready.iter().any(is_open)
+    }
+
+    /// Whether one more thread may be started: all that there are, are in calls.
+    pub(super) fn may_start_thread(&self, limit: usize) -> bool {
+        self.threads <= self.running.len() && self.threads < limit + MOST_STUCK
     }
 
     pub(super) fn has_no_thread_left(&self, limit: usize, now: Instant) -> bool {
@@ -369,9 +378,6 @@ impl State {
             jobs.extend(std::mem::take(&mut queue.demand).into_values());
             jobs.extend(std::mem::take(&mut queue.advance).into_values());
             self.queued -= jobs.len();
-            if !queue.has_work() && queue.running == 0 {
-                self.objects.remove(&key);
-            }
         }
         jobs.extend(self.delayed.extract_if(.., |_, job| job.key() == key).map(|(_, job)| job));
         (jobs, self.asked().into_iter().filter(|job| job.key() == key).collect())
