@@ -51,6 +51,8 @@ pub enum Rank {
     // Of this crate, which calls neither.
     /// Who hands descriptors to programs.
     HandTurn,
+    /// The event loop of the process for the faults of others. Held while it is started.
+    FaultLoopOfProcess,
 
     // Leaves, from here on: nothing is taken under them. First the engine's.
     /// Why pages of an object failed.
@@ -75,8 +77,6 @@ pub enum Rank {
     GuestEnd,
     /// By what pins of single pages keep an object mapped.
     PinShares,
-    /// The queue of a space's faults.
-    SpaceFaults,
     /// The pages that a private mapping has for itself.
     Private,
     /// What a stream has handed out, asked for, and where it is.
@@ -105,6 +105,8 @@ pub enum Rank {
     Thrash,
 
     // Leaves of this crate.
+    /// The clients of an event loop, and its threads. Not held while a client is called.
+    FaultLoop,
     /// The numbers of a slot table that are free.
     FreeSlots,
     /// The installation of the handler of SIGBUS.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use crossbeam_queue::ArrayQueue;
 use memobj_linux::wake::Doorbell;
 
-use super::{FrameStore, GuestState};
+use super::FrameStore;
 use crate::health::Health;
 use crate::pins::{Ask, AskDriver};
 
@@ -19,10 +19,6 @@ pub(crate) enum Request {
     Of(Weak<FrameStore>, Ask),
     /// The frame store at this address in memory has lost its last mapping.
     Forget(usize),
-    /// Resolve the faults of this guest from now on.
-    Admit(Arc<GuestState>),
-    /// This guest has been dismissed.
-    Dismissed(Arc<GuestState>),
 }
 
 /// The requests that the driver of a cache has not taken yet.
