@@ -17,8 +17,6 @@ use std::time::Duration;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Rank {
     // Of `memobj run`, which calls the engine.
-    /// Who waits for faults of programs, and the faults that nobody has looked at.
-    FaultTurn,
     /// The address spaces of programs whose faults are resolved.
     FaultSpaces,
     /// Userfaultfds of forked children. Held while it is found out whose one is.
@@ -67,7 +65,7 @@ pub enum Rank {
     Job,
     /// Rings that are kept for the next batch.
     Rings,
-    /// Threads to be joined: those that serve a cache, and those that resolve faults of programs.
+    /// Threads to be joined: those that serve a cache.
     Threads,
     /// What is dropped aside.
     Disposal,

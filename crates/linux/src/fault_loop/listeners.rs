@@ -75,3 +75,15 @@ impl<T: AsRef<Listeners>> fmt::Debug for Listener<T> {
         f.debug_struct("Listener").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// A doorbell that rings whenever loops are woken, and stays for good.
+    pub(crate) fn hear_changes() -> Arc<Doorbell> {
+        let doorbell = Arc::new(Doorbell::new().unwrap());
+        add_loop(&doorbell).unwrap();
+        doorbell
+    }
+}

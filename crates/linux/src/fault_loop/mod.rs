@@ -64,11 +64,14 @@ use crate::locks::{Rank, RankedMutex};
 use crate::wake::Doorbell;
 
 pub use client::{Awaited, Client, ClientEnd, Fault, MayBlock, Reading, Step, end_of};
+#[cfg(test)]
+pub(crate) use listeners::testing;
 pub use listeners::{Listener, Listeners};
 use state::State;
 
-/// Events that are read, and parked faults that are looked at, in one turn of a client.
-pub const BATCH: usize = 32;
+/// Events that are read, and parked faults that are resolved, in one turn of a client. A fault takes 10 us or so; who waits
+/// for its turn beside a client that floods waits for so many.
+pub const BATCH: usize = 2;
 /// What its threads are called.
 pub const THREAD: &str = "memobj-faults";
 /// The most threads of a loop.

@@ -15,6 +15,8 @@ use super::{Awaited, BATCH, Client, Counters, Fault, Shared, serve};
 const SLOW_LOOK: Duration = Duration::from_millis(50);
 /// When it is looked again for what nobody tells of.
 const SOON: Duration = Duration::from_millis(2);
+/// How many parked faults are looked at then, of each client; the others are by and by.
+pub(super) const SLOW_LOOKS: usize = 16;
 /// The most descriptors of a client.
 const MOST_DESCRIPTORS: usize = 3;
 const PARTS: u64 = 4;
@@ -63,6 +65,8 @@ pub(super) struct Work {
     pub(super) refused: u32,
     /// Something is to be tried again of which nobody tells.
     pub(super) is_late: bool,
+    /// Descriptors that are not to be read before that, one bit each.
+    pub(super) late: u8,
 }
 
 struct Slot {
@@ -208,6 +212,7 @@ impl State {
                 () if work.is_late || is_over() => Look::Over,
                 () => continue,
             };
+            work.readable |= std::mem::take(&mut work.late);
             work.look = work.look.max(look);
             found.push(*number);
         }
@@ -248,7 +253,8 @@ impl State {
             self.leaving.insert(number);
             return self.take_out(&shared.poll, number);
         }
-        slot.work.is_late |= slot.work.parked.iter().any(|parked| parked.awaited.is_none());
+        let is_late = slot.work.late != 0 || slot.work.parked.iter().any(|parked| parked.awaited.is_none());
+        slot.work.is_late |= is_late;
         Self::watch_again(shared, number, slot);
         let (readable, look, has_room) = (slot.work.readable, slot.work.look, slot.has_room());
         let faults_wait = has_room && readable & 1 << FAULTS != 0;
@@ -258,15 +264,18 @@ impl State {
         None
     }
 
-    /// Watches the descriptors of a client that has no turn; that of its faults only if there is room for more.
+    /// Watches the descriptors of a client that has no turn, but for those that are late; that of its faults only if there is
+    /// room for more.
     fn watch_again(shared: &Shared, number: u64, slot: &mut Slot) {
         let all = (1u8 << slot.client.descriptors().len()) - 1;
-        let wanted = if slot.has_room() { all } else { all & !(1 << FAULTS) };
-        if slot.watched & !wanted != 0 {
-            unwatch(&shared.poll, &*slot.client, slot.watched & !wanted);
-            slot.watched &= wanted;
+        let has_room = slot.has_room();
+        let full = if has_room { 0 } else { 1 << FAULTS };
+        let wanted = all & !full & !slot.work.late;
+        if slot.watched & full != 0 {
             Counters::add(&shared.counters.held_back, 1);
         }
+        unwatch(&shared.poll, &*slot.client, slot.watched & !wanted);
+        slot.watched &= wanted;
         let missing = wanted & !slot.watched;
         for index in (0..MOST_DESCRIPTORS).filter(|index| missing & 1 << index != 0) {
             match watch(&shared.poll, &*slot.client, number, index) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::state::{FAULTS, Look, Parked, Work};
+use super::state::{FAULTS, Look, Parked, SLOW_LOOKS, Work};
 use super::{BATCH, Client, ClientEnd, Counters, Fault, Reading, Shared, Step};
 
 /// A client that has its turn. Whatever ends the turn, a panic too: what is left goes back to the table.
@@ -50,11 +50,12 @@ impl<'a> Turn<'a> {
         if look == Look::None {
             return;
         }
-        let oldest = if look == Look::Slow { BATCH / 2 } else { 0 };
+        let oldest = if look == Look::Slow { SLOW_LOOKS } else { 0 };
+        let most = BATCH.max(oldest);
         let mut looked = 0;
         // In place: whatever happens, nobody who is parked is forgotten.
         for at in 0..self.work.parked.len() {
-            if looked == BATCH || self.end.is_some() {
+            if looked == most || self.end.is_some() {
                 // The rest has the next turn.
                 self.work.look = Look::Over;
                 return;
@@ -76,8 +77,7 @@ impl<'a> Turn<'a> {
         match read.unwrap_or(Err(ClientEnd::Broken)) {
             Ok(Reading::Done) => {}
             Ok(Reading::Later) => {
-                self.work.readable |= 1 << index;
-                self.work.is_late = true;
+                self.work.late |= 1 << index;
             }
             Err(end) => self.end = Some(end),
         }

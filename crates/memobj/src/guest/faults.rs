@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_core::decide::{Decision, Fault as Faulted, Wish, decide};
-use memobj_linux::fault_loop::{Client, ClientEnd, Fault, MayBlock, Reading, Step};
+use memobj_linux::fault_loop::{BATCH, Client, ClientEnd, Fault, MayBlock, Reading, Step};
 use memobj_linux::uffd::{EventBuffer, FaultEvent, FaultKind};
 
 use crate::demand::{Demanded, demand};
@@ -35,7 +35,7 @@ impl Client for GuestFaults {
             // A guest has nothing to say: it has hung up, or talks nonsense.
             return Err(ClientEnd::Gone);
         }
-        let mut events = EventBuffer::default();
+        let mut events = EventBuffer::for_events(BATCH);
         match self.guest.uffd.read_events_of_another(&mut events) {
             // Of a descriptor that blocks, and so is none of ours, the kernel tells that it is ready at all times.
             Ok(0) if !self.is_nonblocking() => Err(ClientEnd::Broken),

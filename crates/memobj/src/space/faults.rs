@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use memobj_core::address::VirtAddr;
-use memobj_linux::fault_loop::{Client, ClientEnd, Fault, MayBlock, Reading, Step};
+use memobj_linux::fault_loop::{BATCH, Client, ClientEnd, Fault, MayBlock, Reading, Step};
 use memobj_linux::uffd::{EventBuffer, FaultEvent};
 
 use super::handle::Inner;
@@ -19,7 +19,7 @@ impl Client for SpaceFaults {
     }
 
     fn read(&self, _: usize, faults: &mut Vec<FaultEvent>) -> Result<Reading, ClientEnd> {
-        let mut events = EventBuffer::default();
+        let mut events = EventBuffer::for_events(BATCH);
         match self.0.memory.read_faults(&mut events) {
             Ok(count) => {
                 faults.extend(events.faults(count));
