@@ -17,7 +17,7 @@ use crate::locks::Guard;
 use crate::{quiet, serves};
 
 /// A leader that is in the same call at two looks that are so far apart is held up.
-const HELD_UP: Duration = Duration::from_millis(4);
+const HELD_UP: Duration = Duration::from_millis(8);
 /// What sets the timer off at once.
 const AT_ONCE: Duration = Duration::from_nanos(1);
 /// Descriptors of which one wait tells.

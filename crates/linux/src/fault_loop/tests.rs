@@ -392,6 +392,25 @@ fn a_client_that_was_taken_out_is_not_called_any_more() {
 }
 
 #[test]
+fn who_takes_a_client_out_waits_for_its_turn() {
+    let (all, gate): (_, Arc<Gate>) = (start(), Arc::default());
+    let client = peer(&[(7, Plan::Block)], &gate);
+    let kept = all.add(client.client.clone()).unwrap();
+    client.fault(7);
+    wait_until("it is called", || client.client.calls_at_once.load(Ordering::SeqCst) == 1);
+    std::thread::scope(|scope| {
+        let taking_out = scope.spawn(|| {
+            drop(kept);
+            (client.done(), Arc::strong_count(&client.client))
+        });
+        // Gives one that does not wait the time to be wrong.
+        (0..1000).for_each(|_| std::thread::yield_now());
+        gate.open();
+        assert_eq!(taking_out.join().unwrap(), (1, 1));
+    });
+}
+
+#[test]
 fn the_loop_of_the_process_ends_with_its_last_handle_and_begins_anew() {
     let gate = Arc::default();
     let mut seen = HashSet::new();

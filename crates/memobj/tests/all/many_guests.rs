@@ -3,7 +3,6 @@
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use memobj::pagers::{Faulty, File, Inject, Injection};
@@ -86,6 +85,18 @@ fn flood(remote: RemoteMapping) -> ! {
         std::thread::spawn(move || fault_again(&remote, thread * 16, |_| {}));
     }
     fault_again(&remote, 0, |_| {})
+}
+
+/// As many threads that take the processors, and do not fault.
+fn compute() -> ! {
+    (1..8).for_each(|_| drop(std::thread::spawn(|| compute_here())));
+    compute_here()
+}
+
+fn compute_here() -> ! {
+    loop {
+        std::hint::spin_loop();
+    }
 }
 
 fn fault_again(remote: &RemoteMapping, first: u64, mut told: impl FnMut(Duration)) -> ! {
@@ -237,15 +248,17 @@ fn a_guest_that_faults_elsewhere_is_dropped() {
     });
 }
 
-/// How long faults of pages take that are there, with and without a guest that floods. Only measured where it is asked for.
+/// How long faults of pages take that are there, alone and beside a guest that floods, or only takes the processors. Only measured where it is asked for.
 #[test]
 fn faults_beside_a_guest_that_floods_are_measured() {
     const NAME: &str = "faults_beside_a_guest_that_floods_are_measured";
     const FAULTS: usize = 4000;
     if let Some((role, path)) = part(NAME).as_deref().and_then(|part| part.split_once(',')) {
         let (remote, _begin) = attached(path);
-        if role == "flood" {
-            flood(remote);
+        match role {
+            "flood" => flood(remote),
+            "compute" => compute(),
+            _ => {}
         }
         let mut times = Vec::new();
         fault_again(&remote, 0, |took| {
@@ -260,13 +273,15 @@ fn faults_beside_a_guest_that_floods_are_measured() {
     if std::env::var_os("MEMOBJ_MEASURE").is_none() {
         return println!("skipped: MEMOBJ_MEASURE is not set");
     }
-    let floods = AtomicBool::new(false);
-    for role in ["alone", "beside a flood", "alone again"] {
+    let others = [
+        ("alone", None),
+        ("beside a flood", Some("flood")),
+        ("beside threads that compute", Some("compute")),
+    ];
+    for (role, other) in others {
         let mut crowd = Crowd::new(NAME);
         crowd.admit(role);
-        if floods.fetch_not(Ordering::Relaxed) {
-            crowd.admit("flood");
-        }
+        other.into_iter().for_each(|other| crowd.admit(other));
         crowd.begin();
         assert!(crowd.guests[0].0.wait(60).success());
     }
