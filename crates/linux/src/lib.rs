@@ -11,6 +11,7 @@
 //!            (io_uring, else threads)       region   owned mappings; chunks for I/O
 //!                                           frame_file, huge_folder    files whose pages are frames
 //!   line     owner <-> guest             remote   a guest's view of frames of another process
+//!   fault_loop   the faults of others, many userfaultfds at once
 //!
 //!   space    a window in which segments of frames are placed
 //!   image    address ranges taken and filled piece by piece: what an ELF image becomes
@@ -26,6 +27,7 @@ compile_error!("memobj-linux runs on x86-64 Linux only so far");
 pub mod area;
 pub mod capability;
 pub mod exit;
+pub mod fault_loop;
 pub mod file;
 pub mod fork;
 pub mod frame_file;
@@ -46,6 +48,7 @@ pub mod quiet;
 pub mod region;
 pub mod remote;
 pub mod ring;
+pub mod serves;
 pub mod signal;
 pub mod slots;
 pub mod space;

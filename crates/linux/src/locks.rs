@@ -17,8 +17,6 @@ use std::time::Duration;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Rank {
     // Of `memobj run`, which calls the engine.
-    /// Who waits for faults of programs, and the faults that nobody has looked at.
-    FaultTurn,
     /// The address spaces of programs whose faults are resolved.
     FaultSpaces,
     /// Userfaultfds of forked children. Held while it is found out whose one is.
@@ -51,6 +49,8 @@ pub enum Rank {
     // Of this crate, which calls neither.
     /// Who hands descriptors to programs.
     HandTurn,
+    /// The event loop of the process for the faults of others. Held while it is started.
+    FaultLoopOfProcess,
 
     // Leaves, from here on: nothing is taken under them. First the engine's.
     /// Why pages of an object failed.
@@ -65,7 +65,7 @@ pub enum Rank {
     Job,
     /// Rings that are kept for the next batch.
     Rings,
-    /// Threads to be joined: those that serve a cache, and those that resolve faults of programs.
+    /// Threads to be joined: those that serve a cache.
     Threads,
     /// What is dropped aside.
     Disposal,
@@ -75,8 +75,6 @@ pub enum Rank {
     GuestEnd,
     /// By what pins of single pages keep an object mapped.
     PinShares,
-    /// The queue of a space's faults.
-    SpaceFaults,
     /// The pages that a private mapping has for itself.
     Private,
     /// What a stream has handed out, asked for, and where it is.
@@ -105,6 +103,8 @@ pub enum Rank {
     Thrash,
 
     // Leaves of this crate.
+    /// The clients of an event loop, and its threads. Not held while a client is called.
+    FaultLoop,
     /// The numbers of a slot table that are free.
     FreeSlots,
     /// The installation of the handler of SIGBUS.

@@ -16,7 +16,6 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use memobj_core::prot::Prot;
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::mm::{
     Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect,
@@ -258,15 +257,13 @@ impl SpaceMemory {
         self.uffd.wake(pages.start, pages.len());
     }
 
-    /// Waits until there are faults, which are put into `buffer`, or `stop` can be read. Returns how many faults there
-    /// are: none, if it was woken for something else.
-    pub fn wait_for_faults(&self, stop: BorrowedFd<'_>, buffer: &mut EventBuffer) -> io::Result<usize> {
-        let (uffd, stop) = (self.uffd.as_fd(), stop.as_fd());
-        let mut watched = [PollFd::new(&uffd, PollFlags::IN), PollFd::new(&stop, PollFlags::IN)];
-        match poll(&mut watched, None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+    /// The descriptor that tells of faults.
+    pub fn faults(&self) -> BorrowedFd<'_> {
+        self.uffd.as_fd()
+    }
+
+    /// Reads the faults that wait, without blocking, and returns how many `buffer` holds now.
+    pub fn read_faults(&self, buffer: &mut EventBuffer) -> io::Result<usize> {
         self.uffd.read_events(buffer)
     }
 
@@ -287,7 +284,7 @@ impl SpaceMemory {
         })
     }
 
-    /// Unmaps the whole window, and wakes all sleepers, who trap. Every later call is refused, but waiting for faults.
+    /// Unmaps the whole window, and wakes all sleepers, who trap. Every later call is refused, but reading faults.
     pub fn close(&self) {
         if !self.is_here() {
             return;

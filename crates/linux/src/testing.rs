@@ -111,6 +111,25 @@ pub fn unregister(faults: std::os::fd::BorrowedFd<'_>, start: usize, len: usize)
     if answer < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Has the userfaultfd `faults` tell of missing pages in `len` bytes of new memory, too, as a guest does that breaks its
+/// word. Returns their address; they stay mapped for good.
+pub fn register_elsewhere(faults: std::os::fd::BorrowedFd<'_>, len: usize) -> std::io::Result<usize> {
+    use std::os::fd::AsRawFd;
+    // _IOWR(0xAA, 0x00, struct uffdio_register)
+    const UFFDIO_REGISTER: libc::c_ulong = 0xc020_aa00;
+    const MISSING: u64 = 1;
+    let (prot, flags) = (libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: the kernel maps unused addresses; nobody else knows them.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return Err(std::io::Error::last_os_error());
+    }
+    let mut argument = [start as u64, len as u64, MISSING, 0];
+    // SAFETY: the kernel reads and writes one structure of four numbers, which lives across the call.
+    let answer = unsafe { libc::ioctl(faults.as_raw_fd(), UFFDIO_REGISTER, argument.as_mut_ptr()) };
+    if answer < 0 { Err(std::io::Error::last_os_error()) } else { Ok(start as usize) }
+}
+
 /// Drops the memory behind `[address, address + len)` as a stray madvise(2) of anybody does: private memory with
 /// MADV_DONTNEED, that of a file with MADV_REMOVE, which makes a hole in the file. For addresses of mapped objects, which
 /// hold no Rust value.

@@ -31,7 +31,9 @@ impl Doorbell {
     /// Silences the bell; call before looking at what it was rung for.
     pub fn hear(&self) {
         let _ = rustix::io::read(&self.descriptor, &mut [0u8; 8]);
-        self.rung.store(false, Ordering::Release);
+        // Not a plain store, which could come after the loads that follow it: who rings in between would write nothing,
+        // and what he rang for be unseen.
+        self.rung.swap(false, Ordering::AcqRel);
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn fill_missing(fill: &Arc<Fill>, wanted: &[PageRange], placed: &mut 
 }
 
 /// Claims the absent runs among `wanted`, lazily, each of at most one read.
-fn claims<'a>(fill: &'a Fill, wanted: &'a [PageRange]) -> impl Iterator<Item = FillClaim> + 'a {
+pub(crate) fn claims<'a>(fill: &'a Fill, wanted: &'a [PageRange]) -> impl Iterator<Item = FillClaim> + 'a {
     let most = fill.run_pages();
     wanted.iter().flat_map(move |range| {
         let mut next = range.start;

@@ -83,6 +83,7 @@ impl Cache {
         let shared = &self.inner.shared;
         let counters = &shared.tell.counters;
         Metrics {
+            fault_loop: memobj_linux::fault_loop::FaultLoop::metrics_of_process(),
             faults: counters.faults.get(),
             supplied_pages: counters.supplied_pages.get(),
             read_ahead_pages: counters.read_ahead_pages.get(),

@@ -5,9 +5,11 @@
 //!     offer: frames, own process, length   ----->     map the frames, make a userfaultfd, keep it open
 //!     check, register, note the view       <-----   answer: userfaultfd, own process, address
 //!     done                                 ----->   may touch
-//!     resolve the guest's faults (driver)
+//!     resolve the guest's faults (`faults`)
 //!     tell of lifted poison, new lengths   ----->   a thread listens; hears the end, and makes all of it trap
 //! ```
+
+mod faults;
 
 use std::fmt;
 use std::io;
@@ -18,6 +20,7 @@ use std::sync::{Arc, Condvar};
 use std::time::{Duration, Instant};
 
 use memobj_linux::area::{GuestView, NoFile};
+use memobj_linux::fault_loop::{FaultLoop, Registration};
 use memobj_linux::line::{Answer, Line, Offer};
 use memobj_linux::region::SMALL;
 use memobj_linux::uffd::{Announce, Userfaultfd, is_process};
@@ -27,8 +30,9 @@ use crate::error::AdmitError;
 use crate::handles::{ObjectHandle, StoreHandle};
 use crate::locks::{Rank, RankedMutex};
 use crate::object::MemoryObject;
-use crate::store::{FrameStore, GuestState, Request};
+use crate::store::{FrameStore, GuestState};
 pub use crate::store::{GuestEnd, GuestProt};
+use faults::GuestFaults;
 
 /// One past the highest address that a process has.
 const END_OF_ADDRESSES: u64 = 1 << 47;
@@ -54,6 +58,7 @@ impl Default for AdmitOptions {
 /// It is a handle of the object: frames stay while it lives.
 pub struct Guest {
     state: Arc<GuestState>,
+    faults: Option<Registration>,
     _frames: Arc<StoreHandle>,
     // Dropped last.
     object: Arc<ObjectHandle>,
@@ -87,7 +92,10 @@ impl Drop for Guest {
         let shared = &self.object.cache.shared;
         if shared.owner.is_this_process() {
             self.state.end(GuestEnd::Dismissed);
-            shared.requests.ask(Request::Dismissed(Arc::clone(&self.state)));
+            // A turn of it may wait for its process.
+            if let Some(faults) = self.faults.take() {
+                faults.end_later();
+            }
         }
     }
 }
@@ -126,6 +134,7 @@ impl MemoryObject {
             return Err(AdmitError::Detached);
         }
         let deadline = Instant::now() + options.timeout;
+        let fault_loop = FaultLoop::of_process().map_err(system("start the event loop for faults"))?;
         let frames = self.frames(Some(Announce::Queued)).map_err(AdmitError::Map)?;
         let store = Arc::clone(&frames.store);
         let Some(writes) = &store.writes else { return Err(AdmitError::NotShared) };
@@ -156,8 +165,11 @@ impl MemoryObject {
             end: RankedMutex::new(Rank::GuestEnd, None),
             ended: Condvar::new(),
         });
-        object.cache.shared.requests.ask(Request::Admit(Arc::clone(&state)));
-        Ok(Guest { state, _frames: frames, object })
+        let health = Arc::clone(&object.cache.shared.health);
+        let faults = fault_loop.add(Arc::new(GuestFaults { guest: Arc::clone(&state), health }));
+        // Else its faults would sleep for ever.
+        let faults = faults.inspect_err(|_| state.end(GuestEnd::Broken)).map_err(system("watch a guest"))?;
+        Ok(Guest { state, faults: Some(faults), _frames: frames, object })
     }
 }
 

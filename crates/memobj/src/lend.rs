@@ -13,9 +13,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
-use memobj_linux::area::NoFile;
+use memobj_linux::area::{NoFile, PageWatch};
+use memobj_linux::fault_loop::Awaited;
 
 use crate::batch::fill_missing;
+use crate::demand::{Demanded, demand};
 use crate::error::{ErrorKind, MapError, PageError, SupplyError};
 use crate::handles::{ObjectHandle, StoreHandle};
 use crate::object::MemoryObject;
@@ -23,6 +25,7 @@ use crate::options::{FrameSize, Store, Writing};
 use crate::pages::bytes_of;
 use crate::pins::Ask;
 use crate::store::FrameStore;
+use crate::write::Access;
 
 /// The frames of an object, for whoever maps them without the help of this library.
 ///
@@ -49,6 +52,31 @@ pub struct LentFrames {
     file: Arc<OwnedFd>,
     // Dropped last.
     object: Arc<ObjectHandle>,
+}
+
+/// What [`LentFrames::resolve_at_once`] answers.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AtOnce {
+    /// The page is resident.
+    Resident,
+    /// It has failed.
+    Failed(PageError),
+    /// Somebody obtains it: ask again when this is over. The time-outs and the policy of the object see to it that it
+    /// comes, or fails.
+    Pending(PendingPage),
+}
+
+/// A page that somebody obtains. Tells the [event loop of the process](memobj_linux::fault_loop) when that has ended.
+///
+/// It keeps addresses of the object, but neither its frames nor its pager.
+#[derive(Debug)]
+pub struct PendingPage(PageWatch);
+
+impl Awaited for PendingPage {
+    fn is_over(&self) -> bool {
+        self.0.is_over()
+    }
 }
 
 impl fmt::Debug for LentFrames {
@@ -151,6 +179,27 @@ impl LentFrames {
             fill_missing(&store.fill, &[around], &mut |_| {});
         }
         store.waits.populate_while(PageRange::one(page), goes_on)
+    }
+
+    /// As [`resolve`](Self::resolve), for an event loop: waits neither for the page nor for its pager, but has somebody
+    /// obtain it.
+    ///
+    /// With `Resident` the page was resident at some moment during the call.
+    pub fn resolve_at_once(&self, offset: u64, around: Range<u64>) -> AtOnce {
+        let (store, page, around) = (&self.frames.store, self.page_of(offset), self.pages_of(&around));
+        store.errors.look(page, offset);
+        loop {
+            match demand(store, page, around, Access::Load) {
+                Demanded::There => return AtOnce::Resident,
+                Demanded::Pending(watch) => return AtOnce::Pending(PendingPage(watch)),
+                Demanded::Failed => {
+                    // Without an error it was retried meanwhile.
+                    if let Some(error) = store.errors.of(page) {
+                        return AtOnce::Failed(error);
+                    }
+                }
+            }
+        }
     }
 
     /// Why the page at `offset`, which lies in the object, has failed; `None` if it has not, or not any more.

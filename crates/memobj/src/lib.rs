@@ -57,6 +57,7 @@ mod batch;
 mod buffers;
 mod cache;
 mod clock;
+mod demand;
 pub mod doctor;
 mod driver;
 mod engine;
@@ -98,8 +99,9 @@ pub use error::{
 };
 pub use event::{Event, Events};
 pub use guest::{AdmitOptions, Guest, GuestEnd, GuestProt};
-pub use lend::LentFrames;
+pub use lend::{AtOnce, LentFrames, PendingPage};
 pub use mapping::{Cursor, GlanceWords, Mapping, PinRef, Pinned, PinnedMut, SharedWords};
+pub use memobj_linux::fault_loop::FaultLoopMetrics;
 pub use memobj_linux::volatile::VolatileWords;
 pub use metrics::{Metrics, PagerCalls};
 pub use object::MemoryObject;

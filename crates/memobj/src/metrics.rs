@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use memobj_linux::fault_loop::FaultLoopMetrics;
+
 /// What a cache has done since it was made. Pages are counted in the page size of their object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -43,6 +45,8 @@ pub struct Metrics {
     pub sweeps: u64,
     /// Events that nobody received in time.
     pub dropped_events: u64,
+    /// The event loop that resolves faults of guests, spaces and borrowers. All caches of the process share it.
+    pub fault_loop: FaultLoopMetrics,
 }
 
 /// Calls of pagers that are to supply pages.

@@ -33,7 +33,6 @@ pub(crate) enum Serves {
 }
 
 thread_local! {
-    static SERVES_ALL: Cell<bool> = const { Cell::new(false) };
     static DISPOSES: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -45,7 +44,9 @@ pub(crate) fn start<T: Send + 'static>(
 ) -> io::Result<JoinHandle<T>> {
     let body = move || {
         memobj_linux::quiet::stay_quiet();
-        SERVES_ALL.set(serves == Serves::All);
+        if serves == Serves::All {
+            memobj_linux::serves::all();
+        }
         body()
     };
     std::thread::Builder::new().name(name.into()).spawn(body)
@@ -110,7 +111,7 @@ impl Disposal {
 
     /// Drops `value`: here, or on a thread of its own if others wait for the calling thread.
     pub(crate) fn drop_aside(self: &Arc<Self>, value: impl Any + Send) {
-        if !SERVES_ALL.get() {
+        if !memobj_linux::serves::is_for_all() {
             return drop(value);
         }
         let mut waste = self.lock();

@@ -1,128 +1,97 @@
-//! The threads that resolve the faults of programs.
-//!
-//! ```text
-//!   one thread waits for events; when it has one, the next takes its place before the first calls a pager
-//!   no thread left to wait: another is started. So a page that does not come holds up nobody else
-//! ```
+//! The faults of programs. Each address space is a client of the event loop of the process; no thread waits for a page.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
-use memobj_linux::locks::{Rank, RankedMutex, RankedRwLock};
+use memobj::{AtOnce, PageError};
+use memobj_linux::fault_loop::{
+    BATCH, Client, ClientEnd, Fault, FaultLoop, FaultLoopMetrics, MayBlock, Reading, Registration, Step,
+    end_of,
+};
+use memobj_linux::locks::{Rank, RankedRwLock};
 use memobj_linux::uffd::{EventBuffer, FaultEvent, FaultKind};
-use rustix::event::{EventfdFlags, epoll, eventfd};
+use memobj_tracer::MappedFile;
 
-use crate::files::{Files, FramesId};
+use crate::files::{Files, FramesId, MappedObject};
 use crate::gather::Gather;
 use crate::history::{FaultRecord, Resolution};
 use crate::options::{Counting, Messages, Options};
+use crate::say::Speaker;
 use crate::space::Space;
 use crate::thrash::Thrash;
 
 const PAGE: u64 = 4096;
 /// How many windows fit into the budget at least, unless they are of one page.
 const LEAST_WINDOWS: u64 = 16;
-const MOST_THREADS: usize = 512;
-const ESRCH: i32 = 3;
-/// When an event is read again that could not be.
-const READ_AGAIN: Duration = Duration::from_millis(1);
-/// Of the epoll entry that says that it is over.
-const END: u64 = u64::MAX;
-
-/// A fault that nobody has looked at yet.
-type Job = (Arc<Space>, FaultEvent, Duration);
+/// Faults of one program that wait. Forks are told of by the same descriptor, which is not read beyond.
+const MOST_PARKED: usize = 1024;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Faults {
-    desk: Arc<Desk>,
+    fault_loop: Arc<FaultLoop>,
+    spaces: RankedRwLock<HashMap<u64, (Arc<Space>, Registration)>>,
+    // Dropped after the registrations: says what is left.
+    shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Desk {
+struct Shared {
     files: Arc<Files>,
     gather: Arc<Gather>,
     options: Options,
     window_bytes: u64,
     thrash: Thrash,
-    poll: OwnedFd,
-    bell: OwnedFd,
-    spaces: RankedRwLock<HashMap<u64, Arc<Space>>>,
-    /// Held by the thread that waits for events.
-    turn: RankedMutex<Turn>,
-    waiting: AtomicUsize,
-    threads: RankedMutex<Vec<JoinHandle<()>>>,
-    is_over: AtomicBool,
+    speaker: Speaker,
 }
 
-#[derive(Default)]
-struct Turn {
-    backlog: VecDeque<Job>,
-    events: EventBuffer,
-}
-
-impl std::fmt::Debug for Turn {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Turn").field("backlog", &self.backlog.len()).finish_non_exhaustive()
-    }
+/// An address space of a program as a client of the loop.
+#[derive(Debug)]
+struct ProgramFaults {
+    space: Arc<Space>,
+    shared: Arc<Shared>,
 }
 
 impl Faults {
     pub(crate) fn start(files: Arc<Files>, gather: Arc<Gather>, options: Options) -> io::Result<Self> {
-        let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let bell = eventfd(0, EventfdFlags::CLOEXEC)?;
-        epoll::add(&poll, &bell, epoll::EventData::new_u64(END), epoll::EventFlags::IN)?;
-        let desk = Arc::new(Desk {
+        let shared = Arc::new(Shared {
             files,
             gather,
             window_bytes: window_bytes(&options),
             thrash: Thrash::new(options.budget_bytes),
+            speaker: Speaker::default(),
             options,
-            poll,
-            bell,
-            spaces: RankedRwLock::new(Rank::FaultSpaces, HashMap::new()),
-            turn: RankedMutex::new(Rank::FaultTurn, Turn::default()),
-            waiting: AtomicUsize::new(0),
-            threads: RankedMutex::new(Rank::Threads, Vec::new()),
-            is_over: AtomicBool::new(false),
         });
-        desk.add_thread()?;
-        desk.add_thread()?;
-        Ok(Self { desk })
+        let spaces = RankedRwLock::new(Rank::FaultSpaces, HashMap::new());
+        Ok(Self { fault_loop: FaultLoop::of_process()?, spaces, shared })
     }
 
     /// Resolves the faults of `space` from now on.
     pub(crate) fn serve(&self, space: &Arc<Space>) -> io::Result<()> {
-        self.desk.spaces.write().insert(space.number, Arc::clone(space));
-        let data = epoll::EventData::new_u64(space.number);
-        Ok(epoll::add(&self.desk.poll, &space.faults, data, epoll::EventFlags::IN)?)
+        let (served, shared) = (Arc::clone(space), Arc::clone(&self.shared));
+        let kept = self.fault_loop.add(Arc::new(ProgramFaults { space: served, shared }))?;
+        self.spaces.write().insert(space.number, (Arc::clone(space), kept));
+        Ok(())
     }
 
     /// The spaces whose faults are resolved.
     pub(crate) fn spaces(&self) -> Vec<Arc<Space>> {
-        self.desk.spaces.read().values().cloned().collect()
+        self.spaces.read().values().map(|(space, _)| Arc::clone(space)).collect()
     }
 
     /// The space is gone.
     pub(crate) fn forget(&self, space: &Space) {
-        let _ = epoll::delete(&self.desk.poll, &space.faults);
-        self.desk.spaces.write().remove(&space.number);
-    }
-}
-
-impl Drop for Faults {
-    fn drop(&mut self) {
-        self.desk.is_over.store(true, Ordering::Release);
-        let _ = rustix::io::write(&self.desk.bell, &1_u64.to_ne_bytes());
-        let threads = std::mem::take(&mut *self.desk.threads.lock());
-        for thread in threads {
-            let _ = thread.join();
+        let known = self.spaces.write().remove(&space.number);
+        if let Some((_, kept)) = known {
+            kept.end_later();
         }
+    }
+
+    /// What the loop has done.
+    pub(crate) fn metrics(&self) -> FaultLoopMetrics {
+        self.fault_loop.metrics()
     }
 }
 
@@ -133,147 +102,144 @@ fn window_bytes(options: &Options) -> u64 {
     options.window_bytes.min(1 << most.ilog2())
 }
 
-impl Desk {
-    fn add_thread(self: &Arc<Self>) -> io::Result<()> {
-        let mut threads = self.threads.lock();
-        if threads.len() >= MOST_THREADS || self.is_over.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let desk = Arc::clone(self);
-        self.waiting.fetch_add(1, Ordering::AcqRel);
-        let thread = std::thread::Builder::new().name("memobj-faults".into()).spawn(move || desk.work());
-        match thread {
-            Ok(thread) => threads.push(thread),
-            Err(error) => {
-                self.waiting.fetch_sub(1, Ordering::AcqRel);
-                return Err(error);
-            }
-        }
-        Ok(())
+impl Client for ProgramFaults {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.space.faults.as_fd()]
     }
 
-    fn work(self: Arc<Self>) {
-        loop {
-            let Some(job) = self.next_job() else { return };
-            if self.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
-                // Without one more, somebody waits longer: no reason to end.
-                let _ = self.add_thread();
+    fn read(&self, _: usize, faults: &mut Vec<FaultEvent>) -> Result<Reading, ClientEnd> {
+        match self.space.faults.read(&mut EventBuffer::for_events(BATCH)) {
+            Ok((read, children)) => {
+                self.space.has_children(children);
+                faults.extend(read);
+                Ok(Reading::Done)
             }
-            self.resolve(&job);
-            self.waiting.fetch_add(1, Ordering::AcqRel);
-        }
-    }
-
-    /// Waits for a fault. `None`: it is over.
-    fn next_job(&self) -> Option<Job> {
-        let mut turn = self.turn.lock();
-        while turn.backlog.is_empty() {
-            if self.is_over.load(Ordering::Acquire) {
-                return None;
-            }
-            let mut ready = Vec::with_capacity(16);
-            if epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut ready), None).is_err() {
-                continue;
-            }
-            for event in ready {
-                let space = self.spaces.read();
-                let Some(space) = space.get(&event.data.u64()).cloned() else { continue };
-                self.read(&mut turn, &space);
-            }
-        }
-        turn.backlog.pop_front()
-    }
-
-    fn read(&self, turn: &mut Turn, space: &Arc<Space>) {
-        let now = self.gather.now();
-        let Turn { backlog, events } = turn;
-        match space.faults.read(events) {
-            Ok((faults, children)) => {
-                space.has_children(children);
-                backlog.extend(faults.into_iter().map(|fault| (Arc::clone(space), fault, now)));
-            }
-            // Its address space is gone.
-            Err(error) if error.raw_os_error() == Some(ESRCH) => {
-                let _ = epoll::delete(&self.poll, &space.faults);
-            }
+            Err(error) if end_of(&error) == ClientEnd::Gone => Err(ClientEnd::Gone),
             // No descriptor for a forked child, or no memory: the event stays, and is read as soon as there is some.
-            Err(_) => std::thread::sleep(READ_AGAIN),
+            Err(_) => Ok(Reading::Later),
         }
     }
 
-    fn resolve(&self, (space, event, read_at): &Job) {
-        let address = event.address as u64;
-        let found = space.maps.at(address).ok().flatten();
-        if event.kind == FaultKind::WriteProtect {
+    fn resolve(&self, fault: &Fault) -> Step {
+        if fault.event.kind == FaultKind::WriteProtect {
             // Its mapping is being handed over, which wakes it at the end.
-            return;
+            return Step::Done;
         }
-        let place = found.and_then(|found| Some((found, self.files.of_frames(FramesId::of(&found))?)));
-        let Some((found, object)) = place else {
+        let place = Place::of(fault, &self.space, &self.shared);
+        let Some(place) = place else {
             // Unmapped meanwhile: whoever sleeps on it faults again, and finds that out.
-            return space.faults.wake(address, PAGE);
+            self.space.faults.wake(fault.event.address as u64, PAGE);
+            return Step::Done;
         };
+        let was_resident = fault.looks == 0 && place.object.lent.is_resident(place.offset);
+        match self.supply(fault, &place, was_resident) {
+            AtOnce::Pending(pending) => return Step::Pending(Box::new(pending)),
+            AtOnce::Failed(error) => self.fail(fault, &place, &error),
+            _ => self.wake(fault, &place, was_resident),
+        }
+        Step::Done
+    }
+
+    fn give_up(&self, fault: &Fault) {
+        self.trap(fault.event.address as u64);
+        if self.shared.options.messages == Messages::StandardError {
+            let process = self.space.process;
+            self.shared
+                .speaker
+                .say(format!("a fault could not be resolved; process {process} is sent SIGBUS"));
+        }
+    }
+
+    fn may_block(&self) -> MayBlock {
+        MayBlock::Yes
+    }
+
+    fn most_parked(&self) -> usize {
+        MOST_PARKED
+    }
+}
+
+/// Where a fault is.
+struct Place {
+    found: MappedFile,
+    object: Arc<MappedObject>,
+    /// The byte of the object that is behind the page.
+    offset: u64,
+    /// Its bytes that are obtained together.
+    window: std::ops::Range<u64>,
+}
+
+impl Place {
+    fn of(fault: &Fault, space: &Space, shared: &Shared) -> Option<Self> {
+        let address = fault.event.address as u64;
+        let found = space.maps.at(address).ok().flatten()?;
+        let object = shared.files.of_frames(FramesId::of(&found))?;
         let offset = found.offset + (address - found.start);
-        let window = self.window_bytes;
+        let window = shared.window_bytes;
         let first = (offset & !(window - 1)).max(found.offset);
         let end = ((offset & !(window - 1)) + window).min(found.offset + (found.end - found.start));
-        let was_resident = object.lent.is_resident(offset);
-        let answer = match was_resident {
-            true => Ok(()),
-            false => self.supply(&object.lent, object.file, offset, first..end),
-        };
-        let record = |resolution| FaultRecord {
-            at: *read_at,
-            took: self.gather.now().saturating_sub(*read_at),
-            process: space.program(),
-            file: object.file,
-            page: offset / PAGE,
-            resolution,
-        };
-        match answer {
-            Ok(()) => {
-                match self.options.counting {
-                    Counting::Totals => space.faults.wake(found.start + (first - found.offset), end - first),
-                    Counting::Touches => space.faults.show(address, PAGE),
-                }
-                let resolution = if was_resident { Resolution::Resident } else { Resolution::Supplied };
-                self.gather.fault(record(resolution));
-            }
-            Err(error) => {
-                if space.faults.poison(address, PAGE).is_err() {
-                    // The page is there after all, or the address space is not.
-                    space.faults.wake(address, PAGE);
-                }
-                self.gather.failed(record(Resolution::Failed), &error.to_string());
-                self.tell(space, &error);
-            }
-        }
+        Some(Self { found, object, offset, window: first..end })
     }
+}
 
-    /// Obtains the page at `offset`, and says so if that happens too often.
-    fn supply(
-        &self,
-        lent: &memobj::LentFrames,
-        file: usize,
-        offset: u64,
-        around: std::ops::Range<u64>,
-    ) -> Result<(), memobj::PageError> {
-        let pages = around.clone().step_by(PAGE as usize);
+impl ProgramFaults {
+    /// Obtains the page, and says so if that happens too often.
+    fn supply(&self, fault: &Fault, place: &Place, was_resident: bool) -> AtOnce {
+        if was_resident {
+            return AtOnce::Resident;
+        }
+        let lent = &place.object.lent;
+        let pages = place.window.clone().step_by(PAGE as usize);
         let missing = pages.filter(|offset| !lent.is_resident(*offset)).count() as u64;
-        let answer = lent.resolve(offset, around.clone());
-        let told = self.thrash.supplied(file, around, missing);
-        if let Some(told) = told.filter(|_| self.options.messages == Messages::StandardError) {
-            eprintln!("memobj: {told}");
+        let answer = lent.resolve_at_once(place.offset, place.window.clone());
+        if fault.looks == 0 {
+            let told = self.shared.thrash.supplied(place.object.file, place.window.clone(), missing);
+            let told = told.filter(|_| self.shared.options.messages == Messages::StandardError);
+            told.into_iter().for_each(|told| self.shared.speaker.say(told));
         }
         answer
     }
 
-    fn tell(&self, space: &Space, error: &memobj::PageError) {
-        if self.options.messages == Messages::None {
+    fn wake(&self, fault: &Fault, place: &Place, was_resident: bool) {
+        let Place { found, window, .. } = place;
+        match self.shared.options.counting {
+            Counting::Totals => {
+                let start = found.start + (window.start - found.offset);
+                self.space.faults.wake(start, window.end - window.start);
+            }
+            Counting::Touches => self.space.faults.show(fault.event.address as u64, PAGE),
+        }
+        let resolution = if was_resident { Resolution::Resident } else { Resolution::Supplied };
+        self.shared.gather.fault(self.record(fault, place, resolution));
+    }
+
+    fn fail(&self, fault: &Fault, place: &Place, error: &PageError) {
+        self.trap(fault.event.address as u64);
+        self.shared.gather.failed(self.record(fault, place, Resolution::Failed), &error.to_string());
+        if self.shared.options.messages == Messages::None {
             return;
         }
-        let name = std::fs::read_to_string(format!("/proc/{}/comm", space.process)).unwrap_or_default();
-        let (process, name) = (space.process, name.trim_end());
-        crate::say::say(&format_args!("{error}; process {process} ({name}) is sent SIGBUS"));
+        let process = self.space.process;
+        let name = std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        let name = name.trim_end();
+        self.shared.speaker.say(format!("{error}; process {process} ({name}) is sent SIGBUS"));
+    }
+
+    fn trap(&self, address: u64) {
+        if self.space.faults.poison(address, PAGE).is_err() {
+            // The page is there after all, or the address space is not.
+            self.space.faults.wake(address, PAGE);
+        }
+    }
+
+    fn record(&self, fault: &Fault, place: &Place, resolution: Resolution) -> FaultRecord {
+        FaultRecord {
+            at: self.shared.gather.time_of(fault.read_at),
+            took: fault.read_at.elapsed(),
+            process: self.space.program(),
+            file: place.object.file,
+            page: place.offset / PAGE,
+            resolution,
+        }
     }
 }

@@ -69,6 +69,11 @@ impl Gather {
         self.begun.elapsed()
     }
 
+    /// When `moment` was, counted from the beginning of the run.
+    pub(crate) fn time_of(&self, moment: Instant) -> Duration {
+        moment.saturating_duration_since(self.begun)
+    }
+
     /// What is kept, if anything but totals is.
     fn kept(&self) -> Option<Guard<'_, State>> {
         match self.counting {

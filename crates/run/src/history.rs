@@ -149,4 +149,8 @@ pub struct Totals {
     pub retries: u64,
     /// Mappings that were left to the kernel.
     pub passed_through: u64,
+    /// How often no more faults of a program were read for a while, because so many of it waited.
+    pub faults_held_back: u64,
+    /// How often a call on a program's memory took so long that another thread went on with the others.
+    pub fault_calls_held_up: u64,
 }

@@ -5,7 +5,7 @@
 //!     exec          mappings that the kernel has made become private mappings of lent frames
 //!     mmap          of a file: the frames of its memory object are mapped instead
 //!     fork          what the child inherits is registered before it runs
-//!   Faults        threads that are told of missing pages, have the engine resolve them, and wake the sleeper
+//!   Faults        hears of missing pages in the event loop of the process, has them obtained, and wakes the sleeper
 //!   Files         one memory object for each version of a file, in one cache with one budget
 //!   History       what was touched, by whom, and when: for reports, and for records, which plan what to prefetch
 //! ```

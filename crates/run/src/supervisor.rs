@@ -154,7 +154,7 @@ pub enum Progress {
 }
 
 impl Supervisor {
-    /// Readies a cache and the threads that resolve faults.
+    /// Readies a cache and the event loop that resolves faults.
     ///
     /// # Errors
     ///
@@ -173,7 +173,7 @@ impl Supervisor {
         let files = Files::new(cache, options.clone(), Arc::clone(&gather), Box::new(jobs.clone()));
         let faults = Faults::start(Arc::clone(&files), Arc::clone(&gather), options.clone());
         Ok(Self {
-            faults: faults.map_err(system("start threads"))?,
+            faults: faults.map_err(system("start the event loop for faults"))?,
             names: Arc::new(Names::new(&options.names).map_err(system("open what names stand for"))?),
             options,
             files,
@@ -255,6 +255,7 @@ impl Supervisor {
     pub fn history(&self) -> History {
         let mut history = self.gather.history();
         let metrics = self.files.cache().metrics();
+        let faults = self.faults.metrics();
         history.totals = Totals {
             budget_bytes: metrics.budget_bytes,
             peak_frame_bytes: metrics.peak_frame_bytes,
@@ -263,6 +264,8 @@ impl Supervisor {
             evicted_pages: metrics.evicted_pages,
             retries: metrics.retries,
             passed_through: history.totals.passed_through,
+            faults_held_back: faults.held_back,
+            fault_calls_held_up: faults.held_up,
         };
         history
     }

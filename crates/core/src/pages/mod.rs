@@ -325,6 +325,19 @@ impl<H: Host> Pages<H> {
         self.word(page)
     }
 
+    /// Announces a sleeper on `page`, who will sleep elsewhere: returns the word for whose change the host's `wake_all` is
+    /// called, or `None` if nobody owns the page.
+    pub fn announce_waiter(&self, page: PageIndex) -> Option<Word> {
+        self.host.step();
+        self.words[page.0 as usize].announce_waiter()
+    }
+
+    /// As [`announce_waiter`](Self::announce_waiter), for who waits until nothing keeps a plain store off.
+    pub fn announce_storer(&self, page: PageIndex) -> Option<Word> {
+        self.host.step();
+        self.words[page.0 as usize].announce_storer()
+    }
+
     /// Waits, at most `timeout`, while `page` is owned, pinned or on its way to the pager; returns the word then.
     pub fn wait_as_writer(&self, page: PageIndex, timeout: Option<Duration>) -> Word {
         self.host.step();

@@ -23,6 +23,7 @@ mod glance;
 mod guests;
 #[cfg(test)]
 mod interposed;
+mod page_watch;
 mod pin;
 mod pin_one;
 #[cfg(test)]
@@ -46,11 +47,13 @@ pub use guests::{GuestNumber, GuestView, NoFile};
 pub use memobj_core::pages::{
     Evicted, Glance, Origin, PinError, Placement, StoreRefused, Tables, Victims, Writes,
 };
+pub use page_watch::{PageWatch, Until};
 pub use pin::{NotPinned, PinnedBytes, PinnedBytesMut, Room, copy_as_is, copy_pinned};
 pub use pin_one::{PagePin, PagePinRef, PinShare, PinShares, copy_one};
 pub use touch::{TouchRefused, copy_by_touch};
 pub use views::Viewer;
 
+use crate::fault_loop::Listeners;
 use crate::frame_file::FrameFile;
 use crate::huge_folder::HugeFolder;
 use crate::pagemap::Pagemap;
@@ -189,6 +192,8 @@ pub struct Home {
     views: Vec<View>,
     /// Views in other processes, of an area that can have some.
     guests: Option<Box<Guests>>,
+    /// Fault loops that wait for pages.
+    listeners: Listeners,
     /// Counts pages that the pager does not have, by block.
     unclean: Blocks<Counts>,
     pagemap: Pagemap,
@@ -267,6 +272,7 @@ impl Home {
         Ok(Self {
             views,
             guests,
+            listeners: Listeners::default(),
             unclean,
             pagemap: Pagemap::shared(),
             #[cfg(test)]

@@ -176,6 +176,7 @@ impl Park for Home {
 
     fn wake_all(&self, word: &PageWord) {
         futex::wake_all(futex::low_half(word.as_atomic()));
+        self.listeners.tell();
     }
 }
 

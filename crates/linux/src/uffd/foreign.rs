@@ -50,7 +50,7 @@ impl Userfaultfd {
     pub fn read_events_of_another(&self, buffer: &mut EventBuffer) -> io::Result<usize> {
         let part = libc::iovec {
             iov_base: buffer.messages.as_mut_ptr().cast(),
-            iov_len: size_of_val(&buffer.messages),
+            iov_len: size_of_val(&buffer.messages[..buffer.most]),
         };
         // SAFETY: the kernel writes at most as much as the array holds, and any bytes are valid messages.
         let got = unsafe { libc::preadv2(self.descriptor.as_raw_fd(), &part, 1, -1, libc::RWF_NOWAIT) };

@@ -131,10 +131,18 @@ pub struct FaultEvent {
     pub thread: u32,
 }
 
-/// Room for many events of one read.
-#[derive(Default)]
+/// Room for the events of one read.
 pub struct EventBuffer {
     messages: [abi::Message; 32],
+    /// How many of them one read may fill.
+    most: usize,
+}
+
+impl Default for EventBuffer {
+    /// For as many as there can be.
+    fn default() -> Self {
+        Self::for_events(usize::MAX)
+    }
 }
 
 fn new_descriptor() -> io::Result<(OwnedFd, bool)> {
@@ -329,7 +337,7 @@ impl Userfaultfd {
 
     /// Reads the events that wait, without blocking, and returns how many `buffer` holds now.
     pub fn read_events(&self, buffer: &mut EventBuffer) -> io::Result<usize> {
-        let size = size_of_val(&buffer.messages);
+        let size = size_of_val(&buffer.messages[..buffer.most]);
         // SAFETY: the kernel writes at most `size` bytes into the array, and any bytes are valid messages.
         let got =
             unsafe { libc::read(self.descriptor.as_raw_fd(), buffer.messages.as_mut_ptr().cast(), size) };
@@ -343,6 +351,12 @@ impl Userfaultfd {
 }
 
 impl EventBuffer {
+    /// For `most` events at most.
+    pub fn for_events(most: usize) -> Self {
+        let messages = [abi::Message::default(); 32];
+        Self { messages, most: most.clamp(1, messages.len()) }
+    }
+
     /// The first `count` events; events other than faults, which are never asked for, are passed over.
     pub fn faults(&self, count: usize) -> impl Iterator<Item = FaultEvent> + '_ {
         self.messages[..count].iter().filter(|message| message.event == abi::EVENT_PAGEFAULT).map(|message| {
@@ -357,7 +371,7 @@ impl EventBuffer {
 
     /// How many events one read can return.
     pub const fn capacity(&self) -> usize {
-        32
+        self.most
     }
 }
 

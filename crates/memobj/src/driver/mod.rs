@@ -11,7 +11,6 @@
 //! itself could set free.
 
 mod duty;
-mod guests;
 mod lanes;
 mod resolve;
 mod stream;
@@ -34,16 +33,16 @@ use memobj_linux::uffd::EventBuffer;
 use crate::buffers::RUN_PAGES;
 use crate::pages::Asked;
 use crate::pins::Ask;
-use crate::store::{CacheShared, FrameStore, GuestEnd, Request};
+use crate::store::{CacheShared, FrameStore, Request};
 use crate::write::Access;
-use guests::Guests;
-use resolve::{Resolver, fill_or_call};
+use resolve::Resolver;
 use stream::Stream;
 use unit::{Purpose, Unit};
 
 pub(crate) use lanes::Lanes;
 #[cfg(test)]
 pub(crate) use lanes::THREAD as LANE;
+pub(crate) use resolve::fill_or_call;
 
 const DEPTH: u32 = 128;
 pub(crate) const THREAD: &str = "memobj";
@@ -52,7 +51,6 @@ const RUN_CHUNKS: usize = 24;
 const LARGE_CHUNKS: usize = 6;
 const KEY_FAULTS: u32 = 1;
 const KEY_BELL: u32 = 2;
-const KEY_GUESTS: u32 = 3;
 /// How soon work that found no buffer is tried again, if nothing completes before.
 const TRY_AGAIN: Duration = Duration::from_millis(2);
 
@@ -74,7 +72,6 @@ pub(super) struct Driver {
     /// For large pages that are not frames of the pool.
     large: Arc<ChunkPool>,
     events: EventBuffer,
-    guests: Guests,
 }
 
 /// Starts the driver of a cache.
@@ -111,17 +108,13 @@ impl Driver {
             runs: ChunkPool::new(RUN_CHUNKS, RUN_PAGES as usize * SMALL)?,
             large: ChunkPool::new(LARGE_CHUNKS, LARGE)?,
             events: EventBuffer::default(),
-            guests: Guests::default(),
         })
     }
 
     fn run(&mut self) {
         let mut done = Vec::new();
         while !self.shared.health.is_closing() {
-            let idle = self.backlog.is_empty()
-                && self.wishes.is_empty()
-                && self.held_up.is_empty()
-                && self.guests.are_idle();
+            let idle = self.backlog.is_empty() && self.wishes.is_empty() && self.held_up.is_empty();
             let waited = self.ring.wait((!idle).then_some(TRY_AGAIN), &mut done);
             if waited.is_err() {
                 // Only a broken ring does this; without reads, faults would hang for ever. Slow is better.
@@ -131,7 +124,6 @@ impl Driver {
             for completion in done.drain(..) {
                 match completion {
                     Completion::Ready(KEY_FAULTS) => self.read_faults(),
-                    Completion::Ready(KEY_GUESTS) => self.guests.have_news(),
                     Completion::Ready(_) => self.shared.requests.bell.hear(),
                     Completion::Ended { target, token, result } => {
                         self.read_ended(token, target, result, &mut checked);
@@ -140,7 +132,6 @@ impl Driver {
             }
             self.take_requests();
             self.try_held_up();
-            self.serve_guests();
             self.try_backlog();
         }
     }
@@ -191,8 +182,6 @@ impl Driver {
                     }
                 }
                 Request::Forget(key) => self.forget(key),
-                Request::Admit(guest) => self.admit(guest),
-                Request::Dismissed(guest) => self.guests.forget(&guest),
                 Request::Arrived(unit, arrived) => self.arrived(unit, arrived),
             }
         }
@@ -239,12 +228,6 @@ impl Resolver for Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         // Claims that are still queued end with their requests: their pages are absent again.
-        while let Some(request) = self.shared.requests.take() {
-            if let Request::Admit(guest) = request {
-                guest.end(GuestEnd::Broken);
-            }
-        }
-        // Nobody reads their faults any more. A cache that is closed has none.
-        self.guests.end_all();
+        while self.shared.requests.take().is_some() {}
     }
 }

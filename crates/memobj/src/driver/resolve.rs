@@ -123,7 +123,7 @@ pub(super) trait Resolver {
 }
 
 /// Fills a claim that is waited for at once if its source allows that, else leaves it to a worker.
-pub(super) fn fill_or_call(store: &FrameStore, claim: FillClaim, access: Access) {
+pub(crate) fn fill_or_call(store: &FrameStore, claim: FillClaim, access: Access) {
     let expected = expect(store.writes.as_ref(), access);
     let filled = store.fill.fill_inline(claim, expected.asked(), Patience::Short);
     drop(expected);

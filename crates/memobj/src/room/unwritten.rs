@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use memobj_linux::fault_loop::Listeners;
 use memobj_linux::futex;
 use memobj_linux::wake::Doorbell;
 
@@ -20,6 +21,7 @@ pub(crate) struct Unwritten {
     /// Changes whenever pages were written, for those who wait for that.
     progress: AtomicU32,
     sleepers: AtomicU32,
+    listeners: Listeners,
 }
 
 impl Unwritten {
@@ -31,6 +33,7 @@ impl Unwritten {
             hurry: AtomicBool::new(false),
             progress: AtomicU32::new(0),
             sleepers: AtomicU32::new(0),
+            listeners: Listeners::default(),
         })
     }
 
@@ -83,6 +86,17 @@ impl Unwritten {
         if self.sleepers.load(Ordering::Acquire) > 0 {
             futex::wake_all(&self.progress);
         }
+        self.listeners.tell();
+    }
+
+    /// Hear of progress.
+    pub(crate) fn listeners(&self) -> &Listeners {
+        &self.listeners
+    }
+
+    /// Changes whenever there is some.
+    pub(crate) fn progress(&self) -> u32 {
+        self.progress.load(Ordering::Acquire)
     }
 
     /// Sleeps until something was written, at most `limit`.

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use memobj_core::address::VirtAddr;
 use memobj_core::prot::Prot;
+use memobj_linux::fault_loop::{FaultLoop, Registration};
 use memobj_linux::space::SpaceMemory;
 use memobj_vm::space::{
     Advice, Change, MapRequest, ObjectId, Pattern, ProtectFrom, RemapTo, Segment, Sharing, SpaceError,
 };
 
-use super::readers::Readers;
+use super::faults::SpaceFaults;
 use super::state::{State, translate};
 use super::{SegmentRequest, SegmentSource, SpaceOptions, VerbError};
 use crate::error::{MapError, PageError};
@@ -22,7 +23,7 @@ const PAGE: u64 = 4096;
 
 /// An address space of this process: a window of addresses, and segments in it.
 ///
-/// When it is dropped all of it is unmapped, its threads have ended and its objects are free; who accesses it then, or
+/// When it is dropped all of it is unmapped and its objects are free; who accesses it then, or
 /// sleeps on a fault in it, traps. Whoever uses addresses keeps the space: memobj hands out no references into it. It
 /// can be used from several threads at once, each verb is done as a whole.
 ///
@@ -33,7 +34,8 @@ const PAGE: u64 = 4096;
 /// this process is. Frames of objects are mapped privately: what is stored in a space changes no frame.
 pub struct Space {
     pub(super) inner: Arc<Inner>,
-    readers: Arc<Readers>,
+    /// `None` at the very end.
+    faults: Option<Registration>,
     options: SpaceOptions,
 }
 
@@ -43,13 +45,13 @@ impl fmt::Debug for Space {
     }
 }
 
-/// What the threads of a space share with its handle.
+/// What the event loop shares with the handle of a space.
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) memory: SpaceMemory,
     state: RankedMutex<State>,
     closing: AtomicBool,
-    /// A thread that reads faults has panicked.
+    /// The loop that reads faults has panicked.
     refusing: AtomicBool,
 }
 
@@ -75,7 +77,7 @@ impl Inner {
 }
 
 impl Space {
-    /// Sets addresses aside, and starts the thread that reads faults.
+    /// Sets addresses aside. The event loop of the process, which is started if there is none, resolves the faults.
     ///
     /// # Errors
     ///
@@ -97,8 +99,10 @@ impl Space {
             closing: AtomicBool::new(false),
             refusing: AtomicBool::new(false),
         });
-        let readers = Readers::start(&inner).map_err(system("start the thread that reads faults"))?;
-        Ok(Self { inner, readers, options })
+        let client = Arc::new(SpaceFaults(Arc::clone(&inner)));
+        let faults = FaultLoop::of_process().and_then(|all| all.add(client));
+        let faults = faults.map_err(system("start the event loop for faults"))?;
+        Ok(Self { inner, faults: Some(faults), options })
     }
 
     /// The first address of the window, and one past the last.
@@ -280,14 +284,14 @@ impl Space {
 impl Drop for Space {
     fn drop(&mut self) {
         if !self.inner.memory.is_here() {
-            // A child of fork: the threads are the parent's.
+            // A child of fork: all of it is the parent's.
             std::mem::forget(Arc::clone(&self.inner));
-            std::mem::forget(Arc::clone(&self.readers));
+            std::mem::forget(self.faults.take());
             return;
         }
         self.inner.closing.store(true, Ordering::Release);
         // Before the userfaultfd is closed, or a load of a missing page would make zeros of it.
         self.inner.memory.close();
-        self.readers.stop();
+        self.faults = None;
     }
 }

@@ -8,7 +8,7 @@
 //!                                        a private mapping of the file of frames that the object lends
 //!                                          |  missing page: the thread sleeps
 //!                                          v
-//!   readers  look the segment up, have the page supplied, wake; or poison it, and the access traps
+//!   the event loop of the process looks the segment up, has the page supplied, wakes; or poisons it: the access traps
 //! ```
 //!
 //! [`Space`] is for whoever wants addresses of his own choice: loaders, emulators, programs that map objects at fixed
@@ -57,11 +57,11 @@ mod apply;
 mod copies;
 mod error;
 mod failures;
+mod faults;
 mod handle;
 mod image;
 mod objects;
 mod options;
-mod readers;
 mod resolve;
 mod state;
 

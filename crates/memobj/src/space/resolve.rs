@@ -1,46 +1,42 @@
 //! One fault.
 
 use memobj_core::address::VirtAddr;
+use memobj_linux::fault_loop::Step;
 
 use super::handle::Inner;
 use super::state::Behind;
 use crate::error::PageError;
+use crate::lend::AtOnce;
 
 const PAGE: usize = 4096;
 
 impl Inner {
-    /// Resolves the fault of the page at `page`, if that takes no waiting.
-    pub(super) fn resolve_at_once(&self, page: VirtAddr) -> bool {
+    /// Resolves the fault of the page at `page`, and wakes its sleepers; or says what that waits for.
+    pub(super) fn resolve(&self, page: VirtAddr) -> Step {
         if self.refuses() {
-            return false;
+            self.give_up(page);
+            return Step::Done;
         }
-        let is_there = match self.lock().behind(page) {
-            Some(Behind { frames, offset, .. }) => !frames.is_empty() && frames.is_resident(offset),
-            // Unmapped meanwhile, or mapped over: whoever tries again finds out.
-            None => true,
-        };
-        if is_there {
-            self.wake(page);
-        }
-        is_there
-    }
-
-    /// Resolves the fault of the page at `page`, and wakes its sleepers. Blocks as long as the pager does.
-    pub(super) fn resolve(&self, page: VirtAddr) {
-        if self.refuses() {
-            return self.give_up(page);
-        }
+        // Not in the condition: what is behind can be the last that keeps an object, and goes without the lock.
         let behind = self.lock().behind(page);
         match behind {
-            Some(behind) if behind.frames.is_empty() => return self.trap_for_ever(page),
-            Some(behind) => {
-                if let Err(error) = self.obtain(&behind) {
-                    return self.fail(page, &behind, error);
-                }
+            Some(behind) if behind.frames.is_empty() => {
+                self.trap_for_ever(page);
+                return Step::Done;
             }
+            Some(behind) => match behind.frames.resolve_at_once(behind.offset, behind.around.clone()) {
+                AtOnce::Resident => {}
+                AtOnce::Pending(pending) => return Step::Pending(Box::new(pending)),
+                AtOnce::Failed(error) => {
+                    self.fail(page, &behind, error);
+                    return Step::Done;
+                }
+            },
+            // Unmapped meanwhile, or mapped over: whoever tries again finds out.
             None => {}
         }
         self.wake(page);
+        Step::Done
     }
 
     /// Pages past the end of an object trap by themselves, since its file of frames ends there; only that of an object
@@ -75,14 +71,14 @@ impl Inner {
         self.wake(page);
     }
 
-    /// The thread that read faults has panicked, which is a bug of ours: further faults trap. Who sleeps on one that it had
-    /// read faults again.
+    /// The event loop has panicked, which is a bug of ours: further faults trap. Who sleeps on one that was read faults
+    /// again.
     pub(super) fn reading_ended(&self) {
         self.refuse();
         self.memory.wake(self.memory.window());
     }
 
-    /// Makes the page at `page` trap, because the thread that was to resolve its fault has panicked.
+    /// Makes the page at `page` trap, because there was a panic when its fault was to be resolved.
     pub(super) fn give_up(&self, page: VirtAddr) {
         let mut state = self.lock();
         let behind = state.behind(page);

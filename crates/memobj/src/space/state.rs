@@ -1,4 +1,4 @@
-//! What the verbs and the readers of one space share.
+//! What the verbs of a space and the event loop share.
 
 use std::ops::Range;
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use crossbeam_queue::ArrayQueue;
 use memobj_linux::wake::Doorbell;
 
-use super::{FrameStore, GuestState};
+use super::FrameStore;
 use crate::health::Health;
 use crate::pages::{Arrived, Keep};
 use crate::pins::{Ask, AskDriver};
@@ -20,10 +20,6 @@ pub(crate) enum Request {
     Of(Weak<FrameStore>, Ask),
     /// The frame store at this address in memory has lost its last mapping.
     Forget(usize),
-    /// Resolve the faults of this guest from now on.
-    Admit(Arc<GuestState>),
-    /// This guest has been dismissed.
-    Dismissed(Arc<GuestState>),
     /// What a pager was asked for ahead of its reader, as this unit of the driver, is here; or it never will be.
     Arrived(u64, Option<Arrived>),
 }

@@ -111,6 +111,31 @@ fn faults_fail_when_the_thread_that_resolves_them_panics() {
     }
 }
 
+/// A panic in the event loop, while a fault of a guest is resolved: all of its mapping traps, and it is told.
+#[test]
+fn guests_are_dismissed_when_the_event_loop_panics() {
+    if !has_userfaultfd() {
+        return;
+    }
+    use crate::{AdmitOptions, GuestEnd, RemoteMapping, Store};
+    let cache = small_cache();
+    let options = ObjectOptions { writing: Writing::InPlace, store: Store::Shared, ..Default::default() };
+    let object = cache.object("called", Called, options).unwrap();
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let attaching = std::thread::spawn(move || RemoteMapping::attach(theirs, LIMIT).unwrap());
+    let guest = object.admit(ours, AdmitOptions::default()).unwrap();
+    let remote = attaching.join().unwrap();
+    remote.read_at(0, &mut [0]).unwrap();
+    arm(&cache, memobj_linux::fault_loop::THREAD);
+    let remote = within("a fault", move || {
+        remote.read_at(1 << 20, &mut [0]).unwrap_err();
+        remote
+    });
+    assert_eq!(guest.wait(LIMIT), Some(GuestEnd::Broken));
+    assert_eq!(told(&cache), memobj_linux::fault_loop::THREAD);
+    within("the end", move || drop((remote, guest, object, cache)));
+}
+
 #[test]
 fn calls_fail_when_the_clock_panics() {
     let cache = small_cache();

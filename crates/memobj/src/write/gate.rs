@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use memobj_linux::fault_loop::Listeners;
 use memobj_linux::futex;
 
 /// Open, with some stores inside; or closed, with none.
@@ -13,6 +14,8 @@ use memobj_linux::futex;
 pub(crate) struct Gate {
     closed: AtomicU32,
     inside: AtomicU32,
+    /// Hear that it is opened.
+    pub(super) listeners: Listeners,
 }
 
 /// A store on its way through.
@@ -34,6 +37,11 @@ impl Gate {
     /// Sleeps while the gate is closed, at most `limit`. Safe in a signal handler.
     pub(crate) fn wait(&self, limit: Duration) {
         futex::wait(&self.closed, 1, Some(limit));
+    }
+
+    /// Whether it is closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst) != 0
     }
 
     /// Closes the gate and waits until nobody is inside, one at a time. Mostly that lasts for system calls that do not
@@ -63,6 +71,7 @@ impl Drop for Closed<'_> {
     fn drop(&mut self) {
         self.0.closed.store(0, Ordering::SeqCst);
         futex::wake_all(&self.0.closed);
+        self.0.listeners.tell();
     }
 }
 

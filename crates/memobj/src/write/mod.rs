@@ -16,6 +16,7 @@
 //! written holds up its half: the others have a share beyond it.
 
 mod abandon;
+mod await_store;
 mod cleaner;
 mod commit;
 mod end;

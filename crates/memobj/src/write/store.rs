@@ -121,7 +121,7 @@ impl Writes {
 
     /// Whether stores to further pages wait. An object whose pages cannot be written must not hold up the others:
     /// below an eighth of the budget of its own, each may go on until three quarters of the budget are Dirty.
-    fn has_too_much_dirty(&self) -> bool {
+    pub(super) fn has_too_much_dirty(&self) -> bool {
         let own = self.area.unclean_pages() << self.area.page_size().shift();
         self.fill.room.unwritten.is_too_much(own)
     }

@@ -377,8 +377,6 @@ fn guests_leave_nothing_behind() {
                 && now.threads == before.threads
                 && now.virtual_bytes < before.virtual_bytes + 512 * MIB
         };
-        // The driver lets go a moment later.
-        std::thread::yield_now();
         owner.mapping.touch_at(0, &mut [0; 1]).unwrap();
         let mut before = Usage::now();
         wait_until("the first round has ended", || {

@@ -22,6 +22,7 @@ mod invariants;
 mod large_shared;
 mod lent_frames;
 mod limits;
+mod many_guests;
 mod pin_only;
 mod pins;
 mod pins_new;

@@ -71,6 +71,8 @@ struct Totals {
     evicted_pages: u64,
     retries: u64,
     passed_through: u64,
+    faults_held_back: u64,
+    fault_calls_held_up: u64,
 }
 
 #[derive(Serialize)]
@@ -191,6 +193,8 @@ impl Totals {
             evicted_pages: totals.evicted_pages,
             retries: totals.retries,
             passed_through: totals.passed_through,
+            faults_held_back: totals.faults_held_back,
+            fault_calls_held_up: totals.fault_calls_held_up,
         }
     }
 }
