@@ -169,6 +169,9 @@ pub enum Transition {
     LockToWrite,
     /// Clean, Dirty or WritingBack to Changing, to open the page for an exclusive pin. Not while pins hold it.
     LockToPinMut,
+    /// Clean, Dirty or WritingBack to Changing, by the owner of the page's only pin: that pin ends, so that an exclusive
+    /// one can follow.
+    Upgrade,
     /// Changing to Dirty. Not for a page that is locked to write.
     Stored,
     /// Changing to Dirty for a page that was locked to write, and is not written. A lost page stays Failed.
@@ -515,6 +518,9 @@ impl Word {
             }
             (Clean | Dirty | WritingBack, Transition::LockToPinMut) if self.pins() == 0 => {
                 self.keep_writing(Changing)
+            }
+            (Clean | Dirty | WritingBack, Transition::Upgrade) if self.shared_pins() == 1 => {
+                Word(self.keep_writing(Changing).0 - PIN_ONE)
             }
             (Changing, Transition::Stored) if !self.is_lent() => self.keep_writing(Dirty),
             (Changing, Transition::Unlocked) if self.is_lent() => Word(self.with_state(Dirty).0 & !LENT),

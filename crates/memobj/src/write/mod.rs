@@ -17,11 +17,13 @@
 
 mod abandon;
 mod call;
+mod claims;
 mod cleaner;
 mod commit;
 mod end;
 mod gate;
 mod guess;
+mod install;
 mod length;
 mod pin_new;
 mod store;
@@ -39,6 +41,7 @@ use memobj_linux::area::Area;
 pub(crate) use cleaner::Cleaner;
 #[cfg(test)]
 pub(crate) use cleaner::THREAD as CLEANER;
+pub(crate) use install::{Claim, CopyRoom};
 pub(crate) use length::Obstacle;
 pub(crate) use store::{Access, MutPinned, Stored, expect};
 pub(crate) use unsynced::Unsynced;
@@ -51,6 +54,7 @@ use crate::options::FailurePolicy;
 use crate::pages::{Errors, Fill, ObjectCore};
 use crate::pins::Waits;
 use crate::streams::Streams;
+use claims::Claims;
 use gate::Gate;
 use guess::Guess;
 use users::Users;
@@ -72,6 +76,8 @@ pub(crate) struct Writes {
     gate: Gate,
     pub(crate) users: Users,
     guess: Guess,
+    /// Pages of open transactions.
+    claims: Claims,
     /// Writers that come page after page.
     streams: Streams,
     unsynced: Unsynced,
@@ -123,6 +129,7 @@ impl Writes {
             gate: Gate::default(),
             users: Users::default(),
             guess: Guess::default(),
+            claims: Claims::default(),
             streams: Streams::default(),
             unsynced,
             trouble: RankedMutex::new(Rank::Trouble, Trouble::default()),

@@ -34,6 +34,7 @@ mod small_stacks;
 mod soundness;
 mod streams;
 mod tables;
+mod transactions;
 mod traps;
 mod umap;
 mod write_failures;
