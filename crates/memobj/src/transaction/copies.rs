@@ -122,13 +122,6 @@ impl Copies {
         self.runs.insert(pages.start, whole);
         Ok(())
     }
-
-    /// Offset and bytes of each page, in order.
-    pub(super) fn by_page(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        self.runs
-            .iter()
-            .flat_map(|(first, run)| (*first..).map(|page| page * PAGE).zip(run.chunks(PAGE as usize)))
-    }
 }
 
 #[cfg(test)]
@@ -153,7 +146,9 @@ mod tests {
     }
 
     fn all(copies: &Copies) -> Vec<(u64, u8)> {
-        copies.by_page().map(|(offset, bytes)| (offset / PAGE, bytes[4095])).collect()
+        let runs = copies.runs.iter();
+        let pages = runs.flat_map(|(first, run)| (*first..).zip(run.chunks(PAGE as usize)));
+        pages.map(|(page, bytes)| (page, bytes[4095])).collect()
     }
 
     #[test]

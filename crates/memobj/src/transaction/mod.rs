@@ -21,6 +21,7 @@
 //! Waiting for a page of another transaction can close a circle: that is found at once and refused to the one who closes
 //! it ([`AccessError::Deadlock`]).
 
+mod changes;
 mod copies;
 
 use std::fmt;
@@ -80,7 +81,7 @@ use copies::Copies;
 /// while it has the transaction open waits for itself.
 pub struct Transaction {
     copies: Copies,
-    /// Each with all its pages.
+    /// One for each page.
     pins: Vec<(PinSet, NotedPin)>,
     rooms: Vec<CopyRoom>,
     claim: Claim,
@@ -219,14 +220,21 @@ impl Transaction {
         if copies.is_empty() {
             return Ok(());
         }
-        let length = mapping.frames().area.length();
-        let inside =
-            |offset: u64, bytes: &[u8]| length.saturating_sub(offset).min(bytes.len() as u64) as usize;
-        let pieces = copies.by_page().map(|(offset, bytes)| (offset, &bytes[..inside(offset, bytes)]));
-        let pieces: Vec<(u64, &[u8])> = pieces.collect();
-        let (sets, noted): (Vec<PinSet>, Vec<NotedPin>) = pins.into_iter().unzip();
-        // Who is in the way is others' pin then, or another one of this thread.
-        drop(noted);
+        let mut page = vec![0; mapping.page_bytes() as usize];
+        let (mut sets, mut pieces) = (Vec::new(), Vec::new());
+        // Without the notes: who is in the way from here on is somebody else's pin, or another one of this thread.
+        for (set, _) in pins {
+            let bytes = writes.bytes_of_pages(set.pages());
+            let now = &mut page[..bytes.len() as usize];
+            area::copy_pinned(&set, bytes, now).map_err(|at| writes.error_of_trap(at))?;
+            let Ok(copy) = copies.bytes_from(bytes.start) else { continue };
+            let changed = changes::of(&copy[..now.len()], now);
+            let before = pieces.len();
+            pieces.extend(changed.map(|(at, changed)| (bytes.start + at as u64, changed)));
+            if pieces.len() > before {
+                sets.push(set);
+            }
+        }
         let installed = writes.install(sets, &pieces);
         // From here on the pages are anybody's: nobody waits for them while the device writes.
         drop(pieces);
@@ -281,18 +289,22 @@ impl Transaction {
     /// Pins `runs`, which nobody stores to from then on, and copies them.
     fn copy_pages(&self, runs: &[PageRange]) -> Result<(Vec<Vec<u8>>, Vec<(PinSet, NotedPin)>), AccessError> {
         let store = self.mapping.frames();
-        let ranges: Vec<ByteRange> = runs.iter().map(|run| self.writes.bytes_of_pages(*run)).collect();
+        let page_bytes = self.mapping.page_bytes();
+        let pages = runs.iter().flat_map(|run| run.iter());
+        let ranges: Vec<ByteRange> =
+            pages.map(|page| self.writes.bytes_of_pages(PageRange::one(page))).collect();
+        if let Some(cut_off) = ranges.iter().find(|range| range.is_empty()) {
+            return Err(self.out_of_range(cut_off.start..cut_off.start + page_bytes));
+        }
         let sets = store.pins.pin_all(&ranges)?;
-        let mut copies = Vec::new();
-        for ((set, bytes), run) in sets.iter().zip(&ranges).zip(runs) {
-            let mut copy = Copies::zeros(*run).map_err(|_| no_memory(&self.writes, *bytes))?;
-            // Cut off a moment ago: then its pages are not all pinned.
-            let whole = set.pages() == *run;
-            let into = &mut copy[..bytes.len() as usize];
-            if !whole {
-                return Err(self.out_of_range(run.start * self.mapping.page_bytes()..bytes.end));
+        let (mut copies, mut pinned) = (Vec::new(), sets.iter().zip(&ranges));
+        for run in runs {
+            let copy = Copies::zeros(*run);
+            let mut copy = copy.map_err(|_| no_memory(&self.writes, self.writes.bytes_of_pages(*run)))?;
+            for (into, (set, bytes)) in copy.chunks_mut(page_bytes as usize).zip(pinned.by_ref()) {
+                let into = &mut into[..bytes.len() as usize];
+                area::copy_pinned(set, *bytes, into).map_err(|at| store.waits.trapped_at(at))?;
             }
-            area::copy_pinned(set, *bytes, into).map_err(|at| store.waits.trapped_at(at))?;
             copies.push(copy);
         }
         let note = |set: PinSet| {

@@ -176,6 +176,11 @@ impl Writes {
         self.error_of_all(WriteStep::Commit, error)
     }
 
+    /// Memory of a transaction's page traps, at byte `at` of the object.
+    pub(crate) fn error_of_trap(&self, at: u64) -> WriteError {
+        self.no_page(PageIndex(at / SMALL as u64), self.waits.trapped_at(at))
+    }
+
     /// An error of the copies of `bytes`.
     pub(crate) fn error_of_copy(&self, bytes: ByteRange, error: &SupplyError) -> WriteError {
         self.object.write_error(WriteStep::Commit, bytes.start..bytes.end, error)

@@ -34,6 +34,7 @@ mod small_stacks;
 mod soundness;
 mod streams;
 mod tables;
+mod transaction_crashes;
 mod transactions;
 mod traps;
 mod umap;

@@ -259,13 +259,13 @@ fn plain_stores_to_a_page_of_a_transaction_come_after_it() {
         let mut own = transaction.pin_mut(0..PAGE).unwrap();
         assert_eq!(own[..8], 5u64.to_le_bytes());
         own[8..16].copy_from_slice(&7u64.to_le_bytes());
-        let is_stored = AtomicBool::new(false);
+        let (is_stored, before) = (AtomicBool::new(false), cache.metrics().faults);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 words.store(0, 6);
                 is_stored.store(true, Ordering::Release);
             });
-            wait_until("the store has reached the engine", || cache.metrics().faults > 0);
+            wait_until("the store has reached the engine", || cache.metrics().faults > before);
             assert_eq!(words.load(0), 5);
             assert!(!is_stored.load(Ordering::Acquire));
             transaction.commit().unwrap();
@@ -428,6 +428,68 @@ fn transfers_between_accounts_keep_the_sum_whoever_commits_beside_them() {
     assert_eq!(bank.sum(&last), before);
     object.close().unwrap();
     assert_eq!(bank.sum(&std::fs::read(sample.path()).unwrap()), before, "the file");
+}
+
+#[test]
+fn a_plain_store_that_waited_for_a_transaction_is_not_undone_by_it() {
+    let sample = Sample::new(MIB);
+    let (_cache, object, mapping) = open(&sample, 4 * MIB);
+    if !mapping.can_be_touched() {
+        return println!("skipped: no userfaultfd");
+    }
+    let words = mapping.shared_words().unwrap();
+    let rounds = 2000;
+    words.store(0, 0);
+    // Both count in the same page, one with transactions and one without.
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..rounds).for_each(|round| words.store(0, round + 1)));
+        for round in 0..rounds {
+            let mut transaction = object.begin().unwrap();
+            let before = words.load(0);
+            transaction.pin_mut(8..16).unwrap().copy_from_slice(&(round + 1).to_le_bytes());
+            if round % 10 == 0 {
+                transaction.commit().unwrap();
+            }
+            assert!(words.load(0) >= before, "round {round}: a store was undone");
+        }
+    });
+    assert_eq!(words.load(0), rounds);
+    assert_eq!(words.load(1), rounds - 9);
+    object.close().unwrap();
+    assert_eq!(std::fs::read(sample.path()).unwrap()[..8], rounds.to_le_bytes());
+}
+
+/// Two pages that belong together, with so many changed ones between them that a commit comes to the second one late.
+#[test]
+fn a_commit_by_others_has_all_of_a_transaction_or_nothing() {
+    let pages = 1024;
+    let sample = Sample::new(pages * PAGE);
+    let (_cache, object, mapping) = open(&sample, 32 * MIB);
+    let both = |number: u64| {
+        let mut transaction = object.begin().unwrap();
+        for page in [0, pages - 1] {
+            transaction.write_at(page * PAGE, &number.to_le_bytes()).unwrap();
+        }
+        // It can have been discarded since: that is no error.
+        transaction.commit().unwrap();
+    };
+    both(0);
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| (1..).take_while(|_| !ended.load(Ordering::Relaxed)).for_each(both));
+        let end = StopAtEnd(&ended);
+        for round in 0..150u64 {
+            for page in 1..pages - 1 {
+                mapping.write_at(page * PAGE, &round.to_le_bytes()).unwrap();
+            }
+            object.commit().unwrap();
+            mapping.discard(0..pages * PAGE).unwrap();
+            let pinned = mapping.pin_ranges(&[0..8, (pages - 1) * PAGE..(pages - 1) * PAGE + 8]).unwrap();
+            assert_eq!(pinned[0][..], pinned[1][..], "round {round}: half of a transaction was committed");
+        }
+        drop(end);
+        writer.join().unwrap();
+    });
 }
 
 #[test]
