@@ -33,6 +33,9 @@
 //! whoever resolves its fault may take it by `LockToLook`, and gives it back by `Unlook`. The holder cannot leave
 //! meanwhile. If the page gets lost, the holder leaves it Failed.
 //!
+//! The owner of a page's only pin can take the page to `Changing` by `Upgrade`, which ends the pin. So nobody can store to
+//! the page between a pin for reading and the changes that its owner makes.
+//!
 //! Whoever moved a page to `Filling` or `Evicting` owns it alone and must move it on; everybody else waits
 //! for the word to change. A pin is a count in the same word, so "not pinned" and "being evicted" are decided
 //! by one compare-and-swap. `Evicting` also holds off *absent* pages inside a run that is being zapped, so

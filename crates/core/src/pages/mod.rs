@@ -5,6 +5,7 @@
 //!   evict        Clean -> Evicting: drop the frame; look: is it there at all?
 //!   store        -> Changing: open the page, or copy bytes in, or drop changes
 //!   pin          count: the page stays, with the bytes that it has; or one pin that may write
+//!   pin_upgrade  the only pin becomes one that may write: of many pages at once, or of none
 //!   write_back   Dirty -> Changing: protect, copy -> WritingBack -> Clean
 //!   hold         nobody moves the page while the length changes
 //!   show         how pages come into views that do not show them by themselves
