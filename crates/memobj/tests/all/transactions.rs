@@ -438,7 +438,7 @@ fn a_plain_store_that_waited_for_a_transaction_is_not_undone_by_it() {
         return println!("skipped: no userfaultfd");
     }
     let words = mapping.shared_words().unwrap();
-    let rounds = 3000;
+    let rounds = 3000u64;
     words.store(0, 0);
     let ended = AtomicBool::new(false);
     // Both store to the same page, one with transactions and one without.
