@@ -287,7 +287,7 @@ impl Transaction {
     }
 
     /// Pins `runs`, which nobody stores to from then on, and copies them.
-    fn copy_pages(&self, runs: &[PageRange]) -> Result<(Vec<Vec<u8>>, Vec<(PinSet, NotedPin)>), AccessError> {
+    fn copy_pages(&self, runs: &[PageRange]) -> Result<Obtained, AccessError> {
         let store = self.mapping.frames();
         let page_bytes = self.mapping.page_bytes();
         let pages = runs.iter().flat_map(|run| run.iter());
@@ -314,6 +314,9 @@ impl Transaction {
         Ok((copies, sets.into_iter().map(note).collect()))
     }
 }
+
+/// Copies of runs of pages, and the pins of all these pages.
+type Obtained = (Vec<Vec<u8>>, Vec<(PinSet, NotedPin)>);
 
 fn no_memory(writes: &Writes, bytes: ByteRange) -> AccessError {
     writes.error_of_copy(bytes, &SupplyError::new(ErrorKind::NoSpace)).into()
