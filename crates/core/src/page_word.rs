@@ -33,6 +33,9 @@
 //! whoever resolves its fault may take it by `LockToLook`, and gives it back by `Unlook`. The holder cannot leave
 //! meanwhile. If the page gets lost, the holder leaves it Failed.
 //!
+//! The owner of a page's only pin can take the page to `Changing` by `Upgrade`, which ends the pin. So nobody can store to
+//! the page between a pin for reading and the changes that its owner makes.
+//!
 //! Whoever moved a page to `Filling` or `Evicting` owns it alone and must move it on; everybody else waits
 //! for the word to change. A pin is a count in the same word, so "not pinned" and "being evicted" are decided
 //! by one compare-and-swap. `Evicting` also holds off *absent* pages inside a run that is being zapped, so
@@ -169,6 +172,9 @@ pub enum Transition {
     LockToWrite,
     /// Clean, Dirty or WritingBack to Changing, to open the page for an exclusive pin. Not while pins hold it.
     LockToPinMut,
+    /// Clean, Dirty or WritingBack to Changing, by the owner of the page's only pin: that pin ends, so that an exclusive
+    /// one can follow.
+    Upgrade,
     /// Changing to Dirty. Not for a page that is locked to write.
     Stored,
     /// Changing to Dirty for a page that was locked to write, and is not written. A lost page stays Failed.
@@ -515,6 +521,9 @@ impl Word {
             }
             (Clean | Dirty | WritingBack, Transition::LockToPinMut) if self.pins() == 0 => {
                 self.keep_writing(Changing)
+            }
+            (Clean | Dirty | WritingBack, Transition::Upgrade) if self.shared_pins() == 1 => {
+                Word(self.keep_writing(Changing).0 - PIN_ONE)
             }
             (Changing, Transition::Stored) if !self.is_lent() => self.keep_writing(Dirty),
             (Changing, Transition::Unlocked) if self.is_lent() => Word(self.with_state(Dirty).0 & !LENT),

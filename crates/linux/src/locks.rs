@@ -59,6 +59,8 @@ pub enum Rank {
     Lost,
     /// What is known of failed writes of an object.
     Trouble,
+    /// The pages of open transactions of an object.
+    Claims,
     /// The pages in the log that no commit has yet.
     Spilled,
     /// The claim of a job, and the error that it will fail with.

@@ -49,6 +49,9 @@ pub struct Checkpoint {
     length: u64,
     /// Something was changed that needs a sync.
     needs_sync: bool,
+    /// The piece that was copied last is not synced. A sync of all pieces together would keep the device busy, and
+    /// commits that sync the log would wait for it.
+    piece_is_unsynced: bool,
     /// The log has taken notice of it.
     is_settled: bool,
     data_failures: u64,
@@ -64,14 +67,16 @@ impl Checkpoint {
     pub fn step<S: Storage>(&mut self, log: &S, data: &S) -> Result<Progress, StepError<S::Error>> {
         if self.zero_next < self.zero.end {
             self.zero(data).map_err(StepError::Storage)?;
-        } else if self.next < self.entries.len() {
+        } else if self.next < self.entries.len() && !self.piece_is_unsynced {
             self.copy(log, data)?;
+            self.piece_is_unsynced = true;
         } else if self.needs_sync {
             if let Err(failure) = on_data(Action::Sync, data.sync()) {
                 self.restart();
                 return Err(StepError::Storage(failure));
             }
-            self.needs_sync = false;
+            self.piece_is_unsynced = false;
+            self.needs_sync = self.next < self.entries.len();
         }
         Ok(if self.is_done() { Progress::Done } else { Progress::More })
     }
@@ -84,6 +89,7 @@ impl Checkpoint {
         self.next = 0;
         self.zero_next = self.zero.start;
         self.needs_sync = true;
+        self.piece_is_unsynced = false;
     }
 
     /// Zeros the next pages.
@@ -212,6 +218,7 @@ impl<S: Storage> CommitLog<S> {
         let zero = self.content.data_end.div_ceil(PAGE)..old.min(length).div_ceil(PAGE);
         Ok(Checkpoint {
             needs_sync: self.length_is_unsynced || !entries.is_empty() || !zero.is_empty(),
+            piece_is_unsynced: false,
             is_settled: false,
             entries,
             next: 0,

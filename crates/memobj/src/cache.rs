@@ -100,6 +100,9 @@ impl Cache {
             dirty_bytes: shared.room.unwritten.bytes(),
             written_pages: counters.written_pages.get(),
             written_bytes: counters.written_bytes.get(),
+            checkpoints: counters.checkpoints.get(),
+            checkpoint_ns: counters.checkpoint_ns.get(),
+            longest_commit_beside_checkpoint_ns: counters.longest_commit_beside_checkpoint_ns.get(),
             sweeps: shared.room.sweeps().into(),
             dropped_events: counters.dropped_events.get(),
         }

@@ -410,6 +410,27 @@ pub enum AccessError {
         /// Whose pins.
         by: PinHolder,
     },
+    /// Another transaction had a page for as long as a call may wait:
+    /// [`ObjectOptions::pin_timeout`](crate::ObjectOptions::pin_timeout).
+    Conflict {
+        /// The page's bytes in the object.
+        range: Range<u64>,
+        /// Whose transaction: of the thread that wrote to it last.
+        by: PinHolder,
+    },
+    /// The transaction that has a page waits for a page of the one that asks, perhaps by way of others. Neither can go on
+    /// before one is rolled back.
+    Deadlock {
+        /// The page's bytes in the object.
+        range: Range<u64>,
+    },
+    /// Open transactions and pins for writing would hold more of the budget than they may.
+    TransactionsExceedBudget {
+        /// Bytes of pages asked for.
+        wanted_bytes: u64,
+        /// Bytes that they may hold at once.
+        limit_bytes: u64,
+    },
     /// Bytes cannot be written now.
     Write(WriteError),
     /// Something else in this process uses the object in a way that excludes this one: pins for writing exclude
@@ -425,7 +446,10 @@ impl AccessError {
         match self {
             Self::Page(error) => error.range(),
             Self::Write(error) => error.range(),
-            Self::OutOfRange { range, .. } | Self::Pinned { range, .. } => range.clone(),
+            Self::OutOfRange { range, .. }
+            | Self::Pinned { range, .. }
+            | Self::Conflict { range, .. }
+            | Self::Deadlock { range } => range.clone(),
             _ => 0..0,
         }
     }
@@ -465,6 +489,31 @@ impl fmt::Display for AccessError {
                         write!(f, "[{start}, {end}) is pinned by others, who did not let go in time")
                     }
                 }
+            }
+            Self::Conflict { range, by } => {
+                let Range { start, end } = range;
+                match by {
+                    PinHolder::ThisThread => {
+                        write!(f, "[{start}, {end}) belongs to another open transaction of this thread")
+                    }
+                    PinHolder::Others => {
+                        write!(
+                            f,
+                            "[{start}, {end}) belongs to a transaction of others, which did not end in time"
+                        )
+                    }
+                }
+            }
+            Self::Deadlock { range } => {
+                let Range { start, end } = range;
+                write!(f, "[{start}, {end}) belongs to a transaction that waits for this one")
+            }
+            Self::TransactionsExceedBudget { wanted_bytes, limit_bytes } => {
+                write!(
+                    f,
+                    "transaction: {wanted_bytes} bytes more are too much, open transactions and pins for writing may \
+                     hold {limit_bytes} bytes of the budget at once"
+                )
             }
             Self::Write(error) => error.fmt(f),
             Self::InUse => write!(f, "pins for writing and shared words of one object exclude each other"),

@@ -86,6 +86,7 @@ pub mod stream;
 mod streams;
 mod tell;
 mod threads;
+mod transaction;
 mod workers;
 mod write;
 
@@ -110,6 +111,7 @@ pub use options::{
     Store, Writing,
 };
 pub use remote::{RemoteError, RemoteMapping};
+pub use transaction::{Transaction, TransactionBytes};
 
 /// The examples of the documents, compiled and run as tests.
 #[cfg(doctest)]

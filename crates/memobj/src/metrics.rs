@@ -41,6 +41,12 @@ pub struct Metrics {
     pub written_pages: u64,
     /// Bytes that were written back.
     pub written_bytes: u64,
+    /// Copies in place of what commits have put into logs, that ran in the background to their end.
+    pub checkpoints: u64,
+    /// The time that they took, in nanoseconds.
+    pub checkpoint_ns: u64,
+    /// The longest time that a commit took while one of them ran, in nanoseconds.
+    pub longest_commit_beside_checkpoint_ns: u64,
     /// Sweeps of the reclaim hand.
     pub sweeps: u64,
     /// Events that nobody received in time.
@@ -78,6 +84,9 @@ counters!(
     read_bytes,
     written_pages,
     written_bytes,
+    checkpoints,
+    checkpoint_ns,
+    longest_commit_beside_checkpoint_ns,
     dropped_events
 );
 
@@ -89,6 +98,11 @@ pub(crate) struct Counter(AtomicU64);
 impl Counter {
     pub(crate) fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Makes it `count` if it is less.
+    pub(crate) fn raise_to(&self, count: u64) {
+        self.0.fetch_max(count, Ordering::Relaxed);
     }
 
     pub(crate) fn take_back(&self, count: u64) {

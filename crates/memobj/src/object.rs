@@ -14,6 +14,7 @@ use crate::options::{Delivery, MapOptions, ObjectOptions, Sharing, Store, Writin
 use crate::pagers::{Blocking, Description, LengthRequest, Logged, Pager, SyncRequest};
 use crate::pages::{AnswerTo, ObjectCore};
 use crate::private::Private;
+use crate::transaction::Transaction;
 use crate::write::{Obstacle, Writes};
 
 /// Sized bytes with an identity, mapped or not. Cheap to clone.
@@ -87,19 +88,24 @@ impl MemoryObject {
             return Err(MapError::OutOfRange { range, length: self.len() });
         }
         let announce = self.announce(options.delivery);
-        // Pins of shared frames are in the view whose faults are queued. Who borrows frames has no pins.
-        if announce == Some(Announce::Queued) || handle.core.options.store == Store::Shared {
-            let shared = &self.handle.cache.shared;
-            let refused =
-                |source| MapError::System { what: "start the threads that read fault events", source };
-            handle.cache.lanes.start(shared).map_err(refused)?;
-        }
-        let store = self.frames(announce)?;
+        let store = self.frames_to_pin(announce)?;
         let fits = announce.is_none_or(|announce| store.store.area.use_view(announce));
         if !fits {
             return Err(MapError::OtherDelivery { object: Arc::clone(&handle.core.name) });
         }
         Ok(Mapping::new(store, Arc::clone(handle), range, announce))
+    }
+
+    /// The frame store, for who pins pages of it.
+    fn frames_to_pin(&self, announce: Option<Announce>) -> Result<Arc<StoreHandle>, MapError> {
+        let handle = &self.handle;
+        // Pins of shared frames are in the view whose faults are queued. Who borrows frames has no pins.
+        if announce == Some(Announce::Queued) || handle.core.options.store == Store::Shared {
+            let refused =
+                |source| MapError::System { what: "start the threads that read fault events", source };
+            handle.cache.lanes.start(&handle.cache.shared).map_err(refused)?;
+        }
+        self.frames(announce)
     }
 
     /// The frame store, which is made if nothing of the object is mapped.
@@ -201,6 +207,29 @@ impl MemoryObject {
             Some(writes) => writes.commit(log),
             None => self.commit_unmapped(),
         }
+    }
+
+    /// Begins a transaction: changes that nobody else sees before they are committed together, or that are rolled back.
+    /// Objects of [`Writing::Atomic`](crate::Writing::Atomic) only; others are `Denied`.
+    ///
+    /// Any number can be open at once. The object need not be mapped. Blocks for nothing.
+    pub fn begin(&self) -> Result<Transaction, WriteError> {
+        self.refuse_in_child(WriteStep::Commit)?;
+        let core = &self.handle.core;
+        let refused = |error: &SupplyError| core.write_error(WriteStep::Commit, 0..self.len(), error);
+        let Some(log) = &core.log else {
+            let denied = refused(&SupplyError::new(ErrorKind::Denied));
+            return Err(denied.because("the object is not open for transactions (Writing::Atomic)"));
+        };
+        let store = self.frames_to_pin(self.announce(Delivery::Auto));
+        let store = store.map_err(|error| refused(&SupplyError::because(ErrorKind::Io, error)))?;
+        let Some(writes) = store.store.writes.clone() else {
+            return Err(refused(&SupplyError::new(ErrorKind::Denied)));
+        };
+        let all = 0..store.store.area.capacity();
+        // Without addresses: loads of a transaction are copies.
+        let mapping = Mapping::new(store, Arc::clone(&self.handle), all, None);
+        Ok(Transaction::new(mapping, writes, Arc::clone(log)))
     }
 
     /// Without pages in memory there can be a new length at most.

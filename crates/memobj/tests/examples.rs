@@ -2,6 +2,8 @@
 
 #[path = "../examples/alloc_stream.rs"]
 mod alloc_stream;
+#[path = "../examples/commit_latency.rs"]
+mod commit_latency;
 #[path = "../examples/custom_pager.rs"]
 mod custom_pager;
 
@@ -15,6 +17,12 @@ fn the_custom_pager_example_runs() {
 #[test]
 fn the_alloc_stream_example_runs() {
     alloc_stream::main().unwrap();
+}
+
+#[test]
+fn the_measurement_of_commits_runs() {
+    let _by_hand = commit_latency::main;
+    commit_latency::measure(std::time::Duration::from_millis(1), 2, std::time::Duration::ZERO).unwrap();
 }
 
 #[test]

@@ -303,6 +303,29 @@ fn loom_one_exclusive_pin_or_shared_ones() {
 }
 
 #[test]
+fn loom_a_pin_becomes_exclusive_when_no_other_pin_is_left() {
+    loom::model(|| {
+        let page = Page::clean();
+        page.word.advance(Transition::Pin).unwrap();
+        let other = page.clone();
+        let reader = thread::spawn(move || {
+            if let Some(bytes) = other.read() {
+                assert!(bytes == BYTES || bytes == NEWER);
+            }
+        });
+        if page.word.advance(Transition::Upgrade).is_ok() {
+            page.word.advance(Transition::PinnedMut).unwrap();
+            page.frame.store(NEWER, Ordering::Relaxed);
+            page.word.advance(Transition::UnpinMut).unwrap();
+        } else {
+            page.word.advance(Transition::Unpin).unwrap();
+        }
+        reader.join().unwrap();
+        assert_eq!(page.word.load().pins(), 0);
+    });
+}
+
+#[test]
 fn loom_bytes_that_are_read_between_two_looks_at_one_version_belong_together() {
     loom::model(|| {
         let page = Arc::new((PageWord::new(), AtomicU32::new(1), AtomicU32::new(1)));

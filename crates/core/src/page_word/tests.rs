@@ -105,7 +105,7 @@ fn all_words() -> Vec<Fields> {
     all
 }
 
-const TRANSITIONS: [Transition; 35] = [
+const TRANSITIONS: [Transition; 36] = [
     Transition::Claim { deferred: false },
     Transition::Claim { deferred: true },
     Transition::Supply { stamp: 77, heat: 2 },
@@ -127,6 +127,7 @@ const TRANSITIONS: [Transition; 35] = [
     Transition::LockToPin,
     Transition::LockToWrite,
     Transition::LockToPinMut,
+    Transition::Upgrade,
     Transition::Stored,
     Transition::PinnedDirty,
     Transition::PinnedMut,
@@ -208,6 +209,9 @@ fn expected_of_store(now: Fields, transition: Transition) -> Option<Fields> {
         Transition::LockToWrite => (dirty && !now.flag && now.pins != ALONE)
             .then_some(Fields { ghost: true, ..moved(Changing, false) }),
         Transition::LockToPinMut => (resident && now.pins == 0).then_some(moved(Changing, now.writing())),
+        Transition::Upgrade => {
+            (resident && now.pins == 1).then_some(Fields { pins: 0, ..moved(Changing, now.writing()) })
+        }
         Transition::Redirty => (now.state == Clean).then_some(Fields { state: Dirty, ..now }),
         Transition::Stored => changing.then_some(moved(Dirty, now.flag)),
         Transition::PinnedDirty => {

@@ -5,6 +5,7 @@
 //!   evict        Clean -> Evicting: drop the frame; look: is it there at all?
 //!   store        -> Changing: open the page, or copy bytes in, or drop changes
 //!   pin          count: the page stays, with the bytes that it has; or one pin that may write
+//!   pin_upgrade  the only pin becomes one that may write: of many pages at once, or of none
 //!   write_back   Dirty -> Changing: protect, copy -> WritingBack -> Clean
 //!   hold         nobody moves the page while the length changes
 //!   show         how pages come into views that do not show them by themselves
@@ -31,6 +32,7 @@ mod look;
 mod pin;
 mod pin_new;
 mod pin_one;
+mod pin_upgrade;
 mod show;
 mod store;
 mod tables;
@@ -55,6 +57,7 @@ pub use look::{GonePage, Looked};
 pub use pin::{MutPinSet, PinError, PinSet};
 pub use pin_new::NewPinSet;
 pub use pin_one::{Keeper, OnePin, PinShare};
+pub use pin_upgrade::{ExclusivePages, UpgradeRefused};
 pub use store::StoreRefused;
 pub use tables::{TABLE_BYTES, Tables};
 pub use touch::Touching;

@@ -86,6 +86,14 @@ impl<H: Host> PinSet<H> {
         self.missing -= 1;
         Ok(())
     }
+
+    /// The pin of `page` has ended by other means.
+    pub(super) fn forget(&mut self, page: PageIndex) {
+        assert!(self.contains(page));
+        let (word, bit) = self.bit(page);
+        *word &= !bit;
+        self.missing += 1;
+    }
 }
 
 impl<H: Host> Drop for PinSet<H> {

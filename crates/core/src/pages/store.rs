@@ -33,7 +33,7 @@ impl<H: Host> Pages<H> {
 
     /// Locks `page` by `transition`, to Changing, and counts it if it was Clean. Whoever sees it Dirty later finds it
     /// counted.
-    fn lock(&self, page: PageIndex, transition: Transition) -> Result<Word, Word> {
+    pub(super) fn lock(&self, page: PageIndex, transition: Transition) -> Result<Word, Word> {
         let advanced = self.advance(page, transition)?;
         if advanced.before.state() == State::Clean {
             self.count_unclean(PageRange::one(page));

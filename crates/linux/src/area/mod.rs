@@ -45,7 +45,7 @@ use memobj_core::pin_budget::PinBudget;
 pub use glance::{GlanceWords, NotSeen, copy_at_a_glance, glance_at};
 pub use guests::{GuestNumber, GuestView, NoFile};
 pub use memobj_core::pages::{
-    Evicted, Glance, Origin, PinError, Placement, StoreRefused, Tables, Victims, Writes,
+    Evicted, Glance, Origin, PinError, Placement, StoreRefused, Tables, UpgradeRefused, Victims, Writes,
 };
 pub use page_watch::{PageWatch, Until};
 pub use pin::{NotPinned, PinnedBytes, PinnedBytesMut, Room, copy_as_is, copy_pinned};
@@ -66,6 +66,8 @@ use views::View;
 
 /// The pages of one object in this process.
 pub type Area = Pages<Home>;
+/// See [`pages::ExclusivePages`].
+pub type ExclusivePages = pages::ExclusivePages<Home>;
 /// See [`pages::FillClaim`].
 pub type FillClaim = pages::FillClaim<Home>;
 /// See [`pages::GonePage`].

@@ -11,7 +11,7 @@ use memobj_core::pin_budget::PinBudget;
 
 use super::{
     Area, AreaOptions, Frames, Looked, MutPinSet, Origin, PinSet, PinnedBytes, Placement, StoreRefused,
-    Tables, Writes, copy_by_touch,
+    Tables, UpgradeRefused, Writes, copy_by_touch,
 };
 use crate::huge_folder::HugeFolder;
 use crate::pagemap::present_pages;
@@ -384,4 +384,51 @@ fn a_page_that_another_loses_while_it_is_copied_is_left_by_its_holder() {
         (State::Failed, State::Clean)
     );
     assert!(area.retry(PageIndex(0)) && area.unclean_pages() == 0);
+}
+
+fn pinned(area: &Arc<Area>, page: u64) -> PinSet {
+    let mut set = PinSet::new(Arc::clone(area), PageRange::one(PageIndex(page))).unwrap();
+    set.try_pin(PageIndex(page)).unwrap();
+    set
+}
+
+#[test]
+fn pins_become_exclusive_all_of_them_or_none() {
+    let area = match small_written() {
+        Ok(area) => area,
+        Err(error) => return println!("skipped: no userfaultfd: {error}"),
+    };
+    let at = |page: u64| page * SMALL as u64;
+    // One of them is Dirty already.
+    area.store_bytes(at(5), &[50; SMALL]).unwrap();
+    let sets = [5, 1, 3].map(|page| pinned(&area, page)).into();
+    let other = pinned(&area, 3);
+    let (sets, refused) = area.make_exclusive(sets).unwrap_err();
+    assert!(matches!(refused, UpgradeRefused::NotNow(PageIndex(3), word) if word.pins() == 2));
+    for page in [1, 5] {
+        assert_eq!(area.word(PageIndex(page)).pins(), 1);
+        assert!(
+            area.store_bytes(at(page), &[9; 8]).is_err(),
+            "a page that is pinned again is open to stores"
+        );
+    }
+    drop(other);
+    let exclusive = area.make_exclusive(sets).unwrap();
+    let mut late = PinSet::new(Arc::clone(&area), PageRange::one(PageIndex(1))).unwrap();
+    assert!(late.try_pin(PageIndex(1)).is_err() && area.store_bytes(at(3), &[9; 8]).is_err());
+    for page in [1, 3, 5] {
+        exclusive.store(at(page), &[70 + page as u8; SMALL]).unwrap();
+    }
+    drop(exclusive);
+    assert_eq!([1, 3, 5].map(|page| bytes(&area, PageIndex(page))), [Some(71), Some(73), Some(75)]);
+    assert_eq!((area.unclean_pages(), area.pin_budget().used()), (3, 0));
+    assert!(late.try_pin(PageIndex(1)).is_ok());
+    // A frame that was dropped from outside ends its pin, and no other.
+    let sets = [2, 6].map(|page| pinned(&area, page)).into();
+    drop_frame(&area, PageIndex(6));
+    let (sets, refused) = area.make_exclusive(sets).unwrap_err();
+    assert_eq!(refused, UpgradeRefused::FrameGone(PageIndex(6)));
+    assert_eq!([2, 6].map(|page| area.word(PageIndex(page)).pins()), [1, 0]);
+    drop((sets, late));
+    assert_eq!((area.pin_budget().used(), area.resident_pages()), (0, 7));
 }

@@ -291,6 +291,11 @@ impl Logged {
         }
     }
 
+    /// Whether somebody copies in place, or repairs.
+    pub(crate) fn is_copying(&self) -> bool {
+        self.try_alone().is_none()
+    }
+
     /// `Stale` if the file has no name any more: nobody will find what is written to it.
     fn check_name(&self) -> Result<(), SupplyError> {
         if file::names(&*self.data)? > 0 {

@@ -78,7 +78,13 @@ impl FileStorage {
         let mut at = range.start;
         while at < range.end {
             let part = &NOTHING.0[..(range.end - at).min(ZEROS as u64) as usize];
-            self.write_at(at, part)?;
+            if self.role == Role::Log {
+                // New room, which is synced next: around the page cache each part would wait for the device by itself.
+                self.cached.store(true, Ordering::Relaxed);
+                file::write_full(&self.buffered, part, at)?;
+            } else {
+                self.write_at(at, part)?;
+            }
             at += part.len() as u64;
         }
         Ok(())

@@ -120,7 +120,7 @@ fn guests_are_dismissed_when_the_event_loop_panics() {
     use crate::{AdmitOptions, GuestEnd, RemoteMapping, Store};
     let cache = small_cache();
     let options = ObjectOptions { writing: Writing::InPlace, store: Store::Shared, ..Default::default() };
-    let object = cache.object("called", Called, options).unwrap();
+    let object = cache.object("called", Blocking(Called), options).unwrap();
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let attaching = std::thread::spawn(move || RemoteMapping::attach(theirs, LIMIT).unwrap());
     let guest = object.admit(ours, AdmitOptions::default()).unwrap();

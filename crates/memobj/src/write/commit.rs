@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_linux::area::{FillClaim, WriteClaim, WriteRun};
@@ -47,7 +47,12 @@ impl Writes {
                     continue;
                 }
             };
+            let (begun, beside_checkpoint) = (Instant::now(), log.is_copying());
             let ended = self.commit_alone(held, log);
+            if beside_checkpoint {
+                let counter = &self.fill.tell.counters.longest_commit_beside_checkpoint_ns;
+                counter.raise_to(begun.elapsed().as_nanos() as u64);
+            }
             self.trouble.lock().last_commit = Some((number, ended.clone()));
             if log.wants_checkpoint() {
                 self.checkpoint_aside(log);
@@ -178,9 +183,16 @@ impl Writes {
     fn checkpoint_aside(self: &Arc<Self>, log: &Arc<Logged>) {
         let (writes, log) = (Arc::clone(self), Arc::clone(log));
         let body = move || {
-            if let Err(error) = log.checkpoint() {
-                let error = writes.error_of_all(WriteStep::WriteBack, &error);
-                writes.fill.tell.event(Event::WriteFailed(error));
+            let begun = Instant::now();
+            match log.checkpoint() {
+                Ok(()) => {
+                    writes.fill.tell.counters.checkpoints.add(1);
+                    writes.fill.tell.counters.checkpoint_ns.add(begun.elapsed().as_nanos() as u64);
+                }
+                Err(error) => {
+                    let error = writes.error_of_all(WriteStep::WriteBack, &error);
+                    writes.fill.tell.event(Event::WriteFailed(error));
+                }
             }
         };
         // Without a thread the log grows until there is one.

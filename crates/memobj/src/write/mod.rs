@@ -17,11 +17,13 @@
 
 mod abandon;
 mod await_store;
+mod claims;
 mod cleaner;
 mod commit;
 mod end;
 mod gate;
 mod guess;
+mod install;
 mod length;
 mod pin_new;
 mod requests;
@@ -40,6 +42,7 @@ use memobj_linux::area::Area;
 pub(crate) use cleaner::Cleaner;
 #[cfg(test)]
 pub(crate) use cleaner::THREAD as CLEANER;
+pub(crate) use install::{Claim, CopyRoom};
 pub(crate) use length::Obstacle;
 pub(crate) use store::{Access, MutPinned, Stored, expect};
 pub(crate) use unsynced::Unsynced;
@@ -52,6 +55,7 @@ use crate::options::FailurePolicy;
 use crate::pages::{Errors, Fill, ObjectCore};
 use crate::pins::Waits;
 use crate::streams::Streams;
+use claims::Claims;
 use gate::Gate;
 use guess::Guess;
 use requests::Window;
@@ -74,6 +78,8 @@ pub(crate) struct Writes {
     gate: Gate,
     pub(crate) users: Users,
     guess: Guess,
+    /// Pages of open transactions.
+    claims: Claims,
     /// Writers that come page after page.
     streams: Streams,
     unsynced: Unsynced,
@@ -127,6 +133,7 @@ impl Writes {
             gate: Gate::default(),
             users: Users::default(),
             guess: Guess::default(),
+            claims: Claims::default(),
             streams: Streams::default(),
             unsynced,
             window: Window::new(object, waits.fill.room.budget.limit(), waits.fill.block_pages()),

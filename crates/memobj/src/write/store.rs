@@ -326,8 +326,7 @@ impl Writes {
 
     /// What `pages` need of what may be pinned for writing: this cannot be cleaned, and stays well below the hard target.
     pub(super) fn share_to_pin(&self, pages: PageRange) -> Result<MutPinShare, AccessError> {
-        let (budget, bytes) = (&self.fill.room.mut_pins, pages.len() * SMALL as u64);
-        let share = budget.try_reserve(bytes).then(|| MutPinShare { budget: Arc::clone(budget), bytes });
+        let share = MutPinShare::reserve(&self.fill.room.mut_pins, pages.len() * SMALL as u64);
         share.ok_or_else(|| self.too_much_to_pin(pages))
     }
 
@@ -377,6 +376,12 @@ pub(crate) struct MutPinned {
 pub(super) struct MutPinShare {
     budget: Arc<Budget>,
     bytes: u64,
+}
+
+impl MutPinShare {
+    pub(super) fn reserve(budget: &Arc<Budget>, bytes: u64) -> Option<Self> {
+        budget.try_reserve(bytes).then(|| Self { budget: Arc::clone(budget), bytes })
+    }
 }
 
 impl Drop for MutPinShare {

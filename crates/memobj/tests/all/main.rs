@@ -35,6 +35,8 @@ mod small_stacks;
 mod soundness;
 mod streams;
 mod tables;
+mod transaction_crashes;
+mod transactions;
 mod traps;
 mod umap;
 mod write_failures;
