@@ -19,7 +19,7 @@
 //! ```
 //! use memobj::{Cache, CacheOptions, MapOptions, ObjectOptions};
 //!
-//! let cache = Cache::new(CacheOptions { budget_bytes: 1 << 20, ..Default::default() })?;
+//! let cache = Cache::new(CacheOptions::new().budget_bytes(1 << 20))?;
 //! let object = cache.open_file("Cargo.toml", ObjectOptions::default())?;
 //! let mapping = object.map(0..object.len(), MapOptions::default())?;
 //! assert!(mapping.pin(0..9)?.starts_with(b"[package]"));

@@ -47,6 +47,7 @@ pub struct Metrics {
 
 /// Calls of pagers that are to supply pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PagerCalls {
     /// Calls that run or wait for a thread, and whose answer counts.
     pub waited_for: usize,

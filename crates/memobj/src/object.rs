@@ -78,7 +78,7 @@ impl MemoryObject {
             return Err(MapError::Detached);
         }
         if options.sharing == Sharing::Private {
-            let shared = MapOptions { sharing: Sharing::Shared, ..options };
+            let shared = options.sharing(Sharing::Shared);
             return self.private_copy().map(range, shared);
         }
         if range.start > range.end || range.end > self.len() {
@@ -123,12 +123,13 @@ impl MemoryObject {
     /// An object of its own for one private mapping: it begins as this one, and keeps its changes to itself.
     fn private_copy(&self) -> Self {
         let base = &self.handle;
-        let options = ObjectOptions {
-            writing: Writing::InPlace,
-            store: Store::Local,
-            max_len: Some(base.core.length()),
-            ..base.core.options.clone()
-        };
+        let options = base
+            .core
+            .options
+            .clone()
+            .writing(Writing::InPlace)
+            .store(Store::Local)
+            .max_len(base.core.length());
         let pager = Box::new(Private::new(Arc::clone(base)));
         let (shared, name) = (&base.cache.shared, &base.core.name);
         let mut core = ObjectCore::new(&shared.options.clock, &shared.disposal, name, pager, options, None);

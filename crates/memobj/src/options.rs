@@ -4,8 +4,40 @@ use std::time::Duration;
 
 use crate::clock::EngineClock;
 
+/// The constructor and the setters of options. A setter has the name of its field.
+macro_rules! setters {
+    ($options:ident { $($field:ident: $type:ty),* $(,)? }) => {
+        impl $options {
+            /// The defaults, to be changed by the setters.
+            #[must_use]
+            pub fn new() -> Self {
+                Self::default()
+            }
+
+            $crate::options::setters!(only $($field: $type),*);
+        }
+    };
+    (only $($field:ident: $type:ty),* $(,)?) => {
+        $(
+            #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
+            #[must_use]
+            pub fn $field(mut self, $field: $type) -> Self {
+                self.$field = $field.into();
+                self
+            }
+        )*
+    };
+}
+pub(crate) use setters;
+
 /// For [`Cache::new`](crate::Cache::new).
+///
+/// ```
+/// let options = memobj::CacheOptions::new().budget_bytes(64 << 20).workers(8);
+/// assert_eq!((options.budget_bytes, options.workers), (64 << 20, 8));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CacheOptions {
     /// The most bytes of frames that exist at once, for all objects together.
     pub budget_bytes: u64,
@@ -32,8 +64,17 @@ impl Default for CacheOptions {
     }
 }
 
+setters!(CacheOptions {
+    budget_bytes: u64,
+    workers: usize,
+    reads: Reads,
+    event_capacity: usize,
+    clock: EngineClock,
+});
+
 /// How the engine reads files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Reads {
     /// Through io_uring where the kernel allows it, else through threads.
     #[default]
@@ -44,6 +85,7 @@ pub enum Reads {
 
 /// For [`Cache::open_file`](crate::Cache::open_file) and [`Cache::object`](crate::Cache::object).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ObjectOptions {
     /// The size of the object's pages.
     pub frames: FrameSize,
@@ -90,8 +132,21 @@ impl Default for ObjectOptions {
     }
 }
 
+setters!(ObjectOptions {
+    frames: FrameSize,
+    advice: Advice,
+    store: Store,
+    policy: FailurePolicy,
+    supply_timeout: impl Into<Option<Duration>>,
+    pin_timeout: Duration,
+    writing: Writing,
+    max_len: impl Into<Option<u64>>,
+    lock_timeout: Duration,
+});
+
 /// The size of an object's pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum FrameSize {
     /// 4 KiB, until somebody says that the object is read in sequence: then 2 MiB for objects of at least 16 MiB under a
     /// budget of at least 32 MiB, where they can be had. That is said by [`ObjectOptions::advice`], or by
@@ -110,6 +165,7 @@ pub enum FrameSize {
 
 /// Who can see an object's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Store {
     /// This process, through mappings with one way of fault delivery. Fastest.
     #[default]
@@ -122,6 +178,7 @@ pub enum Store {
 
 /// Whether and how an object can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Writing {
     /// Not at all.
     #[default]
@@ -136,6 +193,7 @@ pub enum Writing {
 
 /// Who sees what is stored through a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Sharing {
     /// All other mappings of the object, at once; and its pager, in time.
     #[default]
@@ -147,6 +205,7 @@ pub enum Sharing {
 
 /// What happens when a page cannot be supplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum FailurePolicy {
     /// The page fails; whoever waits gets the error. So does who stores while too much is Dirty and cannot be written.
     #[default]
@@ -159,6 +218,7 @@ pub enum FailurePolicy {
 
 /// How touching an absent page reaches the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Delivery {
     /// The reader thread if it also serves system calls on this machine, else the faulting thread, else pins only.
     #[default]
@@ -177,6 +237,7 @@ pub enum Delivery {
 
 /// For [`MemoryObject::map`](crate::MemoryObject::map).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct MapOptions {
     /// How touching an absent page reaches the engine.
     pub delivery: Delivery,
@@ -184,8 +245,11 @@ pub struct MapOptions {
     pub sharing: Sharing,
 }
 
+setters!(MapOptions { delivery: Delivery, sharing: Sharing });
+
 /// What the caller knows of the accesses to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Advice {
     /// Nothing: the engine watches for sequences.
     #[default]

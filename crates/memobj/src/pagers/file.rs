@@ -21,6 +21,7 @@ use crate::error::{ErrorKind, OpenError, SupplyError};
 
 /// Whether reads go through the host's page cache.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum CacheUse {
     /// Around it, unless the host has most of the file cached anyway or the file system cannot.
     #[default]

@@ -99,6 +99,7 @@ pub(crate) fn open_in_place(path: &Path, lock_timeout: Duration) -> Result<Arc<F
 /// What a reader does about the log of a stranger: one that belongs neither to the owner of the file, nor to this user,
 /// nor to root. Anybody can make one where anybody may make files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum ForeignLog {
     /// The file is not opened: it may lack what somebody committed to it.
     #[default]

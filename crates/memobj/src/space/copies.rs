@@ -10,7 +10,7 @@ use memobj_linux::file::{clone_unnamed, write_full};
 use super::{Space, VerbError};
 use crate::error::{AccessError, ErrorKind};
 use crate::object::MemoryObject;
-use crate::options::{Delivery, FrameSize, MapOptions, ObjectOptions, Sharing, Store, Writing};
+use crate::options::{Delivery, FrameSize, MapOptions, Sharing, Store, Writing};
 use crate::pagers::{self, Pager, Source};
 
 /// Bytes that are copied at once.
@@ -92,8 +92,7 @@ impl Space {
             None => self.bytes_of(object, offset, length)?,
         };
         let pager = pagers::File::of_unnamed(&file).map_err(NoCopy::File)?;
-        let options =
-            ObjectOptions { store: Store::Shared, frames: FrameSize::Small, ..core.options.clone() };
+        let options = core.options.clone().store(Store::Shared).frames(FrameSize::Small);
         Ok(MemoryObject::new(object.handle().cache.clone(), object.name(), Box::new(pager), options, None))
     }
 
@@ -107,7 +106,7 @@ impl Space {
         }
         let file = tempfile::tempfile().map_err(NoCopy::File)?;
         file.set_len(object.len()).map_err(NoCopy::File)?;
-        let pins = MapOptions { delivery: Delivery::PinOnly, sharing: Sharing::Shared };
+        let pins = MapOptions::new().delivery(Delivery::PinOnly).sharing(Sharing::Shared);
         let mapping = object.map(0..object.len(), pins)?;
         let mut buffer = vec![0; CHUNK.min(bytes) as usize];
         let mut at = offset;

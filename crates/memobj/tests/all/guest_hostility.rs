@@ -31,8 +31,8 @@ struct Owner {
 
 fn owner(reads: Reads) -> Owner {
     let sample = Sample::new(MIB);
-    let cache = Cache::new(CacheOptions { budget_bytes: MIB / 4, reads, ..Default::default() }).unwrap();
-    let options = ObjectOptions { writing: Writing::InPlace, store: Store::Shared, ..Default::default() };
+    let cache = Cache::new(CacheOptions::new().budget_bytes(MIB / 4).reads(reads)).unwrap();
+    let options = ObjectOptions::new().writing(Writing::InPlace).store(Store::Shared);
     let object = cache.open_file(sample.path(), options).unwrap();
     let mapping = object.map(0..MIB, mapped(Delivery::ReaderThread)).unwrap();
     Owner { mapping, object, _cache: cache, _sample: sample }
@@ -56,7 +56,7 @@ impl Owner {
     ) -> (Result<Guest, AdmitError>, R) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let peer = std::thread::spawn(move || peer(theirs));
-        let admitted = self.object.admit(ours, AdmitOptions { prot, timeout });
+        let admitted = self.object.admit(ours, AdmitOptions::new().prot(prot).timeout(timeout));
         (admitted, peer.join().unwrap())
     }
 
@@ -293,8 +293,8 @@ fn a_guest_whose_pages_cannot_be_protected_is_dismissed_before_they_are_copied()
 fn what_a_dismissed_guest_still_has_registered_is_protected() {
     within(60, "a page in another block", || {
         let sample = Sample::new(6 * MIB);
-        let cache = Cache::new(CacheOptions { budget_bytes: MIB, ..Default::default() }).unwrap();
-        let options = ObjectOptions { writing: Writing::InPlace, store: Store::Shared, ..Default::default() };
+        let cache = Cache::new(CacheOptions::new().budget_bytes(MIB)).unwrap();
+        let options = ObjectOptions::new().writing(Writing::InPlace).store(Store::Shared);
         let object = cache.open_file(sample.path(), options).unwrap();
         let mapping = object.map(0..6 * MIB, mapped(Delivery::ReaderThread)).unwrap();
         let owner = Owner { mapping, object, _cache: cache, _sample: sample };
