@@ -9,10 +9,12 @@ use std::sync::Arc;
 pub use memobj_core::error::ErrorKind;
 
 mod admit;
+mod neighbour;
 mod pin_holder;
 mod write;
 
 pub use admit::AdmitError;
+pub use neighbour::Neighbour;
 pub use pin_holder::PinHolder;
 pub use write::{WriteError, WriteStep};
 
@@ -330,6 +332,29 @@ pub enum MapError {
         /// Why.
         source: io::Error,
     },
+    /// Something else is mapped at the address asked for.
+    AddressTaken {
+        /// The addresses that the object needs.
+        range: Range<usize>,
+        /// Who has some of them.
+        by: Neighbour,
+    },
+    /// The address asked for is none at which the object can be.
+    BadAddress {
+        /// The address.
+        address: usize,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The object is mapped at another address than asked for, and has one for all its mappings.
+    MappedElsewhere {
+        /// The object.
+        object: Arc<str>,
+        /// The address asked for.
+        wanted: usize,
+        /// Where the same bytes are mapped.
+        address: usize,
+    },
     /// What was asked for does not go together.
     Unsupported {
         /// What does not.
@@ -358,6 +383,13 @@ impl fmt::Display for MapError {
                  mix them"
             ),
             Self::TooManyObjects { limit } => write!(f, "more than {limit} objects are mapped"),
+            Self::AddressTaken { range: Range { start, end }, by } => {
+                write!(f, "map at [{start:#x}, {end:#x}): {by} is there")
+            }
+            Self::BadAddress { address, why } => write!(f, "map at {address:#x}: {why}"),
+            Self::MappedElsewhere { object, wanted, address } => {
+                write!(f, "map {object} at {wanted:#x}: it is mapped at {address:#x}")
+            }
             Self::NoUserfaultfd { source } => {
                 write!(f, "no userfaultfd for this process ({source}); run `memobj doctor`")
             }

@@ -32,6 +32,7 @@
 //! | to write, durably after a sync | [`Writing::InPlace`], [`Mapping::write_at`], [`Mapping::pin_mut`], [`Mapping::sync`], [`MemoryObject::close`] |
 //! | all changes to be durable together, or none | [`Writing::Atomic`], [`MemoryObject::commit`], [`Mapping::discard`] |
 //! | stores that nobody else sees | [`Sharing::Private`] |
+//! | an address of your own choice, the same in every process | [`MapOptions::at`] |
 //! | plain stores, or words that threads share | [`Mapping::as_mut_ptr`], [`Mapping::shared_words`] |
 //! | another process to map an object, and to store to it | [`MemoryObject::admit`], [`RemoteMapping`] |
 //! | to go through an object piece by piece, or to append to one, without copies | [`stream::Stream`] |
@@ -76,6 +77,7 @@ mod options;
 pub mod pagers;
 mod pages;
 mod pins;
+mod place;
 mod private;
 mod remote;
 mod room;
@@ -93,8 +95,8 @@ use memobj_linux::locks;
 pub use cache::Cache;
 pub use clock::EngineClock;
 pub use error::{
-    AccessError, AdmitError, CacheError, ErrorKind, MapError, OpenError, PageError, PinHolder, SupplyError,
-    WriteError, WriteStep,
+    AccessError, AdmitError, CacheError, ErrorKind, MapError, Neighbour, OpenError, PageError, PinHolder,
+    SupplyError, WriteError, WriteStep,
 };
 pub use event::{Event, Events};
 pub use guest::{AdmitOptions, Guest, GuestEnd, GuestProt};

@@ -13,6 +13,7 @@ use crate::mapping::Mapping;
 use crate::options::{Delivery, MapOptions, ObjectOptions, Sharing, Store, Writing};
 use crate::pagers::{Logged, Pager};
 use crate::pages::ObjectCore;
+use crate::place::Home;
 use crate::private::Private;
 use crate::write::{Obstacle, Writes};
 
@@ -85,6 +86,7 @@ impl MemoryObject {
             return Err(MapError::OutOfRange { range, length: self.len() });
         }
         let announce = self.announce(options.delivery);
+        let home = options.at.map(|address| Home::new(announce, address, range.start)).transpose()?;
         // Pins of shared frames are in the view whose faults are queued. Who borrows frames has no pins.
         if announce == Some(Announce::Queued) || handle.core.options.store == Store::Shared {
             let shared = &self.handle.cache.shared;
@@ -92,7 +94,10 @@ impl MemoryObject {
                 |source| MapError::System { what: "start the threads that read fault events", source };
             handle.cache.lanes.start(shared).map_err(refused)?;
         }
-        let store = self.frames(announce)?;
+        let store = self.frames_at(announce, home)?;
+        if let Some(home) = home {
+            home.check(&handle.core.name, &store.store.area, range.start)?;
+        }
         let fits = announce.is_none_or(|announce| store.store.area.use_view(announce));
         if !fits {
             return Err(MapError::OtherDelivery { object: Arc::clone(&handle.core.name) });
@@ -102,12 +107,21 @@ impl MemoryObject {
 
     /// The frame store, which is made if nothing of the object is mapped.
     pub(crate) fn frames(&self, announce: Option<Announce>) -> Result<Arc<StoreHandle>, MapError> {
+        self.frames_at(announce, None)
+    }
+
+    /// As above. A new one has its addresses at `home`.
+    fn frames_at(
+        &self,
+        announce: Option<Announce>,
+        home: Option<Home>,
+    ) -> Result<Arc<StoreHandle>, MapError> {
         let handle = &self.handle;
         let mut mapped = handle.mapped.lock();
         if let Some(store) = mapped.upgrade() {
             return Ok(store);
         }
-        let store = Arc::new(StoreHandle::new(&handle.cache, &handle.core, announce)?);
+        let store = Arc::new(StoreHandle::new(&handle.cache, &handle.core, announce, home)?);
         *mapped = Arc::downgrade(&store);
         if handle.core.is_writable() {
             *handle.kept.lock() = Some(Arc::clone(&store));

@@ -243,9 +243,18 @@ pub struct MapOptions {
     pub delivery: Delivery,
     /// Who sees what is stored through the mapping.
     pub sharing: Sharing,
+    /// The address of the first byte; `None` for any. It is taken as asked, or the mapping is refused:
+    /// [`MapError::AddressTaken`](crate::MapError::AddressTaken) tells who is there, and nobody is mapped over.
+    ///
+    /// All mappings of an object that have frames in common are windows of one range of addresses, its home. The first
+    /// mapping decides where it is: at this address less the beginning of the mapped range, a multiple of 2 MiB. It
+    /// takes as many addresses as the object has bytes, or can grow to ([`ObjectOptions::max_len`]). A later mapping of
+    /// the object is refused at any other place ([`MapError::MappedElsewhere`](crate::MapError::MappedElsewhere)). With
+    /// [`Store::Shared`] there is a home for each way of fault delivery; the first mapping places that of its own.
+    pub at: Option<usize>,
 }
 
-setters!(MapOptions { delivery: Delivery, sharing: Sharing });
+setters!(MapOptions { delivery: Delivery, sharing: Sharing, at: impl Into<Option<usize>> });
 
 /// What the caller knows of the accesses to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -75,7 +75,7 @@ fn answer(stream: UnixStream, change: impl FnOnce(&mut Answer)) -> (Line, Remote
     let deadline = Instant::now() + PATIENCE;
     let line = Line::new(stream);
     let Offer { frames, view_bytes, process, .. } = line.receive_offer(deadline).unwrap();
-    let view = RemoteView::new(&frames, view_bytes, Writes::Yes).unwrap();
+    let view = RemoteView::new(&frames, view_bytes, Writes::Yes, None).unwrap();
     let faults = view.faults().try_clone_to_owned().unwrap();
     let mut answer = Answer { faults, process, start: view.start() as u64 };
     change(&mut answer);
@@ -241,8 +241,8 @@ fn a_reader_has_no_view_that_can_be_stored_to() {
             let line = Line::new(stream);
             let Offer { frames, view_bytes, process, .. } = line.receive_offer(deadline).unwrap();
             // As if it were to store: the kernel gives it no such view of a file that it may only read.
-            assert!(RemoteView::new(&frames, view_bytes, Writes::Yes).is_err());
-            let view = RemoteView::new(&frames, view_bytes, Writes::No).unwrap();
+            assert!(RemoteView::new(&frames, view_bytes, Writes::Yes, None).is_err());
+            let view = RemoteView::new(&frames, view_bytes, Writes::No, None).unwrap();
             let faults = view.faults().try_clone_to_owned().unwrap();
             line.answer(&Answer { faults, process, start: view.start() as u64 }, deadline).unwrap();
             line.receive_finish(deadline).unwrap();

@@ -25,6 +25,7 @@ mod limits;
 mod pin_only;
 mod pins;
 mod pins_new;
+mod places;
 mod prefetch_cut_off;
 mod private_reads;
 mod processors;
