@@ -9,11 +9,13 @@ use std::sync::Arc;
 pub use memobj_core::error::ErrorKind;
 
 mod admit;
+mod as_io;
 mod neighbour;
 mod pin_holder;
 mod write;
 
 pub use admit::AdmitError;
+pub(crate) use as_io::{Classified, as_io_error, system_may_pass};
 pub use neighbour::Neighbour;
 pub use pin_holder::PinHolder;
 pub use write::{WriteError, WriteStep};

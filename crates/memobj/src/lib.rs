@@ -79,6 +79,7 @@ mod pages;
 mod pins;
 mod place;
 mod private;
+mod ranges;
 mod remote;
 mod room;
 pub mod space;
@@ -101,8 +102,10 @@ pub use error::{
 pub use event::{Event, Events};
 pub use guest::{AdmitOptions, Guest, GuestEnd, GuestProt};
 pub use lend::LentFrames;
-pub use mapping::{Cursor, GlanceWords, Mapping, PinRef, Pinned, PinnedMut, SharedWords};
-pub use memobj_linux::volatile::VolatileWords;
+pub use mapping::{
+    Cursor, GlanceWords, Mapping, PinRef, Pinned, PinnedMut, PinnedSlice, Reader, SharedWords, VolatileWords,
+    Writer,
+};
 pub use metrics::{Metrics, PagerCalls};
 pub use object::MemoryObject;
 pub use options::{

@@ -1,6 +1,6 @@
 //! Memory objects and their placement in this process.
 
-use std::ops::Range;
+use std::ops::{Range, RangeBounds};
 use std::sync::{Arc, Weak};
 
 use memobj_linux::uffd::Announce;
@@ -15,6 +15,7 @@ use crate::pagers::{Logged, Pager};
 use crate::pages::ObjectCore;
 use crate::place::Home;
 use crate::private::Private;
+use crate::ranges::bytes_in;
 use crate::write::{Obstacle, Writes};
 
 /// Sized bytes with an identity, mapped or not. Cheap to clone.
@@ -73,14 +74,28 @@ impl MemoryObject {
     /// Frames stay while any mapping exists, and are returned with the last; those of an object that can be written
     /// stay until its last handle of any kind goes. Does not call the pager. A private mapping ([`Sharing::Private`])
     /// has frames and addresses of its own, also of objects that are read only.
-    pub fn map(&self, range: Range<u64>, options: MapOptions) -> Result<Mapping, MapError> {
+    pub fn map(&self, range: impl RangeBounds<u64>, options: MapOptions) -> Result<Mapping, MapError> {
+        self.map_range(bytes_in(range, || self.len()), options)
+    }
+
+    /// Maps all bytes of the object, as [`map`](Self::map) does. The mapping follows the object: it is as long as the object
+    /// is at each moment, also after [`set_len`](Self::set_len). A private one is as long as the object was.
+    pub fn map_all(&self, options: MapOptions) -> Result<Mapping, MapError> {
+        if options.sharing == Sharing::Private {
+            return self.map(.., options);
+        }
+        // Empty, so that it fits whatever the length is by now.
+        self.map_range(0..0, options).map(Mapping::of_all)
+    }
+
+    fn map_range(&self, range: Range<u64>, options: MapOptions) -> Result<Mapping, MapError> {
         let handle = &self.handle;
         if !handle.cache.shared.owner.is_this_process() {
             return Err(MapError::Detached);
         }
         if options.sharing == Sharing::Private {
             let shared = options.sharing(Sharing::Shared);
-            return self.private_copy().map(range, shared);
+            return self.private_copy().map_range(range, shared);
         }
         if range.start > range.end || range.end > self.len() {
             return Err(MapError::OutOfRange { range, length: self.len() });

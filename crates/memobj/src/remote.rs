@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -17,7 +18,7 @@ use memobj_linux::remote::RemoteView;
 use memobj_linux::signal;
 use memobj_linux::uffd::Announce;
 
-use crate::error::AdmitError;
+use crate::error::{AdmitError, Classified, as_io_error};
 use crate::fault;
 use crate::guest::own_process;
 use crate::mapping::SharedWords;
@@ -118,6 +119,25 @@ impl fmt::Display for RemoteError {
 }
 
 impl Error for RemoteError {}
+
+as_io_error!(RemoteError);
+
+impl Classified for RemoteError {
+    fn io_kind(&self) -> io::ErrorKind {
+        match self {
+            Self::OutOfRange { .. } => io::ErrorKind::InvalidInput,
+            Self::Failed { .. } => io::ErrorKind::Other,
+            Self::OwnerGone => io::ErrorKind::ConnectionAborted,
+            Self::ReadOnly => io::ErrorKind::PermissionDenied,
+            Self::Detached => io::ErrorKind::NotConnected,
+        }
+    }
+
+    /// A page that failed can be there once its owner has retried it.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Failed { .. })
+    }
+}
 
 impl RemoteMapping {
     /// Maps all of the object that the process at the other end of `stream` admits this one to. Blocks, at most

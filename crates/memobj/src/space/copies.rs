@@ -8,7 +8,7 @@ use std::io;
 use memobj_linux::file::{clone_unnamed, write_full};
 
 use super::{Space, VerbError};
-use crate::error::{AccessError, ErrorKind};
+use crate::error::{AccessError, Classified, ErrorKind, as_io_error, system_may_pass};
 use crate::object::MemoryObject;
 use crate::options::{Delivery, FrameSize, MapOptions, Sharing, Store, Writing};
 use crate::pagers::{self, Pager, Source};
@@ -58,6 +58,28 @@ impl Error for NoCopy {
             Self::Read(error) => Some(error),
             Self::File(error) => Some(error),
             Self::Writable | Self::TooLong { .. } | Self::Stale => None,
+        }
+    }
+}
+
+as_io_error!(NoCopy);
+
+impl Classified for NoCopy {
+    fn io_kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Writable => io::ErrorKind::Unsupported,
+            Self::TooLong { .. } => io::ErrorKind::FileTooLarge,
+            Self::Stale => io::ErrorKind::StaleNetworkFileHandle,
+            Self::Read(error) => error.io_kind(),
+            Self::File(error) => error.kind(),
+        }
+    }
+
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Read(error) => error.may_pass(),
+            Self::File(error) => system_may_pass(error),
+            Self::Writable | Self::TooLong { .. } | Self::Stale => false,
         }
     }
 }

@@ -42,7 +42,7 @@ fn check_sample(start: u64, bytes: &[u8]) {
 }
 
 fn refused(mapped: Result<Mapping, MapError>) -> MapError {
-    mapped.err().expect("a refusal")
+    mapped.expect_err("a refusal")
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn a_guest_is_at_its_address() {
 
     let (guest, taken) = attach(address);
     assert!(guest.is_err(), "a guest that could not map is attached");
-    let taken = taken.err().expect("a refusal");
+    let taken = taken.expect_err("a refusal");
     assert!(matches!(&taken, AdmitError::Map(MapError::AddressTaken { .. })), "{taken}");
     assert!(matches!(
         RemoteMapping::attach_at(UnixStream::pair().unwrap().0, GUARD, 0),
