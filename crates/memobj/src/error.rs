@@ -15,7 +15,9 @@ mod pin_holder;
 mod write;
 
 pub use admit::AdmitError;
-pub(crate) use as_io::{Classified, as_io_error, system_may_pass};
+#[cfg(any(feature = "images", feature = "spaces"))]
+pub(crate) use as_io::system_may_pass;
+pub(crate) use as_io::{Classified, as_io_error};
 pub use neighbour::Neighbour;
 pub use pin_holder::PinHolder;
 pub use write::{WriteError, WriteStep};
@@ -446,6 +448,15 @@ pub enum AccessError {
     },
     /// Bytes cannot be written now.
     Write(WriteError),
+    /// The bytes cannot be a value of this type.
+    Layout {
+        /// The range asked for, in the mapping.
+        range: Range<u64>,
+        /// The type.
+        name: &'static str,
+        /// What the bytes are not.
+        wanted: &'static str,
+    },
     /// Something else in this process uses the object in a way that excludes this one: pins for writing exclude
     /// [`shared_words`](crate::Mapping::shared_words), and the other way round.
     InUse,
@@ -459,7 +470,9 @@ impl AccessError {
         match self {
             Self::Page(error) => error.range(),
             Self::Write(error) => error.range(),
-            Self::OutOfRange { range, .. } | Self::Pinned { range, .. } => range.clone(),
+            Self::OutOfRange { range, .. } | Self::Pinned { range, .. } | Self::Layout { range, .. } => {
+                range.clone()
+            }
             _ => 0..0,
         }
     }
@@ -501,6 +514,9 @@ impl fmt::Display for AccessError {
                 }
             }
             Self::Write(error) => error.fmt(f),
+            Self::Layout { range: Range { start, end }, name, wanted } => {
+                write!(f, "[{start}, {end}) is no {name}: its bytes are not {wanted}")
+            }
             Self::InUse => write!(f, "pins for writing and shared words of one object exclude each other"),
             Self::Detached => write!(f, "the cache belongs to the process that this one was forked from"),
         }

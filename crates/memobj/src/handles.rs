@@ -216,6 +216,7 @@ impl Drop for StoreHandle {
 
 impl ObjectHandle {
     /// A number that no other object has while this one lives.
+    #[cfg(feature = "spaces")]
     pub(crate) fn key(&self) -> usize {
         Arc::as_ptr(&self.core) as *const () as usize
     }

@@ -36,15 +36,16 @@
 //! | plain stores, or words that threads share | [`Mapping::as_mut_ptr`], [`Mapping::shared_words`] |
 //! | another process to map an object, and to store to it | [`MemoryObject::admit`], [`RemoteMapping`] |
 //! | to go through an object piece by piece, or to append to one, without copies | [`stream::Stream`] |
+//! | a new file | [`Cache::create_file`], [`ObjectOptions::create`] |
 //! | another length | [`MemoryObject::set_len`], [`ObjectOptions::max_len`] |
 //! | to know what failed, and to go on | [`AccessError`], [`PageError`], [`ErrorKind`], [`Mapping::errors`], [`Mapping::retry`] |
 //! | to know what was not written | [`WriteError`], [`Event::WriteFailed`], [`Event::DroppedDirty`] |
 //! | failures to be retried or waited out | [`FailurePolicy`], [`ObjectOptions`] |
-//! | failures that nobody waits for | [`Cache::events`] |
+//! | failures that nobody waits for | [`Cache::events`], [`Events::pollable`] |
 //! | many scattered ranges at once | [`Mapping::pin_ranges`], [`Mapping::prefetch`] |
 //! | to say how you will read | [`Mapping::advise`], [`FrameSize`] |
 //! | system calls on mapped memory, the fastest fault, or no faults at all | [`Delivery`] |
-//! | to see what happened | [`Cache::metrics`] |
+//! | to see what happened | [`Cache::metrics`], [`MemoryObject::metrics`] |
 //! | the segments of an ELF file, mapped by one call | [`image::map_image`] |
 //! | addresses of your own choice, segments that are protected, moved and copied on write | [`space::Space`] |
 //! | to see what the machine offers | [`doctor::report`] |
@@ -67,6 +68,7 @@ mod fault;
 mod guest;
 mod handles;
 mod health;
+#[cfg(feature = "images")]
 pub mod image;
 mod lend;
 mod machine;
@@ -82,12 +84,15 @@ mod private;
 mod ranges;
 mod remote;
 mod room;
+#[cfg(feature = "spaces")]
 pub mod space;
 mod store;
 pub mod stream;
 mod streams;
 mod tell;
 mod threads;
+#[cfg(feature = "tracing")]
+mod traced;
 mod workers;
 mod write;
 
@@ -99,18 +104,20 @@ pub use error::{
     AccessError, AdmitError, CacheError, ErrorKind, MapError, Neighbour, OpenError, PageError, PinHolder,
     SupplyError, WriteError, WriteStep,
 };
-pub use event::{Event, Events};
+pub use event::{Event, Events, PollableEvents};
 pub use guest::{AdmitOptions, Guest, GuestEnd, GuestProt};
 pub use lend::LentFrames;
+#[cfg(feature = "zerocopy")]
+pub use mapping::PinnedAs;
 pub use mapping::{
     Cursor, GlanceWords, Mapping, PinRef, Pinned, PinnedMut, PinnedSlice, Reader, SharedWords, VolatileWords,
     Writer,
 };
-pub use metrics::{Metrics, PagerCalls};
+pub use metrics::{Metrics, ObjectMetrics, PagerCalls};
 pub use object::MemoryObject;
 pub use options::{
-    Advice, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, ObjectOptions, Reads, Sharing,
-    Store, Writing,
+    Advice, CacheOptions, CacheUse, Create, Delivery, FailurePolicy, FrameSize, MapOptions, ObjectOptions,
+    Reads, Sharing, Store, Writing,
 };
 pub use remote::{RemoteError, RemoteMapping};
 

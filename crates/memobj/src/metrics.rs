@@ -1,9 +1,17 @@
 //! Counters.
 
+mod object;
+mod prometheus;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use object::ObjectMetrics;
+pub(crate) use object::{ObjectCounters, Timed};
 
 /// What a cache has done since it was made. Pages are counted in the page size of their object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Metrics {
     /// Faults that reached the engine.
@@ -47,6 +55,7 @@ pub struct Metrics {
 
 /// Calls of pagers that are to supply pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PagerCalls {
     /// Calls that run or wait for a thread, and whose answer counts.
@@ -59,7 +68,7 @@ macro_rules! counters {
     ($($name:ident),*) => {
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
-            $(pub(crate) $name: Counter,)*
+            $(pub(crate) $name: Arc<Counter>,)*
         }
     };
 }

@@ -10,12 +10,14 @@ use crate::error::{ErrorKind, MapError, SupplyError, WriteError, WriteStep};
 use crate::handles::{ObjectHandle, StoreHandle};
 use crate::locks::{self, Rank, RankedMutex};
 use crate::mapping::Mapping;
+use crate::metrics::ObjectMetrics;
 use crate::options::{Delivery, MapOptions, ObjectOptions, Sharing, Store, Writing};
 use crate::pagers::{Logged, Pager};
 use crate::pages::ObjectCore;
 use crate::place::Home;
 use crate::private::Private;
 use crate::ranges::bytes_in;
+use crate::store::CacheShared;
 use crate::write::{Obstacle, Writes};
 
 /// Sized bytes with an identity, mapped or not. Cheap to clone.
@@ -41,8 +43,7 @@ impl MemoryObject {
         options: ObjectOptions,
         log: Option<Arc<Logged>>,
     ) -> Self {
-        let core =
-            ObjectCore::new(&cache.shared.options.clock, &cache.shared.disposal, name, pager, options, log);
+        let core = new_core(&cache.shared, name, pager, options, log);
         Self::of(cache, core)
     }
 
@@ -161,7 +162,7 @@ impl MemoryObject {
             .max_len(base.core.length());
         let pager = Box::new(Private::new(Arc::clone(base)));
         let (shared, name) = (&base.cache.shared, &base.core.name);
-        let mut core = ObjectCore::new(&shared.options.clock, &shared.disposal, name, pager, options, None);
+        let mut core = new_core(shared, name, pager, options, None);
         core.keeps_changes = false;
         Self::of(Arc::clone(&base.cache), core)
     }
@@ -190,9 +191,20 @@ impl MemoryObject {
         self.handle.core.is_writable()
     }
 
+    /// What has been done for the object so far.
+    pub fn metrics(&self) -> ObjectMetrics {
+        let core = &self.handle.core;
+        core.tell.counters.get(core.log.as_ref().map(|log| log.checkpoints.get()).unwrap_or_default())
+    }
+
     /// Writes back all changes and makes them durable, as [`Mapping::sync`] of everything does.
     pub fn sync(&self) -> Result<(), WriteError> {
         self.refuse_in_child(WriteStep::Sync)?;
+        let core = &self.handle.core;
+        core.timed(&core.tell.counters.syncs, || self.sync_all())
+    }
+
+    fn sync_all(&self) -> Result<(), WriteError> {
         match self.kept() {
             Some(writes) => writes.sync_all(),
             None if self.handle.core.log.is_some() => self.commit_unmapped(),
@@ -223,10 +235,10 @@ impl MemoryObject {
             let error = core.write_error(WriteStep::Commit, 0..self.len(), &error);
             return Err(error.because("the object is not open for commits (Writing::Atomic)"));
         };
-        match self.kept() {
+        core.timed(&core.tell.counters.commits, || match self.kept() {
             Some(writes) => writes.commit(log),
             None => self.commit_unmapped(),
-        }
+        })
     }
 
     /// Without pages in memory there can be a new length at most.
@@ -326,4 +338,14 @@ impl MemoryObject {
         let detached = SupplyError::new(ErrorKind::Detached);
         Err(self.handle.core.write_error(step, 0..self.len(), &detached))
     }
+}
+
+fn new_core(
+    cache: &CacheShared,
+    name: &str,
+    pager: Box<dyn Pager>,
+    options: ObjectOptions,
+    log: Option<Arc<Logged>>,
+) -> ObjectCore {
+    ObjectCore::new(&cache.options.clock, &cache.disposal, &cache.tell, name, pager, options, log)
 }

@@ -112,6 +112,11 @@ pub struct ObjectOptions {
     /// How long the opening of a file for writing waits for whoever has it open for writing. If that is for commits,
     /// only an opening for commits waits; all others are refused at once.
     pub lock_timeout: Duration,
+    /// What [`Cache::open_file`](crate::Cache::open_file) does where there is no file. An object that is read only is not
+    /// created.
+    pub create: Create,
+    /// Whether [`Cache::open_file`](crate::Cache::open_file) goes through the host's page cache.
+    pub cache_use: CacheUse,
 }
 
 impl Default for ObjectOptions {
@@ -128,6 +133,8 @@ impl Default for ObjectOptions {
             writing: Writing::ReadOnly,
             max_len: None,
             lock_timeout: Duration::ZERO,
+            create: Create::Never,
+            cache_use: CacheUse::Auto,
         }
     }
 }
@@ -142,7 +149,42 @@ setters!(ObjectOptions {
     writing: Writing,
     max_len: impl Into<Option<u64>>,
     lock_timeout: Duration,
+    create: Create,
+    cache_use: CacheUse,
 });
+
+/// What the opening of a file does where there is none. The bytes of a new file are zeros; a file that is there is never
+/// changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Create {
+    /// It fails.
+    #[default]
+    Never,
+    /// It makes one. A file that is there is opened, whatever its length.
+    IfMissing {
+        /// Bytes of a new file.
+        length: u64,
+    },
+    /// It makes one. If there is a file, it fails (`AlreadyExists`).
+    New {
+        /// Bytes of the new file.
+        length: u64,
+    },
+}
+
+/// Whether a file is read and written through the host's page cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum CacheUse {
+    /// Around it, unless the host has most of the file cached anyway or the file system cannot.
+    #[default]
+    Auto,
+    /// Around it where the file system can.
+    Direct,
+    /// Through it.
+    Buffered,
+}
 
 /// The size of an object's pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

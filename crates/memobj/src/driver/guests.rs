@@ -172,7 +172,7 @@ impl Driver {
         let offset =
             event.address.checked_sub(guest.start).filter(|offset| *offset < store.area.view_bytes());
         let Some(offset) = offset.map(|offset| offset as u64) else { return };
-        self.shared.tell.counters.faults.add(1);
+        store.object.tell.counters.faults.add(1);
         let page = PageIndex(offset >> store.area.page_size().shift());
         if store.area.is_outside(page) {
             return store.area.trap_outside(offset);

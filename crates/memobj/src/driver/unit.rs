@@ -187,7 +187,7 @@ impl Driver {
         if unit.store.is_closed() {
             return;
         }
-        let counters = &self.shared.tell.counters;
+        let counters = &unit.store.object.tell.counters;
         let pages = unit.claim.pages().len();
         let asked = match unit.purpose {
             Purpose::Ahead { .. } | Purpose::Prefetch if unit.wanted => Asked::Demand,

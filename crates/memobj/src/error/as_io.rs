@@ -110,7 +110,7 @@ impl Classified for WriteError {
 impl Classified for AccessError {
     fn io_kind(&self) -> io::ErrorKind {
         match self {
-            Self::OutOfRange { .. } => io::ErrorKind::InvalidInput,
+            Self::OutOfRange { .. } | Self::Layout { .. } => io::ErrorKind::InvalidInput,
             Self::Page(error) => error.io_kind(),
             Self::Write(error) => error.io_kind(),
             Self::PinsExceedBudget { .. } | Self::TooManyPins | Self::Pinned { .. } | Self::InUse => {
@@ -130,7 +130,11 @@ impl Classified for AccessError {
             Self::PinsExceedBudget { wanted_bytes, limit_bytes } => wanted_bytes <= limit_bytes,
             Self::TooManyPins | Self::InUse => true,
             Self::Pinned { by, .. } => *by != PinHolder::ThisThread,
-            Self::OutOfRange { .. } | Self::PinOnly | Self::ReadOnly | Self::Detached => false,
+            Self::OutOfRange { .. }
+            | Self::Layout { .. }
+            | Self::PinOnly
+            | Self::ReadOnly
+            | Self::Detached => false,
         }
     }
 }

@@ -14,6 +14,8 @@ mod io;
 mod pin;
 mod pin_ref;
 mod slice;
+#[cfg(feature = "zerocopy")]
+mod typed;
 mod words;
 mod write;
 
@@ -31,6 +33,8 @@ pub use io::{Reader, Writer};
 pub use pin::Pinned;
 pub use pin_ref::PinRef;
 pub use slice::PinnedSlice;
+#[cfg(feature = "zerocopy")]
+pub use typed::PinnedAs;
 pub use words::{SharedWords, VolatileWords};
 pub use write::PinnedMut;
 

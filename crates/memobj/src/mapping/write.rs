@@ -184,7 +184,10 @@ impl Mapping {
         let bytes = self.object_bytes(&range).map_err(|error| self.sync_refused(&range, error))?;
         // What is private is nobody's to keep.
         match store.writes.as_ref().filter(|_| store.object.keeps_changes) {
-            Some(writes) => writes.sync(bytes),
+            Some(writes) => {
+                let object = &store.object;
+                object.timed(&object.tell.counters.syncs, || writes.sync(bytes))
+            }
             None => Ok(()),
         }
     }

@@ -6,6 +6,7 @@
 //! [`write_back`](Pager::write_back), [`sync`](Pager::sync) and [`set_length`](Pager::set_length) too.
 
 mod bytes;
+mod create;
 mod faulty;
 mod file;
 mod log_file;
@@ -19,14 +20,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use bytes::Bytes;
+pub(crate) use create::create;
 pub use faulty::{Faulty, Inject, Injection, Operation};
-pub use file::{CacheUse, File};
+pub use file::File;
 pub use log_file::ForeignLog;
 pub(crate) use log_file::{open_in_place, recover};
 pub(crate) use logged::Logged;
 pub use zero::Zero;
 
 use crate::error::SupplyError;
+pub use crate::options::CacheUse;
 
 /// Supplies an object's pages, and takes them back if it can be written.
 ///

@@ -52,6 +52,7 @@ mod copies;
 mod error;
 mod failures;
 mod handle;
+#[cfg(feature = "images")]
 mod image;
 mod objects;
 mod options;
@@ -62,6 +63,7 @@ mod state;
 pub use copies::NoCopy;
 pub use error::{TouchError, VerbError};
 pub use handle::Space;
+#[cfg(feature = "images")]
 pub use image::SpaceImage;
 pub use memobj_core::address::VirtAddr;
 pub use memobj_core::prot::{Access, Prot};
