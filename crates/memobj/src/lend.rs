@@ -16,9 +16,9 @@ use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_linux::area::NoFile;
 
 use crate::batch::fill_missing;
-use crate::error::{MapError, PageError};
 #[cfg(feature = "spaces")]
 use crate::error::{ErrorKind, SupplyError};
+use crate::error::{MapError, PageError};
 use crate::handles::{ObjectHandle, StoreHandle};
 use crate::object::MemoryObject;
 use crate::options::{FrameSize, Store, Writing};

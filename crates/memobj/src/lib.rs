@@ -51,8 +51,11 @@
 //! | to see what the machine offers | [`doctor::report`] |
 //!
 //! Handles are cheap to clone and may be dropped in any order; the last one gives everything back. Before the last
-//! handle of an object with changes goes, [`MemoryObject::close`] tells whether they are durable. `docs/writing.md`
-//! says what each kind of end loses, `docs/failures.md` what a failure looks like.
+//! handle of an object with changes goes, [`MemoryObject::close`] tells whether they are durable. The [`guide`] has more:
+//! [`guide::writing`] says what each kind of end loses, [`guide::failures`] what a failure looks like.
+//!
+//! Features: `images` and `spaces`, on by default, are the modules of these names; `zerocopy` adds `Mapping::pin_as`,
+//! `tracing` adds `Events::trace_all`, `serde` makes metrics serializable.
 #![forbid(unsafe_code)]
 
 mod batch;
@@ -66,6 +69,7 @@ mod error;
 mod event;
 mod fault;
 mod guest;
+pub mod guide;
 mod handles;
 mod health;
 #[cfg(feature = "images")]
@@ -121,17 +125,7 @@ pub use options::{
 };
 pub use remote::{RemoteError, RemoteMapping};
 
-/// The examples of the documents, compiled and run as tests.
+/// The examples of the README, compiled and run as tests. Those of the other documents are tests of [`guide`].
 #[cfg(doctest)]
-mod documents {
-    #[doc = include_str!("../../../README.md")]
-    struct Readme;
-    #[doc = include_str!("../../../docs/failures.md")]
-    struct Failures;
-    #[doc = include_str!("../../../docs/writing.md")]
-    struct Writing;
-    #[doc = include_str!("../../../docs/images.md")]
-    struct Images;
-    #[doc = include_str!("../../../docs/streams.md")]
-    struct Streams;
-}
+#[doc = include_str!("../../../README.md")]
+struct Readme;

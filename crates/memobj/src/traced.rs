@@ -73,3 +73,63 @@ impl Events {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Metadata, Subscriber};
+
+
+    /// Keeps what it is told, a line for each event.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<String>>>);
+
+    impl Visit for Kept {
+        fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+            self.0.lock().unwrap().last_mut().unwrap().push_str(&format!(" {field}={value:?}"));
+        }
+    }
+
+    impl Subscriber for Kept {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, event: &tracing::Event<'_>) {
+            self.0.lock().unwrap().push(event.metadata().level().to_string());
+            event.record(&mut self.clone());
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn events_are_traced_until_the_cache_ends() {
+        let cache = crate::Cache::new(crate::CacheOptions::new().budget_bytes(1 << 20)).unwrap();
+        let events = cache.events();
+        let pager = crate::pagers::Faulty::failing(crate::pagers::Zero::new(8192), 4096..8192);
+        let object = cache.object("data.bin", pager, crate::ObjectOptions::default()).unwrap();
+        let mapping = object.map_all(crate::MapOptions::new().delivery(crate::Delivery::PinOnly)).unwrap();
+        mapping.pin(4096..).unwrap_err();
+        drop((mapping, object, cache));
+        let kept = Kept::default();
+        tracing::subscriber::with_default(kept.clone(), || events.trace_all());
+        let lines = kept.0.lock().unwrap();
+        let text = "supply [4096, 8192) of data.bin: input/output error";
+        let fields = "object=\"data.bin\" start=4096 end=8192 kind=input/output error tries=1";
+        assert_eq!(lines[..], [format!("WARN message={text} {fields}")]);
+    }
+}

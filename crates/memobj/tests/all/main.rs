@@ -42,6 +42,7 @@ mod soundness;
 mod streams;
 mod tables;
 mod traps;
+mod typed_pins;
 mod umap;
 mod whole_objects;
 mod write_failures;

@@ -93,3 +93,13 @@ fn faults_are_counted_for_the_object_that_they_are_in() {
         assert!(object.metrics().faults >= 1, "{delivery:?}");
     }
 }
+
+#[test]
+fn metrics_can_be_serialized() {
+    let cache = cache(MIB);
+    let object = cache.object("zeros", Zero::new(PAGE), ObjectOptions::default()).unwrap();
+    let whole = serde_json::to_value(cache.metrics()).unwrap();
+    assert_eq!(whole["budget_bytes"], MIB);
+    let own = serde_json::to_value(object.metrics()).unwrap();
+    assert_eq!((&own["faults"], &own["wait_time"]["secs"]), (&0.into(), &0.into()));
+}
