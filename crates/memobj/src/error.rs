@@ -6,10 +6,9 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use memobj_core::error::ErrorKind;
-
 mod admit;
 mod as_io;
+mod kind;
 mod neighbour;
 mod pin_holder;
 mod write;
@@ -18,6 +17,7 @@ pub use admit::AdmitError;
 #[cfg(any(feature = "images", feature = "spaces"))]
 pub(crate) use as_io::system_may_pass;
 pub(crate) use as_io::{Classified, as_io_error};
+pub use kind::ErrorKind;
 pub use neighbour::Neighbour;
 pub use pin_holder::PinHolder;
 pub use write::{WriteError, WriteStep};

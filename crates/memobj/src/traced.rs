@@ -82,7 +82,6 @@ mod tests {
     use tracing::span::{Attributes, Id, Record};
     use tracing::{Metadata, Subscriber};
 
-
     /// Keeps what it is told, a line for each event.
     #[derive(Clone, Default)]
     struct Kept(Arc<Mutex<Vec<String>>>);

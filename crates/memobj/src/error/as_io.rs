@@ -55,7 +55,6 @@ fn nearest(kind: ErrorKind, source: Option<&(dyn Error + 'static)>) -> io::Error
         ErrorKind::Timeout => io::ErrorKind::TimedOut,
         ErrorKind::Denied => io::ErrorKind::PermissionDenied,
         ErrorKind::Detached => io::ErrorKind::NotConnected,
-        _ => io::ErrorKind::Other,
     }
 }
 
