@@ -292,7 +292,8 @@ pub struct MapOptions {
     /// mapping decides where it is: at this address less the beginning of the mapped range, a multiple of 2 MiB. It
     /// takes as many addresses as the object has bytes, or can grow to ([`ObjectOptions::max_len`]). A later mapping of
     /// the object is refused at any other place ([`MapError::MappedElsewhere`](crate::MapError::MappedElsewhere)). With
-    /// [`Store::Shared`] there is a home for each way of fault delivery; the first mapping places that of its own.
+    /// [`Store::Shared`] there is a home for each way of fault delivery; the first mapping places that of its own. A home is
+    /// free again a moment after the last handle of its object is gone, when threads of the cache have let go of it too.
     pub at: Option<usize>,
 }
 

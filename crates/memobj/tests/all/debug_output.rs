@@ -14,7 +14,7 @@ use memobj::{
 use memobj_sim::fixture::{MIB, Sample, cache, within};
 use memobj_sim::rig::mapped;
 
-const MOST: usize = 200;
+const MOST: usize = 240;
 
 fn is_short(what: &str, value: &dyn Debug) {
     let text = format!("{value:?}");

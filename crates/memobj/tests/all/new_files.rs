@@ -134,3 +134,35 @@ fn a_file_is_read_and_written_alike_around_the_page_cache_and_through_it() {
         }
     }
 }
+
+/// How many descriptors of this process go around the page cache to the file at `path`.
+fn direct_descriptors(path: &Path) -> usize {
+    const O_DIRECT: u32 = 0o40000;
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let of_path = descriptors.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|name| name == path));
+    let is_direct = |info: String| {
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+        u32::from_str_radix(flags.trim(), 8).unwrap() & O_DIRECT != 0
+    };
+    let info = |number| std::fs::read_to_string(Path::new("/proc/self/fdinfo").join(number)).unwrap();
+    of_path.filter(|entry| is_direct(info(entry.file_name()))).count()
+}
+
+#[test]
+fn the_page_cache_is_used_as_was_chosen() {
+    let cache = cache(MIB);
+    let folder = tempfile::tempdir_in(memobj_sim::fixture::folder()).unwrap();
+    let path = folder.path().join("file");
+    std::fs::write(&path, vec![0; MIB as usize]).unwrap();
+    let path = path.canonicalize().unwrap();
+    for writing in [Writing::ReadOnly, Writing::InPlace, Writing::Atomic] {
+        let used = |cache_use| {
+            let _object = cache.open_file(&path, written(writing).cache_use(cache_use)).unwrap();
+            direct_descriptors(&path)
+        };
+        if used(CacheUse::Direct) == 0 {
+            return println!("skipped: the file system has no reads around the page cache");
+        }
+        assert_eq!(used(CacheUse::Buffered), 0, "{writing:?}");
+    }
+}

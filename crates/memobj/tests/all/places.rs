@@ -6,7 +6,7 @@ use memobj::{
     AdmitError, AdmitOptions, CacheOptions, Delivery, MapError, MapOptions, Mapping, MemoryObject, Neighbour,
     ObjectOptions, RemoteMapping, Sharing, Store, Writing,
 };
-use memobj_sim::fixture::{GUARD, MIB, Sample, cache, sample_bytes};
+use memobj_sim::fixture::{GUARD, MIB, Sample, cache, sample_bytes, wait_until};
 use memobj_sim::process::{child, part, show};
 use memobj_sim::rig::{DELIVERIES, mapped};
 
@@ -118,7 +118,8 @@ fn nobody_is_mapped_over_and_the_error_says_who_is_there() {
     assert_eq!(behind.as_ptr() as usize, address + 2 * MIB as usize);
     drop((neighbour, there));
     let other = cache.open_file(sample.path(), ObjectOptions::default()).unwrap();
-    other.map(0..MIB, at(Delivery::InThread, address)).unwrap();
+    // Threads of the cache may still be busy with it.
+    wait_until("the addresses are free", || other.map(0..MIB, at(Delivery::InThread, address)).is_ok());
 }
 
 #[test]
