@@ -1,6 +1,7 @@
 //! The documents of the project, with the interface that they are about.
 //!
 //! They link to one another as files of the repository.
+#![allow(clippy::doc_lazy_continuation, reason = "the documents are wrapped as Markdown allows")]
 
 #[doc = include_str!("../docs/writing.md")]
 pub mod writing {}
