@@ -208,19 +208,17 @@ fn kernel(options: &SpaceOptions, numbers: &mut Numbers) -> Result<(u64, u64), S
 /// The same pages as segments of one space, which tells the kernel.
 fn placed(options: &SpaceOptions, numbers: &mut Numbers) -> Result<(u64, u64), String> {
     let pages = options.mappings;
-    let options_of_space = space::SpaceOptions {
-        window_bytes: pages * PAGE,
-        segments: usize::MAX,
-        ..space::SpaceOptions::default()
-    };
+    let options_of_space = space::SpaceOptions::default().window_bytes(pages * PAGE).segments(usize::MAX);
     let space = space::Space::new(options_of_space).map_err(|error| error.to_string())?;
     let start = space.window().0.0;
-    let request = |index: u64| space::SegmentRequest {
-        length: PAGE,
-        place: Place::Fixed(VirtAddr(start + index * PAGE)),
-        source: space::SegmentSource::Anonymous,
-        prot: if index.is_multiple_of(2) { Prot::READ | Prot::WRITE } else { Prot::READ },
-        sharing: Sharing::Private,
+    let request = |index: u64| {
+        space::SegmentRequest::new(
+            PAGE,
+            space::SegmentSource::Anonymous,
+            if index.is_multiple_of(2) { Prot::READ | Prot::WRITE } else { Prot::READ },
+            Sharing::Private,
+        )
+        .place(Place::Fixed(VirtAddr(start + index * PAGE)))
     };
     for index in 0..pages {
         space.map(&request(index)).map_err(|error| error.to_string())?;

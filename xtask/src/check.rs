@@ -42,8 +42,18 @@ fn steps(summary: &mut Option<Summary>) -> StepResult {
     step("clippy", || {
         quietly(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
     })?;
+    step("features", features)?;
     tests(summary)?;
     step("doc", || quietly(doc_command().arg("--quiet")))?;
+    Ok(())
+}
+
+/// The library without its features, and with each of those that are on by default.
+fn features() -> StepResult {
+    for features in ["", "images", "spaces"] {
+        let only = ["clippy", "-p", "memobj", "--no-default-features", "--features", features, "--quiet"];
+        quietly(cargo(&only).args(["--", "-D", "warnings"]))?;
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod circles;
 mod exemptions;
 mod files;
 mod functions;
+mod public_types;
 mod rules;
 mod source;
 #[cfg(test)]

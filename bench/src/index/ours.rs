@@ -150,11 +150,11 @@ struct Ours<M> {
 }
 
 fn run<M: Method>(job: &IndexJob, frames: FrameSize) -> Result<Sample, Failure> {
-    let options = CacheOptions { budget_bytes: job.budget_bytes, ..Default::default() };
+    let options = CacheOptions::new().budget_bytes(job.budget_bytes);
     let cache = Cache::new(options).map_err(failed)?;
     // With `Auto` the engine is told nothing.
     let advice = if frames == FrameSize::Auto { Advice::Normal } else { Advice::Random };
-    let options = ObjectOptions { frames, advice, ..Default::default() };
+    let options = ObjectOptions::new().frames(frames).advice(advice);
     let object = cache.open_file(&job.file, options).map_err(failed)?;
     let mapping = object.map(0..object.len(), MapOptions::default()).map_err(failed)?;
     let wants_large = frames == FrameSize::Large && job.budget_bytes >= LEAST_LARGE_BYTES;

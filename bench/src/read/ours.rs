@@ -46,9 +46,8 @@ pub fn measure(job: &ReadJob) -> Result<Sample, Failure> {
         _ => return Err(Failure::Failed(format!("no contestant {name:?}"))),
     };
     let frames = if name.ends_with("-2m") { FrameSize::Large } else { FrameSize::Small };
-    let cache =
-        Cache::new(CacheOptions { budget_bytes: job.budget_bytes, ..Default::default() }).map_err(failed)?;
-    let options = ObjectOptions { frames, ..Default::default() };
+    let cache = Cache::new(CacheOptions::new().budget_bytes(job.budget_bytes)).map_err(failed)?;
+    let options = ObjectOptions::new().frames(frames);
     let object = if job.pattern == Pattern::Fault {
         cache
             .object("memory", memobj::pagers::Bytes::new(data::bytes(job.file_bytes)), options)
@@ -56,7 +55,7 @@ pub fn measure(job: &ReadJob) -> Result<Sample, Failure> {
     } else {
         cache.open_file(&job.file, options).map_err(failed)?
     };
-    let options = MapOptions { delivery, ..Default::default() };
+    let options = MapOptions::new().delivery(delivery);
     let mapping = object.map(0..object.len(), options).map_err(failed)?;
     mapping.advise(0..object.len(), advice(job.pattern)).map_err(failed)?;
     patterns::run(job, &Ours { cache, mapping, pattern: job.pattern, reach })

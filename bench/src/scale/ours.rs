@@ -76,7 +76,7 @@ struct Many {
 impl Many {
     fn none(job: &ScaleJob, computed: bool) -> Result<Self, Failure> {
         allow_descriptors()?;
-        let options = CacheOptions { budget_bytes: job.budget_bytes, ..Default::default() };
+        let options = CacheOptions::new().budget_bytes(job.budget_bytes);
         let cache = Cache::new(options).map_err(failed)?;
         let file = (!computed).then(|| job.file.clone());
         let mapped = if job.part == Part::Objects { job.count as usize } else { 1 };
@@ -97,8 +97,7 @@ fn allow_descriptors() -> Result<(), Failure> {
 
 impl Objects for Many {
     fn map_one(&mut self) -> Result<(), Failure> {
-        let options =
-            ObjectOptions { frames: FrameSize::Small, advice: Advice::Random, ..Default::default() };
+        let options = ObjectOptions::new().frames(FrameSize::Small).advice(Advice::Random);
         let object = match &self.file {
             Some(file) => self.cache.open_file(file, options).map_err(failed)?,
             None => self
@@ -106,7 +105,7 @@ impl Objects for Many {
                 .object("computed", Blocking(Computed { length: self.length }), options)
                 .map_err(failed)?,
         };
-        let options = MapOptions { delivery: Delivery::InThread, ..Default::default() };
+        let options = MapOptions::new().delivery(Delivery::InThread);
         let mapping = object.map(0..object.len(), options).map_err(failed)?;
         self.mapped.push((object, mapping));
         Ok(())

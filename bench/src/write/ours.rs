@@ -82,11 +82,10 @@ impl Storage for Ours {
     type Setup = Setup;
 
     fn open(path: &Path, budget_bytes: u64, setup: Setup) -> Result<Self, Failure> {
-        let cache = Cache::new(CacheOptions { budget_bytes, ..Default::default() }).map_err(failed)?;
-        let options =
-            ObjectOptions { frames: FrameSize::Small, writing: setup.writing, ..Default::default() };
+        let cache = Cache::new(CacheOptions::new().budget_bytes(budget_bytes)).map_err(failed)?;
+        let options = ObjectOptions::new().frames(FrameSize::Small).writing(setup.writing);
         let object = cache.open_file(path, options).map_err(failed)?;
-        let options = MapOptions { delivery: setup.delivery, ..Default::default() };
+        let options = MapOptions::new().delivery(setup.delivery);
         let mapping = object.map(0..object.len(), options).map_err(failed)?;
         mapping.advise(0..object.len(), setup.advice).map_err(failed)?;
         Ok(Self { cache, object, mapping, reach: setup.reach })

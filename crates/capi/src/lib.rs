@@ -81,7 +81,8 @@ impl Call {
             0 => Interpret::Flat,
             _ => Interpret::Elf(Model::Elf64),
         };
-        let options = ImageMapOptions { interpret, padding_bytes: padding as u64, room_records: Some(room) };
+        let options =
+            ImageMapOptions::new().interpret(interpret).padding_bytes(padding as u64).room_records(room);
         let image = match map_image(&file, &options) {
             Ok(image) => image,
             Err(error) => {

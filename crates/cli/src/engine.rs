@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::path::Path;
 
-use memobj::doctor::Status;
 use memobj::pagers::{self, BlockingPager, Faulty, ForeignLog, Inject, Injection, Pager};
 use memobj::{
     Advice, Cache, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, Mapping, ObjectOptions,
@@ -90,15 +89,17 @@ pub(crate) fn open_file(
 
 /// The library's names for faults to inject.
 pub(crate) fn injections(plan: &FaultPlan) -> Vec<Injection> {
-    let injection = |fault: &InjectedFault| Injection {
-        range: fault.range.clone(),
-        action: match fault.action {
-            Action::Error => Inject::Error,
-            Action::Short => Inject::Short,
-            Action::Delay(time) => Inject::Delay(time),
-            Action::Hang => Inject::Hang,
-        },
-        times: fault.times,
+    let injection = |fault: &InjectedFault| {
+        Injection::new(
+            fault.range.clone(),
+            match fault.action {
+                Action::Error => Inject::Error,
+                Action::Short => Inject::Short,
+                Action::Delay(time) => Inject::Delay(time),
+                Action::Hang => Inject::Hang,
+            },
+        )
+        .times(fault.times)
     };
     plan.faults.iter().map(injection).collect()
 }
@@ -115,7 +116,7 @@ pub(crate) fn delivery(delivery: options::Delivery) -> Delivery {
 impl Engine {
     /// A cache with the budget of `settings`.
     pub(crate) fn new(settings: Settings) -> Result<Self, Failure> {
-        let options = CacheOptions { budget_bytes: settings.budget_bytes, ..CacheOptions::default() };
+        let options = CacheOptions::new().budget_bytes(settings.budget_bytes);
         Ok(Self { settings, cache: Cache::new(options).map_err(failure)? })
     }
 
@@ -149,8 +150,7 @@ impl Engine {
         };
         let object = object.map_err(failure)?;
         let delivery = delivery(self.settings.delivery);
-        let mapping =
-            object.map(0..object.len(), MapOptions { delivery, ..Default::default() }).map_err(failure)?;
+        let mapping = object.map(0..object.len(), MapOptions::new().delivery(delivery)).map_err(failure)?;
         mapping.advise(0..object.len(), Advice::Sequential).map_err(failure)?;
         Ok(View { mapping, settings: self.settings.clone(), origin })
     }
@@ -177,7 +177,7 @@ impl Engine {
             Retry::Forever => FailurePolicy::WaitForEver,
         };
         // All commands go from the beginning to the end.
-        ObjectOptions { frames, policy, advice: Advice::Sequential, ..ObjectOptions::default() }
+        ObjectOptions::new().frames(frames).policy(policy).advice(Advice::Sequential)
     }
 
     /// What was counted so far.
@@ -238,11 +238,7 @@ impl View {
 pub(crate) fn doctor() -> Vec<Facility> {
     let facility = |found: memobj::doctor::Facility| Facility {
         name: found.name.to_string(),
-        status: match found.status {
-            Status::Available => "available",
-            Status::Degraded => "degraded",
-            Status::Missing => "missing",
-        },
+        status: found.status.as_str(),
         detail: found.detail,
         used_instead: found.used_instead.map(str::to_string),
         fix: found.fix.map(str::to_string),

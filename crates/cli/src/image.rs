@@ -67,7 +67,8 @@ pub(crate) fn run(arguments: &ImageArguments) -> Result<(), Failure> {
         drop(opened.ok_or_else(|| Failure::Message(untold()))?);
     }
     let interpret = if arguments.flat { Interpret::Flat } else { Interpret::Elf(Model::Elf64) };
-    let options = ImageMapOptions { interpret, padding_bytes: arguments.padding, room_records: None };
+    let options =
+        ImageMapOptions::new().interpret(interpret).padding_bytes(arguments.padding).room_records(None);
     let failed = |error| failure(&name, &error);
     let plan = plan_image(&file, &options).map_err(failed)?;
     let mut report = if arguments.plan {

@@ -44,13 +44,11 @@ impl Target {
             Ending::Sync => Writing::InPlace,
             Ending::Commit => Writing::Atomic,
         };
-        let options = ObjectOptions {
-            writing,
-            frames: FrameSize::Small,
-            lock_timeout: LOCK_TIMEOUT,
-            max_len: Some(room_bytes),
-            ..ObjectOptions::default()
-        };
+        let options = ObjectOptions::new()
+            .writing(writing)
+            .frames(FrameSize::Small)
+            .lock_timeout(LOCK_TIMEOUT)
+            .max_len(room_bytes);
         let object = cache.open_file(path, options).map_err(failure)?;
         let mapping = map(&object)?;
         Ok(Self { object, mapping, ending })
@@ -116,6 +114,6 @@ impl Target {
 
 /// Stores by calls need no addresses to touch.
 fn map(object: &MemoryObject) -> Result<Mapping, Failure> {
-    let options = MapOptions { delivery: Delivery::PinOnly, ..MapOptions::default() };
+    let options = MapOptions::new().delivery(Delivery::PinOnly);
     object.map(0..object.len(), options).map_err(failure)
 }

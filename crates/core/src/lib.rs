@@ -20,7 +20,6 @@ extern crate alloc;
 pub mod address;
 pub mod budget;
 pub mod decide;
-pub mod error;
 pub mod page_word;
 #[cfg(not(loom))]
 pub mod pages;

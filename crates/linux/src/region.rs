@@ -46,15 +46,32 @@ unsafe impl Sync for Region {}
 impl Region {
     /// Maps `len` bytes (rounded up to 4 KiB), aligned to 2 MiB when `purpose` is an object's pages.
     pub fn new(len: usize, purpose: Purpose) -> io::Result<Self> {
-        let len =
-            len.checked_next_multiple_of(SMALL).filter(|&len| len > 0).ok_or(io::ErrorKind::OutOfMemory)?;
+        let len = rounded(len)?;
         let align = if purpose == Purpose::Data && len < LARGE { SMALL } else { LARGE };
         let padded = len.checked_add(align - SMALL).ok_or(io::ErrorKind::OutOfMemory)?;
-        let protection = if purpose == Purpose::Data { rw() } else { ProtFlags::empty() };
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: without MAP_FIXED the kernel chooses unused addresses; nothing of ours is replaced.
-        let raw = unsafe { mmap_anonymous(std::ptr::null_mut(), padded, protection, flags) }?;
+        let raw = unsafe { mmap_anonymous(std::ptr::null_mut(), padded, protection_of(purpose), flags) }?;
         let region = Self::trimmed(raw.cast(), padded, len, align)?;
+        region.unlock();
+        region.prepare(purpose)?;
+        Ok(region)
+    }
+
+    /// As [`new`](Self::new), but at the address `start`: a multiple of 2 MiB, and not zero. What is mapped there stays.
+    ///
+    /// `AlreadyExists`: something is mapped in the range. `InvalidInput`: no region begins there.
+    pub fn at(start: usize, len: usize, purpose: Purpose) -> io::Result<Self> {
+        let len = rounded(len)?;
+        if start == 0 || !start.is_multiple_of(LARGE) || start.checked_add(len).is_none() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE;
+        // SAFETY: MAP_FIXED_NOREPLACE (Linux 4.17) maps unused addresses or fails; nothing is replaced. The pointer is
+        // an address for the kernel only.
+        let raw = unsafe { mmap_anonymous(start as *mut _, len, protection_of(purpose), flags) }?;
+        let pointer = NonNull::new(raw.cast()).ok_or(io::ErrorKind::InvalidInput)?;
+        let region = Self { start: pointer, len };
         region.unlock();
         region.prepare(purpose)?;
         Ok(region)
@@ -226,6 +243,16 @@ pub(crate) unsafe fn drop_frames(start: *mut u8, len: usize) -> io::Result<()> {
     // SAFETY: the caller's contract.
     let answer = unsafe { libc::madvise(start.cast(), len, MADV_DONTNEED_LOCKED) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Bytes, in whole pages.
+fn rounded(len: usize) -> io::Result<usize> {
+    Ok(len.checked_next_multiple_of(SMALL).filter(|&len| len > 0).ok_or(io::ErrorKind::OutOfMemory)?)
+}
+
+/// What a region is mapped with, before it is prepared.
+fn protection_of(purpose: Purpose) -> ProtFlags {
+    if purpose == Purpose::Data { rw() } else { ProtFlags::empty() }
 }
 
 fn rw() -> ProtFlags {

@@ -31,10 +31,11 @@ pub struct RemoteView {
 }
 
 impl RemoteView {
-    /// Maps the first `bytes` bytes of `frames`. Nothing may be touched before the owner has registered the range.
+    /// Maps the first `bytes` bytes of `frames`, at the address `start` if there is one, as [`Region::at`] does. Nothing
+    /// may be touched before the owner has registered the range.
     ///
     /// InvalidData: the file is shorter.
-    pub fn new(frames: &OwnedFd, bytes: u64, writes: Writes) -> io::Result<Self> {
+    pub fn new(frames: &OwnedFd, bytes: u64, writes: Writes, start: Option<usize>) -> io::Result<Self> {
         let len = rustix::fs::fstat(frames)?.st_size;
         if u64::try_from(len).is_ok_and(|len| len < bytes)
             || bytes == 0
@@ -45,7 +46,10 @@ impl RemoteView {
         let uffd = Userfaultfd::open(Announce::Queued)?;
         let nothing = FrameFile::new("nothing", 0)?;
         let bytes = usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let region = Region::new(bytes, Purpose::Reserve)?;
+        let region = match start {
+            Some(start) => Region::at(start, bytes, Purpose::Reserve)?,
+            None => Region::new(bytes, Purpose::Reserve)?,
+        };
         // SAFETY: the region is new; nobody holds references into it.
         unsafe {
             match writes {

@@ -9,8 +9,8 @@ const PIECES: u64 = 64;
 /// Writes four megabytes of numbers through a budget of one, and adds them up again.
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = tempfile::NamedTempFile::new()?;
-    let cache = Cache::new(CacheOptions { budget_bytes: 1 << 20, ..Default::default() })?;
-    let options = ObjectOptions { writing: Writing::InPlace, ..Default::default() };
+    let cache = Cache::new(CacheOptions::new().budget_bytes(1 << 20))?;
+    let options = ObjectOptions::new().writing(Writing::InPlace);
     let object = cache.open_file(file.path(), options)?;
 
     let output = Stream::open(&object)?;

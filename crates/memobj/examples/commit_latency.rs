@@ -27,8 +27,8 @@ pub fn measure(limit: Duration, pages: u64, pause: Duration) -> Result<(), Box<d
     let file = std::fs::File::create(&path)?;
     std::io::copy(&mut std::io::Read::take(std::io::repeat(7), LENGTH), &mut &file)?;
     file.sync_all()?;
-    let cache = Cache::new(CacheOptions { budget_bytes: 64 << 20, ..Default::default() })?;
-    let options = ObjectOptions { writing: Writing::Atomic, ..Default::default() };
+    let cache = Cache::new(CacheOptions::new().budget_bytes(64 << 20))?;
+    let options = ObjectOptions::new().writing(Writing::Atomic);
     let object = cache.open_file(&path, options)?;
     let mapping = object.map(0..LENGTH, MapOptions::default())?;
     let (mut took, mut random, start) = (Vec::new(), 1u64, Instant::now());

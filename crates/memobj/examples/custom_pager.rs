@@ -30,7 +30,7 @@ impl BlockingPager for Squares {
 
 /// Maps the squares, reads one, and handles the page that cannot be had.
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let cache = Cache::new(CacheOptions { budget_bytes: 1 << 20, ..Default::default() })?;
+    let cache = Cache::new(CacheOptions::new().budget_bytes(1 << 20))?;
     let object = cache.object("squares", Blocking(Squares { count: 1_000_000 }), ObjectOptions::default())?;
     let mapping = object.map(0..object.len(), MapOptions::default())?;
 

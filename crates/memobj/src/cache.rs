@@ -7,9 +7,9 @@ use std::sync::Arc;
 use crate::engine::CacheInner;
 use crate::error::{CacheError, OpenError};
 use crate::event::Events;
-use crate::metrics::{Metrics, PagerCalls};
+use crate::metrics::{FaultLoopMetrics, Metrics, PagerCalls};
 use crate::object::MemoryObject;
-use crate::options::{CacheOptions, ObjectOptions, Writing};
+use crate::options::{CacheOptions, Create, ObjectOptions, Writing};
 use crate::pagers::{self, Pager};
 
 /// A hard budget of memory, and everything that works within it.
@@ -37,7 +37,38 @@ impl Cache {
         Ok(Self { inner: Arc::new(CacheInner::start(options)?) })
     }
 
-    /// Opens a local file as an object; for writing, if `options` say so.
+    /// Makes a local file of `length` zero bytes, durably, and opens it as an object to be written. The file is there whole
+    /// or not at all, whatever crashes.
+    ///
+    /// ```
+    /// # use memobj::{Cache, CacheOptions, MapOptions, ObjectOptions, Writing};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("table");
+    /// # let cache = Cache::new(CacheOptions::new().budget_bytes(1 << 20))?;
+    /// let object = cache.create_file(&path, 1 << 20, ObjectOptions::new().writing(Writing::Atomic))?;
+    /// object.map_all(MapOptions::default())?.write_at(0, b"header")?;
+    /// object.close()?;
+    /// drop(object);
+    /// // Whatever is there stays as it is.
+    /// assert!(cache.create_file(&path, 0, ObjectOptions::new().writing(Writing::InPlace)).is_err());
+    /// assert_eq!(std::fs::read(&path)?[..6], *b"header");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `File` with `AlreadyExists` if there is a file: [`Create::IfMissing`] opens it. `NotWritable` if `options` are those
+    /// of an object that is read only. Whatever the error, no new file is left.
+    pub fn create_file(
+        &self,
+        path: impl AsRef<Path>,
+        length: u64,
+        options: ObjectOptions,
+    ) -> Result<MemoryObject, OpenError> {
+        self.open_file(path, options.create(Create::New { length }))
+    }
+
+    /// Opens a local file as an object; for writing, if `options` say so. Makes it first, if [`ObjectOptions::create`] does.
     pub fn open_file(
         &self,
         path: impl AsRef<Path>,
@@ -45,16 +76,35 @@ impl Cache {
     ) -> Result<MemoryObject, OpenError> {
         let path = path.as_ref();
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        if options.writing == Writing::ReadOnly && options.create != Create::Never {
+            let why = "a file that is only read is not created";
+            return Err(OpenError::NotWritable { object: name.into_owned(), why });
+        }
+        let created = pagers::create(path, options.create)?;
+        let object = self.open_existing(path, &name, options)?;
+        if let Some(created) = created {
+            created.keep();
+        }
+        Ok(object)
+    }
+
+    fn open_existing(
+        &self,
+        path: &Path,
+        name: &str,
+        options: ObjectOptions,
+    ) -> Result<MemoryObject, OpenError> {
+        let (lock_timeout, cache_use) = (options.lock_timeout, options.cache_use);
         match options.writing {
-            Writing::ReadOnly => self.object(&name, pagers::File::open(path)?, options),
+            Writing::ReadOnly => self.object(name, pagers::File::open_with(path, cache_use)?, options),
             Writing::InPlace => {
-                self.object(&name, pagers::open_in_place(path, options.lock_timeout)?, options)
+                self.object(name, pagers::open_in_place(path, lock_timeout, cache_use)?, options)
             }
             Writing::Atomic => {
-                let log = Arc::new(pagers::Logged::open(path, options.lock_timeout)?);
+                let log = Arc::new(pagers::Logged::open(path, lock_timeout, cache_use)?);
                 let pager = Box::new(Arc::clone(&log));
                 let description = pager.describe();
-                Ok(MemoryObject::new(Arc::clone(&self.inner), &name, pager, description, options, Some(log)))
+                Ok(MemoryObject::new(Arc::clone(&self.inner), name, pager, description, options, Some(log)))
             }
         }
     }
@@ -83,7 +133,7 @@ impl Cache {
         let shared = &self.inner.shared;
         let counters = &shared.tell.counters;
         Metrics {
-            fault_loop: memobj_linux::fault_loop::FaultLoop::metrics_of_process(),
+            fault_loop: FaultLoopMetrics::of_process(),
             faults: counters.faults.get(),
             supplied_pages: counters.supplied_pages.get(),
             read_ahead_pages: counters.read_ahead_pages.get(),

@@ -4,6 +4,7 @@ use memobj_linux::capability::{Capabilities, probe};
 
 /// One facility of the system.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Facility {
     /// What it is.
     pub name: &'static str,
@@ -19,6 +20,7 @@ pub struct Facility {
 
 /// How much of a facility is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Status {
     /// All of it.
     Available,
@@ -26,6 +28,17 @@ pub enum Status {
     Degraded,
     /// Nothing.
     Missing,
+}
+
+impl Status {
+    /// One word: `available`, `degraded` or `missing`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Available => "available",
+            Self::Degraded => "degraded",
+            Self::Missing => "missing",
+        }
+    }
 }
 
 /// Tries every facility that the engine can use. Takes a few milliseconds and changes nothing.

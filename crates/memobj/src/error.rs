@@ -6,13 +6,19 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use memobj_core::error::ErrorKind;
-
 mod admit;
+mod as_io;
+mod kind;
+mod neighbour;
 mod pin_holder;
 mod write;
 
 pub use admit::AdmitError;
+#[cfg(any(feature = "images", feature = "spaces"))]
+pub(crate) use as_io::system_may_pass;
+pub(crate) use as_io::{Classified, as_io_error};
+pub use kind::ErrorKind;
+pub use neighbour::Neighbour;
 pub use pin_holder::PinHolder;
 pub use write::{WriteError, WriteStep};
 
@@ -330,6 +336,29 @@ pub enum MapError {
         /// Why.
         source: io::Error,
     },
+    /// Something else is mapped at the address asked for.
+    AddressTaken {
+        /// The addresses that the object needs.
+        range: Range<usize>,
+        /// Who has some of them.
+        by: Neighbour,
+    },
+    /// The address asked for is none at which the object can be.
+    BadAddress {
+        /// The address.
+        address: usize,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The object is mapped at another address than asked for, and has one for all its mappings.
+    MappedElsewhere {
+        /// The object.
+        object: Arc<str>,
+        /// The address asked for.
+        wanted: usize,
+        /// Where the same bytes are mapped.
+        address: usize,
+    },
     /// What was asked for does not go together.
     Unsupported {
         /// What does not.
@@ -358,6 +387,13 @@ impl fmt::Display for MapError {
                  mix them"
             ),
             Self::TooManyObjects { limit } => write!(f, "more than {limit} objects are mapped"),
+            Self::AddressTaken { range: Range { start, end }, by } => {
+                write!(f, "map at [{start:#x}, {end:#x}): {by} is there")
+            }
+            Self::BadAddress { address, why } => write!(f, "map at {address:#x}: {why}"),
+            Self::MappedElsewhere { object, wanted, address } => {
+                write!(f, "map {object} at {wanted:#x}: it is mapped at {address:#x}")
+            }
             Self::NoUserfaultfd { source } => {
                 write!(f, "no userfaultfd for this process ({source}); run `memobj doctor`")
             }
@@ -433,6 +469,15 @@ pub enum AccessError {
     },
     /// Bytes cannot be written now.
     Write(WriteError),
+    /// The bytes cannot be a value of this type.
+    Layout {
+        /// The range asked for, in the mapping.
+        range: Range<u64>,
+        /// The type.
+        name: &'static str,
+        /// What the bytes are not.
+        wanted: &'static str,
+    },
     /// Something else in this process uses the object in a way that excludes this one: pins for writing exclude
     /// [`shared_words`](crate::Mapping::shared_words), and the other way round.
     InUse,
@@ -448,6 +493,7 @@ impl AccessError {
             Self::Write(error) => error.range(),
             Self::OutOfRange { range, .. }
             | Self::Pinned { range, .. }
+            | Self::Layout { range, .. }
             | Self::Conflict { range, .. }
             | Self::Deadlock { range } => range.clone(),
             _ => 0..0,
@@ -516,6 +562,9 @@ impl fmt::Display for AccessError {
                 )
             }
             Self::Write(error) => error.fmt(f),
+            Self::Layout { range: Range { start, end }, name, wanted } => {
+                write!(f, "[{start}, {end}) is no {name}: its bytes are not {wanted}")
+            }
             Self::InUse => write!(f, "pins for writing and shared words of one object exclude each other"),
             Self::Detached => write!(f, "the cache belongs to the process that this one was forked from"),
         }

@@ -2,8 +2,14 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Condvar};
+use std::io;
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Condvar, OnceLock};
 use std::time::Duration;
+
+use memobj_linux::fork::Owner;
+use memobj_linux::wake::Doorbell;
 
 use crate::error::{PageError, WriteError};
 use crate::locks::{Guard, Rank, RankedMutex};
@@ -48,11 +54,102 @@ pub enum Event {
 #[derive(Clone)]
 pub struct Events(pub(crate) Arc<Queue>);
 
+/// Events with a descriptor, for loops that wait for many descriptors: poll(2), epoll(7), and what is built on them. Made by
+/// [`Events::pollable`].
+///
+/// The descriptor is readable while an event waits to be received, and for good once the cache has ended. Receive events
+/// with [`try_next`](Events::try_next) until there is none; nothing is to be read from the descriptor itself.
+#[derive(Clone)]
+pub struct PollableEvents {
+    events: Events,
+    signal: Arc<Signal>,
+}
+
+impl fmt::Debug for PollableEvents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.events.fmt(f)
+    }
+}
+
+impl Deref for PollableEvents {
+    type Target = Events;
+
+    fn deref(&self) -> &Events {
+        &self.events
+    }
+}
+
+impl AsFd for PollableEvents {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.signal.readable.as_fd()
+    }
+}
+
+/// Is readable while an event waits.
+#[derive(Debug)]
+struct Signal {
+    readable: Doorbell,
+    /// A child of fork has the same descriptor, and events of its own.
+    owner: Owner,
+}
+
+impl Signal {
+    fn new() -> io::Result<Self> {
+        Ok(Self { readable: Doorbell::new()?, owner: Owner::new()? })
+    }
+
+    /// Called with the lock of the queue held, so that it agrees with what the queue holds.
+    fn set(&self, is_readable: bool) {
+        match is_readable {
+            _ if !self.owner.is_this_process() => {}
+            true => self.readable.ring(),
+            false => self.readable.hear(),
+        }
+    }
+}
+
 impl Events {
     /// The next event, if one is there. Does not wait, also while another thread does in
     /// [`next_within`](Self::next_within).
     pub fn try_next(&self) -> Option<Event> {
-        self.0.lock().events.pop_front()
+        self.0.take(&mut self.0.lock())
+    }
+
+    /// Whether the cache has ended, and all its events are received.
+    pub fn is_ended(&self) -> bool {
+        let inside = self.0.lock();
+        inside.is_ended && inside.events.is_empty()
+    }
+
+    /// These events, with a descriptor, which all that are made of one cache share. An error is that of eventfd(2).
+    ///
+    /// ```
+    /// # use memobj::{Cache, CacheOptions};
+    /// use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    ///
+    /// let cache = Cache::new(CacheOptions::default())?;
+    /// let events = cache.events().pollable()?;
+    /// // And whatever else the loop waits for.
+    /// let mut descriptors = [PollFd::new(&events, PollFlags::IN)];
+    /// let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    /// assert_eq!(poll(&mut descriptors, Some(&at_once))?, 0, "nothing has happened");
+    /// while let Some(event) = events.try_next() {
+    ///     println!("{event:?}");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn pollable(&self) -> io::Result<PollableEvents> {
+        // Under the lock: two descriptors would be one that nobody signals.
+        let inside = self.0.lock();
+        let signal = match self.0.signal.get() {
+            Some(signal) => Arc::clone(signal),
+            None => {
+                let signal = Arc::new(Signal::new()?);
+                signal.set(inside.is_readable());
+                Arc::clone(self.0.signal.get_or_init(|| signal))
+            }
+        };
+        Ok(PollableEvents { events: self.clone(), signal })
     }
 
     /// The next event, after at most `limit`. `None` at once when the cache has ended, and all its events are received.
@@ -62,7 +159,7 @@ impl Events {
         let nothing_yet = |inside: &mut Inside| inside.events.is_empty() && !inside.is_ended;
         inside = inside.wait_while(&self.0.changed, limit, nothing_yet);
         inside.receivers -= 1;
-        inside.events.pop_front()
+        self.0.take(&mut inside)
     }
 }
 
@@ -78,6 +175,8 @@ pub(crate) struct Queue {
     capacity: usize,
     inside: RankedMutex<Inside>,
     changed: Condvar,
+    /// Made when somebody wants to wait for its descriptor.
+    signal: OnceLock<Arc<Signal>>,
 }
 
 #[derive(Debug, Default)]
@@ -89,9 +188,28 @@ struct Inside {
     is_ended: bool,
 }
 
+impl Inside {
+    fn is_readable(&self) -> bool {
+        self.is_ended || !self.events.is_empty()
+    }
+}
+
 impl Queue {
     fn lock(&self) -> Guard<'_, Inside> {
         self.inside.lock()
+    }
+
+    fn take(&self, inside: &mut Inside) -> Option<Event> {
+        let event = inside.events.pop_front();
+        self.tell(inside);
+        event
+    }
+
+    /// Lets the descriptor, if there is one, say whether an event waits.
+    fn tell(&self, inside: &Inside) {
+        if let Some(signal) = self.signal.get() {
+            signal.set(inside.is_readable());
+        }
     }
 }
 
@@ -103,7 +221,7 @@ impl Sender {
     /// Of a queue in which `capacity` events may wait, or as many as there are threads that wait for one.
     pub(crate) fn new(capacity: usize) -> Self {
         let inside = RankedMutex::new(Rank::Events, Inside::default());
-        Self(Arc::new(Queue { capacity, inside, changed: Condvar::new() }))
+        Self(Arc::new(Queue { capacity, inside, changed: Condvar::new(), signal: OnceLock::new() }))
     }
 
     /// The other end.
@@ -114,9 +232,12 @@ impl Sender {
     /// Adds `event` if there is room. Says whether there was.
     pub(crate) fn put(&self, event: Event) -> bool {
         let mut inside = self.0.lock();
-        let fits = inside.events.len() < self.0.capacity.max(inside.receivers);
+        // Who has a descriptor to wait for is a receiver.
+        let receivers = inside.receivers + usize::from(self.0.signal.get().is_some());
+        let fits = inside.events.len() < self.0.capacity.max(receivers);
         if fits {
             inside.events.push_back(event);
+            self.0.tell(&inside);
             self.0.changed.notify_one();
         }
         fits
@@ -125,7 +246,10 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        self.0.lock().is_ended = true;
+        let mut inside = self.0.lock();
+        inside.is_ended = true;
+        self.0.tell(&inside);
+        drop(inside);
         self.0.changed.notify_all();
     }
 }

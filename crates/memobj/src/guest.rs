@@ -30,6 +30,7 @@ use crate::error::AdmitError;
 use crate::handles::{ObjectHandle, StoreHandle};
 use crate::locks::{Rank, RankedMutex};
 use crate::object::MemoryObject;
+use crate::options::setters;
 use crate::store::{FrameStore, GuestState};
 pub use crate::store::{GuestEnd, GuestProt};
 use faults::GuestFaults;
@@ -39,6 +40,7 @@ const END_OF_ADDRESSES: u64 = 1 << 47;
 
 /// For [`MemoryObject::admit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AdmitOptions {
     /// What the guest may do.
     pub prot: GuestProt,
@@ -52,6 +54,8 @@ impl Default for AdmitOptions {
         Self { prot: GuestProt::ReadWrite, timeout: Duration::from_secs(5) }
     }
 }
+
+setters!(AdmitOptions { prot: GuestProt, timeout: Duration });
 
 /// A guest, as the owner sees it. Dropping this dismisses the guest: all of its mapping traps from then on.
 ///

@@ -16,6 +16,7 @@ use crate::fault;
 use crate::locks::{Rank, RankedMutex};
 use crate::options::{FrameSize, Store, Writing};
 use crate::pages::ObjectCore;
+use crate::place::{self, Home};
 use crate::store::{ADDRESSES, CacheShared, FrameStore, Request, STORES};
 
 /// From this size on an object that is read in sequence gets large frames under [`FrameSize::Auto`].
@@ -51,6 +52,7 @@ impl StoreHandle {
         cache: &CacheInner,
         object: &Arc<ObjectCore>,
         announce: Option<Announce>,
+        home: Option<Home>,
     ) -> Result<Self, MapError> {
         let shared = &cache.shared;
         if object.is_writable() {
@@ -61,9 +63,9 @@ impl StoreHandle {
         }
         let area = match choose_frames(cache, object, announce) {
             // The folder is there, but may refuse a file: to a user who has changed, for example.
-            frames @ Frames::SharedLarge(_) => new_area(cache, object, frames, announce)
-                .or_else(|_| new_area(cache, object, Frames::SharedSmall, announce)),
-            frames => new_area(cache, object, frames, announce),
+            frames @ Frames::SharedLarge(_) => new_area(cache, object, frames, announce, home)
+                .or_else(|_| new_area(cache, object, Frames::SharedSmall, announce, home)),
+            frames => new_area(cache, object, frames, announce, home),
         }?;
         let store =
             FrameStore::new(shared, object, area).map_err(refused("allocate tables for the object"))?;
@@ -115,6 +117,7 @@ fn new_area(
     object: &ObjectCore,
     frames: Frames,
     announce: Option<Announce>,
+    home: Option<Home>,
 ) -> Result<Arc<Area>, MapError> {
     let shared = &cache.shared;
     let wanted = match frames {
@@ -136,19 +139,22 @@ fn new_area(
             }
         }
     }
-    area::new(AreaOptions {
-        name: object.name.to_string(),
-        length: object.length(),
-        capacity: if object.is_writable() { capacity(object) } else { object.length() },
-        writes: if object.is_writable() { Writes::Yes } else { Writes::No },
-        frames,
-        views,
-        budget: Arc::clone(&shared.room.budget),
-        pin_budget: Arc::clone(&shared.room.pins),
-        tables: Arc::clone(&shared.room.tables),
-        unwritten: Arc::clone(&shared.room.unwritten.bytes),
+    let capacity = if object.is_writable() { capacity(object) } else { object.length() };
+    place::at_home(home, capacity, |start| {
+        area::new(AreaOptions {
+            name: object.name.to_string(),
+            length: object.length(),
+            capacity,
+            writes: if object.is_writable() { Writes::Yes } else { Writes::No },
+            frames: frames.clone(),
+            views: views.clone(),
+            home: home.map(|home| home.announce).zip(start),
+            budget: Arc::clone(&shared.room.budget),
+            pin_budget: Arc::clone(&shared.room.pins),
+            tables: Arc::clone(&shared.room.tables),
+            unwritten: Arc::clone(&shared.room.unwritten.bytes),
+        })
     })
-    .map_err(refused("reserve addresses for the object"))
 }
 
 fn choose_frames(cache: &CacheInner, object: &ObjectCore, announce: Option<Announce>) -> Frames {
@@ -211,6 +217,7 @@ impl Drop for StoreHandle {
 
 impl ObjectHandle {
     /// A number that no other object has while this one lives.
+    #[cfg(feature = "spaces")]
     pub(crate) fn key(&self) -> usize {
         Arc::as_ptr(&self.core) as *const () as usize
     }

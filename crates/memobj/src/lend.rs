@@ -18,10 +18,13 @@ use memobj_linux::fault_loop::Awaited;
 
 use crate::batch::fill_missing;
 use crate::demand::{Demanded, demand};
-use crate::error::{ErrorKind, MapError, PageError, SupplyError};
+#[cfg(feature = "spaces")]
+use crate::error::{ErrorKind, SupplyError};
+use crate::error::{MapError, PageError};
 use crate::handles::{ObjectHandle, StoreHandle};
 use crate::object::MemoryObject;
 use crate::options::{FrameSize, Store, Writing};
+#[cfg(feature = "spaces")]
 use crate::pages::bytes_of;
 use crate::pins::Ask;
 use crate::store::FrameStore;
@@ -203,6 +206,7 @@ impl LentFrames {
     }
 
     /// Why the page at `offset`, which lies in the object, has failed; `None` if it has not, or not any more.
+    #[cfg(feature = "spaces")]
     pub(crate) fn failure(&self, offset: u64) -> Option<PageError> {
         let (store, page) = (self.store(), self.page_of(offset));
         let has_failed = store.area.word(page).has_failed();
@@ -210,6 +214,7 @@ impl LentFrames {
     }
 
     /// Why the page at `offset` traps if the thread that was to obtain it has panicked.
+    #[cfg(feature = "spaces")]
     pub(crate) fn ended_error(&self, offset: u64) -> PageError {
         let store = self.store();
         let why = std::io::Error::other("a thread of the space has ended by a panic");
@@ -218,6 +223,7 @@ impl LentFrames {
     }
 
     /// Which object this is of: the same number for all who borrow from it while any of them does.
+    #[cfg(feature = "spaces")]
     pub(crate) fn key(&self) -> usize {
         self.object.key()
     }

@@ -19,7 +19,7 @@
 //! ```
 //! use memobj::{Cache, CacheOptions, MapOptions, ObjectOptions};
 //!
-//! let cache = Cache::new(CacheOptions { budget_bytes: 1 << 20, ..Default::default() })?;
+//! let cache = Cache::new(CacheOptions::new().budget_bytes(1 << 20))?;
 //! let object = cache.open_file("Cargo.toml", ObjectOptions::default())?;
 //! let mapping = object.map(0..object.len(), MapOptions::default())?;
 //! assert!(mapping.pin(0..9)?.starts_with(b"[package]"));
@@ -32,25 +32,30 @@
 //! | to write, durably after a sync | [`Writing::InPlace`], [`Mapping::write_at`], [`Mapping::pin_mut`], [`Mapping::sync`], [`MemoryObject::close`] |
 //! | all changes to be durable together, or none | [`Writing::Atomic`], [`MemoryObject::commit`], [`Mapping::discard`] |
 //! | stores that nobody else sees | [`Sharing::Private`] |
+//! | an address of your own choice, the same in every process | [`MapOptions::at`] |
 //! | plain stores, or words that threads share | [`Mapping::as_mut_ptr`], [`Mapping::shared_words`] |
 //! | another process to map an object, and to store to it | [`MemoryObject::admit`], [`RemoteMapping`] |
 //! | to go through an object piece by piece, or to append to one, without copies | [`stream::Stream`] |
+//! | a new file | [`Cache::create_file`], [`ObjectOptions::create`] |
 //! | another length | [`MemoryObject::set_len`], [`ObjectOptions::max_len`] |
 //! | to know what failed, and to go on | [`AccessError`], [`PageError`], [`ErrorKind`], [`Mapping::errors`], [`Mapping::retry`] |
 //! | to know what was not written | [`WriteError`], [`Event::WriteFailed`], [`Event::DroppedDirty`] |
 //! | failures to be retried or waited out | [`FailurePolicy`], [`ObjectOptions`] |
-//! | failures that nobody waits for | [`Cache::events`] |
+//! | failures that nobody waits for | [`Cache::events`], [`Events::pollable`] |
 //! | many scattered ranges at once | [`Mapping::pin_ranges`], [`Mapping::prefetch`] |
 //! | to say how you will read | [`Mapping::advise`], [`FrameSize`] |
 //! | system calls on mapped memory, the fastest fault, or no faults at all | [`Delivery`] |
-//! | to see what happened | [`Cache::metrics`] |
+//! | to see what happened | [`Cache::metrics`], [`MemoryObject::metrics`] |
 //! | the segments of an ELF file, mapped by one call | [`image::map_image`] |
 //! | addresses of your own choice, segments that are protected, moved and copied on write | [`space::Space`] |
 //! | to see what the machine offers | [`doctor::report`] |
 //!
 //! Handles are cheap to clone and may be dropped in any order; the last one gives everything back. Before the last
-//! handle of an object with changes goes, [`MemoryObject::close`] tells whether they are durable. `docs/writing.md`
-//! says what each kind of end loses, `docs/failures.md` what a failure looks like.
+//! handle of an object with changes goes, [`MemoryObject::close`] tells whether they are durable. The [`guide`] has more:
+//! [`guide::writing`] says what each kind of end loses, [`guide::failures`] what a failure looks like.
+//!
+//! Features: `images` and `spaces`, on by default, are the modules of these names; `zerocopy` adds `Mapping::pin_as`,
+//! `tracing` adds `Events::trace_all`, `serde` makes metrics serializable.
 #![forbid(unsafe_code)]
 
 mod batch;
@@ -65,8 +70,10 @@ mod error;
 mod event;
 mod fault;
 mod guest;
+pub mod guide;
 mod handles;
 mod health;
+#[cfg(feature = "images")]
 pub mod image;
 mod lend;
 mod machine;
@@ -77,15 +84,20 @@ mod options;
 pub mod pagers;
 mod pages;
 mod pins;
+mod place;
 mod private;
+mod ranges;
 mod remote;
 mod room;
+#[cfg(feature = "spaces")]
 pub mod space;
 mod store;
 pub mod stream;
 mod streams;
 mod tell;
 mod threads;
+#[cfg(feature = "tracing")]
+mod traced;
 mod transaction;
 mod workers;
 mod write;
@@ -95,35 +107,28 @@ use memobj_linux::locks;
 pub use cache::Cache;
 pub use clock::EngineClock;
 pub use error::{
-    AccessError, AdmitError, CacheError, ErrorKind, MapError, OpenError, PageError, PinHolder, SupplyError,
-    WriteError, WriteStep,
+    AccessError, AdmitError, CacheError, ErrorKind, MapError, Neighbour, OpenError, PageError, PinHolder,
+    SupplyError, WriteError, WriteStep,
 };
-pub use event::{Event, Events};
+pub use event::{Event, Events, PollableEvents};
 pub use guest::{AdmitOptions, Guest, GuestEnd, GuestProt};
 pub use lend::{AtOnce, LentFrames, PendingPage};
-pub use mapping::{Cursor, GlanceWords, Mapping, PinRef, Pinned, PinnedMut, SharedWords};
-pub use memobj_linux::fault_loop::FaultLoopMetrics;
-pub use memobj_linux::volatile::VolatileWords;
-pub use metrics::{Metrics, PagerCalls};
+#[cfg(feature = "zerocopy")]
+pub use mapping::PinnedAs;
+pub use mapping::{
+    Cursor, GlanceWords, Mapping, PinRef, Pinned, PinnedMut, PinnedSlice, Reader, SharedWords, VolatileWords,
+    Writer,
+};
+pub use metrics::{FaultLoopMetrics, Metrics, ObjectMetrics, PagerCalls};
 pub use object::MemoryObject;
 pub use options::{
-    Advice, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, ObjectOptions, Reads, Sharing,
-    Store, Writing,
+    Advice, CacheOptions, CacheUse, Create, Delivery, FailurePolicy, FrameSize, MapOptions, ObjectOptions,
+    Reads, Sharing, Store, Writing,
 };
 pub use remote::{RemoteError, RemoteMapping};
 pub use transaction::{Transaction, TransactionBytes};
 
-/// The examples of the documents, compiled and run as tests.
+/// The examples of the README, compiled and run as tests. Those of the other documents are tests of [`guide`].
 #[cfg(doctest)]
-mod documents {
-    #[doc = include_str!("../../../README.md")]
-    struct Readme;
-    #[doc = include_str!("../../../docs/failures.md")]
-    struct Failures;
-    #[doc = include_str!("../../../docs/writing.md")]
-    struct Writing;
-    #[doc = include_str!("../../../docs/images.md")]
-    struct Images;
-    #[doc = include_str!("../../../docs/streams.md")]
-    struct Streams;
-}
+#[doc = include_str!("../../../README.md")]
+struct Readme;

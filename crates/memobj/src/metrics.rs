@@ -1,11 +1,17 @@
 //! Counters.
 
+mod object;
+mod prometheus;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memobj_linux::fault_loop::FaultLoopMetrics;
+pub use object::ObjectMetrics;
+pub(crate) use object::{ObjectCounters, Timed};
 
 /// What a cache has done since it was made. Pages are counted in the page size of their object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Metrics {
     /// Faults that reached the engine.
@@ -55,8 +61,46 @@ pub struct Metrics {
     pub fault_loop: FaultLoopMetrics,
 }
 
+/// The event loop that resolves faults of others. All caches and spaces of the process share it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct FaultLoopMetrics {
+    /// Address spaces whose faults it resolves, now.
+    pub clients: usize,
+    /// Faults that wait for their pages now.
+    pub parked: usize,
+    /// Threads now.
+    pub threads: usize,
+    /// Faults that were read.
+    pub events: u64,
+    /// How often a client had so many parked faults that no more of its events were read for a while.
+    pub held_back: u64,
+    /// How often a call of a client took so long that another thread went on with the others.
+    pub held_up: u64,
+    /// Clients that were dropped because they had ended, or did what clients do not do.
+    pub dropped: u64,
+}
+
+impl FaultLoopMetrics {
+    pub(crate) fn of_process() -> Self {
+        let now = memobj_linux::fault_loop::FaultLoop::metrics_of_process();
+        Self {
+            clients: now.clients,
+            parked: now.parked,
+            threads: now.threads,
+            events: now.events,
+            held_back: now.held_back,
+            held_up: now.held_up,
+            dropped: now.dropped,
+        }
+    }
+}
+
 /// Calls of pagers that are to supply pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct PagerCalls {
     /// Calls that run or wait for a thread, and whose answer counts.
     pub waited_for: usize,
@@ -68,7 +112,7 @@ macro_rules! counters {
     ($($name:ident),*) => {
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
-            $(pub(crate) $name: Counter,)*
+            $(pub(crate) $name: Arc<Counter>,)*
         }
     };
 }

@@ -1,6 +1,6 @@
 //! Memory objects and their placement in this process.
 
-use std::ops::Range;
+use std::ops::{Range, RangeBounds};
 use std::sync::{Arc, Weak};
 
 use memobj_linux::uffd::Announce;
@@ -10,10 +10,14 @@ use crate::error::{ErrorKind, MapError, SupplyError, WriteError, WriteStep};
 use crate::handles::{ObjectHandle, StoreHandle};
 use crate::locks::{self, Rank, RankedMutex};
 use crate::mapping::Mapping;
+use crate::metrics::ObjectMetrics;
 use crate::options::{Delivery, MapOptions, ObjectOptions, Sharing, Store, Writing};
 use crate::pagers::{Blocking, Description, LengthRequest, Logged, Pager, SyncRequest};
 use crate::pages::{AnswerTo, ObjectCore};
+use crate::place::Home;
 use crate::private::Private;
+use crate::ranges::bytes_in;
+use crate::store::CacheShared;
 use crate::transaction::Transaction;
 use crate::write::{Obstacle, Writes};
 
@@ -41,9 +45,7 @@ impl MemoryObject {
         options: ObjectOptions,
         log: Option<Arc<Logged>>,
     ) -> Self {
-        let shared = &cache.shared;
-        let (clock, disposal) = (&shared.options.clock, &shared.disposal);
-        let core = ObjectCore::new(clock, disposal, name, (pager, description), options, log);
+        let core = new_core(&cache.shared, name, (pager, description), options, log);
         Self::of(cache, core)
     }
 
@@ -75,20 +77,38 @@ impl MemoryObject {
     /// Frames stay while any mapping exists, and are returned with the last; those of an object that can be written
     /// stay until its last handle of any kind goes. Does not call the pager. A private mapping ([`Sharing::Private`])
     /// has frames and addresses of its own, also of objects that are read only.
-    pub fn map(&self, range: Range<u64>, options: MapOptions) -> Result<Mapping, MapError> {
+    pub fn map(&self, range: impl RangeBounds<u64>, options: MapOptions) -> Result<Mapping, MapError> {
+        self.map_range(bytes_in(range, || self.len()), options)
+    }
+
+    /// Maps all bytes of the object, as [`map`](Self::map) does. The mapping follows the object: it is as long as the object
+    /// is at each moment, also after [`set_len`](Self::set_len). A private one is as long as the object was.
+    pub fn map_all(&self, options: MapOptions) -> Result<Mapping, MapError> {
+        if options.sharing == Sharing::Private {
+            return self.map(.., options);
+        }
+        // Empty, so that it fits whatever the length is by now.
+        self.map_range(0..0, options).map(Mapping::of_all)
+    }
+
+    fn map_range(&self, range: Range<u64>, options: MapOptions) -> Result<Mapping, MapError> {
         let handle = &self.handle;
         if !handle.cache.shared.owner.is_this_process() {
             return Err(MapError::Detached);
         }
         if options.sharing == Sharing::Private {
-            let shared = MapOptions { sharing: Sharing::Shared, ..options };
-            return self.private_copy().map(range, shared);
+            let shared = options.sharing(Sharing::Shared);
+            return self.private_copy().map_range(range, shared);
         }
         if range.start > range.end || range.end > self.len() {
             return Err(MapError::OutOfRange { range, length: self.len() });
         }
         let announce = self.announce(options.delivery);
-        let store = self.frames_to_pin(announce)?;
+        let home = options.at.map(|address| Home::new(announce, address, range.start)).transpose()?;
+        let store = self.frames_to_pin(announce, home)?;
+        if let Some(home) = home {
+            home.check(&handle.core.name, &store.store.area, range.start)?;
+        }
         let fits = announce.is_none_or(|announce| store.store.area.use_view(announce));
         if !fits {
             return Err(MapError::OtherDelivery { object: Arc::clone(&handle.core.name) });
@@ -97,7 +117,11 @@ impl MemoryObject {
     }
 
     /// The frame store, for who pins pages of it.
-    fn frames_to_pin(&self, announce: Option<Announce>) -> Result<Arc<StoreHandle>, MapError> {
+    fn frames_to_pin(
+        &self,
+        announce: Option<Announce>,
+        home: Option<Home>,
+    ) -> Result<Arc<StoreHandle>, MapError> {
         let handle = &self.handle;
         // Pins of shared frames are in the view whose faults are queued. Who borrows frames has no pins.
         if announce == Some(Announce::Queued) || handle.core.options.store == Store::Shared {
@@ -105,17 +129,26 @@ impl MemoryObject {
                 |source| MapError::System { what: "start the threads that read fault events", source };
             handle.cache.lanes.start(&handle.cache.shared).map_err(refused)?;
         }
-        self.frames(announce)
+        self.frames_at(announce, home)
     }
 
     /// The frame store, which is made if nothing of the object is mapped.
     pub(crate) fn frames(&self, announce: Option<Announce>) -> Result<Arc<StoreHandle>, MapError> {
+        self.frames_at(announce, None)
+    }
+
+    /// As above. A new one has its addresses at `home`.
+    fn frames_at(
+        &self,
+        announce: Option<Announce>,
+        home: Option<Home>,
+    ) -> Result<Arc<StoreHandle>, MapError> {
         let handle = &self.handle;
         let mut mapped = handle.mapped.lock();
         if let Some(store) = mapped.upgrade() {
             return Ok(store);
         }
-        let store = Arc::new(StoreHandle::new(&handle.cache, &handle.core, announce)?);
+        let store = Arc::new(StoreHandle::new(&handle.cache, &handle.core, announce, home)?);
         *mapped = Arc::downgrade(&store);
         if handle.core.is_writable() {
             *handle.kept.lock() = Some(Arc::clone(&store));
@@ -131,17 +164,17 @@ impl MemoryObject {
     /// An object of its own for one private mapping: it begins as this one, and keeps its changes to itself.
     fn private_copy(&self) -> Self {
         let base = &self.handle;
-        let options = ObjectOptions {
-            writing: Writing::InPlace,
-            store: Store::Local,
-            max_len: Some(base.core.length()),
-            ..base.core.options.clone()
-        };
+        let options = base
+            .core
+            .options
+            .clone()
+            .writing(Writing::InPlace)
+            .store(Store::Local)
+            .max_len(base.core.length());
         let pager = Box::new(Blocking(Private::new(Arc::clone(base))));
         let description = pager.describe();
         let (shared, name) = (&base.cache.shared, &base.core.name);
-        let pager = (pager as Box<dyn Pager>, description);
-        let mut core = ObjectCore::new(&shared.options.clock, &shared.disposal, name, pager, options, None);
+        let mut core = new_core(shared, name, (pager, description), options, None);
         core.keeps_changes = false;
         Self::of(Arc::clone(&base.cache), core)
     }
@@ -170,9 +203,20 @@ impl MemoryObject {
         self.handle.core.is_writable()
     }
 
+    /// What has been done for the object so far.
+    pub fn metrics(&self) -> ObjectMetrics {
+        let core = &self.handle.core;
+        core.tell.counters.get(core.log.as_ref().map(|log| log.checkpoints.get()).unwrap_or_default())
+    }
+
     /// Writes back all changes and makes them durable, as [`Mapping::sync`] of everything does.
     pub fn sync(&self) -> Result<(), WriteError> {
         self.refuse_in_child(WriteStep::Sync)?;
+        let core = &self.handle.core;
+        core.timed(&core.tell.counters.syncs, || self.sync_all())
+    }
+
+    fn sync_all(&self) -> Result<(), WriteError> {
         match self.kept() {
             Some(writes) => writes.sync_all(),
             None if self.handle.core.log.is_some() => self.commit_unmapped(),
@@ -203,10 +247,10 @@ impl MemoryObject {
             let error = core.write_error(WriteStep::Commit, 0..self.len(), &error);
             return Err(error.because("the object is not open for commits (Writing::Atomic)"));
         };
-        match self.kept() {
+        core.timed(&core.tell.counters.commits, || match self.kept() {
             Some(writes) => writes.commit(log),
             None => self.commit_unmapped(),
-        }
+        })
     }
 
     /// Begins a transaction: changes that nobody else sees before they are committed together, or that are rolled back.
@@ -221,7 +265,7 @@ impl MemoryObject {
             let denied = refused(&SupplyError::new(ErrorKind::Denied));
             return Err(denied.because("the object is not open for transactions (Writing::Atomic)"));
         };
-        let store = self.frames_to_pin(self.announce(Delivery::Auto));
+        let store = self.frames_to_pin(self.announce(Delivery::Auto), None);
         let store = store.map_err(|error| refused(&SupplyError::because(ErrorKind::Io, error)))?;
         let Some(writes) = store.store.writes.clone() else {
             return Err(refused(&SupplyError::new(ErrorKind::Denied)));
@@ -329,4 +373,14 @@ impl MemoryObject {
         let detached = SupplyError::new(ErrorKind::Detached);
         Err(self.handle.core.write_error(step, 0..self.len(), &detached))
     }
+}
+
+fn new_core(
+    cache: &CacheShared,
+    name: &str,
+    pager: (Box<dyn Pager>, Description),
+    options: ObjectOptions,
+    log: Option<Arc<Logged>>,
+) -> ObjectCore {
+    ObjectCore::new(&cache.options.clock, &cache.disposal, &cache.tell, name, pager, options, log)
 }

@@ -4,8 +4,40 @@ use std::time::Duration;
 
 use crate::clock::EngineClock;
 
+/// The constructor and the setters of options. A setter has the name of its field.
+macro_rules! setters {
+    ($options:ident { $($field:ident: $type:ty),* $(,)? }) => {
+        impl $options {
+            /// The defaults, to be changed by the setters.
+            #[must_use]
+            pub fn new() -> Self {
+                Self::default()
+            }
+
+            $crate::options::setters!(only $($field: $type),*);
+        }
+    };
+    (only $($field:ident: $type:ty),* $(,)?) => {
+        $(
+            #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
+            #[must_use]
+            pub fn $field(mut self, $field: $type) -> Self {
+                self.$field = $field.into();
+                self
+            }
+        )*
+    };
+}
+pub(crate) use setters;
+
 /// For [`Cache::new`](crate::Cache::new).
+///
+/// ```
+/// let options = memobj::CacheOptions::new().budget_bytes(64 << 20).workers(8);
+/// assert_eq!((options.budget_bytes, options.workers), (64 << 20, 8));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CacheOptions {
     /// The most bytes of frames that exist at once, for all objects together.
     pub budget_bytes: u64,
@@ -32,8 +64,17 @@ impl Default for CacheOptions {
     }
 }
 
+setters!(CacheOptions {
+    budget_bytes: u64,
+    workers: usize,
+    reads: Reads,
+    event_capacity: usize,
+    clock: EngineClock,
+});
+
 /// How the engine reads files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Reads {
     /// Through io_uring where the kernel allows it, else through threads.
     #[default]
@@ -44,6 +85,7 @@ pub enum Reads {
 
 /// For [`Cache::open_file`](crate::Cache::open_file) and [`Cache::object`](crate::Cache::object).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ObjectOptions {
     /// The size of the object's pages.
     pub frames: FrameSize,
@@ -70,6 +112,11 @@ pub struct ObjectOptions {
     /// How long the opening of a file for writing waits for whoever has it open for writing. If that is for commits,
     /// only an opening for commits waits; all others are refused at once.
     pub lock_timeout: Duration,
+    /// What [`Cache::open_file`](crate::Cache::open_file) does where there is no file. An object that is read only is not
+    /// created.
+    pub create: Create,
+    /// Whether [`Cache::open_file`](crate::Cache::open_file) goes through the host's page cache.
+    pub cache_use: CacheUse,
 }
 
 impl Default for ObjectOptions {
@@ -86,12 +133,62 @@ impl Default for ObjectOptions {
             writing: Writing::ReadOnly,
             max_len: None,
             lock_timeout: Duration::ZERO,
+            create: Create::Never,
+            cache_use: CacheUse::Auto,
         }
     }
 }
 
+setters!(ObjectOptions {
+    frames: FrameSize,
+    advice: Advice,
+    store: Store,
+    policy: FailurePolicy,
+    supply_timeout: impl Into<Option<Duration>>,
+    pin_timeout: Duration,
+    writing: Writing,
+    max_len: impl Into<Option<u64>>,
+    lock_timeout: Duration,
+    create: Create,
+    cache_use: CacheUse,
+});
+
+/// What the opening of a file does where there is none. The bytes of a new file are zeros; a file that is there is never
+/// changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Create {
+    /// It fails.
+    #[default]
+    Never,
+    /// It makes one. A file that is there is opened, whatever its length.
+    IfMissing {
+        /// Bytes of a new file.
+        length: u64,
+    },
+    /// It makes one. If there is a file, it fails (`AlreadyExists`).
+    New {
+        /// Bytes of the new file.
+        length: u64,
+    },
+}
+
+/// Whether a file is read and written through the host's page cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum CacheUse {
+    /// Around it, unless the host has most of the file cached anyway or the file system cannot.
+    #[default]
+    Auto,
+    /// Around it where the file system can.
+    Direct,
+    /// Through it.
+    Buffered,
+}
+
 /// The size of an object's pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum FrameSize {
     /// 4 KiB, until somebody says that the object is read in sequence: then 2 MiB for objects of at least 16 MiB under a
     /// budget of at least 32 MiB, where they can be had. That is said by [`ObjectOptions::advice`], or by
@@ -110,6 +207,7 @@ pub enum FrameSize {
 
 /// Who can see an object's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Store {
     /// This process, through mappings with one way of fault delivery. Fastest.
     #[default]
@@ -122,6 +220,7 @@ pub enum Store {
 
 /// Whether and how an object can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Writing {
     /// Not at all.
     #[default]
@@ -136,6 +235,7 @@ pub enum Writing {
 
 /// Who sees what is stored through a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Sharing {
     /// All other mappings of the object, at once; and its pager, in time.
     #[default]
@@ -147,6 +247,7 @@ pub enum Sharing {
 
 /// What happens when a page cannot be supplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum FailurePolicy {
     /// The page fails; whoever waits gets the error. So does who stores while too much is Dirty and cannot be written.
     #[default]
@@ -159,6 +260,7 @@ pub enum FailurePolicy {
 
 /// How touching an absent page reaches the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Delivery {
     /// The reader thread if it also serves system calls on this machine, else the faulting thread, else pins only.
     #[default]
@@ -177,15 +279,29 @@ pub enum Delivery {
 
 /// For [`MemoryObject::map`](crate::MemoryObject::map).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct MapOptions {
     /// How touching an absent page reaches the engine.
     pub delivery: Delivery,
     /// Who sees what is stored through the mapping.
     pub sharing: Sharing,
+    /// The address of the first byte; `None` for any. It is taken as asked, or the mapping is refused:
+    /// [`MapError::AddressTaken`](crate::MapError::AddressTaken) tells who is there, and nobody is mapped over.
+    ///
+    /// All mappings of an object that have frames in common are windows of one range of addresses, its home. The first
+    /// mapping decides where it is: at this address less the beginning of the mapped range, a multiple of 2 MiB. It
+    /// takes as many addresses as the object has bytes, or can grow to ([`ObjectOptions::max_len`]). A later mapping of
+    /// the object is refused at any other place ([`MapError::MappedElsewhere`](crate::MapError::MappedElsewhere)). With
+    /// [`Store::Shared`] there is a home for each way of fault delivery; the first mapping places that of its own. A home is
+    /// free again a moment after the last handle of its object is gone, when threads of the cache have let go of it too.
+    pub at: Option<usize>,
 }
+
+setters!(MapOptions { delivery: Delivery, sharing: Sharing, at: impl Into<Option<usize>> });
 
 /// What the caller knows of the accesses to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Advice {
     /// Nothing: the engine watches for sequences.
     #[default]

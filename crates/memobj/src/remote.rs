@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -15,11 +16,13 @@ use memobj_linux::fork::Owner;
 use memobj_linux::line::{Answer, Line, Note, Offer};
 use memobj_linux::remote::RemoteView;
 use memobj_linux::signal;
+use memobj_linux::uffd::Announce;
 
-use crate::error::AdmitError;
+use crate::error::{AdmitError, Classified, as_io_error};
 use crate::fault;
 use crate::guest::own_process;
 use crate::mapping::SharedWords;
+use crate::place::{self, Home};
 use crate::threads::{self, Serves};
 
 /// All of an object that another process owns, which has [admitted](crate::MemoryObject::admit) this one as a guest.
@@ -117,11 +120,41 @@ impl fmt::Display for RemoteError {
 
 impl Error for RemoteError {}
 
+as_io_error!(RemoteError);
+
+impl Classified for RemoteError {
+    fn io_kind(&self) -> io::ErrorKind {
+        match self {
+            Self::OutOfRange { .. } => io::ErrorKind::InvalidInput,
+            Self::Failed { .. } => io::ErrorKind::Other,
+            Self::OwnerGone => io::ErrorKind::ConnectionAborted,
+            Self::ReadOnly => io::ErrorKind::PermissionDenied,
+            Self::Detached => io::ErrorKind::NotConnected,
+        }
+    }
+
+    /// A page that failed can be there once its owner has retried it.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Failed { .. })
+    }
+}
+
 impl RemoteMapping {
     /// Maps all of the object that the process at the other end of `stream` admits this one to. Blocks, at most
     /// `timeout`, for the other side. Installs the SIGBUS handler of the library, and starts a thread that hears of
     /// the owner's end.
     pub fn attach(stream: UnixStream, timeout: Duration) -> Result<Self, AdmitError> {
+        Self::attach_where(stream, timeout, None)
+    }
+
+    /// As [`attach`](Self::attach), at this address, a multiple of 2 MiB. If it cannot be had, the error is `Map`, as of a
+    /// mapping [at an address](crate::MapOptions::at).
+    pub fn attach_at(stream: UnixStream, timeout: Duration, address: usize) -> Result<Self, AdmitError> {
+        let home = Home::new(Some(Announce::Queued), address, 0).map_err(AdmitError::Map)?;
+        Self::attach_where(stream, timeout, Some(home))
+    }
+
+    fn attach_where(stream: UnixStream, timeout: Duration, home: Option<Home>) -> Result<Self, AdmitError> {
         let deadline = Instant::now() + timeout;
         let system = |what| move |source| AdmitError::System { what, source };
         signal::install(fault::resolve).map_err(system("install the SIGBUS handler"))?;
@@ -129,8 +162,14 @@ impl RemoteMapping {
         let Offer { frames, process, length, view_bytes, may_store } =
             line.receive_offer(deadline).map_err(AdmitError::of_line)?;
         let writes = if may_store { Writes::Yes } else { Writes::No };
-        let view =
-            RemoteView::new(&frames, view_bytes, writes).map_err(system("map the frames of the owner"))?;
+        let view = match home {
+            Some(_) => {
+                place::at_home(home, view_bytes, |start| RemoteView::new(&frames, view_bytes, writes, start))
+                    .map_err(AdmitError::Map)?
+            }
+            None => RemoteView::new(&frames, view_bytes, writes, None)
+                .map_err(system("map the frames of the owner"))?,
+        };
         let faults = view.faults().try_clone_to_owned().map_err(system("duplicate a userfaultfd"))?;
         let answer = Answer { faults, process: own_process()?, start: view.start() as u64 };
         line.answer(&answer, deadline).map_err(AdmitError::of_line)?;

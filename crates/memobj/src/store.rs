@@ -49,14 +49,14 @@ impl FrameStore {
         object: &Arc<ObjectCore>,
         area: Arc<Area>,
     ) -> io::Result<Arc<Self>> {
-        let errors = Arc::new(Errors::new(&area, object, &cache.room, &cache.tell));
+        let errors = Arc::new(Errors::new(&area, object, &cache.room));
         let pattern = Pattern::new(&area, object)?;
         let fill = Arc::new(Fill {
             area: Arc::clone(&area),
             object: Arc::clone(object),
             errors: Arc::clone(&errors),
             room: Arc::clone(&cache.room),
-            tell: Arc::clone(&cache.tell),
+            tell: Arc::clone(&object.tell),
             health: Arc::clone(&cache.health),
             buffers: Arc::clone(&cache.buffers),
             workers: Arc::clone(&cache.workers),

@@ -1,7 +1,9 @@
 //! What a cache tells: counters, and events.
 
+use std::sync::Arc;
+
 use crate::event::{Event, Sender};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, ObjectCounters};
 
 const MOST_EVENTS: usize = 65_536;
 
@@ -22,5 +24,28 @@ impl Tell {
         if !self.events.put(event) {
             self.counters.dropped_events.add(1);
         }
+    }
+}
+
+/// What is told of one object, and of its cache with it.
+#[derive(Debug)]
+pub(crate) struct ObjectTell {
+    pub(crate) counters: ObjectCounters,
+    cache: Arc<Tell>,
+}
+
+impl ObjectTell {
+    pub(crate) fn new(cache: &Arc<Tell>) -> Self {
+        Self { counters: ObjectCounters::new(&cache.counters), cache: Arc::clone(cache) }
+    }
+
+    /// What is counted of the cache only.
+    pub(crate) fn of_cache(&self) -> &Counters {
+        &self.cache.counters
+    }
+
+    /// As [`Tell::event`].
+    pub(crate) fn event(&self, event: Event) {
+        self.cache.event(event);
     }
 }

@@ -167,7 +167,7 @@ impl Supervisor {
         memobj_linux::pagemap::keep_open();
         let guard = Guard::start().map_err(system("start a guard"))?;
         let limits = Limits::raise().map_err(system("raise limits"))?;
-        let cache = CacheOptions { budget_bytes: options.budget_bytes, ..CacheOptions::default() };
+        let cache = CacheOptions::new().budget_bytes(options.budget_bytes);
         let cache = Cache::new(cache).map_err(RunError::Cache)?;
         let gather = Arc::new(Gather::new(options.counting));
         let files = Files::new(cache, options.clone(), Arc::clone(&gather), Box::new(jobs.clone()));

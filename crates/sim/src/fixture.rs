@@ -166,7 +166,7 @@ impl Reading {
 
 /// A cache with this budget.
 pub fn cache(budget_bytes: u64) -> Cache {
-    Cache::new(CacheOptions { budget_bytes, ..Default::default() }).unwrap()
+    Cache::new(CacheOptions::new().budget_bytes(budget_bytes)).unwrap()
 }
 
 /// Whether this user can have shared frames of 2 MiB here; says so if not. Maps nothing, as that would install the
@@ -197,11 +197,11 @@ pub fn all_ways() -> Vec<(String, ObjectOptions, MapOptions)> {
             if (frames, store) == (FrameSize::Large, Store::Shared) && !has_large_shared_frames() {
                 continue;
             }
-            let options = ObjectOptions { frames, store, ..Default::default() };
+            let options = ObjectOptions::new().frames(frames).store(store);
             ways.push((
                 format!("{frames:?} {store:?} {delivery:?}"),
                 options,
-                MapOptions { delivery, ..Default::default() },
+                MapOptions::new().delivery(delivery),
             ));
         }
     }
@@ -238,7 +238,7 @@ pub fn ways() -> impl Iterator<Item = Way> {
 pub fn all_ways_and_pins() -> impl Iterator<Item = Way> {
     let pins_only = ways().next().map(|way| Way {
         label: "PinOnly".into(),
-        map: MapOptions { delivery: Delivery::PinOnly, ..way.map },
+        map: way.map.delivery(Delivery::PinOnly),
         ..way
     });
     ways().chain(pins_only)
@@ -257,7 +257,7 @@ impl Way {
     /// A cache with this budget and clock.
     pub fn cache(&self) -> Cache {
         let (budget_bytes, clock) = (self.budget, self.clock.clone());
-        Cache::new(CacheOptions { budget_bytes, clock, ..Default::default() }).unwrap()
+        Cache::new(CacheOptions::new().budget_bytes(budget_bytes).clock(clock)).unwrap()
     }
 
     /// The same, with a clock that stands still until it is advanced.

@@ -18,12 +18,7 @@ pub const DELIVERIES: [Delivery; 3] = [Delivery::InThread, Delivery::ReaderThrea
 
 /// Options of an object that is written in place.
 pub fn writable() -> ObjectOptions {
-    ObjectOptions {
-        writing: Writing::InPlace,
-        frames: FrameSize::Small,
-        store: store(),
-        ..Default::default()
-    }
+    ObjectOptions::new().writing(Writing::InPlace).frames(FrameSize::Small).store(store())
 }
 
 /// Where frames are in tests of writing: local, but in runs that [`rerun_shared`](crate::process::rerun_shared) began.
@@ -33,7 +28,7 @@ pub fn store() -> Store {
 
 /// Options of a mapping with this delivery.
 pub fn mapped(delivery: Delivery) -> MapOptions {
-    MapOptions { delivery, ..Default::default() }
+    MapOptions::new().delivery(delivery)
 }
 
 /// An object of sample bytes that can be written, mapped whole, and the disk under it.
@@ -79,7 +74,7 @@ impl Rig {
 
     /// Plans a failure of `operation` at `range`; `None` is always.
     pub fn inject(&self, operation: Operation, range: Range<u64>, action: Inject, times: Option<u32>) {
-        self.pager.inject(operation, Injection { range, action, times });
+        self.pager.inject(operation, Injection::new(range, action).times(times));
     }
 
     /// Waits for an event of the cache that `wanted` accepts.

@@ -13,7 +13,7 @@ const STEP: Duration = Duration::from_millis(50);
 /// A cache with this budget, for which time passes only when the clock is advanced.
 pub fn timeless(budget_bytes: u64) -> (Cache, EngineClock) {
     let clock = EngineClock::manual();
-    let options = CacheOptions { budget_bytes, clock: clock.clone(), ..Default::default() };
+    let options = CacheOptions::new().budget_bytes(budget_bytes).clock(clock.clone());
     (Cache::new(options).unwrap(), clock)
 }
 

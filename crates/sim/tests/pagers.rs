@@ -61,7 +61,7 @@ fn wrong_pagers_do_not_conform() {
     let expected = bytes(64 * 4096);
     for action in [Inject::Error, Inject::Short, Inject::Long, Inject::Panic] {
         let make = || {
-            let plan = vec![Injection { range: 40_000..40_001, action, times: None }];
+            let plan = vec![Injection::new(40_000..40_001, action)];
             Faulty::new(Bytes::new(bytes(64 * 4096)), plan, 0)
         };
         let run = std::panic::AssertUnwindSafe(|| conformance::run(make, &expected));

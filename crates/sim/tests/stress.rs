@@ -48,7 +48,7 @@ fn eight_threads_over_three_objects_under_one_budget() {
 }
 
 fn stress(delivery: Delivery, seed: u64, time: Duration) {
-    let cache = Cache::new(CacheOptions { budget_bytes: BUDGET, ..Default::default() }).unwrap();
+    let cache = Cache::new(CacheOptions::new().budget_bytes(BUDGET)).unwrap();
     let objects = [
         file_object(&cache, delivery, FrameSize::Small, 1),
         file_object(&cache, delivery, FrameSize::Large, 2),
@@ -88,8 +88,8 @@ fn file_object(cache: &Cache, delivery: Delivery, frames: FrameSize, salt: u64) 
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(&bytes).unwrap();
     file.as_file().sync_all().unwrap();
-    let object = cache.open_file(file.path(), ObjectOptions { frames, ..Default::default() }).unwrap();
-    let mapping = object.map(0..LENGTH, MapOptions { delivery, ..Default::default() }).unwrap();
+    let object = cache.open_file(file.path(), ObjectOptions::new().frames(frames)).unwrap();
+    let mapping = object.map(0..LENGTH, MapOptions::new().delivery(delivery)).unwrap();
     Object { mapping, bytes, bad: Vec::new() }
 }
 
@@ -107,18 +107,16 @@ fn custom_object(cache: &Cache, delivery: Delivery, seed: u64) -> Object {
         };
         // Once the first is used up, the next of the same page strikes.
         let times = Some(1 + random.below(20) as u32);
-        plan.push(Injection { range: page..page + 4096, action, times });
+        plan.push(Injection::new(page..page + 4096, action).times(times));
         bad.push((page..page + 4096, kind));
     }
-    let options = ObjectOptions {
-        frames: FrameSize::Small,
-        policy: [FailurePolicy::FailAtOnce, FailurePolicy::RetryFor(Duration::from_millis(200))]
+    let options = ObjectOptions::new().frames(FrameSize::Small).policy(
+        [FailurePolicy::FailAtOnce, FailurePolicy::RetryFor(Duration::from_millis(200))]
             [random.below(2) as usize],
-        ..Default::default()
-    };
+    );
     let pager = Faulty::new(Bytes::new(bytes.clone()), plan, seed);
     let mapping = cache.object("custom", pager, options).unwrap();
-    let mapping = mapping.map(0..CUSTOM_LENGTH, MapOptions { delivery, ..Default::default() }).unwrap();
+    let mapping = mapping.map(0..CUSTOM_LENGTH, MapOptions::new().delivery(delivery)).unwrap();
     Object { mapping, bytes, bad }
 }
 

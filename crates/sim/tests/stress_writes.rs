@@ -9,9 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use memobj::pagers::{Faulty, Inject, Injection, Operation};
-use memobj::{
-    AccessError, Advice, Cache, CacheOptions, Delivery, FailurePolicy, Mapping, MemoryObject, ObjectOptions,
-};
+use memobj::{AccessError, Advice, Cache, CacheOptions, Delivery, FailurePolicy, Mapping, MemoryObject};
 use memobj_sim::fixture::MIB;
 use memobj_sim::rig::{DELIVERIES, mapped, writable};
 use memobj_sim::watchdog::{PATIENCE, watch};
@@ -54,7 +52,7 @@ fn six_threads_store_to_two_objects_under_one_budget() {
 }
 
 fn stress(delivery: Delivery, seed: u64, time: Duration) {
-    let cache = Cache::new(CacheOptions { budget_bytes: BUDGET, ..Default::default() }).unwrap();
+    let cache = Cache::new(CacheOptions::new().budget_bytes(BUDGET)).unwrap();
     let objects = [file_object(&cache, delivery), disk_object(&cache, delivery, seed)];
     let (steps, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let deadline = Instant::now() + time;
@@ -107,10 +105,10 @@ fn disk_object(cache: &Cache, delivery: Delivery, seed: u64) -> Object {
             _ => Inject::Delay(Duration::from_millis(3)),
         };
         let times = Some(1 + random.below(3) as u32);
-        pager.inject(Operation::WriteBack, Injection { range: page..page + 4096, action, times });
+        pager.inject(Operation::WriteBack, Injection::new(page..page + 4096, action).times(times));
     }
     let policy = FailurePolicy::RetryFor(Duration::from_secs(10));
-    let options = ObjectOptions { policy, ..writable() };
+    let options = writable().policy(policy);
     let object = cache.object("disk", Arc::clone(&pager), options).unwrap();
     let mapping = object.map(0..LENGTH, mapped(delivery)).unwrap();
     Object { object, mapping, kept: Kept::Disk(pager) }
@@ -158,7 +156,7 @@ impl Owner {
             18 if self.random.below(20) == 0 => {
                 if let Kept::Disk(pager) = &object.kept {
                     let range = range.start / 4096 * 4096..range.end;
-                    let injection = Injection { range, action: Inject::Error, times: Some(1) };
+                    let injection = Injection::new(range, Inject::Error).times(1);
                     pager.inject(Operation::WriteBack, injection);
                 }
             }

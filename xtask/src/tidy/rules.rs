@@ -3,6 +3,7 @@
 use super::Finding;
 use super::files::TreeFile;
 use super::functions::{Function, matching};
+use super::public_types::public_types;
 use super::source::{Source, Token};
 
 /// Files aim under this many lines; more is counted, not refused.
@@ -60,7 +61,7 @@ pub(super) struct Context<'a> {
 type Rule = fn(&Context<'_>, &mut Vec<Finding>);
 
 /// Every rule for Rust files. `machine_path` and `merge_mark` are for all files.
-pub(super) const RUST_RULES: [Rule; 11] = [
+pub(super) const RUST_RULES: [Rule; 12] = [
     file_length,
     function_length,
     unsafe_outside_edge,
@@ -72,10 +73,11 @@ pub(super) const RUST_RULES: [Rule; 11] = [
     crate_doc,
     page_state,
     one_impl,
+    public_types,
 ];
 
 impl Context<'_> {
-    fn finding(&self, rule: &'static str, line: usize, item: &str, message: String) -> Finding {
+    pub(super) fn finding(&self, rule: &'static str, line: usize, item: &str, message: String) -> Finding {
         Finding { rule, path: self.path.to_string(), line, item: item.to_string(), message }
     }
 
@@ -208,9 +210,14 @@ fn sleep_in_test(context: &Context<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
+/// Whether the file at `path` is tests and nothing else.
+pub(super) fn is_test_path(path: &str) -> bool {
+    path.contains("/tests/") || path.ends_with("tests.rs")
+}
+
 /// The lines that are test code: a whole file by its name, or the modules for tests in it.
 fn test_lines(context: &Context<'_>) -> Vec<std::ops::RangeInclusive<usize>> {
-    if context.path.contains("/tests/") || context.path.ends_with("tests.rs") {
+    if is_test_path(context.path) {
         return vec![1..=usize::MAX];
     }
     let attribute = ["cfg", "(", "test", ")", "]", "mod"];
@@ -245,7 +252,7 @@ fn crate_doc(context: &Context<'_>, findings: &mut Vec<Finding>) {
 /// Only core matches on the states of pages; all others ask it what to do (`decide`), or for a property of the word.
 fn page_state(context: &Context<'_>, findings: &mut Vec<Finding>) {
     let is_code = context.path.starts_with("crates/") && context.path.contains("/src/");
-    let is_test = context.path.contains("/tests/") || context.path.ends_with("tests.rs");
+    let is_test = is_test_path(context.path);
     // The simulator checks what core does.
     let may_match =
         ["crates/core/", "crates/vm/", "crates/sim/"].iter().any(|folder| context.path.starts_with(folder));

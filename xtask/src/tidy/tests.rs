@@ -245,3 +245,40 @@ fn tests_are_in_no_circle() {
     let not_only_tests = ("crates/core/src/b.rs", "#[cfg(not(test))]\nuse crate::a;");
     assert_eq!(circles("", &[files[0], not_only_tests]).len(), 1);
 }
+
+#[test]
+fn types_of_inner_crates_stay_out_of_the_interface() {
+    let face = "crates/memobj/src/face.rs";
+    let uses = "use memobj_linux::area::{self, Area, GlanceWords as Words};\nuse memobj_core::address::{PageIndex, VirtAddr};\n";
+    let rule = |text: &str| {
+        let found = findings(face, &format!("{uses}{text}"));
+        found.iter().map(|finding| (finding.rule, finding.item.clone())).collect::<Vec<_>>()
+    };
+    let one = |name: &str| vec![("public-types", name.to_string())];
+    assert_eq!(rule("pub use memobj_linux::volatile::VolatileWords;"), one("VolatileWords"));
+    assert_eq!(rule("pub use memobj_core::{prot::Prot, page_word::PageWord};"), one("PageWord"));
+    assert_eq!(rule("pub fn f(&self, look: impl Fn(&Words<'_>) -> u64) -> u64 {}"), one("Words"));
+    assert_eq!(rule("pub fn f() -> Option<area::Home> {}"), one("area"));
+    assert_eq!(rule("pub fn f(word: memobj_core::page_word::PageWord) {}"), one("memobj_core"));
+    assert_eq!(
+        rule("pub struct S {\n    area: Area,\n    pub page: PageIndex,\n    pub at: VirtAddr,\n}"),
+        one("PageIndex")
+    );
+    assert_eq!(rule("pub struct S(pub Area, u8);"), one("Area"));
+    assert_eq!(rule("pub enum E {\n    A { page: PageIndex },\n    B,\n}"), one("PageIndex"));
+    for fine in [
+        "pub(crate) fn f(area: &Area) -> PageIndex {}",
+        "pub struct S {\n    area: Area,\n}",
+        "pub struct S(Area);",
+        "pub fn f(area: u64) -> VirtAddr { let area: Area = g(); }",
+        "pub use memobj_core::address::VirtAddr;",
+        "pub use memobj_vm::space::Segment;",
+        "pub trait T {\n    fn f(&self) -> u64;\n}",
+    ] {
+        assert_eq!(rule(fine), [], "{fine}");
+    }
+    assert!(
+        findings("crates/sim/src/lib.rs", "//! x\n#![forbid(unsafe_code)]\npub use memobj_linux::area;")
+            .is_empty()
+    );
+}

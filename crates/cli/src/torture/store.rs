@@ -40,16 +40,16 @@ impl Store {
         delivery: Delivery,
         budget_bytes: u64,
     ) -> Result<Self, Failure> {
-        let cache = Cache::new(CacheOptions { budget_bytes, ..CacheOptions::default() }).map_err(failure)?;
+        let cache = Cache::new(CacheOptions::new().budget_bytes(budget_bytes)).map_err(failure)?;
         let writing = match promise {
             Promise::Sync => Writing::InPlace,
             Promise::Commit => Writing::Atomic,
         };
         let frames = FrameSize::Small;
-        let options = ObjectOptions { writing, frames, lock_timeout: LOCK_TIMEOUT, ..Default::default() };
+        let options = ObjectOptions::new().writing(writing).frames(frames).lock_timeout(LOCK_TIMEOUT);
         let object = cache.open_file(path, options).map_err(failure)?;
         let delivery = crate::engine::delivery(delivery);
-        let options = MapOptions { delivery, ..MapOptions::default() };
+        let options = MapOptions::new().delivery(delivery);
         let mapping = object.map(0..object.len(), options).map_err(failure)?;
         Ok(Self { mapping, object, way, copies: copies_of(promise, way) })
     }

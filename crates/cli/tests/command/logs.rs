@@ -16,7 +16,7 @@ const PATH: &str = "MEMOBJ_TEST_COMMIT_TO";
 fn part_commit_and_end() {
     let Some(path) = std::env::var_os(PATH) else { return };
     let cache = Cache::new(CacheOptions::default()).expect("a cache");
-    let options = ObjectOptions { writing: Writing::Atomic, ..Default::default() };
+    let options = ObjectOptions::new().writing(Writing::Atomic);
     let object = cache.open_file(Path::new(&path), options).expect("the file");
     let mapping = object.map(0..object.len(), MapOptions::default()).expect("a mapping");
     mapping.write_at(5000, b"committed").expect("room");

@@ -138,6 +138,8 @@ pub struct AreaOptions {
     /// One userfaultfd for each view; exactly one for local frames. None at all: pages can be pinned and copied,
     /// but not touched; takes [`Frames::LocalSmall`].
     pub views: Vec<Arc<Userfaultfd>>,
+    /// The address of the view whose faults are announced so; `None` for any. The others are anywhere.
+    pub home: Option<(Announce, usize)>,
     /// Bounds the frames.
     pub budget: Arc<Budget>,
     /// Bounds the frames that pins hold at once.
@@ -240,6 +242,12 @@ pub fn new(options: AreaOptions) -> io::Result<Arc<Area>> {
     Ok(Arc::new(pages.map_err(|_| io::ErrorKind::OutOfMemory)?))
 }
 
+/// Bytes of addresses that a view of an object takes which can grow to `capacity` bytes; `None` if no process has so many.
+pub fn address_bytes(capacity: u64) -> Option<usize> {
+    // Views end with the last 4 KiB of the object, also where the frame behind them goes on.
+    usize::try_from(capacity.max(1)).ok()?.checked_next_multiple_of(SMALL)
+}
+
 impl Home {
     fn new(
         options: AreaOptions,
@@ -247,9 +255,7 @@ impl Home {
         page_size: PageSize,
         unclean: Blocks<Counts>,
     ) -> io::Result<Self> {
-        let bytes = usize::try_from(capacity.max(1)).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        // Views end with the last 4 KiB of the object, also where the frame behind them goes on.
-        let bytes = bytes.checked_next_multiple_of(SMALL).ok_or(io::ErrorKind::OutOfMemory)?;
+        let bytes = address_bytes(capacity).ok_or(io::ErrorKind::OutOfMemory)?;
         let frame_file = options.frames.new_file(&options.name, bytes as u64)?;
         let purpose = match (&options.frames, options.writes, options.views.is_empty()) {
             (Frames::LocalLarge(_), ..) => Purpose::Large,
@@ -259,7 +265,10 @@ impl Home {
         let modes = options.frames.modes(options.writes);
         let mut views = Vec::new();
         for uffd in options.views {
-            let region = Region::new(bytes, purpose)?;
+            let region = match options.home {
+                Some((announce, start)) if announce == uffd.announce() => Region::at(start, bytes, purpose)?,
+                _ => Region::new(bytes, purpose)?,
+            };
             if let Some(file) = &frame_file {
                 // SAFETY: the region is new; nobody holds references into it.
                 unsafe { region.map_file(file, options.writes)? };

@@ -69,6 +69,7 @@ mod tests {
         crate::area::new(AreaOptions {
             name: "watched".into(),
             length: 4 * SMALL as u64,
+            home: None,
             capacity: 0,
             writes: Writes::Yes,
             unwritten: Arc::default(),

@@ -232,7 +232,7 @@ impl Driver {
         if unit.store.is_closed() {
             return;
         }
-        let counters = &self.shared.tell.counters;
+        let counters = &unit.store.object.tell.counters;
         let pages = claim.pages().len();
         let asked = match unit.purpose {
             Purpose::Ahead { .. } | Purpose::Prefetch if unit.wanted => Asked::Demand,

@@ -5,7 +5,7 @@ use std::io;
 
 use memobj_vm::image::{AddressRange, ImageError};
 
-use crate::error::MapError;
+use crate::error::{Classified, MapError, as_io_error, system_may_pass};
 
 /// Why a file was not mapped as an image. Nothing of it is mapped then.
 #[derive(Debug)]
@@ -58,6 +58,38 @@ impl MapImageError {
             Some(rustix::io::Errno::EXIST) => Self::InUse { range },
             Some(rustix::io::Errno::NOMEM) => Self::NoRoom { length_bytes: range.length_bytes() },
             _ => Self::Map { range, source },
+        }
+    }
+}
+
+as_io_error!(MapImageError);
+
+impl Classified for MapImageError {
+    fn io_kind(&self) -> io::ErrorKind {
+        match self {
+            Self::NotOpen | Self::NotMappable | Self::FileEnds { .. } => io::ErrorKind::InvalidInput,
+            Self::NotReadable | Self::NoExec => io::ErrorKind::PermissionDenied,
+            Self::Object(error) => error.io_kind(),
+            Self::Plan(_) => io::ErrorKind::InvalidData,
+            Self::Read(error) => error.kind(),
+            Self::InUse { .. } => io::ErrorKind::AddrInUse,
+            Self::NoRoom { .. } => io::ErrorKind::OutOfMemory,
+            Self::Locked => io::ErrorKind::WouldBlock,
+            Self::Map { source, .. } => source.kind(),
+        }
+    }
+
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Object(error) => error.may_pass(),
+            Self::Read(error) | Self::Map { source: error, .. } => system_may_pass(error),
+            Self::InUse { .. } | Self::NoRoom { .. } | Self::Locked => true,
+            Self::NotOpen
+            | Self::NotReadable
+            | Self::NotMappable
+            | Self::Plan(_)
+            | Self::NoExec
+            | Self::FileEnds { .. } => false,
         }
     }
 }

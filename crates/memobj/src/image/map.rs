@@ -13,9 +13,11 @@ use rustix::fs::{FileType, OFlags, StatVfsMountFlags};
 
 use crate::image::host::{ImageHost, KernelHost};
 use crate::image::{MapImageError, MappedImage};
+use crate::options::setters;
 
 /// How a file is to be mapped as an image.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct ImageMapOptions {
     /// Whether the format of the file matters.
     pub interpret: Interpret,
@@ -31,6 +33,12 @@ impl Default for ImageMapOptions {
         Self { interpret: Interpret::Elf(Model::Elf64), padding_bytes: 0, room_records: None }
     }
 }
+
+setters!(ImageMapOptions {
+    interpret: Interpret,
+    padding_bytes: u64,
+    room_records: impl Into<Option<u32>>,
+});
 
 /// Says what [`map_image`] would map, and maps nothing. Reads the headers of `file` only.
 ///

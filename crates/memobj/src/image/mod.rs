@@ -28,7 +28,9 @@ mod mapped;
 mod reservation;
 
 pub use error::MapImageError;
+#[cfg(feature = "spaces")]
 pub(crate) use host::ImageHost;
+#[cfg(feature = "spaces")]
 pub(crate) use map::do_steps;
 pub use map::{ImageMapOptions, check_descriptor, map_image, plan_image};
 pub use mapped::MappedImage;

@@ -4,9 +4,8 @@ use memobj_core::address::PageIndex;
 use memobj_core::decide::{Decision, WaitFor, Wish, decide};
 use memobj_linux::area::{self, TouchRefused};
 use memobj_linux::signal;
-use memobj_linux::volatile::VolatileWords;
 
-use super::Mapping;
+use super::{Mapping, VolatileWords};
 use crate::error::AccessError;
 use crate::fault;
 use crate::pins::ThisThread;
@@ -131,6 +130,7 @@ impl Mapping {
         if self.frames().writes.is_some() {
             return None;
         }
-        self.frames().area.volatile_words(self.announce?, self.range.start, self.len() / 8)
+        let words = self.frames().area.volatile_words(self.announce?, self.range.start, self.len() / 8)?;
+        Some(VolatileWords::new(words))
     }
 }

@@ -1,7 +1,7 @@
 //! Bytes one after the other, from pages that are pinned once.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Range, RangeBounds};
 
 use super::{Mapping, PinRef};
 use crate::error::AccessError;
@@ -63,7 +63,8 @@ impl Cursor<'_> {
     /// Blocks, and fails, as [`Mapping::pin`] does, if the bytes are not those of a page that is held already. The pin
     /// before ends first, so a cursor never holds two pages by two reads; after an error it holds nothing.
     #[inline]
-    pub fn read(&mut self, range: Range<u64>) -> Result<&[u8], AccessError> {
+    pub fn read(&mut self, range: impl RangeBounds<u64>) -> Result<&[u8], AccessError> {
+        let range = self.mapping.within(range);
         let is_held = self.held.start <= range.start && range.start < range.end && range.end <= self.held.end;
         if !(is_held && self.mapping.frames().owner.is_this_process()) {
             self.hold(&range)?;

@@ -1,9 +1,10 @@
 //! Reads without a pin.
 
-use std::ops::Range;
+use std::fmt;
+use std::ops::{Range, RangeBounds};
 
 use memobj_core::address::ByteRange;
-use memobj_linux::area::{self, GlanceWords, NotSeen};
+use memobj_linux::area::{self, NotSeen};
 use memobj_linux::signal;
 
 use super::Mapping;
@@ -14,6 +15,58 @@ use crate::fault;
 const TRIES: u32 = 4;
 /// The same of bytes of several pages: whoever pins these can wait for others who do so.
 const MOST_ROUNDS: u32 = 100;
+
+/// Words of an object while somebody looks at them, as they are this moment.
+///
+/// # Soundness
+///
+/// It borrows what keeps the memory mapped, for a call. Only loads are offered, of which a trap ends nothing but the load:
+/// no reference to the memory is made.
+pub struct GlanceWords<'a>(&'a area::GlanceWords<'a>);
+
+impl fmt::Debug for GlanceWords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GlanceWords").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl GlanceWords<'_> {
+    /// How many words. A last one that is not whole is left out.
+    #[inline]
+    pub fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Word `index`, little endian; anything if it does not belong to what was loaded before. In one step if it lies at a
+    /// multiple of eight in the object. May fault, and wait like a plain load.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such word.
+    #[inline]
+    pub fn load(&self, index: u64) -> u64 {
+        self.0.load(index)
+    }
+
+    /// Copies the words from `first` on to `buffer`, as [`load`](Self::load) loads them. A last one may be copied in part.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many.
+    pub fn copy_to(&self, first: u64, buffer: &mut [u8]) {
+        self.0.copy_to(first, buffer);
+    }
+
+    /// Whether what was loaded so far belongs together: who has much to do can give up early.
+    pub fn is_still(&self) -> bool {
+        self.0.is_still()
+    }
+}
 
 impl Mapping {
     /// Calls `look` with the words of `range`, without a pin: nothing is stored to memory that others load.
@@ -42,9 +95,11 @@ impl Mapping {
     /// ```
     pub fn try_words<R>(
         &self,
-        range: Range<u64>,
+        range: impl RangeBounds<u64>,
         mut look: impl FnMut(&GlanceWords<'_>) -> R,
     ) -> Result<R, AccessError> {
+        let range = self.within(range);
+        let mut look = |words: &area::GlanceWords<'_>| look(&GlanceWords(words));
         let bytes = self.object_bytes(&range)?;
         // Without the handler a trap would kill. It cannot be refused in practice: sigaction(2) knows no such error.
         let _ = signal::install(fault::resolve);
@@ -57,7 +112,7 @@ impl Mapping {
         &self,
         range: Range<u64>,
         bytes: ByteRange,
-        mut look: impl FnMut(&GlanceWords<'_>) -> R,
+        mut look: impl FnMut(&area::GlanceWords<'_>) -> R,
     ) -> Result<R, AccessError> {
         let (pages, waits) = (self.pages(&range)?, &self.frames().waits);
         let (mut changed, mut pinned_until) = (0, None);
@@ -88,10 +143,10 @@ impl Mapping {
     fn look_at_pinned<R>(
         &self,
         range: &Range<u64>,
-        look: &mut impl FnMut(&GlanceWords<'_>) -> R,
+        look: &mut impl FnMut(&area::GlanceWords<'_>) -> R,
     ) -> Result<R, AccessError> {
         let pinned = self.pin_ref(range.clone())?;
-        let words = GlanceWords::of_pinned(&pinned);
+        let words = area::GlanceWords::of_pinned(&pinned);
         let answer = look(&words);
         let trapped = || self.frames().waits.trapped_at(self.range.start + range.start);
         if words.is_still() { Ok(answer) } else { Err(trapped()) }

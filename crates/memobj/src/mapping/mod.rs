@@ -10,13 +10,17 @@
 mod access;
 mod cursor;
 mod glance;
+mod io;
 mod pin;
 mod pin_ref;
+mod slice;
+#[cfg(feature = "zerocopy")]
+mod typed;
 mod words;
 mod write;
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Range, RangeBounds};
 use std::sync::Arc;
 
 use memobj_core::address::{ByteRange, PageRange};
@@ -24,17 +28,31 @@ use memobj_linux::area::PinShares;
 use memobj_linux::uffd::Announce;
 
 pub use cursor::Cursor;
-pub use memobj_linux::area::GlanceWords;
+pub use glance::GlanceWords;
+pub use io::{Reader, Writer};
 pub use pin::Pinned;
 pub use pin_ref::PinRef;
-pub use words::SharedWords;
+pub use slice::PinnedSlice;
+#[cfg(feature = "zerocopy")]
+pub use typed::PinnedAs;
+pub use words::{SharedWords, VolatileWords};
 pub use write::PinnedMut;
 
 use crate::error::{AccessError, PageError};
 use crate::handles::{ObjectHandle, StoreHandle};
 use crate::options::Advice;
 use crate::pins::Ask;
+use crate::ranges::bytes_in;
 use crate::store::FrameStore;
+
+/// How long a mapping is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Extent {
+    /// As it was mapped.
+    Fixed,
+    /// As the object is.
+    Object,
+}
 
 /// The owning handle of a mapped range of an object. Cheap to clone; offsets count from the range's start.
 ///
@@ -63,7 +81,9 @@ pub struct Mapping {
     pins: Arc<PinShares>,
     // Dropped after `store`: the pager is detached when nothing is mapped any more.
     _object: Arc<ObjectHandle>,
+    /// Of the object. Up to all that it can grow to, if `extent` follows it.
     range: ByteRange,
+    extent: Extent,
     /// `None`: it cannot be touched.
     announce: Option<Announce>,
 }
@@ -86,26 +106,46 @@ impl Mapping {
     ) -> Self {
         let range = ByteRange { start: range.start, end: range.end };
         let pins = store.pins();
-        Self { store, pins, _object: object, range, announce }
+        Self { store, pins, _object: object, range, extent: Extent::Fixed, announce }
+    }
+
+    /// This, of the whole object, however long that is.
+    pub(crate) fn of_all(self) -> Self {
+        let range = ByteRange { start: 0, end: self.frames().area.capacity() };
+        Self { range, extent: Extent::Object, ..self }
     }
 
     pub(crate) fn frames(&self) -> &FrameStore {
         &self.store.store
     }
 
-    /// Bytes.
+    /// Bytes: those that were mapped, or of [`map_all`](crate::MemoryObject::map_all) those that the object has now.
     pub fn len(&self) -> u64 {
-        self.range.len()
+        match self.extent {
+            Extent::Fixed => self.range.len(),
+            Extent::Object => self.len_now(),
+        }
+    }
+
+    /// Of what was mapped, the bytes that the object has now: it can be shorter by now.
+    fn len_now(&self) -> u64 {
+        self.range.len().min(self.frames().area.length().saturating_sub(self.range.start))
+    }
+
+    /// A range of any form, in this mapping.
+    #[inline]
+    fn within(&self, range: impl RangeBounds<u64>) -> Range<u64> {
+        bytes_in(range, || self.len_now())
     }
 
     /// Whether it has no bytes.
     pub fn is_empty(&self) -> bool {
-        self.range.is_empty()
+        self.len() == 0
     }
 
     /// The bytes of the object that are mapped.
     pub fn object_range(&self) -> Range<u64> {
-        self.range.start..self.range.end
+        self.range.start..self.range.start + self.len()
     }
 
     /// The size of the object's pages in bytes: 4 KiB or 2 MiB.
@@ -118,8 +158,7 @@ impl Mapping {
         if !self.frames().owner.is_this_process() {
             return Err(AccessError::Detached);
         }
-        // An object that can be written can be shorter by now than what was mapped of it.
-        let length = self.len().min(self.frames().area.length().saturating_sub(self.range.start));
+        let length = self.len_now();
         if range.start > range.end || range.end > length {
             return Err(AccessError::OutOfRange { range: range.clone(), length });
         }
@@ -133,8 +172,8 @@ impl Mapping {
     /// Obtains all pages of `range` now and waits; the first page that fails is the error.
     ///
     /// Under a budget smaller than the range, the early pages may be gone again at the end.
-    pub fn populate(&self, range: Range<u64>) -> Result<(), AccessError> {
-        let pages = self.pages(&range)?;
+    pub fn populate(&self, range: impl RangeBounds<u64>) -> Result<(), AccessError> {
+        let pages = self.pages(&self.within(range))?;
         self.frames().waits.populate(pages).map_err(AccessError::Page)
     }
 
@@ -152,7 +191,8 @@ impl Mapping {
     }
 
     /// Says how `range` will be used. The last advice holds, in steps of 2 MiB, for all mappings of the object.
-    pub fn advise(&self, range: Range<u64>, advice: Advice) -> Result<(), AccessError> {
+    pub fn advise(&self, range: impl RangeBounds<u64>, advice: Advice) -> Result<(), AccessError> {
+        let range = self.within(range);
         let pages = self.pages(&range)?;
         let store = self.frames();
         match advice {
@@ -185,8 +225,8 @@ impl Mapping {
     }
 
     /// Lets the failed pages of `range` be asked for again; returns how many there were.
-    pub fn retry(&self, range: Range<u64>) -> Result<u64, AccessError> {
-        let pages = self.pages(&range)?;
+    pub fn retry(&self, range: impl RangeBounds<u64>) -> Result<u64, AccessError> {
+        let pages = self.pages(&self.within(range))?;
         Ok(self.frames().errors.retry(pages))
     }
 }

@@ -1,7 +1,7 @@
 //! Pins.
 
 use std::fmt;
-use std::ops::{Deref, Range};
+use std::ops::{Deref, Range, RangeBounds};
 use std::sync::Arc;
 
 use memobj_core::address::ByteRange;
@@ -19,6 +19,9 @@ use crate::pins::{NotedPin, ThisThread, key};
 ///
 /// Of an object that has admitted a guest which may store, the bytes are a copy of the pages as they were, which counts
 /// against the budget and that share besides; the pages are pinned all the same, so that stores of guests wait.
+///
+/// It cannot be cloned, because a page carries a limited number of pins. [`slice`](Self::slice) makes something of it that
+/// can.
 ///
 /// # Soundness
 ///
@@ -79,6 +82,13 @@ impl Deref for Pinned {
     }
 }
 
+impl AsRef<[u8]> for Pinned {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
 impl Mapping {
     /// Resolves every page of `range`, and hands out its bytes.
     ///
@@ -86,7 +96,8 @@ impl Mapping {
     /// none to get hold of); other pins may. A range inside one page that is there takes no allocation, and writes to
     /// no memory that other threads write to but the page's word.
     #[inline]
-    pub fn pin(&self, range: Range<u64>) -> Result<Pinned, AccessError> {
+    pub fn pin(&self, range: impl RangeBounds<u64>) -> Result<Pinned, AccessError> {
+        let range = self.within(range);
         match self.pin_own_page(&range) {
             Some((page, noted)) => Ok(Pinned { bytes: Bytes::Page(page), _noted: noted }),
             None => self.pin_own_pages(range),

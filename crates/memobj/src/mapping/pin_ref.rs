@@ -1,7 +1,7 @@
 //! Pins that borrow their mapping.
 
 use std::fmt;
-use std::ops::{Deref, Range};
+use std::ops::{Deref, Range, RangeBounds};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_linux::area::{PagePinRef, PinnedBytes};
@@ -69,12 +69,20 @@ impl Deref for PinRef<'_> {
     }
 }
 
+impl AsRef<[u8]> for PinRef<'_> {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
 impl Mapping {
     /// As [`pin`](Self::pin), for as long as the mapping is borrowed: the cheapest pin.
     ///
     /// Blocks, and fails, as `pin` does.
     #[inline]
-    pub fn pin_ref(&self, range: Range<u64>) -> Result<PinRef<'_>, AccessError> {
+    pub fn pin_ref(&self, range: impl RangeBounds<u64>) -> Result<PinRef<'_>, AccessError> {
+        let range = self.within(range);
         match self.pin_page(&range) {
             Some((page, noted)) => Ok(PinRef { bytes: Bytes::Page(page), _noted: noted }),
             None => self.pin_pages_ref(range),
@@ -117,7 +125,12 @@ impl Mapping {
     /// # }
     /// ```
     #[inline]
-    pub fn with_pin<R>(&self, range: Range<u64>, look: impl FnOnce(&[u8]) -> R) -> Result<R, AccessError> {
+    pub fn with_pin<R>(
+        &self,
+        range: impl RangeBounds<u64>,
+        look: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R, AccessError> {
+        let range = self.within(range);
         match self.pin_page(&range) {
             Some((page, _noted)) => Ok(look(&page)),
             None => Ok(look(&self.pin_pages_ref(range)?)),

@@ -1,8 +1,56 @@
 //! Words that anybody may load and store.
 
+use std::ops::Range;
+
 use memobj_linux::volatile;
 
 use crate::write::User;
+
+/// The words of a mapping of an object that is read only: little endian, loaded one by one by plain loads, which fault on
+/// demand and trap on failed pages.
+///
+/// # Soundness
+///
+/// It may be copied: it borrows the mapping, which keeps the memory, and only loads. Nobody stores to an object that is read
+/// only: its bytes are put in place while a page is absent, when a load sleeps or traps.
+#[derive(Clone, Copy, Debug)]
+pub struct VolatileWords<'a>(volatile::VolatileWords<'a>);
+
+impl<'a> VolatileWords<'a> {
+    pub(super) fn new(words: volatile::VolatileWords<'a>) -> Self {
+        Self(words)
+    }
+
+    /// How many words.
+    #[inline]
+    pub fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Word `index`. May fault, and traps if the page has failed.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such word.
+    #[inline]
+    pub fn load(&self, index: u64) -> u64 {
+        self.0.load(index)
+    }
+
+    /// The wrapping sum of every `step`-th word of `words`: one pass over the memory with one check of bounds.
+    ///
+    /// # Panics
+    ///
+    /// If the range is reversed or ends past the last word.
+    pub fn sum(&self, words: Range<u64>, step: u64) -> u64 {
+        self.0.sum(words, step)
+    }
+}
 
 /// The words of a mapping, loaded and stored by atomic steps, which fault on demand and trap on failed pages.
 ///

@@ -1,7 +1,7 @@
 //! Stores, pins for writing, and what makes them last.
 
 use std::fmt;
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::{Deref, DerefMut, Range, RangeBounds};
 use std::sync::Arc;
 
 use memobj_core::address::ByteRange;
@@ -78,6 +78,18 @@ impl DerefMut for PinnedMut {
     }
 }
 
+impl AsRef<[u8]> for PinnedMut {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl AsMut<[u8]> for PinnedMut {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self
+    }
+}
+
 impl Mapping {
     fn writes(&self) -> Result<&Arc<Writes>, AccessError> {
         self.frames().writes.as_ref().ok_or(AccessError::ReadOnly)
@@ -103,8 +115,8 @@ impl Mapping {
     /// them; `Pinned` if somebody does for longer than the object's `pin_timeout`, `InUse` while there are
     /// [`shared_words`](Self::shared_words) of the object. [`touch_at`](Self::touch_at) waits. Plain loads and stores
     /// through [`as_mut_ptr`](Self::as_mut_ptr) are not held off.
-    pub fn pin_mut(&self, range: Range<u64>) -> Result<PinnedMut, AccessError> {
-        self.pin_to_write(range, Writes::pin_mut)
+    pub fn pin_mut(&self, range: impl RangeBounds<u64>) -> Result<PinnedMut, AccessError> {
+        self.pin_to_write(self.within(range), Writes::pin_mut)
     }
 
     /// As [`pin_mut`](Self::pin_mut), for bytes that the caller is going to write, all of them: nobody is asked for what
@@ -117,8 +129,8 @@ impl Mapping {
     ///
     /// Blocks, and fails, as `pin_mut` does. Whole pages that have failed are errors. After an error the bytes are as they
     /// were, unless it is `InUse` because a guest which may store was let in meanwhile: then pages may be zeros.
-    pub fn pin_new(&self, range: Range<u64>) -> Result<PinnedMut, AccessError> {
-        self.pin_to_write(range, Writes::pin_new)
+    pub fn pin_new(&self, range: impl RangeBounds<u64>) -> Result<PinnedMut, AccessError> {
+        self.pin_to_write(self.within(range), Writes::pin_new)
     }
 
     fn pin_to_write(
@@ -166,12 +178,16 @@ impl Mapping {
     /// whatever its range. Bytes that the system took and then failed to make durable are written again if memory
     /// still has them; those it has no longer are reported by every sync of them until [`discard`](Self::discard).
     /// Of an object that is committed to ([`Writing::Atomic`](crate::Writing::Atomic)) this commits everything.
-    pub fn sync(&self, range: Range<u64>) -> Result<(), WriteError> {
+    pub fn sync(&self, range: impl RangeBounds<u64>) -> Result<(), WriteError> {
+        let range = self.within(range);
         let store = self.frames();
         let bytes = self.object_bytes(&range).map_err(|error| self.sync_refused(&range, error))?;
         // What is private is nobody's to keep.
         match store.writes.as_ref().filter(|_| store.object.keeps_changes) {
-            Some(writes) => writes.sync(bytes),
+            Some(writes) => {
+                let object = &store.object;
+                object.timed(&object.tell.counters.syncs, || writes.sync(bytes))
+            }
             None => Ok(()),
         }
     }
@@ -192,8 +208,8 @@ impl Mapping {
     /// is committed to ([`Writing::Atomic`](crate::Writing::Atomic)) everything goes back to the last commit, its length
     /// too, or nothing: `range` must be all of it, anything less is `Denied`. Blocks while pages are pinned or being
     /// written, as long as the object's time-out says; `Timeout` means that nothing has changed.
-    pub fn discard(&self, range: Range<u64>) -> Result<u64, AccessError> {
-        let pages = self.pages(&range)?;
+    pub fn discard(&self, range: impl RangeBounds<u64>) -> Result<u64, AccessError> {
+        let pages = self.pages(&self.within(range))?;
         Ok(self.writes()?.discard(pages)?)
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{BlockingPager, by_calls};
 use crate::error::{ErrorKind, SupplyError};
 use crate::locks::{Guard, Rank, RankedMutex};
+use crate::options::setters;
 
 /// Which of a pager's operations fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +48,7 @@ pub enum Inject {
 
 /// One planned failure.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Injection {
     /// The bytes at which it strikes, where the operation has a range.
     pub range: Range<u64>,
@@ -54,6 +56,16 @@ pub struct Injection {
     pub action: Inject,
     /// How often, at most; `None` is always.
     pub times: Option<u32>,
+}
+
+impl Injection {
+    /// `action` at each call that has a byte of `range`, always.
+    #[must_use]
+    pub const fn new(range: Range<u64>, action: Inject) -> Self {
+        Self { range, action, times: None }
+    }
+
+    setters!(only range: Range<u64>, action: Inject, times: impl Into<Option<u32>>);
 }
 
 /// Wraps a pager and makes it fail as planned.
@@ -87,7 +99,7 @@ impl<P: BlockingPager> Faulty<P> {
 
     /// `inner`, which fails with an input/output error at `range`, always.
     pub fn failing(inner: P, range: Range<u64>) -> Self {
-        Self::new(inner, vec![Injection { range, action: Inject::Error, times: None }], 0)
+        Self::new(inner, vec![Injection::new(range, Inject::Error)], 0)
     }
 
     /// Plans one more failure, of any operation, also while the object is mapped.

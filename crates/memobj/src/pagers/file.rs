@@ -18,18 +18,7 @@ use super::log_file::ForeignLog;
 use super::told_length::told_length;
 use super::{BlockingPager, Local, by_calls};
 use crate::error::{ErrorKind, OpenError, SupplyError};
-
-/// Whether reads go through the host's page cache.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum CacheUse {
-    /// Around it, unless the host has most of the file cached anyway or the file system cannot.
-    #[default]
-    Auto,
-    /// Around it where the file system can.
-    Direct,
-    /// Through it.
-    Buffered,
-}
+use crate::options::CacheUse;
 
 /// What a file was opened for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -130,12 +119,16 @@ impl File {
     /// The lock holds off other users of this library and of flock; whoever writes to the file without asking is
     /// not noticed, other than with a pager that only reads.
     pub fn open_writable(path: impl AsRef<Path>, lock_timeout: Duration) -> Result<Self, OpenError> {
-        super::open_in_place(path.as_ref(), lock_timeout)
+        super::open_in_place(path.as_ref(), lock_timeout, CacheUse::Auto)
     }
 
     /// As [`open_writable`](Self::open_writable), without a look at the commit log.
-    pub(super) fn open_locked(path: &Path, lock_timeout: Duration) -> Result<Self, OpenError> {
-        let pager = Self::open_as(path, CacheUse::Auto, Access::ReadWrite)?;
+    pub(super) fn open_locked(
+        path: &Path,
+        lock_timeout: Duration,
+        cache_use: CacheUse,
+    ) -> Result<Self, OpenError> {
+        let pager = Self::open_as(path, cache_use, Access::ReadWrite)?;
         let give_up = Instant::now().checked_add(lock_timeout);
         let refused = |source| OpenError::File { path: path.to_owned(), source };
         while !try_lock(&pager.0.probe).map_err(refused)? {
@@ -153,6 +146,7 @@ impl File {
     }
 
     /// A file without a name, which nobody else has.
+    #[cfg(feature = "spaces")]
     pub(crate) fn of_unnamed(file: &std::fs::File) -> std::io::Result<Self> {
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
         Self::open_as(Path::new(&path), CacheUse::Auto, Access::Read).map_err(|error| match error {

@@ -13,6 +13,7 @@ use memobj_log::{CommitLog, Options};
 use super::storage::{FileStorage, Role};
 use super::{File, Logged};
 use crate::error::OpenError;
+use crate::options::CacheUse;
 
 /// How far the log's segments grow in turn.
 const CHUNK_BLOCKS: u32 = 1024;
@@ -86,8 +87,12 @@ fn open_error(error: memobj_log::OpenError<io::Error>) -> io::Error {
 }
 
 /// Opens the file at `path` for writing in place, with all that was committed to it in place.
-pub(crate) fn open_in_place(path: &Path, lock_timeout: Duration) -> Result<File, OpenError> {
-    let file = File::open_locked(path, lock_timeout)?;
+pub(crate) fn open_in_place(
+    path: &Path,
+    lock_timeout: Duration,
+    cache_use: CacheUse,
+) -> Result<File, OpenError> {
+    let file = File::open_locked(path, lock_timeout, cache_use)?;
     // With the lock held: whoever had it before may have left a log.
     if let Some(path) = with_log(path) {
         settle(&file, &path)?;
@@ -99,6 +104,7 @@ pub(crate) fn open_in_place(path: &Path, lock_timeout: Duration) -> Result<File,
 /// What a reader does about the log of a stranger: one that belongs neither to the owner of the file, nor to this user,
 /// nor to root. Anybody can make one where anybody may make files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum ForeignLog {
     /// The file is not opened: it may lack what somebody committed to it.
     #[default]
@@ -117,7 +123,8 @@ pub(crate) fn recover(path: &Path, foreign: ForeignLog) -> Result<(), OpenError>
             ForeignLog::Refuse => Err(OpenError::ForeignLog { path: log_path(&path) }),
         };
     }
-    let file = File::open_locked(&path, Duration::ZERO).map_err(|error| cannot_write(&path, error))?;
+    let file = File::open_locked(&path, Duration::ZERO, CacheUse::Auto)
+        .map_err(|error| cannot_write(&path, error))?;
     // Another opener can have done it meanwhile.
     with_log(&path).map_or(Ok(()), |path| settle(&file, &path))
 }

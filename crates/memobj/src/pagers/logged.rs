@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use memobj_core::address::PageIndex;
 use memobj_linux::file;
@@ -20,6 +20,8 @@ use super::storage::FileStorage;
 use super::{BlockingPager, File, by_calls};
 use crate::error::{ErrorKind, OpenError, SupplyError, kind_of};
 use crate::locks::{Guard, Rank, RankedMutex, RankedRwLock, ReadGuard, WriteGuard};
+use crate::metrics::Timed;
+use crate::options::CacheUse;
 
 const PAGE: u64 = 4096;
 /// From so many bytes of records on they are copied in place.
@@ -52,6 +54,8 @@ pub(crate) struct Logged {
     spilled: RankedMutex<BTreeSet<u64>>,
     /// The shortest length since the last commit: what lay behind it has other bytes than it had then.
     shortest: AtomicU64,
+    /// Those that had something to copy.
+    pub(crate) checkpoints: Timed,
 }
 
 /// A commit that is under way.
@@ -91,10 +95,10 @@ impl Drop for Commit<'_> {
 
 impl Logged {
     /// Opens `path` and its log; puts in place what an earlier process committed and could not copy any more.
-    pub(crate) fn open(path: &Path, lock_timeout: Duration) -> Result<Self, OpenError> {
+    pub(crate) fn open(path: &Path, lock_timeout: Duration, cache_use: CacheUse) -> Result<Self, OpenError> {
         let refused = |source| OpenError::File { path: path.to_owned(), source };
         let path = &std::fs::canonicalize(path).map_err(refused)?;
-        let file = File::open_locked(path, lock_timeout)?;
+        let file = File::open_locked(path, lock_timeout, cache_use)?;
         if let Some(why) = file.cannot_have_a_log(path).map_err(refused)? {
             return Err(OpenError::NotWritable { object: path.display().to_string(), why });
         }
@@ -121,6 +125,7 @@ impl Logged {
             ended: AtomicBool::new(false),
             spilled: RankedMutex::new(Rank::Spilled, BTreeSet::new()),
             shortest: AtomicU64::new(length),
+            checkpoints: Timed::default(),
         })
     }
 
@@ -270,7 +275,9 @@ impl Logged {
             self.write().begin_checkpoint().map_err(checkpoint_error)?
         };
         let Some(mut plan) = begun else { return Ok(Finish::Released) };
+        let begun = Instant::now();
         let stepped = self.step_to_the_end(&mut plan);
+        self.checkpoints.add(begun.elapsed());
         if !matches!(stepped, Ok(Finish::Released)) {
             self.write().cancel_checkpoint(plan);
         }

@@ -16,6 +16,7 @@
 
 mod blocking;
 mod bytes;
+mod create;
 mod description;
 mod faulty;
 mod file;
@@ -32,10 +33,11 @@ use std::sync::Arc;
 pub(crate) use blocking::by_calls;
 pub use blocking::{Blocking, BlockingPager};
 pub use bytes::Bytes;
+pub(crate) use create::create;
 pub use description::Description;
 pub(crate) use description::Local;
 pub use faulty::{Faulty, Inject, Injection, Operation};
-pub use file::{CacheUse, File};
+pub use file::File;
 pub use log_file::ForeignLog;
 pub(crate) use log_file::{open_in_place, recover};
 pub(crate) use logged::Logged;
@@ -44,6 +46,7 @@ pub use request::{LengthRequest, SupplyRequest, SyncRequest, WriteRequest};
 pub use zero::Zero;
 
 use crate::error::SupplyError;
+pub use crate::options::CacheUse;
 
 /// Supplies an object's pages, and takes them back if it can be written.
 ///

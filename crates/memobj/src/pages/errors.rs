@@ -16,7 +16,7 @@ use crate::error::{ErrorKind, PageError, SupplyError, WriteStep};
 use crate::event::Event;
 use crate::locks::{Rank, RankedMutex};
 use crate::room::Room;
-use crate::tell::Tell;
+use crate::tell::ObjectTell;
 
 /// Errors that one object keeps in detail; beyond, pages still fail but share a general message.
 const KEPT_ERRORS: usize = 4096;
@@ -30,7 +30,7 @@ pub(crate) struct Errors {
     area: Arc<Area>,
     object: Arc<ObjectCore>,
     room: Arc<Room>,
-    tell: Arc<Tell>,
+    tell: Arc<ObjectTell>,
     pub(crate) lost: Lost,
     table: RankedMutex<Table>,
 }
@@ -52,17 +52,12 @@ impl Drop for Errors {
 }
 
 impl Errors {
-    pub(crate) fn new(
-        area: &Arc<Area>,
-        object: &Arc<ObjectCore>,
-        room: &Arc<Room>,
-        tell: &Arc<Tell>,
-    ) -> Self {
+    pub(crate) fn new(area: &Arc<Area>, object: &Arc<ObjectCore>, room: &Arc<Room>) -> Self {
         Self {
             area: Arc::clone(area),
             object: Arc::clone(object),
             room: Arc::clone(room),
-            tell: Arc::clone(tell),
+            tell: Arc::clone(&object.tell),
             lost: Lost::new(&object.name),
             table: RankedMutex::new(Rank::Errors, Table::default()),
         }

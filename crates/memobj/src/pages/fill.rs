@@ -15,7 +15,7 @@ use super::{AtOnce, Errors, ObjectCore};
 use crate::buffers::{Buffers, RUN_PAGES};
 use crate::health::Health;
 use crate::room::{Patience, Room};
-use crate::tell::Tell;
+use crate::tell::ObjectTell;
 
 /// Threads that call pagers.
 pub(crate) trait CallPagers: std::fmt::Debug + Send + Sync {
@@ -66,7 +66,7 @@ pub(crate) struct Fill {
     pub(crate) object: Arc<ObjectCore>,
     pub(crate) errors: Arc<Errors>,
     pub(crate) room: Arc<Room>,
-    pub(crate) tell: Arc<Tell>,
+    pub(crate) tell: Arc<ObjectTell>,
     pub(crate) health: Arc<Health>,
     pub(crate) buffers: Arc<Buffers>,
     pub(crate) workers: Arc<dyn CallPagers>,

@@ -8,8 +8,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 
 use crate::clock::{Deadline, EngineClock};
 use crate::error::{ErrorKind, SupplyError, WriteError, WriteStep};
+use crate::metrics::Timed;
 use crate::options::{Advice, FailurePolicy, ObjectOptions, Writing};
 use crate::pagers::{self, Description, File, Local, Logged, Pager, SupplyRequest};
+use crate::tell::{ObjectTell, Tell};
 use crate::threads::Disposal;
 
 pub(crate) struct ObjectCore {
@@ -31,12 +33,14 @@ pub(crate) struct ObjectCore {
     /// Of the cache, as the clock.
     pub(crate) disposal: Arc<Disposal>,
     pub(crate) clock: EngineClock,
+    pub(crate) tell: Arc<ObjectTell>,
 }
 
 impl ObjectCore {
     pub(crate) fn new(
         clock: &EngineClock,
         disposal: &Arc<Disposal>,
+        tell: &Arc<Tell>,
         name: &str,
         (pager, mut description): (Box<dyn Pager>, Description),
         options: ObjectOptions,
@@ -56,6 +60,7 @@ impl ObjectCore {
             detached: AtomicBool::new(false),
             disposal: Arc::clone(disposal),
             clock: clock.clone(),
+            tell: Arc::new(ObjectTell::new(tell)),
         }
     }
 
@@ -145,6 +150,14 @@ impl ObjectCore {
     /// The end of a wait for pins that begins now.
     pub(crate) fn pin_deadline(&self) -> Deadline<'_> {
         self.clock.deadline(self.options.pin_timeout)
+    }
+
+    /// Calls `act`, and adds how long it took to `counter`.
+    pub(crate) fn timed<R>(&self, counter: &Timed, act: impl FnOnce() -> R) -> R {
+        let begun = self.clock.now();
+        let answer = act();
+        counter.add(self.clock.now().saturating_duration_since(begun));
+        answer
     }
 
     pub(crate) fn write_error(&self, step: WriteStep, range: Range<u64>, error: &SupplyError) -> WriteError {

@@ -56,7 +56,7 @@ pub(crate) struct Waits {
 impl Waits {
     /// Sleeps while somebody else owns `page`; an error if nobody will ever answer.
     pub(crate) fn wait_for(&self, page: PageIndex) -> Result<(), PageError> {
-        self.area.wait(page, Some(LOOK_AGAIN));
+        self.timed(|| self.area.wait(page, Some(LOOK_AGAIN)));
         if self.owner.is_this_process() {
             return Ok(());
         }
@@ -73,7 +73,7 @@ impl Waits {
         if until.get_or_insert_with(|| self.fill.object.pin_deadline()).is_over() {
             return Err(AccessError::Pinned { range: bytes_of(&self.area, page), by: self.holder_of(page) });
         }
-        self.area.wait_as_writer(page, Some(LOOK_AGAIN_FOR_PINS));
+        self.timed(|| self.area.wait_as_writer(page, Some(LOOK_AGAIN_FOR_PINS)));
         Ok(())
     }
 
@@ -95,7 +95,13 @@ impl Waits {
             // Read ahead, and kept until somebody asks for it.
             self.driver.ask(Ask::Demand(page));
         }
-        self.area.wait_as_writer(page, Some(limit));
+        self.timed(|| self.area.wait_as_writer(page, Some(limit)));
+    }
+
+    /// Counts a sleep.
+    fn timed<R>(&self, sleep: impl FnOnce() -> R) -> R {
+        let object = &self.fill.object;
+        object.timed(&object.tell.counters.waits, sleep)
     }
 
     /// Who holds the pins of `page`, which is pinned.

@@ -8,9 +8,9 @@ use std::io;
 use memobj_linux::file::{clone_unnamed, write_full};
 
 use super::{Space, VerbError};
-use crate::error::{AccessError, ErrorKind};
+use crate::error::{AccessError, Classified, ErrorKind, as_io_error, system_may_pass};
 use crate::object::MemoryObject;
-use crate::options::{Delivery, FrameSize, MapOptions, ObjectOptions, Sharing, Store, Writing};
+use crate::options::{Delivery, FrameSize, MapOptions, Sharing, Store, Writing};
 use crate::pagers::{self, Pager};
 
 /// Bytes that are copied at once.
@@ -62,6 +62,28 @@ impl Error for NoCopy {
     }
 }
 
+as_io_error!(NoCopy);
+
+impl Classified for NoCopy {
+    fn io_kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Writable => io::ErrorKind::Unsupported,
+            Self::TooLong { .. } => io::ErrorKind::FileTooLarge,
+            Self::Stale => io::ErrorKind::StaleNetworkFileHandle,
+            Self::Read(error) => error.io_kind(),
+            Self::File(error) => error.kind(),
+        }
+    }
+
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Read(error) => error.may_pass(),
+            Self::File(error) => system_may_pass(error),
+            Self::Writable | Self::TooLong { .. } | Self::Stale => false,
+        }
+    }
+}
+
 impl From<io::Error> for NoCopy {
     fn from(error: io::Error) -> Self {
         Self::File(error)
@@ -92,8 +114,7 @@ impl Space {
             None => self.bytes_of(object, offset, length)?,
         };
         let pager = pagers::File::of_unnamed(&file).map_err(NoCopy::File)?;
-        let options =
-            ObjectOptions { store: Store::Shared, frames: FrameSize::Small, ..core.options.clone() };
+        let options = core.options.clone().store(Store::Shared).frames(FrameSize::Small);
         let description = pager.describe();
         let pager = Box::new(pager);
         Ok(MemoryObject::new(object.handle().cache.clone(), object.name(), pager, description, options, None))
@@ -109,7 +130,7 @@ impl Space {
         }
         let file = tempfile::tempfile().map_err(NoCopy::File)?;
         file.set_len(object.len()).map_err(NoCopy::File)?;
-        let pins = MapOptions { delivery: Delivery::PinOnly, sharing: Sharing::Shared };
+        let pins = MapOptions::new().delivery(Delivery::PinOnly).sharing(Sharing::Shared);
         let mapping = object.map(0..object.len(), pins)?;
         let mut buffer = vec![0; CHUNK.min(bytes) as usize];
         let mut at = offset;

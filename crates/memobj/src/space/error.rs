@@ -9,7 +9,7 @@ use memobj_vm::fault::Trap;
 use memobj_vm::space::SpaceError;
 
 use super::NoCopy;
-use crate::error::{MapError, PageError};
+use crate::error::{Classified, MapError, PageError, as_io_error, system_may_pass};
 
 /// Why a verb was refused, wholly or from some address on.
 #[derive(Debug)]
@@ -126,6 +126,49 @@ impl fmt::Display for TouchError {
             Self::Page { address, error } => write!(f, "access at {:#x}: {error}", address.0),
             Self::System { address, source } => write!(f, "access at {:#x}: {source}", address.0),
             Self::Detached => f.write_str("the space belongs to the process that this one was forked from"),
+        }
+    }
+}
+
+as_io_error!(VerbError, TouchError);
+
+impl Classified for VerbError {
+    fn io_kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Space(_) => io::ErrorKind::InvalidInput,
+            Self::Map(error) => error.io_kind(),
+            Self::NoCopy(error) => error.io_kind(),
+            Self::Unsupported { .. } => io::ErrorKind::Unsupported,
+            Self::System { source, .. } => source.kind(),
+            Self::Detached => io::ErrorKind::NotConnected,
+        }
+    }
+
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Map(error) => error.may_pass(),
+            Self::NoCopy(error) => error.may_pass(),
+            Self::System { source, .. } => system_may_pass(source),
+            Self::Space(_) | Self::Unsupported { .. } | Self::Detached => false,
+        }
+    }
+}
+
+impl Classified for TouchError {
+    fn io_kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Trap { .. } => io::ErrorKind::InvalidInput,
+            Self::Page { error, .. } => error.io_kind(),
+            Self::System { source, .. } => source.kind(),
+            Self::Detached => io::ErrorKind::NotConnected,
+        }
+    }
+
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Page { error, .. } => error.may_pass(),
+            Self::System { source, .. } => system_may_pass(source),
+            Self::Trap { .. } | Self::Detached => false,
         }
     }
 }

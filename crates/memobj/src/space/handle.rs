@@ -164,7 +164,7 @@ impl Space {
             (SegmentSource::Anonymous, Sharing::Shared) => {
                 return Err(VerbError::Unsupported { what: "anonymous memory that is shared" });
             }
-            (_, Sharing::Copy) => SegmentRequest { sharing: Sharing::Private, ..*request },
+            (_, Sharing::Copy) => (*request).sharing(Sharing::Private),
             _ => *request,
         };
         let request: MapRequest = translate(&request, ObjectId(0));

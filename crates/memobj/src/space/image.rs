@@ -61,7 +61,7 @@ impl Space {
         object: &MemoryObject,
         options: &ImageMapOptions,
     ) -> Result<SpaceImage<'_>, MapImageError> {
-        let pins = MapOptions { delivery: Delivery::PinOnly, sharing: options::Sharing::Shared };
+        let pins = MapOptions::new().delivery(Delivery::PinOnly).sharing(options::Sharing::Shared);
         // First, since what is only pinned has no frames to lend; and kept until the first segment has them.
         let lent = object.lend_frames().map_err(MapImageError::Object)?;
         let bytes = object.map(0..object.len(), pins).map_err(MapImageError::Object)?;
@@ -122,7 +122,7 @@ impl<'a> Taken<'a> {
 
     fn take(&mut self, place: Place, length: u64) -> Result<VirtAddr, VerbError> {
         let (source, sharing) = (SegmentSource::Reserved, Sharing::Private);
-        let request = SegmentRequest { length, place, source, prot: Prot::NONE, sharing };
+        let request = SegmentRequest::new(length, source, Prot::NONE, sharing).place(place);
         let start = self.space.map(&request)?.start;
         self.ranges.push(AddressRange { start: start.0, end: start.0 + length });
         Ok(start)
@@ -173,7 +173,7 @@ struct SpaceHost<'a, 'b> {
 impl SpaceHost<'_, '_> {
     fn map(&self, pages: AddressRange, source: SegmentSource<'_>, prot: Prot) -> io::Result<()> {
         let (place, sharing) = (Place::Fixed(VirtAddr(pages.start)), Sharing::Private);
-        let request = SegmentRequest { length: pages.length_bytes(), place, source, prot, sharing };
+        let request = SegmentRequest::new(pages.length_bytes(), source, prot, sharing).place(place);
         self.memory.space.map(&request).map(drop).map_err(refused)
     }
 

@@ -34,17 +34,11 @@
 //! use memobj::space::{Place, Prot, SegmentRequest, SegmentSource, Sharing, Space, SpaceOptions};
 //! use memobj::{Cache, CacheOptions, FrameSize, ObjectOptions, Store};
 //!
-//! let cache = Cache::new(CacheOptions { budget_bytes: 1 << 20, ..Default::default() })?;
-//! let options = ObjectOptions { store: Store::Shared, frames: FrameSize::Small, ..Default::default() };
+//! let cache = Cache::new(CacheOptions::new().budget_bytes(1 << 20))?;
+//! let options = ObjectOptions::new().store(Store::Shared).frames(FrameSize::Small);
 //! let object = cache.open_file("Cargo.toml", options)?;
 //! let space = Space::new(SpaceOptions::default())?;
-//! let segment = space.map(&SegmentRequest {
-//!     length: object.len(),
-//!     place: Place::Anywhere,
-//!     source: SegmentSource::Object { object: &object, offset: 0 },
-//!     prot: Prot::READ | Prot::WRITE,
-//!     sharing: Sharing::Private,
-//! })?;
+//! let segment = space.map(&SegmentRequest::new(object.len(), SegmentSource::Object { object: &object, offset: 0 }, Prot::READ | Prot::WRITE, Sharing::Private))?;
 //! space.write_at(segment.start, b"{package}")?;
 //! let mut start = [0; 9];
 //! space.read_at(segment.start, &mut start)?;
@@ -59,6 +53,7 @@ mod error;
 mod failures;
 mod faults;
 mod handle;
+#[cfg(feature = "images")]
 mod image;
 mod objects;
 mod options;
@@ -68,6 +63,7 @@ mod state;
 pub use copies::NoCopy;
 pub use error::{TouchError, VerbError};
 pub use handle::Space;
+#[cfg(feature = "images")]
 pub use image::SpaceImage;
 pub use memobj_core::address::VirtAddr;
 pub use memobj_core::prot::{Access, Prot};

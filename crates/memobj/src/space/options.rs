@@ -5,9 +5,11 @@ use memobj_core::prot::Prot;
 use memobj_vm::space::{Place, Sharing};
 
 use crate::object::MemoryObject;
+use crate::options::setters;
 
 /// For [`Space::new`](super::Space::new).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SpaceOptions {
     /// Addresses that are set aside, in bytes; rounded up to pages. They cost nothing but addresses.
     pub window_bytes: u64,
@@ -27,8 +29,16 @@ impl Default for SpaceOptions {
     }
 }
 
+setters!(SpaceOptions {
+    window_bytes: u64,
+    window_start: impl Into<Option<VirtAddr>>,
+    segments: usize,
+    copy_bytes: u64,
+});
+
 /// What is to be behind a segment.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum SegmentSource<'a> {
     /// Zeros of its own.
     Anonymous,
@@ -45,6 +55,7 @@ pub enum SegmentSource<'a> {
 
 /// What is asked of [`Space::map`](super::Space::map).
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct SegmentRequest<'a> {
     /// Bytes, to be rounded up to pages.
     pub length: u64,
@@ -56,4 +67,20 @@ pub struct SegmentRequest<'a> {
     pub prot: Prot,
     /// Who sees the stores.
     pub sharing: Sharing,
+}
+
+impl<'a> SegmentRequest<'a> {
+    /// A segment of `length` bytes wherever there is room.
+    #[must_use]
+    pub const fn new(length: u64, source: SegmentSource<'a>, prot: Prot, sharing: Sharing) -> Self {
+        Self { length, place: Place::Anywhere, source, prot, sharing }
+    }
+
+    setters!(only
+        length: u64,
+        place: Place,
+        source: SegmentSource<'a>,
+        prot: Prot,
+        sharing: Sharing,
+    );
 }

@@ -14,6 +14,7 @@ use crate::write::User;
 
 /// What a guest may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum GuestProt {
     /// Load.
     ReadOnly,

@@ -2,9 +2,10 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::ops::Range;
 
-use crate::error::{AccessError, MapError, PageError, WriteError};
+use crate::error::{AccessError, Classified, MapError, PageError, WriteError, as_io_error};
 
 /// Why a stream has no bytes to give, or could not be closed.
 #[derive(Debug)]
@@ -67,6 +68,28 @@ impl Error for StreamError {
             Self::Access(error) => error.source(),
             Self::Write(error) => error.source(),
             Self::Map(error) => error.source(),
+        }
+    }
+}
+
+as_io_error!(StreamError);
+
+impl Classified for StreamError {
+    fn io_kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Held { .. } => io::ErrorKind::ResourceBusy,
+            Self::Access(error) => error.io_kind(),
+            Self::Write(error) => error.io_kind(),
+            Self::Map(error) => error.io_kind(),
+        }
+    }
+
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Held { .. } => true,
+            Self::Access(error) => error.may_pass(),
+            Self::Write(error) => error.may_pass(),
+            Self::Map(error) => error.may_pass(),
         }
     }
 }

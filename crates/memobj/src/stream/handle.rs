@@ -11,10 +11,11 @@ use crate::error::{AccessError, MapError};
 use crate::locks::{Guard, Rank, RankedMutex};
 use crate::mapping::Mapping;
 use crate::object::MemoryObject;
-use crate::options::{Delivery, MapOptions};
+use crate::options::{Delivery, MapOptions, setters};
 
 /// What an allocation for writing does past the end of the object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum Growth {
     /// It extends the object.
     #[default]
@@ -25,6 +26,7 @@ pub enum Growth {
 
 /// For [`Stream::with_options`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct StreamOptions {
     /// What an allocation for writing does past the end.
     pub growth: Growth,
@@ -35,6 +37,12 @@ pub struct StreamOptions {
     /// a stream, which never faults, is one of them.
     pub delivery: Delivery,
 }
+
+setters!(StreamOptions {
+    growth: Growth,
+    read_ahead_bytes: impl Into<Option<u64>>,
+    delivery: Delivery,
+});
 
 /// A position in an object, and allocations of its bytes. Several streams may be open on one object.
 ///
@@ -241,7 +249,7 @@ impl Stream {
 fn map(object: &MemoryObject, delivery: Delivery) -> Result<Mapping, MapError> {
     loop {
         let length = object.len();
-        match object.map(0..length, MapOptions { delivery, ..Default::default() }) {
+        match object.map(0..length, MapOptions::new().delivery(delivery)) {
             // Cut off since: shorter by now.
             Err(MapError::OutOfRange { length: shorter, .. }) if shorter < length => {}
             mapped => return mapped,

@@ -13,7 +13,7 @@
 //! ```
 //! use memobj::stream::{ForReading, Stream};
 //! # use memobj::{Cache, CacheOptions, ObjectOptions};
-//! # let cache = Cache::new(CacheOptions { budget_bytes: 1 << 20, ..Default::default() })?;
+//! # let cache = Cache::new(CacheOptions::new().budget_bytes(1 << 20))?;
 //! let object = cache.open_file("Cargo.toml", ObjectOptions::default())?;
 //! let stream = Stream::open(&object)?;
 //! let mut lines = 0;

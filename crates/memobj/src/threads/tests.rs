@@ -36,12 +36,12 @@ impl BlockingPager for Called {
 }
 
 fn small_cache() -> Cache {
-    Cache::new(CacheOptions { budget_bytes: 1 << 20, ..Default::default() }).unwrap()
+    Cache::new(CacheOptions::new().budget_bytes(1 << 20)).unwrap()
 }
 
 fn map(cache: &Cache, pager: impl Pager + 'static, options: ObjectOptions, delivery: Delivery) -> Mapping {
     let object = cache.object("called", pager, options).unwrap();
-    object.map(0..object.len(), MapOptions { delivery, ..Default::default() }).unwrap()
+    object.map(0..object.len(), MapOptions::new().delivery(delivery)).unwrap()
 }
 
 fn arm(cache: &Cache, thread: &'static str) {
@@ -119,7 +119,7 @@ fn guests_are_dismissed_when_the_event_loop_panics() {
     }
     use crate::{AdmitOptions, GuestEnd, RemoteMapping, Store};
     let cache = small_cache();
-    let options = ObjectOptions { writing: Writing::InPlace, store: Store::Shared, ..Default::default() };
+    let options = ObjectOptions::new().writing(Writing::InPlace).store(Store::Shared);
     let object = cache.object("called", Blocking(Called), options).unwrap();
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let attaching = std::thread::spawn(move || RemoteMapping::attach(theirs, LIMIT).unwrap());
@@ -139,10 +139,9 @@ fn guests_are_dismissed_when_the_event_loop_panics() {
 #[test]
 fn calls_fail_when_the_clock_panics() {
     let cache = small_cache();
-    let plan = vec![Injection { range: 0..4096, action: Inject::Hang, times: None }];
+    let plan = vec![Injection::new(0..4096, Inject::Hang)];
     let hanging = Faulty::new(Bytes::new(vec![7; 8192]), plan, 0);
-    let options =
-        ObjectOptions { supply_timeout: Some(Duration::from_millis(20)), ..ObjectOptions::default() };
+    let options = ObjectOptions::new().supply_timeout(Duration::from_millis(20));
     let mapping = map(&cache, hanging, options, Delivery::PinOnly);
     arm(&cache, workers::CLOCK);
     let pinned = mapping.clone();
@@ -157,7 +156,7 @@ fn calls_fail_when_the_clock_panics() {
 #[test]
 fn stores_fail_when_the_cleaner_panics_and_nothing_is_lost() {
     let cache = small_cache();
-    let options = ObjectOptions { writing: Writing::InPlace, ..Default::default() };
+    let options = ObjectOptions::new().writing(Writing::InPlace);
     let mapping = map(&cache, Blocking(Called), options, Delivery::PinOnly);
     arm(&cache, write::CLEANER);
     let written = mapping.clone();

@@ -50,7 +50,7 @@ impl Writes {
             let (begun, beside_checkpoint) = (Instant::now(), log.is_copying());
             let ended = self.commit_alone(held, log);
             if beside_checkpoint {
-                let counter = &self.fill.tell.counters.longest_commit_beside_checkpoint_ns;
+                let counter = &self.fill.tell.of_cache().longest_commit_beside_checkpoint_ns;
                 counter.raise_to(begun.elapsed().as_nanos() as u64);
             }
             self.trouble.lock().last_commit = Some((number, ended.clone()));
@@ -186,8 +186,8 @@ impl Writes {
             let begun = Instant::now();
             match log.checkpoint() {
                 Ok(()) => {
-                    writes.fill.tell.counters.checkpoints.add(1);
-                    writes.fill.tell.counters.checkpoint_ns.add(begun.elapsed().as_nanos() as u64);
+                    writes.fill.tell.of_cache().checkpoints.add(1);
+                    writes.fill.tell.of_cache().checkpoint_ns.add(begun.elapsed().as_nanos() as u64);
                 }
                 Err(error) => {
                     let error = writes.error_of_all(WriteStep::WriteBack, &error);

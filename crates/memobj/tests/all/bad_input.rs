@@ -228,7 +228,7 @@ fn a_change_with_the_old_time_and_another_size_is_noticed() {
 
 #[test]
 fn budgets_of_nothing_of_a_page_and_of_more_than_memory_are_errors() {
-    let make = |budget_bytes| Cache::new(CacheOptions { budget_bytes, ..Default::default() });
+    let make = |budget_bytes| Cache::new(CacheOptions::new().budget_bytes(budget_bytes));
     for small in [0, 1, 4096, 65_534] {
         let error = make(small).unwrap_err();
         let told = matches!(error, CacheError::BudgetTooSmall { budget_bytes, minimum_bytes: 65_536 }

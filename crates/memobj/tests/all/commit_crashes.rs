@@ -15,7 +15,7 @@ const ROUNDS: u64 = 25;
 const MARKED_BYTES: u64 = PAGES * 4096;
 
 fn atomic() -> ObjectOptions {
-    ObjectOptions { writing: Writing::Atomic, frames: FrameSize::Small, ..Default::default() }
+    ObjectOptions::new().writing(Writing::Atomic).frames(FrameSize::Small)
 }
 
 /// Commits generation after generation, and prints each after its commit. The length tells it, too.
@@ -98,7 +98,7 @@ fn all_pages_are_of_one_commit_that_is_not_older_than_the_last_known() {
         let options = match round % 3 {
             0 => atomic(),
             1 => ObjectOptions::default(),
-            _ => ObjectOptions { writing: Writing::InPlace, ..Default::default() },
+            _ => ObjectOptions::new().writing(Writing::InPlace),
         };
         let found = generation_of(&path, options);
         assert!(found >= last, "round {round}: {last} was committed, {found} is there");

@@ -10,7 +10,7 @@ fn open(sample: &Sample, budget: u64) -> (Cache, MemoryObject, Mapping) {
 }
 
 fn open_in(cache: Cache, sample: &Sample) -> (Cache, MemoryObject, Mapping) {
-    let options = ObjectOptions { writing: Writing::Atomic, frames: FrameSize::Small, ..Default::default() };
+    let options = ObjectOptions::new().writing(Writing::Atomic).frames(FrameSize::Small);
     let object = cache.open_file(sample.path(), options).unwrap();
     let mapping = object.map(0..object.len(), MapOptions::default()).unwrap();
     (cache, object, mapping)

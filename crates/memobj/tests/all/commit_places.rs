@@ -11,11 +11,11 @@ use memobj_sim::fixture::{MIB, cache, folder, sample_bytes, within};
 use memobj_sim::process::{child, part, show};
 
 fn atomic() -> ObjectOptions {
-    ObjectOptions { writing: Writing::Atomic, store: memobj_sim::rig::store(), ..Default::default() }
+    ObjectOptions::new().writing(Writing::Atomic).store(memobj_sim::rig::store())
 }
 
 fn in_place() -> ObjectOptions {
-    ObjectOptions { writing: Writing::InPlace, ..Default::default() }
+    ObjectOptions::new().writing(Writing::InPlace)
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -202,7 +202,7 @@ fn an_opener_in_place_waits_for_one_who_commits() {
     let object = cache(MIB).open_file(&path, atomic()).unwrap();
     store(&object, 0, 7);
     object.commit().unwrap();
-    let patient = ObjectOptions { lock_timeout: memobj_sim::fixture::GUARD, ..in_place() };
+    let patient = in_place().lock_timeout(memobj_sim::fixture::GUARD);
     let other = path.clone();
     let opener = std::thread::spawn(move || cache(MIB).open_file(other, patient).map(|object| object.len()));
     // waits: so that the other one most likely finds the lock taken.

@@ -4,12 +4,7 @@ use memobj::{Cache, Delivery, ErrorKind, FrameSize, MapOptions, MemoryObject, Ob
 use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes};
 
 fn atomic() -> ObjectOptions {
-    ObjectOptions {
-        writing: Writing::Atomic,
-        frames: FrameSize::Small,
-        store: memobj_sim::rig::store(),
-        ..Default::default()
-    }
+    ObjectOptions::new().writing(Writing::Atomic).frames(FrameSize::Small).store(memobj_sim::rig::store())
 }
 
 fn log_of(sample: &Sample) -> std::path::PathBuf {
@@ -31,7 +26,7 @@ fn a_commit_is_seen_after_it_and_nothing_before() {
         let sample = Sample::new(length);
         let mut committed = sample_bytes(length).to_vec();
         let (_cache, object) = open(&sample, MIB);
-        let mapping = object.map(0..length, MapOptions { delivery, ..Default::default() }).unwrap();
+        let mapping = object.map(0..length, MapOptions::new().delivery(delivery)).unwrap();
         for round in 1..20u64 {
             let mut next = committed.clone();
             // More than memory holds in some rounds, so that pages are put away uncommitted.
@@ -134,14 +129,14 @@ fn a_second_opener_is_refused_and_a_reader_too() {
 fn objects_without_a_log_and_pinned_pages_refuse_commits() {
     let sample = Sample::new(MIB);
     let (cache, clock) = memobj_sim::time::timeless(MIB);
-    let plain = ObjectOptions { writing: Writing::InPlace, ..Default::default() };
+    let plain = ObjectOptions::new().writing(Writing::InPlace);
     let object = cache.open_file(sample.path(), plain).unwrap();
     let error = object.commit().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
     assert!(error.to_string().ends_with(": the object is not open for commits (Writing::Atomic)"), "{error}");
     drop(object);
     let short = std::time::Duration::from_millis(100);
-    let object = cache.open_file(sample.path(), ObjectOptions { pin_timeout: short, ..atomic() }).unwrap();
+    let object = cache.open_file(sample.path(), atomic().pin_timeout(short)).unwrap();
     let mapping = object.map(0..MIB, MapOptions::default()).unwrap();
     let pinned = mapping.pin_mut(0..10).unwrap();
     let error = memobj_sim::time::passing(&clock, || object.commit()).unwrap_err();

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use memobj::pagers::{Bytes, Faulty, File, Inject, Injection, Pager, Zero};
-use memobj::space::{Place, Prot, SegmentRequest, SegmentSource, Space, SpaceOptions};
+use memobj::space::{Prot, SegmentRequest, SegmentSource, Space, SpaceOptions};
 use memobj::stream::{ForReading, ForWriting, Stream};
 use memobj::{
     AdmitOptions, CacheOptions, Delivery, FrameSize, MapOptions, ObjectOptions, RemoteMapping, Sharing,
@@ -14,7 +14,7 @@ use memobj::{
 use memobj_sim::fixture::{MIB, Sample, cache, within};
 use memobj_sim::rig::mapped;
 
-const MOST: usize = 200;
+const MOST: usize = 240;
 
 fn is_short(what: &str, value: &dyn Debug) {
     let text = format!("{value:?}");
@@ -26,7 +26,7 @@ fn handles_and_guards_are_one_line() {
     within(60, "handles", || {
         let sample = Sample::new(4 * MIB);
         let cache = cache(MIB);
-        let options = ObjectOptions { writing: Writing::InPlace, store: Store::Shared, ..Default::default() };
+        let options = ObjectOptions::new().writing(Writing::InPlace).store(Store::Shared);
         let object = cache.open_file(sample.path(), options).unwrap();
         let mapping = object.map(0..4 * MIB, mapped(Delivery::ReaderThread)).unwrap();
         is_short("cache", &cache);
@@ -50,7 +50,7 @@ fn handles_and_guards_are_one_line() {
         is_short("remote mapping", &remote);
         is_short("remote words", &remote.shared_words().unwrap());
         drop((guest, remote));
-        let private = MapOptions { sharing: Sharing::Private, ..Default::default() };
+        let private = MapOptions::new().sharing(Sharing::Private);
         is_short("private mapping", &object.map(0..MIB, private).unwrap());
     });
 }
@@ -59,19 +59,18 @@ fn handles_and_guards_are_one_line() {
 fn lent_frames_and_spaces_are_one_line() {
     let sample = Sample::new(4 * MIB);
     let cache = cache(MIB);
-    let lendable = ObjectOptions { store: Store::Shared, frames: FrameSize::Small, ..Default::default() };
+    let lendable = ObjectOptions::new().store(Store::Shared).frames(FrameSize::Small);
     let object = cache.open_file(sample.path(), lendable).unwrap();
     is_short("lent frames", &object.lend_frames().unwrap());
     let mapping = object.map(0..4 * MIB, mapped(Delivery::ReaderThread)).unwrap();
     is_short("words", &mapping.words().unwrap());
     let space = Space::new(SpaceOptions::default()).unwrap();
-    let request = SegmentRequest {
-        length: MIB,
-        place: Place::Anywhere,
-        source: SegmentSource::Object { object: &object, offset: 0 },
-        prot: Prot::READ,
-        sharing: memobj::space::Sharing::Private,
-    };
+    let request = SegmentRequest::new(
+        MIB,
+        SegmentSource::Object { object: &object, offset: 0 },
+        Prot::READ,
+        memobj::space::Sharing::Private,
+    );
     let segment = format!("{:?}", space.map(&request).unwrap());
     assert!(segment.len() < 2 * MOST && !segment.contains('\n'), "{segment}");
     is_short("space", &space);
@@ -94,7 +93,7 @@ fn options_pagers_and_errors_are_one_line() {
     is_short("what a file says of itself", &file.describe());
     is_short("file", &file);
     is_short("zero", &Zero::new(5));
-    let plan = (0..1000).map(|at| Injection { range: at..at + 1, action: Inject::Error, times: None });
+    let plan = (0..1000).map(|at| Injection::new(at..at + 1, Inject::Error));
     is_short("faulty", &Faulty::new(bytes, plan.collect(), 1));
     let cache = cache(MIB);
     let broken = Faulty::failing(Zero::new(4096), 0..4096);

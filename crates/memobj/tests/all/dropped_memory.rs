@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use memobj::{AccessError, Delivery, ErrorKind, Event, MapOptions, Mapping, Sharing, WriteStep};
+use memobj::{AccessError, Delivery, ErrorKind, Event, Mapping, Sharing, WriteStep};
 use memobj_sim::fixture::{MIB, StopAtEnd, sample_bytes, wait_until_clean, within};
 use memobj_sim::rig::{Rig, is_all, mapped, writable};
 
@@ -184,7 +184,7 @@ fn a_commit_without_lost_changes_is_none() {
     in_each_delivery(|delivery| {
         let sample = memobj_sim::fixture::Sample::new(MIB);
         let cache = memobj_sim::fixture::cache(MIB);
-        let atomic = memobj::ObjectOptions { writing: memobj::Writing::Atomic, ..writable() };
+        let atomic = writable().writing(memobj::Writing::Atomic);
         let object = cache.open_file(sample.path(), atomic).unwrap();
         let mapping = object.map(0..MIB, mapped(delivery)).unwrap();
         mapping.write_at(0, &[7; 4 * PAGE as usize]).unwrap();
@@ -213,7 +213,7 @@ fn a_private_mapping_does_not_get_old_bytes_for_lost_ones() {
     in_each_delivery(|delivery| {
         let rig = Rig::new(delivery, MIB, MIB, writable());
         rig.mapping.write_at(0, &[7; 2 * PAGE as usize]).unwrap();
-        let private = MapOptions { sharing: Sharing::Private, ..mapped(delivery) };
+        let private = mapped(delivery).sharing(Sharing::Private);
         let private = rig.object.map(0..MIB, private).unwrap();
         drop_page(&rig.mapping, 1);
         let error = private.pin(PAGE..2 * PAGE).unwrap_err();

@@ -16,7 +16,7 @@ fn length(way: &Way) -> u64 {
 }
 
 fn injected(way: &Way, action: Inject, times: Option<u32>) -> (Cache, Mapping) {
-    let plan = vec![Injection { range: way.page(BAD), action, times }];
+    let plan = vec![Injection::new(way.page(BAD), action).times(times)];
     way.map(Faulty::new(sample_pager(length(way)), plan, 7))
 }
 
@@ -207,10 +207,8 @@ fn errors_that_cannot_pass_are_not_retried() {
 fn failing_guesses_fail_nobody() {
     for way in ways() {
         let far = BAD..PAGES;
-        let plan: Vec<Injection> = far
-            .clone()
-            .map(|page| Injection { range: way.page(page), action: Inject::Error, times: None })
-            .collect();
+        let plan: Vec<Injection> =
+            far.clone().map(|page| Injection::new(way.page(page), Inject::Error)).collect();
         let calls = memobj_sim::Calls::default();
         let faulty = Faulty::new(sample_pager(length(&way)), plan, 7);
         let (cache, mapping) = way.map(memobj_sim::Counted::new(faulty, calls.clone()));
@@ -237,8 +235,7 @@ fn failing_guesses_fail_nobody() {
 fn a_great_outage_is_told_as_what_it_is() {
     const MANY: u64 = 5000;
     let way = ways().next().unwrap();
-    let plan =
-        vec![Injection { range: 0..MANY * way.page, action: Inject::Fail(ErrorKind::Stale), times: None }];
+    let plan = vec![Injection::new(0..MANY * way.page, Inject::Fail(ErrorKind::Stale))];
     let (cache, mapping) = way.map(Faulty::new(memobj::pagers::Zero::new(MANY * way.page), plan, 0));
     for page in 0..MANY {
         let error = mapping.pin(way.page(page)).unwrap_err();

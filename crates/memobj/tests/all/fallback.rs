@@ -4,7 +4,7 @@ use memobj::{Advice, Cache, CacheOptions, ErrorKind, Reads};
 use memobj_sim::fixture::{MIB, Reading, Sample, check_sample, ways};
 
 fn through_threads(budget_bytes: u64) -> Cache {
-    Cache::new(CacheOptions { budget_bytes, reads: Reads::Threads, ..Default::default() }).unwrap()
+    Cache::new(CacheOptions::new().budget_bytes(budget_bytes).reads(Reads::Threads)).unwrap()
 }
 
 #[test]

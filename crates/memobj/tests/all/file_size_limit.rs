@@ -23,7 +23,7 @@ fn in_children(name: &str, body: impl Fn(&Cache, &str) + Send + 'static) {
     if let Some(part) = part(name) {
         let (reads, path) = part.split_once(',').unwrap();
         let reads = if reads == "threads" { Reads::Threads } else { Reads::Auto };
-        let cache = Cache::new(CacheOptions { budget_bytes: MIB, reads, ..CacheOptions::default() }).unwrap();
+        let cache = Cache::new(CacheOptions::new().budget_bytes(MIB).reads(reads)).unwrap();
         return body(&cache, path);
     }
     for reads in ["auto", "threads"] {
@@ -37,7 +37,7 @@ fn in_children(name: &str, body: impl Fn(&Cache, &str) + Send + 'static) {
 }
 
 fn open(cache: &Cache, path: &str, writing: Writing) -> (memobj::MemoryObject, Mapping) {
-    let object = cache.open_file(path, ObjectOptions { writing, ..Default::default() }).unwrap();
+    let object = cache.open_file(path, ObjectOptions::new().writing(writing)).unwrap();
     let mapping = object.map(0..object.len(), mapped(Delivery::PinOnly)).unwrap();
     (object, mapping)
 }
@@ -94,13 +94,13 @@ fn commits() {
 fn frames_in_files_and_private_pages() {
     in_children("frames_in_files_and_private_pages", |cache, path| {
         limit_files();
-        let options = ObjectOptions { store: Store::Shared, ..Default::default() };
+        let options = ObjectOptions::new().store(Store::Shared);
         let object = cache.object("sample", File::open(path).unwrap(), options).unwrap();
         let mapped = object.map(0..MIB, MapOptions::default());
         assert!(mapped.is_err() || memobj_linux::uffd::probe().is_err(), "a file of frames behind the limit");
         // Pages that are stored to go to a temporary file, of which there may be no more than the limit.
         let object = cache.object("sample", File::open(path).unwrap(), ObjectOptions::default()).unwrap();
-        let private = MapOptions { sharing: Sharing::Private, delivery: Delivery::PinOnly };
+        let private = MapOptions::new().sharing(Sharing::Private).delivery(Delivery::PinOnly);
         let mapping = object.map(0..MIB, private).unwrap();
         for round in 0..4 {
             for at in (0..MIB).step_by(4096) {

@@ -73,13 +73,13 @@ impl<P> Drop for Reluctant<P> {
 /// The only worker is the last to know a pager, whose drop blocks.
 #[test]
 fn a_pager_whose_drop_blocks_stops_nobody() {
-    let cache = Cache::new(CacheOptions { workers: 1, ..Default::default() }).unwrap();
+    let cache = Cache::new(CacheOptions::new().workers(1)).unwrap();
     let (calls, answer) = (Calls::default(), Gate::default());
     let (drops, release) = (Calls::default(), Gate::default());
     let slow = Counted::new(Gated::new(sample_pager(4096), answer.clone(), 1), calls.clone());
     let pager = Reluctant { inner: slow, calls: drops.clone(), gate: release.clone() };
     let object = cache.object("reluctant", Blocking(pager), ObjectOptions::default()).unwrap();
-    let pins = MapOptions { delivery: Delivery::PinOnly, ..Default::default() };
+    let pins = MapOptions::new().delivery(Delivery::PinOnly);
     let mapping = object.map(0..4096, pins).unwrap();
     let wish = 0..4096;
     mapping.prefetch(std::slice::from_ref(&wish)).unwrap();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use memobj::pagers::{Faulty, Inject, Injection, Operation, Zero};
-use memobj::{AccessError, Advice, ErrorKind, GlanceWords, ObjectOptions};
+use memobj::{AccessError, Advice, ErrorKind, GlanceWords};
 use memobj_sim::Random;
 use memobj_sim::fixture::{MIB, all_ways_and_pins, check_sample, sample_bytes, sample_pager, within};
 use memobj_sim::rig::{DELIVERIES, Rig, writable};
@@ -60,7 +60,7 @@ fn check_words(words: &GlanceWords<'_>, known: &[u8]) {
 fn what_changes_meanwhile_is_not_answered() {
     for delivery in DELIVERIES {
         within(60, "changes under a look", move || {
-            let options = ObjectOptions { pin_timeout: Duration::from_millis(20), ..writable() };
+            let options = writable().pin_timeout(Duration::from_millis(20));
             let rig = Rig::new(delivery, MIB, 8 * PAGE, options);
             let mapping = &rig.mapping;
             let set = |value: u8| mapping.write_at(0, &[value; 2 * PAGE as usize]);
@@ -112,7 +112,7 @@ fn a_page_that_fails_is_an_error_and_no_trap() {
             let (_cache, mapping) = way.map(std::sync::Arc::clone(&pager));
             let fail = || {
                 mapping.advise(0..4 * way.page, Advice::DontNeed).unwrap();
-                let injection = Injection { range: way.page(1), action: Inject::Error, times: None };
+                let injection = Injection::new(way.page(1), Inject::Error);
                 pager.inject(Operation::Supply, injection);
             };
             // Before, and between two loads of a page that was there.

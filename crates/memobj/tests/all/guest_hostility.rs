@@ -31,8 +31,8 @@ struct Owner {
 
 fn owner(reads: Reads) -> Owner {
     let sample = Sample::new(MIB);
-    let cache = Cache::new(CacheOptions { budget_bytes: MIB / 4, reads, ..Default::default() }).unwrap();
-    let options = ObjectOptions { writing: Writing::InPlace, store: Store::Shared, ..Default::default() };
+    let cache = Cache::new(CacheOptions::new().budget_bytes(MIB / 4).reads(reads)).unwrap();
+    let options = ObjectOptions::new().writing(Writing::InPlace).store(Store::Shared);
     let object = cache.open_file(sample.path(), options).unwrap();
     let mapping = object.map(0..MIB, mapped(Delivery::ReaderThread)).unwrap();
     Owner { mapping, object, _cache: cache, _sample: sample }
@@ -56,7 +56,7 @@ impl Owner {
     ) -> (Result<Guest, AdmitError>, R) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let peer = std::thread::spawn(move || peer(theirs));
-        let admitted = self.object.admit(ours, AdmitOptions { prot, timeout });
+        let admitted = self.object.admit(ours, AdmitOptions::new().prot(prot).timeout(timeout));
         (admitted, peer.join().unwrap())
     }
 
@@ -75,7 +75,7 @@ fn answer(stream: UnixStream, change: impl FnOnce(&mut Answer)) -> (Line, Remote
     let deadline = Instant::now() + PATIENCE;
     let line = Line::new(stream);
     let Offer { frames, view_bytes, process, .. } = line.receive_offer(deadline).unwrap();
-    let view = RemoteView::new(&frames, view_bytes, Writes::Yes).unwrap();
+    let view = RemoteView::new(&frames, view_bytes, Writes::Yes, None).unwrap();
     let faults = view.faults().try_clone_to_owned().unwrap();
     let mut answer = Answer { faults, process, start: view.start() as u64 };
     change(&mut answer);
@@ -241,8 +241,8 @@ fn a_reader_has_no_view_that_can_be_stored_to() {
             let line = Line::new(stream);
             let Offer { frames, view_bytes, process, .. } = line.receive_offer(deadline).unwrap();
             // As if it were to store: the kernel gives it no such view of a file that it may only read.
-            assert!(RemoteView::new(&frames, view_bytes, Writes::Yes).is_err());
-            let view = RemoteView::new(&frames, view_bytes, Writes::No).unwrap();
+            assert!(RemoteView::new(&frames, view_bytes, Writes::Yes, None).is_err());
+            let view = RemoteView::new(&frames, view_bytes, Writes::No, None).unwrap();
             let faults = view.faults().try_clone_to_owned().unwrap();
             line.answer(&Answer { faults, process, start: view.start() as u64 }, deadline).unwrap();
             line.receive_finish(deadline).unwrap();
@@ -293,8 +293,8 @@ fn a_guest_whose_pages_cannot_be_protected_is_dismissed_before_they_are_copied()
 fn what_a_dismissed_guest_still_has_registered_is_protected() {
     within(60, "a page in another block", || {
         let sample = Sample::new(6 * MIB);
-        let cache = Cache::new(CacheOptions { budget_bytes: MIB, ..Default::default() }).unwrap();
-        let options = ObjectOptions { writing: Writing::InPlace, store: Store::Shared, ..Default::default() };
+        let cache = Cache::new(CacheOptions::new().budget_bytes(MIB)).unwrap();
+        let options = ObjectOptions::new().writing(Writing::InPlace).store(Store::Shared);
         let object = cache.open_file(sample.path(), options).unwrap();
         let mapping = object.map(0..6 * MIB, mapped(Delivery::ReaderThread)).unwrap();
         let owner = Owner { mapping, object, _cache: cache, _sample: sample };

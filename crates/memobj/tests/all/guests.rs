@@ -20,7 +20,7 @@ const SIGKILL: i32 = 9;
 const PATIENCE: Duration = memobj_sim::fixture::GUARD;
 
 fn shared() -> ObjectOptions {
-    ObjectOptions { writing: Writing::InPlace, store: Store::Shared, ..Default::default() }
+    ObjectOptions::new().writing(Writing::InPlace).store(Store::Shared)
 }
 
 fn attach(path: &str) -> RemoteMapping {
@@ -34,7 +34,7 @@ fn admit_child(name: &str, role: &str, object: &MemoryObject, prot: GuestProt) -
     let listener = UnixListener::bind(&path).unwrap();
     let child = start(name, &format!("{role},{}", path.display()));
     let (stream, _) = listener.accept().unwrap();
-    let guest = object.admit(stream, AdmitOptions { prot, timeout: PATIENCE }).unwrap();
+    let guest = object.admit(stream, AdmitOptions::new().prot(prot).timeout(PATIENCE)).unwrap();
     (child, guest)
 }
 
@@ -42,7 +42,7 @@ fn admit_child(name: &str, role: &str, object: &MemoryObject, prot: GuestProt) -
 fn admit_here(object: &MemoryObject, prot: GuestProt) -> (Guest, RemoteMapping) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let attaching = std::thread::spawn(move || RemoteMapping::attach(theirs, PATIENCE).unwrap());
-    let guest = object.admit(ours, AdmitOptions { prot, timeout: PATIENCE }).unwrap();
+    let guest = object.admit(ours, AdmitOptions::new().prot(prot).timeout(PATIENCE)).unwrap();
     (guest, attaching.join().unwrap())
 }
 
@@ -392,7 +392,8 @@ fn private_stores_are_not_seen_by_guests() {
         let object = cache(MIB).open_file(sample.path(), shared()).unwrap();
         let (_guest, remote) = admit_here(&object, GuestProt::ReadWrite);
         for delivery in [Delivery::ReaderThread, Delivery::InThread] {
-            let private = object.map(0..MIB, MapOptions { delivery, sharing: Sharing::Private }).unwrap();
+            let private =
+                object.map(0..MIB, MapOptions::new().delivery(delivery).sharing(Sharing::Private)).unwrap();
             private.write_at(0, &[0; 8192]).unwrap();
             private.shared_words().unwrap().store(1024, 0);
             let mut bytes = [0; 12_288];
@@ -531,7 +532,7 @@ fn a_new_length_is_heard_by_guests() {
 fn guests_of_objects_that_are_committed_to_are_in_the_commit() {
     within(60, "a commit", || {
         let sample = Sample::new(MIB);
-        let atomic = ObjectOptions { writing: Writing::Atomic, ..shared() };
+        let atomic = shared().writing(Writing::Atomic);
         let cache = cache(MIB);
         let object = cache.open_file(sample.path(), atomic.clone()).unwrap();
         let (guest, remote) = admit_here(&object, GuestProt::ReadWrite);
@@ -548,11 +549,9 @@ fn guests_of_objects_that_are_committed_to_are_in_the_commit() {
 
 #[test]
 fn objects_without_shared_frames_take_no_guests() {
-    for options in [
-        ObjectOptions::default(),
-        ObjectOptions { store: Store::Shared, ..Default::default() },
-        ObjectOptions { store: Store::Local, ..shared() },
-    ] {
+    for options in
+        [ObjectOptions::default(), ObjectOptions::new().store(Store::Shared), shared().store(Store::Local)]
+    {
         let sample = Sample::new(MIB);
         let object = cache(MIB).open_file(sample.path(), options).unwrap();
         let (ours, _theirs) = UnixStream::pair().unwrap();

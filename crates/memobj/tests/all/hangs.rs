@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memobj::pagers::{Bytes, Faulty, Inject, Injection};
-use memobj::{Cache, ErrorKind, Event, MapOptions, Mapping, ObjectOptions};
+use memobj::{Cache, ErrorKind, Event, MapOptions, Mapping};
 use memobj_sim::fixture::{MIB, Reading, Way, check_sample, sample_pager, wait_until, ways, within};
 use memobj_sim::time::{only_hangs, passing, passing_while, timeless};
 use memobj_sim::{Calls, Counted, Gate, Gated};
@@ -16,7 +16,7 @@ const SHORT: Duration = Duration::from_millis(50);
 type Sample = Arc<Faulty<Bytes>>;
 
 fn hanging(way: &Way, calls: &Calls) -> (Cache, Mapping, Sample) {
-    let plan = vec![Injection { range: way.page(BAD), action: Inject::Hang, times: None }];
+    let plan = vec![Injection::new(way.page(BAD), Inject::Hang)];
     let faulty = Arc::new(Faulty::new(sample_pager(PAGES * way.page), plan, 0));
     let (cache, mapping) = way.map(Counted::new(Arc::clone(&faulty), calls.clone()));
     (cache, mapping, faulty)
@@ -108,7 +108,7 @@ fn dropping_everything_leaves_a_pager_behind_that_ignores_its_end() {
 fn dropping_a_mapping_while_much_is_on_its_way_ends() {
     for way in ways() {
         let length = 24 * MIB;
-        let plan = vec![Injection { range: 0..length, action: Inject::Delay(SHORT), times: None }];
+        let plan = vec![Injection::new(0..length, Inject::Delay(SHORT))];
         let calls = Calls::default();
         let pager = Counted::new(Faulty::new(sample_pager(length), plan, 0), calls.clone());
         let (cache, mapping) = way.map(pager);
@@ -147,9 +147,9 @@ fn a_waiting_reader_keeps_what_it_needs() {
 fn a_pager_that_hangs_everywhere_exhausts_nothing() {
     let way = ways().next().unwrap();
     let length = 400 * way.page;
-    let plan = vec![Injection { range: 0..length, action: Inject::Hang, times: None }];
+    let plan = vec![Injection::new(0..length, Inject::Hang)];
     let (cache, clock) = timeless(4 * MIB);
-    let options = ObjectOptions { supply_timeout: Some(SHORT), ..way.object.clone() };
+    let options = way.object.clone().supply_timeout(SHORT);
     let object = cache.object("stuck", Faulty::new(sample_pager(length), plan, 0), options.clone()).unwrap();
     let stuck = object.map(0..length, way.map).unwrap();
     let page = way.page;
@@ -160,9 +160,9 @@ fn a_pager_that_hangs_everywhere_exhausts_nothing() {
         assert_eq!(error.page_error().unwrap().kind(), ErrorKind::Timeout);
         stuck
     });
-    let plan = vec![Injection { range: 0..1, action: Inject::Delay(SHORT / 10), times: None }];
+    let plan = vec![Injection::new(0..1, Inject::Delay(SHORT / 10))];
     let other = Faulty::new(Bytes::new(vec![7; 8192]), plan, 0);
-    let options = ObjectOptions { supply_timeout: Some(Duration::from_secs(10)), ..options };
+    let options = options.supply_timeout(Duration::from_secs(10));
     let other = cache.object("other", other, options).unwrap();
     within(30, "another object", move || {
         let mapping = other.map(0..8192, MapOptions::default()).unwrap();

@@ -207,11 +207,11 @@ fn a_server_that_hangs_stops_its_own_files_only() {
 
 fn one_delivery(server: &Server, delivery: Delivery) {
     let cache = cache(4 << 20);
-    let options = ObjectOptions { supply_timeout: Some(Duration::from_secs(1)), ..Default::default() };
+    let options = ObjectOptions::new().supply_timeout(Duration::from_secs(1));
     let path = server.path();
     let (opener, opened) = (cache.clone(), options.clone());
     let remote = within(20, "open", move || opener.open_file(path, opened).unwrap());
-    let map = MapOptions { delivery, ..Default::default() };
+    let map = MapOptions::new().delivery(delivery);
     let remote = remote.map(0..LENGTH, map).unwrap();
     check_sample(0..4096, &remote.pin(0..4096).unwrap(), "before it hangs");
     server.shared.hang(true);

@@ -45,10 +45,9 @@ fn invariant_1_a_page_that_was_not_supplied_never_reads_as_anything() {
         let actions = [Inject::Error, Inject::Short, Inject::Long, Inject::Panic];
         let plan = (0..length / way.page)
             .filter(|page| page % 3 == 1)
-            .map(|page| Injection {
-                range: way.page(page),
-                action: actions[(page / 3 % 4) as usize],
-                times: (page % 2 == 0).then_some(2),
+            .map(|page| {
+                Injection::new(way.page(page), actions[(page / 3 % 4) as usize])
+                    .times((page % 2 == 0).then_some(2))
             })
             .collect();
         let (cache, mapping) = way.map(Faulty::new(sample_pager(length), plan, 11));
@@ -70,11 +69,7 @@ fn invariant_1_a_page_that_was_not_supplied_never_reads_as_anything() {
 fn invariant_1_holds_on_shutdown() {
     for way in ways() {
         let calls = Calls::default();
-        let plan = vec![Injection {
-            range: way.page(1),
-            action: Inject::Delay(Duration::from_millis(40)),
-            times: None,
-        }];
+        let plan = vec![Injection::new(way.page(1), Inject::Delay(Duration::from_millis(40)))];
         let pager = Counted::new(Faulty::new(sample_pager(3 * way.page), plan, 0), calls.clone());
         let (cache, mapping) = way.map(pager);
         let readers: Vec<_> = (0..4)
@@ -258,11 +253,7 @@ fn invariant_7_no_answer_of_a_pager_aborts_or_hangs() {
             .cycle()
             .take(24)
             .enumerate()
-            .map(|(index, action)| Injection {
-                range: way.page(index as u64 * 5 % 9),
-                action: *action,
-                times: Some(1),
-            })
+            .map(|(index, action)| Injection::new(way.page(index as u64 * 5 % 9), *action).times(1))
             .collect();
         let mut way = way.timeless();
         way.object.supply_timeout = Some(Duration::from_millis(30));

@@ -10,7 +10,7 @@ use memobj_sim::random::Random;
 const BOTH: [Delivery; 2] = [Delivery::ReaderThread, Delivery::InThread];
 
 fn options(frames: FrameSize) -> ObjectOptions {
-    ObjectOptions { frames, store: Store::Shared, advice: Advice::Sequential, ..Default::default() }
+    ObjectOptions::new().frames(frames).store(Store::Shared).advice(Advice::Sequential)
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn they_are_chosen_by_size_and_budget_for_sequences() {
         assert_eq!(mapping.page_bytes(), page, "{frames:?} {length} under {budget}");
     }
     for advice in [Advice::Normal, Advice::Random] {
-        let options = ObjectOptions { advice, ..options(FrameSize::Auto) };
+        let options = options(FrameSize::Auto).advice(advice);
         let object = cache(32 * MIB).object("sample", sample_pager(16 * MIB), options).unwrap();
         assert_eq!(object.map(0..1, MapOptions::default()).unwrap().page_bytes(), 4096, "{advice:?}");
     }
@@ -50,9 +50,8 @@ fn no_view_ever_shows_a_frame_that_is_not_whole() {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for object in [&file, &memory] {
-            let mappings = BOTH.map(|delivery| {
-                object.map(0..LENGTH, MapOptions { delivery, ..Default::default() }).unwrap()
-            });
+            let mappings =
+                BOTH.map(|delivery| object.map(0..LENGTH, MapOptions::new().delivery(delivery)).unwrap());
             let evicting = object.map(0..LENGTH, MapOptions::default()).unwrap();
             for (seed, mapping) in mappings.into_iter().enumerate() {
                 let (over, sample) = (&over, &sample);
@@ -97,7 +96,7 @@ fn the_budget_counts_whole_frames_and_gets_them_back() {
     for delivery in BOTH {
         let cache = cache(32 * MIB);
         let object = cache.object("sample", sample_pager(4 * MIB + 1), options(FrameSize::Large)).unwrap();
-        let mapping = object.map(0..object.len(), MapOptions { delivery, ..Default::default() }).unwrap();
+        let mapping = object.map(0..object.len(), MapOptions::new().delivery(delivery)).unwrap();
         mapping.populate(0..object.len()).unwrap();
         assert_eq!(cache.metrics().frame_bytes, 6 * MIB);
         mapping.advise(0..2 * MIB, Advice::DontNeed).unwrap();

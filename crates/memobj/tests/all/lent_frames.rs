@@ -8,7 +8,7 @@ use memobj::{ErrorKind, FrameSize, MapError, ObjectOptions, Store, pagers};
 use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes};
 
 fn lendable() -> ObjectOptions {
-    ObjectOptions { store: Store::Shared, frames: FrameSize::Small, ..Default::default() }
+    ObjectOptions::new().store(Store::Shared).frames(FrameSize::Small)
 }
 
 /// The bytes of a page of the lent file, and whether it has a frame.
@@ -50,7 +50,7 @@ fn blocks_of(lent: &memobj::LentFrames) -> u64 {
 fn failures_are_told_and_can_be_retried() {
     let sample = Sample::new(MIB);
     let cache = cache(MIB);
-    let fault = Injection { range: 8192..12288, action: Inject::Error, times: Some(1) };
+    let fault = Injection::new(8192..12288, Inject::Error).times(1);
     let pager = Faulty::new(pagers::File::open(sample.path()).unwrap(), vec![fault], 1);
     let lent = cache.object("sample", pager, lendable()).unwrap().lend_frames().unwrap();
     // The error is one of the page beside it.

@@ -29,7 +29,7 @@ fn a_sum_with_an_absurd_step_stays_inside_the_words() {
 fn a_changed_file_whose_modification_time_was_set_back_is_stale() {
     let sample = Sample::new(MIB);
     let cache = cache(MIB);
-    let options = ObjectOptions { frames: FrameSize::Small, ..Default::default() };
+    let options = ObjectOptions::new().frames(FrameSize::Small);
     let object = cache.open_file(sample.path(), options).unwrap();
     let mapping = object.map(0..MIB, MapOptions::default()).unwrap();
     drop(mapping.pin(0..4096).unwrap());
@@ -61,13 +61,13 @@ fn many_calls_that_hang_without_a_deadline_do_not_hold_up_others() {
     for frames in [FrameSize::Small, FrameSize::Large] {
         let (cache, clock) = timeless(32 * MIB);
         let page = if frames == FrameSize::Small { 4096 } else { 2 * MIB };
-        let plan = vec![Injection { range: 0..64 * page, action: Inject::Hang, times: None }];
-        let options = ObjectOptions { frames, policy: FailurePolicy::WaitForEver, ..Default::default() };
+        let plan = vec![Injection::new(0..64 * page, Inject::Hang)];
+        let options = ObjectOptions::new().frames(frames).policy(FailurePolicy::WaitForEver);
         let hanging = cache.object("hanging", Faulty::new(Zero::new(64 * page), plan, 0), options).unwrap();
         let stuck = hanging.map(0..64 * page, MapOptions::default()).unwrap();
         let wishes: Vec<_> = (0..64).map(|index| index * page..(index + 1) * page).collect();
         stuck.prefetch(&wishes).unwrap();
-        let options = ObjectOptions { frames, supply_timeout: None, ..Default::default() };
+        let options = ObjectOptions::new().frames(frames).supply_timeout(None);
         let other = cache.object("other", Faulty::new(sample_pager(3 * page), vec![], 0), options).unwrap();
         let mapping = other.map(0..3 * page, MapOptions::default()).unwrap();
         // Calls that hang count as lost once they have lasted for two seconds.
@@ -79,7 +79,7 @@ fn many_calls_that_hang_without_a_deadline_do_not_hold_up_others() {
 
 #[test]
 fn absurd_options_are_taken_in_their_stride() {
-    let options = CacheOptions { workers: usize::MAX, event_capacity: usize::MAX, ..Default::default() };
+    let options = CacheOptions::new().workers(usize::MAX).event_capacity(usize::MAX);
     let cache = Cache::new(options).unwrap();
     let faulty = Faulty::failing(Zero::new(8192), 0..4096);
     let object = cache.object("zeros", faulty, ObjectOptions::default()).unwrap();
@@ -91,7 +91,7 @@ fn absurd_options_are_taken_in_their_stride() {
 #[test]
 fn pins_together_larger_than_the_budget_are_refused_before_anything_is_read() {
     let cache = cache(MIB);
-    let options = ObjectOptions { frames: FrameSize::Small, ..Default::default() };
+    let options = ObjectOptions::new().frames(FrameSize::Small);
     let object = cache.object("zeros", Zero::new(1 << 40), options).unwrap();
     let mapping = object.map(0..1 << 40, MapOptions::default()).unwrap();
     let error = mapping.pin_ranges(&[0..1 << 39, 1 << 39..1 << 40]).unwrap_err();
@@ -106,9 +106,8 @@ fn pins_together_larger_than_the_budget_are_refused_before_anything_is_read() {
 #[test]
 fn a_wish_for_a_terabyte_does_not_hold_up_a_fault() {
     let cache = cache(MIB);
-    let options = ObjectOptions { frames: FrameSize::Small, ..Default::default() };
-    let slow =
-        vec![Injection { range: 0..1 << 40, action: Inject::Delay(Duration::from_millis(5)), times: None }];
+    let options = ObjectOptions::new().frames(FrameSize::Small);
+    let slow = vec![Injection::new(0..1 << 40, Inject::Delay(Duration::from_millis(5)))];
     let object = cache.object("slow", Faulty::new(Zero::new(1 << 40), slow, 0), options.clone()).unwrap();
     let wished = object.map(0..1 << 40, MapOptions::default()).unwrap();
     wished.prefetch(std::slice::from_ref(&(0..1 << 40))).unwrap();

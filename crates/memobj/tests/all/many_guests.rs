@@ -26,7 +26,7 @@ const OBJECTS: usize = 4;
 const MOST_THREADS: u64 = 16;
 
 fn shared() -> ObjectOptions {
-    ObjectOptions { writing: Writing::InPlace, store: Store::Shared, ..Default::default() }
+    ObjectOptions::new().writing(Writing::InPlace).store(Store::Shared)
 }
 
 /// Guests in processes of their own, which wait for a byte before they begin.
@@ -58,7 +58,7 @@ impl Crowd {
         let path = self.folder.path().join("line");
         let child = start(self.test, &format!("{role},{}", path.display()));
         let (stream, _) = self.listener.accept().unwrap();
-        let options = AdmitOptions { prot: GuestProt::ReadWrite, timeout: PATIENCE };
+        let options = AdmitOptions::new().prot(GuestProt::ReadWrite).timeout(PATIENCE);
         let guest = self.objects[self.guests.len() % OBJECTS].1.admit(stream, options).unwrap();
         let (begin, _) = self.listener.accept().unwrap();
         self.guests.push((child, guest, begin));
@@ -176,7 +176,7 @@ fn two_hundred_guests_are_served_by_few_threads_while_one_floods() {
 fn admit_here(object: &MemoryObject) -> (Guest, RemoteMapping) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let attaching = std::thread::spawn(move || RemoteMapping::attach(theirs, PATIENCE).unwrap());
-    let guest = object.admit(ours, AdmitOptions { prot: GuestProt::ReadWrite, timeout: PATIENCE }).unwrap();
+    let guest = object.admit(ours, AdmitOptions::new().prot(GuestProt::ReadWrite).timeout(PATIENCE)).unwrap();
     (guest, attaching.join().unwrap())
 }
 
@@ -185,12 +185,12 @@ fn a_pager_that_never_answers_costs_no_threads_and_holds_up_nobody_else() {
     const WANTED: u64 = 300;
     within(60, "others are served", || {
         let (hanging, sample) = (Sample::new(2 * MIB), Sample::new(MIB));
-        let all = Injection { range: 0..2 * MIB, action: Inject::Hang, times: None };
+        let all = Injection::new(0..2 * MIB, Inject::Hang);
         let file = File::open_writable(hanging.path(), Duration::ZERO).unwrap();
         let clock = EngineClock::manual();
-        let options = CacheOptions { budget_bytes: 4 * MIB, workers: 2, clock, ..Default::default() };
+        let options = CacheOptions::new().budget_bytes(4 * MIB).workers(2).clock(clock);
         let cache = Cache::new(options).unwrap();
-        let forever = ObjectOptions { supply_timeout: None, ..shared() };
+        let forever = shared().supply_timeout(None);
         let object = cache.object("hanging", Faulty::new(file, vec![all], 0), forever).unwrap();
         let (guest, remote) = admit_here(&object);
         let (_other_guest, other) = admit_here(&cache.open_file(sample.path(), shared()).unwrap());
@@ -226,13 +226,13 @@ fn a_guest_that_faults_elsewhere_is_dropped() {
         let attaching = std::thread::spawn(move || {
             let (line, deadline) = (Line::new(theirs), Instant::now() + PATIENCE);
             let Offer { frames, view_bytes, process, .. } = line.receive_offer(deadline).unwrap();
-            let view = RemoteView::new(&frames, view_bytes, Writes::Yes).unwrap();
+            let view = RemoteView::new(&frames, view_bytes, Writes::Yes, None).unwrap();
             let faults = view.faults().try_clone_to_owned().unwrap();
             line.answer(&Answer { faults, process, start: view.start() as u64 }, deadline).unwrap();
             line.receive_finish(deadline).unwrap();
             (line, view)
         });
-        let options = AdmitOptions { prot: GuestProt::ReadWrite, timeout: PATIENCE };
+        let options = AdmitOptions::new().prot(GuestProt::ReadWrite).timeout(PATIENCE);
         let guest = object.admit(ours, options).unwrap();
         let (line, view) = attaching.join().unwrap();
         let elsewhere = testing::register_elsewhere(view.faults(), PAGE as usize).unwrap();

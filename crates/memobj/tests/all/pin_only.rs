@@ -91,7 +91,7 @@ fn a_failed_page_is_an_error_spares_the_others_and_can_be_tried_again() {
             (Inject::Short, ErrorKind::Truncated),
             (Inject::Long, ErrorKind::Integrity),
         ] {
-            let injection = Injection { range: 8192..8193, action, times: None };
+            let injection = Injection::new(8192..8193, action);
             pager.inject(Operation::Supply, injection);
             mapping.advise(0..LENGTH, Advice::DontNeed).unwrap();
             let mut buffer = vec![0xee; 4096];
@@ -113,11 +113,8 @@ fn a_failed_page_is_an_error_spares_the_others_and_can_be_tried_again() {
 #[test]
 fn a_pager_that_fails_for_a_while_is_waited_for() {
     within(60, "retries", || {
-        let injection = Injection { range: 0..LENGTH, action: Inject::Error, times: Some(3) };
-        let options = ObjectOptions {
-            policy: FailurePolicy::RetryFor(Duration::from_secs(3600)),
-            ..Default::default()
-        };
+        let injection = Injection::new(0..LENGTH, Inject::Error).times(3);
+        let options = ObjectOptions::new().policy(FailurePolicy::RetryFor(Duration::from_secs(3600)));
         let (cache, mapping) = pin_only(Faulty::new(sample_pager(LENGTH), vec![injection], 1), options);
         check_sample(0..9000, &mapping.pin(0..9000).unwrap(), "after retries");
         assert!(cache.metrics().retries > 0);

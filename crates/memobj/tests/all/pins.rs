@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use memobj::pagers::Zero;
-use memobj::{AccessError, Mapping, ObjectOptions, PinHolder, Pinned};
+use memobj::{AccessError, Mapping, PinHolder, Pinned};
 use memobj_sim::fixture::{MIB, all_ways_and_pins, check_sample, sample_pager, wait_until, within};
 use memobj_sim::rig::{DELIVERIES, Rig, mapped, writable};
 use memobj_sim::{Calls, Counted, Random};
@@ -199,7 +199,7 @@ fn threads_that_pin_at_once_fill_the_bound_and_never_pass_it() {
 fn pins_of_all_kinds_are_their_makers() {
     for delivery in DELIVERIES {
         within(60, "waits for pins", move || {
-            let options = ObjectOptions { pin_timeout: Duration::from_millis(20), ..writable() };
+            let options = writable().pin_timeout(Duration::from_millis(20));
             let rig = Rig::new(delivery, MIB, MIB, options);
             let mapping = &rig.mapping;
             mapping.populate(0..MIB / 2).unwrap();
@@ -310,7 +310,7 @@ fn a_cursor_holds_one_page_and_nothing_after_an_error() {
 fn a_cursor_sees_an_object_grow_and_shrink() {
     for delivery in DELIVERIES {
         within(60, "lengths", move || {
-            let options = ObjectOptions { pin_timeout: Duration::from_millis(20), ..writable() };
+            let options = writable().pin_timeout(Duration::from_millis(20));
             let rig = Rig::new(delivery, MIB, PAGE + 100, options);
             rig.object.set_len(2 * PAGE).unwrap();
             let mapping = rig.object.map(0..2 * PAGE, mapped(delivery)).unwrap();

@@ -71,7 +71,7 @@ fn pages_that_are_there_and_borders_begin_as_they_were() {
 #[test]
 fn an_error_changes_nothing() {
     in_each_delivery(|delivery| {
-        let options = ObjectOptions { pin_timeout: Duration::from_millis(50), ..writable() };
+        let options = writable().pin_timeout(Duration::from_millis(50));
         let rig = Rig::new(delivery, MIB, 20 * PAGE, options);
         // Somebody pins a page in the middle.
         let held = rig.mapping.pin(5 * PAGE..5 * PAGE + 1).unwrap();

@@ -97,7 +97,7 @@ fn a_page_that_changed_and_went_again_meanwhile_is_read_again() {
             evict(&other);
         }));
         let before = pager.supplies.load(Ordering::Relaxed);
-        let private = MapOptions { sharing: Sharing::Private, ..Default::default() };
+        let private = MapOptions::new().sharing(Sharing::Private);
         let private = object.map(0..PAGE, private).unwrap();
         assert_eq!(byte_of(&private.pin(0..PAGE).unwrap()), 2);
         assert!(pager.supplies.load(Ordering::Relaxed) >= before + 2, "nothing came between");
@@ -111,7 +111,7 @@ fn an_object_that_is_mapped_and_written_meanwhile_is_read_again() {
         let Both { pager, object, mapping } = both();
         drop((mapping, object));
         let object = cache(1 << 20).object("halves", Blocking(Arc::clone(&pager)), writable()).unwrap();
-        let private = MapOptions { sharing: Sharing::Private, ..Default::default() };
+        let private = MapOptions::new().sharing(Sharing::Private);
         let private = object.map(0..PAGE, private).unwrap();
         let other = object.clone();
         let kept: Arc<Mutex<Option<Mapping>>> = Arc::default();

@@ -13,9 +13,9 @@ const LENGTH: u64 = 8 * MIB;
 /// The object in memory, so that faults come fast, and in a file, so that each wakes somebody.
 fn mappings() -> [(Cache, Mapping); 2] {
     let sample = Sample::new(LENGTH);
-    let options = ObjectOptions { frames: FrameSize::Small, ..Default::default() };
-    let new = || Cache::new(CacheOptions { budget_bytes: LENGTH / 4, ..Default::default() }).unwrap();
-    let map = MapOptions { delivery: Delivery::ReaderThread, ..Default::default() };
+    let options = ObjectOptions::new().frames(FrameSize::Small);
+    let new = || Cache::new(CacheOptions::new().budget_bytes(LENGTH / 4)).unwrap();
+    let map = MapOptions::new().delivery(Delivery::ReaderThread);
     let (first, second) = (new(), new());
     let bytes = first.object("bytes", Bytes::new(sample_bytes(LENGTH).to_vec()), options.clone()).unwrap();
     let file = second.open_file(sample.path(), options).unwrap();

@@ -65,20 +65,20 @@ fn two_mappings_of_one_object_share_frames() {
     let small = [(Store::Local, FrameSize::Small), (Store::Shared, FrameSize::Small)];
     for (store, frames) in small.into_iter().chain(large) {
         let cache = cache(32 * MIB);
-        let options = ObjectOptions { store, frames, ..Default::default() };
+        let options = ObjectOptions::new().store(store).frames(frames);
         let object = cache.open_file(sample.path(), options).unwrap();
-        let in_thread = MapOptions { delivery: Delivery::InThread, ..Default::default() };
+        let in_thread = MapOptions::new().delivery(Delivery::InThread);
         let first = object.map(0..4 * MIB, in_thread).unwrap();
         first.populate(0..4 * MIB).unwrap();
         let supplied = cache.metrics().supplied_pages;
         assert_eq!(supplied, 4 * MIB / first.page_bytes());
         let delivery = if store == Store::Shared { Delivery::ReaderThread } else { Delivery::InThread };
-        let second = object.map(4096..4 * MIB, MapOptions { delivery, ..Default::default() }).unwrap();
+        let second = object.map(4096..4 * MIB, MapOptions::new().delivery(delivery)).unwrap();
         let mut buffer = vec![0; (4 * MIB - 4096) as usize];
         second.touch_at(0, &mut buffer).unwrap();
         sample.check(4096..4 * MIB, &buffer, "second mapping");
         assert_eq!(cache.metrics().supplied_pages, supplied, "{store:?}: pages were supplied twice");
-        let other = object.map(0..MIB, MapOptions { delivery: Delivery::ReaderThread, ..Default::default() });
+        let other = object.map(0..MIB, MapOptions::new().delivery(Delivery::ReaderThread));
         assert_eq!(other.is_err(), store == Store::Local);
     }
 }
@@ -88,7 +88,7 @@ fn prefetched_and_advised_ranges_arrive() {
     let sample = Sample::new(8 * MIB);
     for frames in [FrameSize::Small, FrameSize::Large] {
         let cache = cache(32 * MIB);
-        let options = ObjectOptions { frames, ..Default::default() };
+        let options = ObjectOptions::new().frames(frames);
         let object = cache.open_file(sample.path(), options).unwrap();
         let mapping = object.map(0..8 * MIB, MapOptions::default()).unwrap();
         let ranges: Vec<_> = (0..64).map(|index| index * 131_072..index * 131_072 + 4096).collect();
@@ -111,7 +111,7 @@ fn advice_of_sequence_reads_ahead() {
     let sample = Sample::new(8 * MIB);
     for frames in [FrameSize::Small, FrameSize::Large] {
         let cache = cache(32 * MIB);
-        let options = ObjectOptions { frames, ..Default::default() };
+        let options = ObjectOptions::new().frames(frames);
         let object = cache.open_file(sample.path(), options).unwrap();
         let mapping = object.map(0..8 * MIB, MapOptions::default()).unwrap();
         mapping.advise(0..8 * MIB, Advice::Sequential).unwrap();
@@ -152,8 +152,8 @@ fn random_looks_at_a_large_object_read_a_page_each() {
     for advice in [Advice::Normal, Advice::Random] {
         for delivery in [Delivery::ReaderThread, Delivery::InThread, Delivery::PinOnly] {
             let cache = cache(32 * MIB);
-            let object = cache.open_file(&path, ObjectOptions { advice, ..Default::default() }).unwrap();
-            let mapping = object.map(0..object.len(), MapOptions { delivery, ..Default::default() }).unwrap();
+            let object = cache.open_file(&path, ObjectOptions::new().advice(advice)).unwrap();
+            let mapping = object.map(0..object.len(), MapOptions::new().delivery(delivery)).unwrap();
             let mut random = memobj_sim::Random::new(7);
             for _ in 0..LOOKS {
                 let at = random.below(object.len() - 8);
@@ -174,7 +174,7 @@ fn what_was_said_when_an_object_was_opened_holds_until_something_else_is_said() 
     let sample = Sample::new(24 * MIB);
     let read = |advice, then: Option<Advice>| {
         let cache = cache(32 * MIB);
-        let object = cache.open_file(sample.path(), ObjectOptions { advice, ..Default::default() }).unwrap();
+        let object = cache.open_file(sample.path(), ObjectOptions::new().advice(advice)).unwrap();
         let map = || object.map(0..object.len(), MapOptions::default()).unwrap();
         let mut mapping = map();
         if let Some(then) = then {

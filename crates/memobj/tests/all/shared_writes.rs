@@ -10,7 +10,7 @@ use memobj_sim::rig::{is_all, mapped};
 const BOTH: [Delivery; 2] = [Delivery::ReaderThread, Delivery::InThread];
 
 fn shared() -> ObjectOptions {
-    ObjectOptions { writing: Writing::InPlace, store: Store::Shared, ..Default::default() }
+    ObjectOptions::new().writing(Writing::InPlace).store(Store::Shared)
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn private_stores_stay_private() {
     let object = cache(MIB).open_file(sample.path(), shared()).unwrap();
     let mappings = BOTH.map(|delivery| object.map(0..MIB, mapped(delivery)).unwrap());
     for delivery in BOTH {
-        let private = MapOptions { sharing: Sharing::Private, delivery };
+        let private = MapOptions::new().sharing(Sharing::Private).delivery(delivery);
         let private = object.map(0..MIB, private).unwrap();
         private.shared_words().unwrap().store(3, 0xdead);
         for mapping in &mappings {

@@ -11,8 +11,8 @@ const HANDLER: usize = 2048;
 const LENGTH: u64 = 4 * MIB - 100;
 
 fn map(cache: &Cache, pager: impl Pager + 'static, writing: Writing) -> Mapping {
-    let object = cache.object("sample", pager, ObjectOptions { writing, ..Default::default() }).unwrap();
-    let map = MapOptions { delivery: Delivery::InThread, ..Default::default() };
+    let object = cache.object("sample", pager, ObjectOptions::new().writing(writing)).unwrap();
+    let map = MapOptions::new().delivery(Delivery::InThread);
     object.map(0..object.len(), map).unwrap()
 }
 

@@ -12,7 +12,7 @@ const PAGE: u64 = 4096;
 const TOUCHED: [Delivery; 2] = [Delivery::InThread, Delivery::ReaderThread];
 
 fn patient_for(pins: Duration) -> ObjectOptions {
-    ObjectOptions { pin_timeout: pins, ..writable() }
+    writable().pin_timeout(pins)
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn lengths_that_change_are_errors_of_whoever_pins_and_copies() {
         let cache = cache(MIB);
         // Pins of several pages can wait for one another.
         let shortly = Duration::from_millis(5);
-        let options = ObjectOptions { max_len: Some(64 * PAGE), ..patient_for(shortly) };
+        let options = patient_for(shortly).max_len(64 * PAGE);
         let object = cache.open_file(sample.path(), options).unwrap();
         let mapping = object.map(0..64 * PAGE, mapped(Delivery::InThread)).unwrap();
         let stop = AtomicBool::new(false);
@@ -148,7 +148,7 @@ fn a_store_through_a_pin_goes_on_while_the_end_is_cut_off() {
 fn errors_of_waiting_name_whose_pins_are_in_the_way() {
     for delivery in DELIVERIES {
         within(60, "waits for pins", move || {
-            let options = ObjectOptions { supply_timeout: None, ..patient_for(Duration::from_millis(50)) };
+            let options = patient_for(Duration::from_millis(50)).supply_timeout(None);
             let rig = Rig::new(delivery, MIB, MIB, options);
             let pinned = rig.mapping.pin_mut(0..10).unwrap();
             let mine = rig.mapping.sync(0..MIB).unwrap_err();
@@ -188,7 +188,7 @@ fn refusals_say_what_was_refused() {
     assert!(texts[0].ends_with(": the object is not open for commits (Writing::Atomic)"), "{}", texts[0]);
     assert!(texts[1].ends_with(": the object is read only"), "{}", texts[1]);
     drop(object);
-    let atomic = ObjectOptions { writing: Writing::Atomic, ..Default::default() };
+    let atomic = ObjectOptions::new().writing(Writing::Atomic);
     let object = cache.open_file(sample.path(), atomic).unwrap();
     let mapping = object.map(0..MIB, Default::default()).unwrap();
     mapping.write_at(0, &[1]).unwrap();

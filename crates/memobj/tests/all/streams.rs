@@ -17,12 +17,12 @@ fn rig(length: u64) -> Rig {
 }
 
 fn stream(object: &MemoryObject) -> Stream {
-    let options = StreamOptions { delivery: Delivery::PinOnly, ..Default::default() };
+    let options = StreamOptions::new().delivery(Delivery::PinOnly);
     Stream::with_options(object, options).unwrap()
 }
 
 fn fixed(object: &MemoryObject) -> Stream {
-    let options = StreamOptions { growth: Growth::Fixed, delivery: Delivery::PinOnly, ..Default::default() };
+    let options = StreamOptions::new().growth(Growth::Fixed).delivery(Delivery::PinOnly);
     Stream::with_options(object, options).unwrap()
 }
 
@@ -129,7 +129,7 @@ fn a_page_that_fails_is_an_error_with_its_range_and_the_position_stays() {
 fn a_stream_that_is_written_past_the_end_extends_the_file() {
     within(60, "the extension", || {
         let sample = Sample::new(10_000);
-        let options = ObjectOptions { writing: Writing::InPlace, ..Default::default() };
+        let options = ObjectOptions::new().writing(Writing::InPlace);
         let object = cache(MIB).open_file(sample.path(), options).unwrap();
         let stream = stream(&object);
         stream.seek(9000);

@@ -20,7 +20,7 @@ const LENGTH: u64 = PARTS * PART_PAGES * PAGE;
 const ROUNDS: u64 = 20;
 
 fn atomic() -> ObjectOptions {
-    ObjectOptions { writing: Writing::Atomic, frames: FrameSize::Small, ..Default::default() }
+    ObjectOptions::new().writing(Writing::Atomic).frames(FrameSize::Small)
 }
 
 /// Where a writer's number is in each part.

@@ -15,12 +15,7 @@ use memobj_sim::time::{passing, timeless};
 const PAGE: u64 = 4096;
 
 fn atomic() -> ObjectOptions {
-    ObjectOptions {
-        writing: Writing::Atomic,
-        frames: FrameSize::Small,
-        store: memobj_sim::rig::store(),
-        ..Default::default()
-    }
+    ObjectOptions::new().writing(Writing::Atomic).frames(FrameSize::Small).store(memobj_sim::rig::store())
 }
 
 fn open_in(cache: &Cache, sample: &Sample) -> (MemoryObject, Mapping) {
@@ -49,7 +44,7 @@ fn changes_are_the_transactions_own_until_it_commits() {
         let mut expected = sample_bytes(length).to_vec();
         let cache = cache(4 * MIB);
         let object = cache.open_file(sample.path(), atomic()).unwrap();
-        let mapping = object.map(0..length, MapOptions { delivery, ..Default::default() }).unwrap();
+        let mapping = object.map(0..length, MapOptions::new().delivery(delivery)).unwrap();
         mapping.write_at(0, &[1; 10]).unwrap();
         expected[..10].fill(1);
         let mut transaction = object.begin().unwrap();
@@ -117,7 +112,7 @@ fn an_object_that_was_never_mapped_has_transactions_and_others_have_none() {
         *b"hello",
         "the last handle puts it in place"
     );
-    let in_place = ObjectOptions { writing: Writing::InPlace, ..atomic() };
+    let in_place = atomic().writing(Writing::InPlace);
     let error = cache.open_file(sample.path(), in_place).unwrap().begin().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
     let told = error.to_string();
@@ -248,7 +243,7 @@ fn plain_stores_to_a_page_of_a_transaction_come_after_it() {
     for delivery in [Delivery::InThread, Delivery::ReaderThread] {
         let cache = cache(4 * MIB);
         let object = cache.open_file(sample.path(), atomic()).unwrap();
-        let Ok(mapping) = object.map(0..MIB, MapOptions { delivery, ..Default::default() }) else {
+        let Ok(mapping) = object.map(0..MIB, MapOptions::new().delivery(delivery)) else {
             println!("skipped: no userfaultfd");
             continue;
         };

@@ -14,7 +14,7 @@ const BAD: u64 = 1;
 
 /// Loads a word of a good page and then one of a failed page, both plainly.
 fn load_failed(way: &Way, action: Inject) {
-    let plan = vec![Injection { range: way.page(BAD), action, times: None }];
+    let plan = vec![Injection::new(way.page(BAD), action)];
     let (_cache, mapping) = way.map(Faulty::new(sample_pager(3 * way.page), plan, 3));
     let words = mapping.words().unwrap();
     let good = words.load(1);

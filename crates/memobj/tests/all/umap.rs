@@ -239,7 +239,7 @@ fn a_child_can_map_for_itself() {
 #[test]
 fn a_tiny_buffer_crashes_or_hangs() {
     let Err(CacheError::BudgetTooSmall { minimum_bytes, .. }) =
-        Cache::new(CacheOptions { budget_bytes: 1, ..Default::default() })
+        Cache::new(CacheOptions::new().budget_bytes(1))
     else {
         panic!("a budget of one byte was taken")
     };
@@ -344,7 +344,7 @@ fn bad_arguments_abort() {
         assert!(mapping.read_at(u64::MAX, &mut [0; 2]).is_err());
         assert_eq!(Reading::ALL.map(|way| way.read(&mapping, 7..7).unwrap().len()), [0; 3]);
     }
-    let none = Cache::new(CacheOptions { workers: 0, event_capacity: 0, ..Default::default() }).unwrap();
+    let none = Cache::new(CacheOptions::new().workers(0).event_capacity(0)).unwrap();
     let object = none.object("sample", Faulty::failing(sample_pager(8192), 4096..8192), Default::default());
     let mapping = object.unwrap().map(0..8192, Default::default()).unwrap();
     check_sample(0..4096, &mapping.pin(0..4096).unwrap(), "no workers asked for");

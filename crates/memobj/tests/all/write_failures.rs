@@ -14,7 +14,7 @@ const PAGE: u64 = 4096;
 
 fn impatient() -> ObjectOptions {
     let limit = Duration::from_millis(300);
-    ObjectOptions { supply_timeout: Some(limit), pin_timeout: limit, ..writable() }
+    writable().supply_timeout(limit).pin_timeout(limit)
 }
 
 fn in_each_delivery(body: impl Fn(Delivery) + Send + Copy + 'static) {
@@ -222,7 +222,7 @@ fn a_store_at_the_hard_target_fails_at_once_or_waits_until_it_heals() {
             FailurePolicy::RetryFor(Duration::from_secs(5)),
             FailurePolicy::WaitForEver,
         ] {
-            let rig = Rig::new(delivery, MIB, 4 * MIB, ObjectOptions { policy, ..writable() });
+            let rig = Rig::new(delivery, MIB, 4 * MIB, writable().policy(policy));
             rig.inject(Operation::WriteBack, 0..4 * MIB, Inject::Fail(ErrorKind::NoSpace), None);
             let store = |at: u64| rig.mapping.write_at(at, &[7; 4096]);
             if policy == FailurePolicy::FailAtOnce {
@@ -277,12 +277,7 @@ fn an_object_at_the_hard_target_leaves_others_their_share() {
     in_each_delivery(|delivery| {
         for action in [Inject::Hang, Inject::Error] {
             let cache = cache(MIB);
-            let stuck = Rig::in_cache(
-                &cache,
-                delivery,
-                MIB,
-                ObjectOptions { policy: FailurePolicy::WaitForEver, ..writable() },
-            );
+            let stuck = Rig::in_cache(&cache, delivery, MIB, writable().policy(FailurePolicy::WaitForEver));
             let other = Rig::in_cache(&cache, delivery, MIB, writable());
             stuck.inject(Operation::WriteBack, 0..MIB, action, None);
             stuck.mapping.write_at(0, &vec![7; MIB as usize / 2]).unwrap();

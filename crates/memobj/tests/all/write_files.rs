@@ -179,7 +179,7 @@ fn a_second_writer_in_this_process_is_refused_or_waits() {
     assert!(matches!(cache.open_file(sample.path(), writable()), Err(OpenError::Locked { .. })));
     // Readers are not held off.
     assert!(cache.open_file(sample.path(), ObjectOptions::default()).is_ok());
-    let patient = ObjectOptions { lock_timeout: GUARD, ..writable() };
+    let patient = writable().lock_timeout(GUARD);
     std::thread::scope(|scope| {
         let second = scope.spawn(|| cache.open_file(sample.path(), patient));
         // waits: the other thread is to find the lock taken.
@@ -196,7 +196,7 @@ fn a_second_writer_in_another_process_is_refused() {
     let name = "a_second_writer_in_another_process_is_refused";
     if let Some(path) = part(name) {
         let start = Instant::now();
-        let options = ObjectOptions { lock_timeout: Duration::from_millis(100), ..writable() };
+        let options = writable().lock_timeout(Duration::from_millis(100));
         let refused = matches!(cache(MIB).open_file(path, options), Err(OpenError::Locked { .. }));
         assert!(refused && start.elapsed() >= Duration::from_millis(100));
         return println!("was refused");

@@ -16,7 +16,7 @@ const SIGBUS: i32 = 7;
 const PATIENCE: Duration = Duration::from_millis(300);
 
 fn impatient() -> ObjectOptions {
-    ObjectOptions { supply_timeout: Some(PATIENCE), pin_timeout: PATIENCE, ..writable() }
+    writable().supply_timeout(PATIENCE).pin_timeout(PATIENCE)
 }
 
 fn in_each_delivery(body: impl Fn(Delivery) + Send + Copy + 'static) {
@@ -215,7 +215,7 @@ fn the_length_of_an_object_that_is_not_mapped_is_durable_after_a_sync() {
 
 #[test]
 fn an_object_cannot_outgrow_its_addresses() {
-    let options = ObjectOptions { max_len: Some(2 * MIB), ..writable() };
+    let options = writable().max_len(2 * MIB);
     let rig = Rig::new(Delivery::InThread, MIB, MIB, options);
     assert_eq!(rig.object.set_len(2 * MIB + 1).unwrap_err().kind(), ErrorKind::NoSpace);
     rig.object.set_len(2 * MIB).unwrap();
@@ -354,7 +354,7 @@ fn beside_a_wait(
 
 /// Patient enough that only the end of the pin ends the wait.
 fn patient() -> ObjectOptions {
-    ObjectOptions { supply_timeout: Some(Duration::from_secs(100)), ..writable() }
+    writable().supply_timeout(Duration::from_secs(100))
 }
 
 fn use_it(rig: &Rig) {

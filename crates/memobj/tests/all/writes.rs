@@ -8,11 +8,11 @@ use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes, wait_until_clean};
 const DELIVERIES: [Delivery; 3] = [Delivery::InThread, Delivery::ReaderThread, Delivery::PinOnly];
 
 fn writable() -> ObjectOptions {
-    ObjectOptions { writing: Writing::InPlace, frames: FrameSize::Small, ..Default::default() }
+    ObjectOptions::new().writing(Writing::InPlace).frames(FrameSize::Small)
 }
 
 fn mapped(delivery: Delivery) -> MapOptions {
-    MapOptions { delivery, ..Default::default() }
+    MapOptions::new().delivery(delivery)
 }
 
 /// A generator whose seed is printed.
@@ -230,8 +230,8 @@ fn private_stores_stay_private_and_survive_eviction() {
             let length = 4 * MIB + 10;
             let sample = Sample::new(length);
             let cache = cache(MIB);
-            let object = cache.open_file(sample.path(), ObjectOptions { writing, ..writable() }).unwrap();
-            let private = MapOptions { sharing: Sharing::Private, ..mapped(delivery) };
+            let object = cache.open_file(sample.path(), writable().writing(writing)).unwrap();
+            let private = mapped(delivery).sharing(Sharing::Private);
             let shared = object.map(0..length, mapped(delivery)).unwrap();
             let (own, other) =
                 (object.map(0..length, private).unwrap(), object.map(0..length, private).unwrap());
@@ -269,7 +269,7 @@ fn a_private_mapping_of_what_was_cut_off_meanwhile_is_truncated() {
     let cache = cache(MIB);
     let object = cache.open_file(sample.path(), writable()).unwrap();
     let _shared = object.map(0..MIB, MapOptions::default()).unwrap();
-    let private = MapOptions { sharing: Sharing::Private, ..MapOptions::default() };
+    let private = MapOptions::new().sharing(Sharing::Private);
     let own = object.map(0..MIB, private).unwrap();
     object.set_len(8192).unwrap();
     assert_eq!(&own.pin(0..8192).unwrap()[..], sample_bytes(8192));

@@ -16,7 +16,7 @@ fn descriptors_are_checked_before_the_file() {
     const O_PATH: i32 = 0o10_000_000;
     let by_name = OpenOptions::new().read(true).custom_flags(O_PATH).open(&path).expect("opened");
     assert!(matches!(mapped(&by_name), Err(MapImageError::NotOpen)));
-    let flat = ImageMapOptions { interpret: Interpret::Flat, ..Default::default() };
+    let flat = ImageMapOptions::new().interpret(Interpret::Flat);
     for options in [flat, ImageMapOptions::default()] {
         for name in [folder.path(), "/dev/null".as_ref(), "/dev/zero".as_ref()] {
             let told = map_image(&File::open(name).expect("opened"), &options);

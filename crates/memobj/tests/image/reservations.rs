@@ -44,7 +44,7 @@ fn reservations_are_replaced_and_put_back() {
     assert!(matches!(mapped(&program(AT + LENGTH - 0x5000 - 4096)), Ok(image) if image.records().len() == 2));
     let across = elf(ET_EXEC, 4096, &[(R, 0, AT + LENGTH - 4096, 0x400, 0x1800)], 0x4000);
     assert!(matches!(mapped(&across), Err(MapImageError::InUse { .. })));
-    let padded = ImageMapOptions { padding_bytes: 4096, ..Default::default() };
+    let padded = ImageMapOptions::new().padding_bytes(4096);
     drop(map_image(&program(AT), &padded).expect("the padding before is free"));
     assert_eq!((protection(AT - 4096), protection(AT).as_deref()), (None, Some("---p")));
 

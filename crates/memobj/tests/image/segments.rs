@@ -67,7 +67,7 @@ fn bytes_that_do_not_lie_alike_are_copied() {
 
 #[test]
 fn padding_is_there_and_nobody_may_access_it() {
-    let options = ImageMapOptions { padding_bytes: 1, ..Default::default() };
+    let options = ImageMapOptions::new().padding_bytes(1);
     let phdrs = [(RX, 0, 0, 0x400, 0x400), (RW, 0x1000, 0x1000, 0x10, 0x10)];
     let image = map_image(&elf(ET_DYN, 0x20_0000, &phdrs, 0x4000), &options).expect("an image");
     let records = image.records();
@@ -83,7 +83,7 @@ fn padding_is_there_and_nobody_may_access_it() {
 
 #[test]
 fn flat_files_and_objects_are_whole_and_read_only() {
-    let flat = ImageMapOptions { interpret: Interpret::Flat, ..Default::default() };
+    let flat = ImageMapOptions::new().interpret(Interpret::Flat);
     let image = map_image(&file(b"some text"), &flat).expect("an image");
     let record = image.records()[0];
     assert_eq!((record.memory_bytes, record.prot, record.kind), (9, Prot::READ, RecordKind::Plain));

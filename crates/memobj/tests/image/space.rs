@@ -15,7 +15,7 @@ use memobj_sim::fixture::{MIB, cache};
 use memobj_sim::space::check_mapped;
 
 fn lendable() -> ObjectOptions {
-    ObjectOptions { store: Store::Shared, frames: FrameSize::Small, ..Default::default() }
+    ObjectOptions::new().store(Store::Shared).frames(FrameSize::Small)
 }
 
 fn object_of(cache: &Cache, file: &File) -> MemoryObject {
@@ -94,8 +94,8 @@ fn padding_alignment_and_flat_files_are_as_the_kernels() {
     let cache = cache(MIB);
     let object = object_of(&cache, &file);
     let space = Space::new(SpaceOptions::default()).expect("a space");
-    let padded = ImageMapOptions { padding_bytes: 5000, ..Default::default() };
-    let flat = ImageMapOptions { interpret: Interpret::Flat, ..Default::default() };
+    let padded = ImageMapOptions::new().padding_bytes(5000);
+    let flat = ImageMapOptions::new().interpret(Interpret::Flat);
     for options in [ImageMapOptions::default(), padded, flat] {
         let kernel = memobj::image::map_image(&file, &options).expect("mapped");
         let ours = space.map_image(&object, &options).expect("mapped");
@@ -132,8 +132,7 @@ fn programs_of_fixed_addresses_take_their_place_or_nothing() {
     let elsewhere = Space::new(SpaceOptions::default()).expect("a space");
     let refused = elsewhere.map_image(&object, &options).unwrap_err();
     assert!(matches!(refused, MapImageError::NoRoom { .. }), "{refused}");
-    let window =
-        SpaceOptions { window_bytes: MIB, window_start: Some(VirtAddr(start)), ..Default::default() };
+    let window = SpaceOptions::new().window_bytes(MIB).window_start(VirtAddr(start));
     let space = Space::new(window).expect("the window is free");
     let image = space.map_image(&object, &options).expect("its place is free");
     assert_eq!(image.records()[1].address.0, start + 0x3000);

@@ -2,9 +2,7 @@
 
 use crate::rig::*;
 use memobj::pagers;
-use memobj::space::{
-    Access, Advice, Place, Prot, RemapTo, SegmentRequest, Sharing, SpaceError, TouchError, Trap, VirtAddr,
-};
+use memobj::space::{Access, Advice, Place, Prot, RemapTo, Sharing, SpaceError, TouchError, Trap, VirtAddr};
 use memobj_sim::fixture::{MIB, Sample, cache, check_sample, sample_byte, sample_bytes};
 use memobj_sim::random::Random;
 use memobj_sim::space::check_mapped;
@@ -131,8 +129,7 @@ fn shared_segments_are_never_stored_to() {
     let cache = cache(MIB);
     let object = object(&cache, pagers::Bytes::new(sample_bytes(MIB)));
     let space = space();
-    let refused =
-        space_error(space.map(&SegmentRequest { prot: RW, ..request(&object, 0, MIB, Sharing::Shared) }));
+    let refused = space_error(space.map(&request(&object, 0, MIB, Sharing::Shared).prot(RW)));
     assert_eq!(refused, SpaceError::ObjectDenied { missing: Prot::WRITE });
     let shared = map(&space, &object, 0, MIB, Sharing::Shared);
     assert_eq!(shared.attributes.max_prot, Prot::READ | Prot::EXECUTE);
@@ -140,7 +137,7 @@ fn shared_segments_are_never_stored_to() {
     let refused = space_error(space.protect(shared.start, PAGE, RW));
     assert!(matches!(refused, SpaceError::ProtDenied { .. }), "{refused}");
     assert_eq!(signal_of(store(shared.start.0, 1)), SIGSEGV);
-    space.map(&SegmentRequest { sharing: Sharing::Shared, ..anonymous(PAGE) }).unwrap_err();
+    space.map(&anonymous(PAGE).sharing(Sharing::Shared)).unwrap_err();
 }
 
 #[test]
@@ -151,15 +148,14 @@ fn places_are_chosen_as_asked() {
     let (low, high) = space.window();
     let first = map(&space, &object, 0, 4 * PAGE, Sharing::Private);
     assert_eq!(first.end(), high);
-    let hinted =
-        space.map(&SegmentRequest { place: Place::Hint(VirtAddr(low.0 + 77)), ..anonymous(PAGE) }).unwrap();
+    let hinted = space.map(&anonymous(PAGE).place(Place::Hint(VirtAddr(low.0 + 77)))).unwrap();
     assert_eq!(hinted.start, low);
-    let taken = SegmentRequest { place: Place::FixedFree(low), ..anonymous(PAGE) };
+    let taken = anonymous(PAGE).place(Place::FixedFree(low));
     assert!(matches!(space_error(space.map(&taken)), SpaceError::Taken { .. }));
     // Over the middle of a segment that was stored to.
     store(first.start.0 + PAGE, 1).unwrap();
     let over = Place::Fixed(VirtAddr(first.start.0 + PAGE));
-    let request = SegmentRequest { place: over, ..request(&object, 9 * PAGE, PAGE, Sharing::Private) };
+    let request = request(&object, 9 * PAGE, PAGE, Sharing::Private).place(over);
     space.map(&request).unwrap();
     assert_eq!(load(first.start.0 + PAGE), Ok(sample_byte(9 * PAGE)));
     assert_eq!(load(first.start.0 + 2 * PAGE), Ok(sample_byte(2 * PAGE)));
@@ -210,7 +206,7 @@ fn a_remap_beside_what_continues_it_leaves_that_registered() {
     let cache = cache(MIB);
     let object = object(&cache, pagers::Bytes::new(sample_bytes(MIB)));
     let space = space();
-    let none = SegmentRequest { prot: Prot::NONE, ..request(&object, 0, 6 * PAGE, Sharing::Private) };
+    let none = request(&object, 0, 6 * PAGE, Sharing::Private).prot(Prot::NONE);
     let start = space.map(&none).unwrap().start;
     let moved = space.remap(start, PAGE, 2 * PAGE, RemapTo::Anywhere).unwrap();
     check_mapped(&space);

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use memobj::pagers::{self, Blocking, BlockingPager};
 use memobj::space::{NoCopy, Sharing, Space, SpaceOptions, VerbError};
-use memobj::{ErrorKind, ObjectOptions, SupplyError, Writing};
+use memobj::{ErrorKind, SupplyError, Writing};
 use memobj_sim::fixture::{MIB, Sample, cache, check_sample, sample_bytes};
 use memobj_sim::space::check_mapped;
 
@@ -54,7 +54,7 @@ fn what_is_too_long_to_copy_is_refused() {
     let pager = Changing(sample_bytes(MIB));
     let cache = cache(MIB);
     let object = object(&cache, Blocking(pager));
-    let space = Space::new(SpaceOptions { copy_bytes: 4 * PAGE, ..Default::default() }).unwrap();
+    let space = Space::new(SpaceOptions::new().copy_bytes(4 * PAGE)).unwrap();
     let why = refusal(&space, &object, 5 * PAGE);
     assert!(matches!(why, NoCopy::TooLong { bytes: 20480, limit_bytes: 16384 }), "{why:?}");
     let copy = map(&space, &object, 8 * PAGE, 4 * PAGE, Sharing::Copy);
@@ -81,7 +81,7 @@ impl BlockingPager for Changing {
 fn what_never_changes_is_its_own_copy() {
     let cache = cache(MIB);
     let object = object(&cache, pagers::Bytes::new(sample_bytes(MIB)));
-    let space = Space::new(SpaceOptions { copy_bytes: 0, ..Default::default() }).unwrap();
+    let space = Space::new(SpaceOptions::new().copy_bytes(0)).unwrap();
     let copy = map(&space, &object, 0, MIB, Sharing::Copy);
     assert!(space.id_of(&object).is_some());
     assert_eq!(copy.attributes.sharing, Sharing::Copy);
@@ -93,7 +93,7 @@ fn what_cannot_be_copied_at_one_instant_is_refused() {
     let sample = Sample::new(MIB);
     let cache = cache(MIB);
     let space = space();
-    let writable = ObjectOptions { writing: Writing::InPlace, ..lendable() };
+    let writable = lendable().writing(Writing::InPlace);
     let why = refusal(&space, &cache.open_file(sample.path(), writable).unwrap(), PAGE);
     assert!(matches!(why, NoCopy::Writable), "{why:?}");
     let broken = pagers::Faulty::failing(Changing(sample_bytes(MIB)), 0..1);
@@ -111,7 +111,7 @@ fn a_reflink_is_used_where_there_is_one() {
     }
     let cache = cache(MIB / 8);
     let object = cache.open_file(sample.path(), lendable()).unwrap();
-    let space = Space::new(SpaceOptions { copy_bytes: 0, ..Default::default() }).unwrap();
+    let space = Space::new(SpaceOptions::new().copy_bytes(0)).unwrap();
     let copy = map(&space, &object, 0, MIB, Sharing::Copy);
     sample.file().write_all_at(&[0xee; 65536], 0).unwrap();
     check_sample(0..MIB, &read(&space, copy.start, MIB), "the clone");

@@ -2,7 +2,7 @@
 
 use crate::rig::*;
 use memobj::pagers;
-use memobj::space::{Prot, SegmentRequest, Sharing, Space, SpaceOptions, VerbError, VirtAddr};
+use memobj::space::{Prot, Sharing, Space, SpaceOptions, VerbError, VirtAddr};
 use memobj_sim::fixture::{MIB, Sample, cache, sample_byte, sample_bytes, wait_until};
 use memobj_sim::process::{Usage, alone};
 use memobj_sim::space::check_mapped;
@@ -65,7 +65,7 @@ fn the_last_segment_of_an_object_lets_it_go() {
 #[test]
 fn a_window_is_where_it_was_asked_for() {
     let start = VirtAddr(0x2000_0000_0000);
-    let options = SpaceOptions { window_bytes: MIB, window_start: Some(start), ..Default::default() };
+    let options = SpaceOptions::new().window_bytes(MIB).window_start(start);
     let space = Space::new(options).unwrap();
     assert_eq!(space.window(), (start, VirtAddr(start.0 + MIB)));
     Space::new(options).unwrap_err();
@@ -83,7 +83,7 @@ fn a_kernel_without_room_leaves_table_and_mappings_the_same() {
     alone("ends::a_kernel_without_room_leaves_table_and_mappings_the_same", || {
         let cache = cache(MIB);
         let object = object(&cache, pagers::Bytes::new(sample_bytes(MIB)));
-        let space = Space::new(SpaceOptions { segments: usize::MAX, ..Default::default() }).unwrap();
+        let space = Space::new(SpaceOptions::new().segments(usize::MAX)).unwrap();
         let kept = map(&space, &object, 0, MIB, Sharing::Private).start;
         let pages = 80_000 * PAGE;
         let zeros = space.map(&anonymous(pages)).unwrap().start;
@@ -105,7 +105,7 @@ fn a_kernel_without_room_leaves_table_and_mappings_the_same() {
             {
                 assert!(matches!(error, VerbError::System { .. }), "{error:?}");
             }
-            let over = SegmentRequest { place: memobj::space::Place::Fixed(at), ..anonymous(PAGE) };
+            let over = anonymous(PAGE).place(memobj::space::Place::Fixed(at));
             space.map(&over).unwrap_err();
         }
         assert_eq!(load(kept.0 + 50 * PAGE), Ok(sample_byte(50 * PAGE)));

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use memobj::pagers::{Blocking, BlockingPager, Bytes, Faulty, Inject, Injection};
 use memobj::space::{Advice, RemapTo, Sharing, TouchError, VirtAddr};
-use memobj::{CacheOptions, ErrorKind, ObjectOptions};
+use memobj::{CacheOptions, ErrorKind};
 use memobj_sim::fixture::{MIB, cache, check_sample, sample_byte, sample_bytes, within};
 use memobj_sim::process::{child, part, show};
 use memobj_sim::space::check_mapped;
 
 /// The page at `2 * PAGE` fails.
 fn broken() -> Faulty<Bytes> {
-    let fault = Injection { range: 2 * PAGE..3 * PAGE, action: Inject::Error, times: None };
+    let fault = Injection::new(2 * PAGE..3 * PAGE, Inject::Error);
     Faulty::new(Bytes::new(sample_bytes(MIB)), vec![fault], 1)
 }
 
@@ -85,7 +85,7 @@ fn failures_are_of_places() {
     // What is mapped over it is not failed, and what is unmapped is not told of.
     space.protect(moved, 4 * PAGE, RW).unwrap();
     let over = memobj::space::Place::Fixed(VirtAddr(moved.0 + 2 * PAGE));
-    space.map(&memobj::space::SegmentRequest { place: over, ..anonymous(PAGE) }).unwrap();
+    space.map(&anonymous(PAGE).place(over)).unwrap();
     assert_eq!(load(moved.0 + 2 * PAGE), Ok(0));
     assert!(space.errors().is_empty());
     // Another segment of the same object fails by itself.
@@ -122,16 +122,12 @@ fn a_plain_load_of_a_failed_page_dies_by_sigbus() {
 #[test]
 fn a_pager_that_hangs_stops_nobody_else() {
     const STUCK: u64 = 10;
-    let fault = |page: u64| Injection {
-        range: page * 32 * PAGE..(page * 32 + 1) * PAGE,
-        action: Inject::Hang,
-        times: None,
-    };
+    let fault = |page: u64| Injection::new(page * 32 * PAGE..(page * 32 + 1) * PAGE, Inject::Hang);
     let pager = Faulty::new(Unfriendly(sample_bytes(4 * MIB)), (0..STUCK).map(fault).collect(), 1);
     let clock = memobj::EngineClock::manual();
-    let options = CacheOptions { budget_bytes: 2 * MIB, workers: 32, clock, ..Default::default() };
+    let options = CacheOptions::new().budget_bytes(2 * MIB).workers(32).clock(clock);
     let cache = memobj::Cache::new(options).unwrap();
-    let forever = ObjectOptions { supply_timeout: None, ..lendable() };
+    let forever = lendable().supply_timeout(None);
     let object = cache.object("sample", pager, forever).unwrap();
     let space = std::sync::Arc::new(space());
     let start = map(&space, &object, 0, 4 * MIB, Sharing::Private).start;

@@ -1,7 +1,7 @@
 //! What the tests share.
 
 use memobj::space::{
-    Place, Prot, Segment, SegmentRequest, SegmentSource, Sharing, Space, SpaceOptions, VerbError, VirtAddr,
+    Prot, Segment, SegmentRequest, SegmentSource, Sharing, Space, SpaceOptions, VerbError, VirtAddr,
 };
 use memobj::{Advice, Cache, FrameSize, MapOptions, MemoryObject, ObjectOptions, Store, pagers::Pager};
 use memobj_linux::oracle::{Order, Signal, access};
@@ -13,7 +13,7 @@ pub const SIGSEGV: i32 = 11;
 pub const SIGBUS: i32 = 7;
 
 pub fn lendable() -> ObjectOptions {
-    ObjectOptions { store: Store::Shared, frames: FrameSize::Small, ..Default::default() }
+    ObjectOptions::new().store(Store::Shared).frames(FrameSize::Small)
 }
 
 pub fn object(cache: &Cache, pager: impl Pager + 'static) -> MemoryObject {
@@ -27,12 +27,12 @@ pub fn space() -> Space {
 pub fn request(object: &MemoryObject, offset: u64, length: u64, sharing: Sharing) -> SegmentRequest<'_> {
     let prot = if sharing == Sharing::Shared { R } else { RW };
     let source = SegmentSource::Object { object, offset };
-    SegmentRequest { length, place: Place::Anywhere, source, prot, sharing }
+    SegmentRequest::new(length, source, prot, sharing)
 }
 
 pub fn anonymous(length: u64) -> SegmentRequest<'static> {
     let (source, sharing) = (SegmentSource::Anonymous, Sharing::Private);
-    SegmentRequest { length, place: Place::Anywhere, source, prot: RW, sharing }
+    SegmentRequest::new(length, source, RW, sharing)
 }
 
 pub fn map(space: &Space, object: &MemoryObject, offset: u64, length: u64, sharing: Sharing) -> Segment {

@@ -99,12 +99,8 @@ impl Files {
     }
 
     fn lend(&self, name: &Path, source: Arc<pagers::File>) -> io::Result<LentFrames> {
-        let options = ObjectOptions {
-            frames: FrameSize::Small,
-            store: Store::Shared,
-            policy: self.options.policy,
-            ..ObjectOptions::default()
-        };
+        let options =
+            ObjectOptions::new().frames(FrameSize::Small).store(Store::Shared).policy(self.options.policy);
         let is_meant = |path: &Path| path == Path::new("*") || name.ends_with(path);
         let injections = self.options.injections.iter().find(|injections| is_meant(&injections.path));
         let pager: Box<dyn Pager> = match injections {

@@ -33,9 +33,8 @@ pub struct RealObjects {
 impl RealObjects {
     /// In memory, with frames of their own.
     pub fn new() -> Self {
-        let cache =
-            Cache::new(CacheOptions { budget_bytes: 1 << 20, ..Default::default() }).expect("a cache");
-        let options = ObjectOptions { store: Store::Shared, frames: FrameSize::Small, ..Default::default() };
+        let cache = Cache::new(CacheOptions::new().budget_bytes(1 << 20)).expect("a cache");
+        let options = ObjectOptions::new().store(Store::Shared).frames(FrameSize::Small);
         let objects = [0, 1].map(|which| {
             let pager = pagers::Bytes::new(file_bytes(which));
             cache.object(&format!("file {which}"), pager, options.clone()).expect("an object")
@@ -70,11 +69,8 @@ pub struct RealSpace<'a> {
 impl<'a> RealSpace<'a> {
     /// An empty window of so many pages, at the addresses of the other sides. There is one at a time in a process.
     pub fn new(objects: &'a RealObjects, history: &History) -> Self {
-        let options = SpaceOptions {
-            window_bytes: history.pages * PAGE,
-            window_start: Some(VirtAddr(WINDOW_START)),
-            ..Default::default()
-        };
+        let options =
+            SpaceOptions::new().window_bytes(history.pages * PAGE).window_start(VirtAddr(WINDOW_START));
         let space = Space::new(options).expect("a window");
         Self { space, objects, pages: history.pages, random: Random::new(history.orders.len() as u64) }
     }
@@ -152,7 +148,7 @@ impl<'a> RealSpace<'a> {
         };
         let sharing: Sharing = request.sharing.map_err(|_| Errno::EINVAL)?;
         let (length, place, prot) = (request.length, request.place, request.prot);
-        let mapped = self.space.map(&SegmentRequest { length, place, source, prot, sharing });
+        let mapped = self.space.map(&SegmentRequest::new(length, source, prot, sharing).place(place));
         mapped.map(|segment| segment.start.0).map_err(|error| errno(Verb::Map, &error))
     }
 

@@ -7,7 +7,7 @@ fn logged(pages: u64) -> (tempfile::TempDir, PathBuf, Arc<Logged>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
     std::fs::write(&path, vec![1; (pages * PAGE) as usize]).unwrap();
-    let logged = Logged::open(&path, Duration::ZERO).unwrap();
+    let logged = Logged::open(&path, Duration::ZERO, CacheUse::Auto).unwrap();
     (folder, path, Arc::new(logged))
 }
 
@@ -64,7 +64,7 @@ fn nothing_is_appended_or_copied_after_the_end() {
     commit(&logged, 0..8, 2).unwrap();
     logged.detach();
     // The next opener has the file.
-    let next = Logged::open(&path, Duration::ZERO).unwrap();
+    let next = Logged::open(&path, Duration::ZERO, CacheUse::Auto).unwrap();
     commit(&next, 0..8, 3).unwrap();
     let late = logged.write_back(0..PAGE, &[9; PAGE as usize]).unwrap_err();
     assert_eq!(late.kind, ErrorKind::Detached);
@@ -73,7 +73,10 @@ fn nothing_is_appended_or_copied_after_the_end() {
     logged.checkpoint().unwrap();
     logged.detach();
     drop(logged);
-    assert!(Logged::open(&path, Duration::ZERO).is_err(), "the lock is still the next opener's");
+    assert!(
+        Logged::open(&path, Duration::ZERO, CacheUse::Auto).is_err(),
+        "the lock is still the next opener's"
+    );
     assert_eq!(read(&next, 0), 3);
     next.detach();
     assert!(std::fs::read(path).unwrap() == vec![3; 8 * PAGE as usize]);
@@ -90,7 +93,7 @@ fn a_commit_that_failed_is_known_not_to_have_happened_after_the_next() {
     assert!(!logged.has_uncommitted());
     // As after a crash: the log stays as it is.
     drop(logged);
-    let again = Logged::open(&path, Duration::ZERO).unwrap();
+    let again = Logged::open(&path, Duration::ZERO, CacheUse::Auto).unwrap();
     assert_eq!(read(&again, 0), 1);
 }
 

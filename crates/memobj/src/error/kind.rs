@@ -1,6 +1,6 @@
 //! The closed set of reasons why a page could not be had.
 
-use core::fmt;
+use std::fmt;
 
 /// Why a pager could not answer, or why an answer was not taken.
 ///
@@ -30,7 +30,7 @@ impl ErrorKind {
     /// Whether the same request can succeed later without anybody changing anything.
     ///
     /// ```
-    /// use memobj_core::error::ErrorKind;
+    /// use memobj::ErrorKind;
     /// assert!(ErrorKind::Io.may_retry());
     /// assert!(!ErrorKind::Stale.may_retry());
     /// ```
