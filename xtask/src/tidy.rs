@@ -96,6 +96,7 @@ fn survey(tree: &[TreeFile]) -> Survey {
     }
     circles::use_circle(tree, &mut survey.findings);
     documents::link(tree, &mut survey.findings);
+    documents::decision_index(tree, &mut survey.findings);
     walk::walk(tree, &mut survey.findings);
     survey
 }

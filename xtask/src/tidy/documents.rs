@@ -1,4 +1,5 @@
-//! Rules for documents: `link`, that links inside the tree lead somewhere; `document-length`, that they stay short.
+//! Rules for documents: `link`, that links inside the tree lead somewhere; `decision-index`, that each decision is listed;
+//! `document-length`, that documents stay short.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +10,8 @@ use super::files::TreeFile;
 const LIMIT_ARCHITECTURE_BYTES: usize = 20_000;
 /// The README of a crate is one screen: lines.
 const LIMIT_README_LINES: usize = 60;
+/// The index of decisions, in the folder that has a file for each.
+const DECISIONS_INDEX: &str = "docs/decisions/README.md";
 /// Where crates are, by the first folder of their path.
 const CRATE_FOLDERS: [&str; 3] = ["crates/", "bench/", "xtask/"];
 
@@ -32,6 +35,20 @@ pub(super) fn link(tree: &[TreeFile], findings: &mut Vec<Finding>) {
                 true => continue,
             };
             findings.push(finding("link", document, line, target, problem));
+        }
+    }
+}
+
+/// Each decision has its line in the index.
+pub(super) fn decision_index(tree: &[TreeFile], findings: &mut Vec<Finding>) {
+    let Some(index) = tree.iter().find(|file| file.path == DECISIONS_INDEX) else { return };
+    let listed: BTreeSet<String> =
+        targets(&index.text).iter().map(|(_, target)| resolve(&index.path, target)).collect();
+    let folder = DECISIONS_INDEX.trim_end_matches("README.md");
+    for file in tree.iter().filter(|file| file.path.starts_with(folder) && file.path != DECISIONS_INDEX) {
+        if !listed.contains(&file.path) {
+            let message = format!("{DECISIONS_INDEX} has no line for it");
+            findings.push(finding("decision-index", file, 1, "", message));
         }
     }
 }

@@ -278,6 +278,16 @@ fn links_lead_somewhere() {
 }
 
 #[test]
+fn each_decision_is_listed() {
+    let index = ("docs/decisions/README.md", "# Decisions\n\n* [One](one.md)\n");
+    let (one, two) = (("docs/decisions/one.md", "# One\n"), ("docs/decisions/two.md", "# Two\n"));
+    assert_eq!(broken_tree(&[index, one]), []);
+    let found = broken_tree(&[index, one, two]);
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].0, found[0].1.as_str()), ("decision-index", "docs/decisions/two.md"));
+}
+
+#[test]
 fn documents_to_read_at_once_are_short() {
     let long = "x\n".repeat(61);
     let rules = |path: &str, text: &str| broken(path, text);
