@@ -7,7 +7,7 @@ use super::Finding;
 use super::files::TreeFile;
 
 /// ARCHITECTURE.md is read in one sitting: bytes.
-const LIMIT_ARCHITECTURE_BYTES: usize = 20_000;
+const LIMIT_ARCHITECTURE_BYTES: usize = 20 << 10;
 /// The README of a crate is one screen: lines.
 const LIMIT_README_LINES: usize = 60;
 /// The index of decisions, in the folder that has a file for each.

@@ -294,8 +294,8 @@ fn documents_to_read_at_once_are_short() {
     assert_eq!(rules("crates/core/README.md", &long), [("document-length", 61)]);
     assert_eq!(rules("crates/core/README.md", &long[2..]), []);
     assert_eq!(rules("README.md", &long), []);
-    assert_eq!(rules("ARCHITECTURE.md", &"x".repeat(20_001)), [("document-length", 1)]);
-    assert_eq!(rules("ARCHITECTURE.md", &"x".repeat(20_000)), []);
+    assert_eq!(rules("ARCHITECTURE.md", &"x".repeat(20_481)), [("document-length", 1)]);
+    assert_eq!(rules("ARCHITECTURE.md", &"x".repeat(20_480)), []);
 }
 
 #[test]
