@@ -4,6 +4,7 @@
 //! `exemptions.rs` that gives the reason; an entry that is no longer needed fails like a broken rule.
 
 mod circles;
+mod documents;
 mod exemptions;
 mod files;
 mod functions;
@@ -12,6 +13,7 @@ mod rules;
 mod source;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -88,11 +90,15 @@ fn survey(tree: &[TreeFile]) -> Survey {
     for file in tree {
         rules::machine_path(file, &mut survey.findings);
         rules::merge_mark(file, &mut survey.findings);
+        documents::document_length(file, &mut survey.findings);
         if file.path.ends_with(".rs") {
             survey_rust(file, &mut survey);
         }
     }
     circles::use_circle(tree, &mut survey.findings);
+    documents::link(tree, &mut survey.findings);
+    documents::decision_index(tree, &mut survey.findings);
+    walk::walk(tree, &mut survey.findings);
     survey
 }
 

@@ -26,7 +26,7 @@ Concepts:
            All three see the same pages and report the same errors.
   Failure  A page that cannot be supplied is an error that names the file and the range. It is never
            read as zeros and never kills the process.
-  Sync     What is written reaches the file when memory is wanted, page by page, and is durable when
+  Sync     What is written reaches the file page by page, when memory is short, and is durable when
            the command ends with status 0.
   Commit   All that is written becomes durable together, or nothing of it, whatever crashes.
 
@@ -93,7 +93,7 @@ pub(crate) enum Command {
     /// Write standard input into a file, in place
     #[command(after_help = PATCH_HELP)]
     Patch(PatchArguments),
-    /// Kill processes that write, and check that nothing they were promised is lost
+    /// Kill processes that write, and check that nothing they synced or committed is lost
     #[command(after_help = TORTURE_HELP)]
     Torture(TortureArguments),
     /// The process that `torture` kills
@@ -159,7 +159,7 @@ pub(crate) struct CommonArguments {
     /// give each a piece. The output is in order whatever their number
     #[arg(long, value_name = "N", default_value = "1")]
     threads: NonZeroU16,
-    /// How to get at the bytes
+    /// How the bytes are accessed
     #[arg(long, value_enum, default_value_t = Access::Touch)]
     access: Access,
     /// Who resolves a fault

@@ -102,7 +102,8 @@ impl Source {
         let version = |of: &Metadata| {
             (of.dev(), of.ino(), of.len(), (of.mtime(), of.mtime_nsec()), (of.ctime(), of.ctime_nsec()))
         };
-        let now = self.file.metadata().map_err(|error| Failure::io("look at the source", &error))?;
+        let now =
+            self.file.metadata().map_err(|error| Failure::io("read the metadata of the source", &error))?;
         if version(&now) == version(&self.metadata) { Ok(()) } else { Err(self.changed()) }
     }
 }

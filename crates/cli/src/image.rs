@@ -63,7 +63,7 @@ pub(crate) fn run(arguments: &ImageArguments) -> Result<(), Failure> {
     if file.metadata().map_err(|error| refused(&error))?.is_file() {
         // As the commands that read do: puts in place what was committed to the file.
         let opened = engine::open_file(&arguments.file, arguments.log.foreign_log())?;
-        let untold = || format!("image {name}: a file that does not tell its length cannot be mapped");
+        let untold = || format!("image {name}: the file does not report its length, so it cannot be mapped");
         drop(opened.ok_or_else(|| Failure::Message(untold()))?);
     }
     let interpret = if arguments.flat { Interpret::Flat } else { Interpret::Elf(Model::Elf64) };

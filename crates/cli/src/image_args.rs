@@ -10,15 +10,15 @@ use crate::size;
 pub(crate) const IMAGE_HELP: &str = "\
 Examples:
   memobj image /bin/ls                     what of it is mapped where; compare readelf -lW /bin/ls
-  memobj image --padding 64k libx.so       with 64 KiB before and behind that nobody may access
+  memobj image --padding 64k libx.so       with 64 KiB before and behind that cannot be accessed
   memobj image --flat notes.txt            any file, as it is
-  memobj image --plan --json prog          the plan alone: which steps a host would do
+  memobj image --plan --json prog          the plan only: the steps that a host would execute
 
 Columns: the address in this process (with --plan: from the beginning of the image, or fixed),
 bytes in memory and bytes from the file, where in the first page the segment begins, protection,
 and kind. The bytes of the file lie at address + offset; zeros follow up to address + size.
 Everything is unmapped at the end. A program of fixed addresses cannot be mapped where something
-is mapped already: --plan shows it still.";
+is mapped already; --plan shows it all the same.";
 
 pub(crate) const SEGMENTS_HELP: &str = "\
 Examples:
@@ -26,22 +26,22 @@ Examples:
   memobj segments --format umem 4711       the rows of acid's umem: segment, range, where the bytes are
   memobj segments --format plan9 4711      the rows of Plan 9's /proc/n/segment, the stack first
   memobj segments --format json --from maps.txt
-                                           of a table that was kept, of any length
+                                           of a saved table, of any length
 
 A segment of a memory object that is named for a file, as those of `memobj run` are, is shown as that
-file; JSON says of each whether it is one. Of another user's process it takes the right to
+file; JSON says of each whether it is one. For a process of another user you need the right to
 trace it (ptrace(2)).";
 
 /// `memobj image`.
 #[derive(Debug, Args)]
 pub(crate) struct ImageArguments {
-    /// Bytes before the first and behind the last segment that nobody may access; rounded up to pages
+    /// Inaccessible bytes before the first and behind the last segment; rounded up to pages
     #[arg(long, value_name = "SIZE", default_value = "0", value_parser = size::parse)]
     pub(crate) padding: u64,
     /// Map the whole file as it is, whatever its format
     #[arg(long)]
     pub(crate) flat: bool,
-    /// Only plan: map nothing
+    /// Plan only: map nothing
     #[arg(long)]
     pub(crate) plan: bool,
     /// Print one JSON object, with the steps that map the file

@@ -24,7 +24,7 @@ use crate::run_args::{ReportKind, RunArguments};
 pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     if arguments.frames == Frames::Large {
         return Err(Failure::Message(
-            "run: programs map files in pages of 4k; --frames 2m does not go".into(),
+            "run: programs map files in pages of 4k; --frames 2m is not possible".into(),
         ));
     }
     check_budget(arguments)?;

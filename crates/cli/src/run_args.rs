@@ -15,29 +15,29 @@ Examples:
   memobj run -- ls -l                                       as ls -l, over demand-paged files
   memobj run --report text -- python3 -c 'import json'      what was touched, and what it took
   memobj run --report html --report-file run.html -- make   a page with heat maps and a timeline
-  memobj run --inject libc.so.6:error@0x28000+4096 -- ls    what ls does about a bad sector
-  memobj run --inject libz.so.1:error@0+64k:times=3 --retry 5s -- git log    and with patience
+  memobj run --inject libc.so.6:error@0x28000+4096 -- ls    how ls reacts to a bad sector
+  memobj run --inject libz.so.1:error@0+64k:times=3 --retry 5s -- git log    with retries
   memobj run --map /etc/words=./words -- grep x /etc/words  another file under a name
-  memobj run --record start.rec -- node app.js              note the order of first touches
+  memobj run --record start.rec -- node app.js              record the order of first touches
   memobj run --replay start.rec -- node app.js              read ahead in that order
 
 The program's executable, its dynamic linker, its libraries and all other files that it maps privately
 or for reading are mapped as pages of memobj: supplied when they are touched, once for all processes,
 within the budget. A store makes a page the process's own, which the budget does not count. Files that
-are mapped shared for writing, files in memory, and files that somebody has open for writing while they
-are mapped shared, are left to the kernel. Reads by read(2) and what the kernel itself reads when it
-starts a program are not mappings: faults that are injected are not met there.
+are mapped shared for writing, files in memory, and files that another process has open for writing while
+they are mapped shared, are left to the kernel. Reads by read(2) and what the kernel itself reads when it
+starts a program are not mappings: injected faults do not occur there.
 
-A page that cannot be supplied kills the process that touches it, by SIGBUS, unless it catches that;
-a line names the file and the range. The exit status is the program's; who is killed by a signal, so
-is memobj. 127: there is no such program. 126: it cannot be run. Programs with a set-user-ID bit run
+A page that cannot be supplied kills the process that touches it, by SIGBUS, unless it catches that
+signal; a line names the file and the range. The exit status is the program's; if a signal kills the
+program, memobj dies by the same signal. 127: there is no such program. 126: it cannot be run. Programs with a set-user-ID bit run
 without the rights it would give, as under a debugger.
 
---report and --record wait for all processes that came from the program. They have each first touch of
-a page announced, which makes the program slower.
+--report and --record wait for all processes that came from the program. With them each first touch of
+a page is a fault, which makes the program slower.
 
-Where the budget is too small for what runs, so that the same pages are read again and again, a line says
-so once, with the budget that would do.";
+If the budget is too small for what runs, so that the same pages are read again and again, a line says so
+once, with the budget that would be enough.";
 
 /// `memobj run`.
 #[derive(Debug, Args)]
@@ -45,7 +45,7 @@ pub(crate) struct RunArguments {
     /// Most memory to hold pages of files in, a hard bound; at least 4M
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size::parse_budget)]
     pub(crate) budget: u64,
-    /// Take a budget below 4M, at least 64k, too: programs whose pages do not fit may take a thousand times as long
+    /// Allow a budget below 4M, 64k at least: programs whose pages do not fit may take a thousand times as long
     #[arg(long)]
     pub(crate) tight: bool,
     /// Size of a frame; programs map files in pages of 4k, so there is nothing else to choose
@@ -61,7 +61,7 @@ pub(crate) struct RunArguments {
     /// Programs that name GUEST, a file or a folder, get OBJECT. May be given several times
     #[arg(long, value_name = "GUEST=OBJECT", value_parser = parse_map)]
     pub(crate) map: Vec<(PathBuf, PathBuf)>,
-    /// What to tell at the end
+    /// What to report at the end
     #[arg(long, value_enum, default_value_t = ReportKind::None)]
     pub(crate) report: ReportKind,
     /// Where to write the report; standard error if not given

@@ -42,14 +42,14 @@ Each round starts a process whose threads update records all over a file and rep
 pipe, which records are synced (or which commit is done). It is killed with SIGKILL at a random
 moment, and the file is checked: every synced record is there, with at least the sequence number
 that was synced; no record is torn; every commit is whole, and none that was reported is missing.
-In some rounds a second process is killed while it begins, on what the first one left. Rounds take
-turns in how bytes are stored (write_at, pin_mut, shared words), in who resolves faults, and between
-syncs in place and commits. The exit status is 1 after the first violation, which is told with the
-seed; the files are then kept.
+In some rounds a second process is killed while it begins, on what the first one left. Rounds
+alternate between ways to store (write_at, pin_mut, shared words), fault deliveries, and syncs in
+place and commits. The exit status is 1 after the first violation, which is printed with the seed;
+the files are then kept.
 
 The seed determines the rounds and how long each worker lives, not how its threads interleave.
 
-SIGKILL takes the process, not the machine: the kernel still has what was handed to it. Loss of
+SIGKILL ends the process, not the machine: the kernel still has what was written to it. Loss of
 power is NOT tested here, and a device that lies about its cache passes.";
 
 /// `memobj copy`.
@@ -114,7 +114,7 @@ pub(crate) struct TortureArguments {
     pub(crate) load: LoadArguments,
 }
 
-/// What `torture` tells its workers as it was told.
+/// What `torture` passes on to its workers.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LoadArguments {
     /// Where random choices come from; another one each time if not given
@@ -129,7 +129,7 @@ pub(crate) struct LoadArguments {
     /// Most memory to hold pages in; at least 64k, and 16k for each writer
     #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = size::parse_budget)]
     pub(crate) budget: u64,
-    /// Do something wrong on purpose, to see that it is noticed
+    /// Do something wrong on purpose, to test that it is detected
     #[arg(long, value_enum, hide = true)]
     pub(crate) sabotage: Option<Sabotage>,
 }

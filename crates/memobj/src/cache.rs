@@ -12,9 +12,11 @@ use crate::object::MemoryObject;
 use crate::options::{CacheOptions, Create, ObjectOptions, Writing};
 use crate::pagers::{self, Pager};
 
-/// A hard budget of memory, and everything that works within it.
+/// A hard budget of memory for frames, and the threads that keep objects within it.
 ///
-/// Cheap to clone; the last handle (caches, objects and mappings count) returns threads, descriptors and memory.
+/// Objects of one cache share its budget; objects of different caches know nothing of each other. Most programs need one
+/// cache. Cheap to clone. When the last handle is dropped (of the cache, its objects or their mappings), its threads have
+/// ended, and descriptors and memory are returned.
 #[derive(Clone)]
 pub struct Cache {
     pub(crate) inner: Arc<CacheInner>,
@@ -31,8 +33,15 @@ impl fmt::Debug for Cache {
 }
 
 impl Cache {
-    /// A cache of at most `budget_bytes` bytes of frames. Starts one thread; the first mapping whose faults are read
-    /// by threads starts one more for each processor on machines that have two to four.
+    /// Makes a cache of at most `budget_bytes` bytes of frames.
+    ///
+    /// Starts one thread. The first mapping whose faults are read by threads starts one more for each processor, on
+    /// machines that have two to four.
+    ///
+    /// # Errors
+    ///
+    /// [`BudgetTooSmall`](CacheError::BudgetTooSmall) below 64 KiB, [`BudgetExceedsMemory`](CacheError::BudgetExceedsMemory)
+    /// above the memory of the machine or its cgroup, [`System`](CacheError::System) if a thread or descriptor was refused.
     pub fn new(options: CacheOptions) -> Result<Self, CacheError> {
         Ok(Self { inner: Arc::new(CacheInner::start(options)?) })
     }
@@ -68,7 +77,17 @@ impl Cache {
         self.open_file(path, options.create(Create::New { length }))
     }
 
-    /// Opens a local file as an object; for writing, if `options` say so. Makes it first, if [`ObjectOptions::create`] does.
+    /// Opens a local file as an object; for writing, if `options` say so. The file's name is the object's. Makes it first, if
+    /// [`ObjectOptions::create`] says so.
+    ///
+    /// May block: on the file system, and for [`lock_timeout`](ObjectOptions::lock_timeout) on another writer. If a commit
+    /// log lies beside the file, what was committed is put in place first.
+    ///
+    /// # Errors
+    ///
+    /// [`File`](OpenError::File) if the file system refuses, [`NotAFile`](OpenError::NotAFile),
+    /// [`LengthUntold`](OpenError::LengthUntold) for files without a reliable length, [`Locked`](OpenError::Locked) if
+    /// another writer has it, [`Log`](OpenError::Log) and [`ForeignLog`](OpenError::ForeignLog) for logs that cannot be used.
     pub fn open_file(
         &self,
         path: impl AsRef<Path>,
@@ -110,7 +129,12 @@ impl Cache {
     }
 
     /// Makes an object of what `pager` supplies. `name` appears in errors. A [`BlockingPager`](pagers::BlockingPager) is given as
-    /// [`Blocking`](pagers::Blocking).
+    /// [`Blocking`](pagers::Blocking). Asks the pager once to [describe](Pager::describe) itself, in the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// [`NotWritable`](OpenError::NotWritable) if `options` want writing and the pager takes no writes, or commits, which
+    /// only files opened by [`open_file`](Self::open_file) have.
     pub fn object(
         &self,
         name: &str,
@@ -128,7 +152,7 @@ impl Cache {
         Ok(MemoryObject::new(Arc::clone(&self.inner), name, Box::new(pager), description, options, None))
     }
 
-    /// What the cache has done so far.
+    /// Counters of what the cache has done so far, and how much of the budget is in use. Does not block.
     pub fn metrics(&self) -> Metrics {
         let shared = &self.inner.shared;
         let counters = &shared.tell.counters;
@@ -158,12 +182,12 @@ impl Cache {
         }
     }
 
-    /// Calls of pagers that are to supply pages, now. A call that failed and waits for its next try is none.
+    /// How many calls of pagers for pages run now. A call that failed and waits for its next try does not count.
     pub fn pager_calls(&self) -> PagerCalls {
         self.inner.workers.calls()
     }
 
-    /// What happens in the background.
+    /// A receiver of what happens in the background: failed pages and writes, retries. Each event goes to one receiver.
     pub fn events(&self) -> Events {
         self.inner.shared.tell.events.receiver()
     }

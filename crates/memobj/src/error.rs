@@ -179,16 +179,10 @@ impl fmt::Display for CacheError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BudgetTooSmall { budget_bytes, minimum_bytes } => {
-                write!(
-                    f,
-                    "budget of {budget_bytes} bytes is below the least that works, {minimum_bytes} bytes"
-                )
+                write!(f, "a budget of {budget_bytes} bytes is too small: the least is {minimum_bytes} bytes")
             }
             Self::BudgetExceedsMemory { budget_bytes, memory_bytes } => {
-                write!(
-                    f,
-                    "budget of {budget_bytes} bytes is more than the {memory_bytes} bytes of memory there are"
-                )
+                write!(f, "a budget of {budget_bytes} bytes exceeds the {memory_bytes} bytes of memory")
             }
             Self::System { what, source } => write!(f, "{what}: {source}"),
         }
@@ -263,7 +257,11 @@ impl fmt::Display for OpenError {
                 write!(f, "open {}: it is open for writing elsewhere", path.display())
             }
             Self::LengthUntold { path } => {
-                write!(f, "open {}: a file that does not tell its length cannot be mapped", path.display())
+                write!(
+                    f,
+                    "open {}: the file does not report its length, so it cannot be mapped",
+                    path.display()
+                )
             }
             Self::ForeignLog { path } => {
                 write!(f, "commit log {}: it belongs to another user", path.display())
@@ -383,8 +381,8 @@ impl fmt::Display for MapError {
             }
             Self::OtherDelivery { object } => write!(
                 f,
-                "map {object}: mapped with another fault delivery already; an object can be opened with shared frames to \
-                 mix them"
+                "map {object}: it is mapped with another fault delivery already; an object with shared frames can have \
+                 both"
             ),
             Self::TooManyObjects { limit } => write!(f, "more than {limit} objects are mapped"),
             Self::AddressTaken { range: Range { start, end }, by } => {
@@ -522,7 +520,7 @@ impl fmt::Display for AccessError {
                     "pin of {wanted_bytes} bytes: pins may hold {limit_bytes} bytes of the budget at once"
                 )
             }
-            Self::TooManyPins => write!(f, "a page carries the most pins that it can"),
+            Self::TooManyPins => write!(f, "the page has the maximum number of pins"),
             Self::PinOnly => {
                 write!(f, "the mapping has no address to touch: it can be pinned and copied only")
             }
@@ -532,7 +530,7 @@ impl fmt::Display for AccessError {
                 match by {
                     PinHolder::ThisThread => write!(f, "[{start}, {end}) is pinned by this thread itself"),
                     PinHolder::Others => {
-                        write!(f, "[{start}, {end}) is pinned by others, who did not let go in time")
+                        write!(f, "[{start}, {end}) is pinned by others, and the wait timed out")
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! Errors that nobody is waiting for.
+//! Events: what happens in the background, errors above all.
 
 use std::collections::VecDeque;
 use std::fmt;

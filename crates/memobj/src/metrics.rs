@@ -18,11 +18,11 @@ pub struct Metrics {
     pub faults: u64,
     /// Pages that were put in place.
     pub supplied_pages: u64,
-    /// Of these, pages that the engine guessed.
+    /// Of these, pages that were read ahead: the engine guessed them.
     pub read_ahead_pages: u64,
-    /// Of these, pages that the caller asked for in advance.
+    /// Of these, pages that were prefetched: the caller asked for them in advance.
     pub prefetched_pages: u64,
-    /// Pages whose frame was taken back.
+    /// Pages whose frame was evicted.
     pub evicted_pages: u64,
     /// Pager calls that were made again after an error.
     pub retries: u64,
@@ -55,7 +55,7 @@ pub struct Metrics {
     pub longest_commit_beside_checkpoint_ns: u64,
     /// Sweeps of the reclaim hand.
     pub sweeps: u64,
-    /// Events that nobody received in time.
+    /// Events that were dropped because the queue was full.
     pub dropped_events: u64,
     /// The event loop that resolves faults of guests, spaces and borrowers. All caches of the process share it.
     pub fault_loop: FaultLoopMetrics,
@@ -102,9 +102,9 @@ impl FaultLoopMetrics {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PagerCalls {
-    /// Calls that run or wait for a thread, and whose answer counts.
+    /// Calls that run or wait for a thread, and have not overrun their time.
     pub waited_for: usize,
-    /// Calls that run, but have overrun their time: their pages were decided without them.
+    /// Calls that still run, but have overrun their time: their pages have failed or were asked for again.
     pub given_up: usize,
 }
 

@@ -21,7 +21,9 @@ use crate::store::CacheShared;
 use crate::transaction::Transaction;
 use crate::write::{Obstacle, Writes};
 
-/// Sized bytes with an identity, mapped or not. Cheap to clone.
+/// What can be mapped: so many bytes, with a name and a pager that has them. Cheap to clone.
+///
+/// An object exists whether it is mapped or not. [`map`](Self::map) gives access to its bytes.
 #[derive(Clone)]
 pub struct MemoryObject {
     handle: Arc<ObjectHandle>,
@@ -61,7 +63,7 @@ impl MemoryObject {
         &self.handle.core.name
     }
 
-    /// Bytes.
+    /// The length in bytes.
     pub fn len(&self) -> u64 {
         self.handle.core.length()
     }
@@ -77,6 +79,12 @@ impl MemoryObject {
     /// Frames stay while any mapping exists, and are returned with the last; those of an object that can be written
     /// stay until its last handle of any kind goes. Does not call the pager. A private mapping ([`Sharing::Private`])
     /// has frames and addresses of its own, also of objects that are read only.
+    ///
+    /// # Errors
+    ///
+    /// `OutOfRange`; `OtherDelivery` if the object has frames of this process alone and is mapped with the other fault
+    /// delivery; `NoUserfaultfd` if that delivery needs one; `AddressTaken`, `BadAddress` and `MappedElsewhere` of
+    /// [`MapOptions::at`]; `TooManyObjects`; `System`; `Detached` in a child of fork.
     pub fn map(&self, range: impl RangeBounds<u64>, options: MapOptions) -> Result<Mapping, MapError> {
         self.map_range(bytes_in(range, || self.len()), options)
     }
@@ -284,8 +292,8 @@ impl MemoryObject {
         committed.map_err(|error| core.write_error(WriteStep::Commit, 0..self.len(), &error))
     }
 
-    /// Writes back all changes, makes them durable, and tells how that went: what to call before the last handle
-    /// is dropped. Stores may follow, and are then to be closed again.
+    /// Writes back all changes, makes them durable, and tells how that went. Call it before you drop the last handle. If
+    /// you store to the object afterwards, call it again.
     ///
     /// An object of [`Writing::InPlace`](crate::Writing::InPlace) that is dropped with changes still has them written
     /// back, but not made durable, and there is nobody left to tell of an error, other than

@@ -44,7 +44,7 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoFaults { source } => {
-                f.write_str("programs can be run only where page faults inside system calls are told of")?;
+                f.write_str("programs can be run only where page faults inside system calls are reported")?;
                 if let Some(source) = source {
                     write!(f, " ({source})")?;
                 }

@@ -150,7 +150,7 @@ impl Front {
             }
         }
         if !self.has_ended {
-            say(&"the supervisor is stuck: it is ended, and the programs with it");
+            say(&"the supervisor does not answer: it is killed, and the programs with it");
         }
         crate::supervisor::kill(self.supervisor);
         die_by(signal)

@@ -327,7 +327,7 @@ impl Supervisor {
                 Err(NotServed::Ended) => kill(pid),
                 Err(error) => {
                     // It would see zeros where pages of files should be.
-                    self.tell(&format!("process {pid} is ended: its faults cannot be told of ({error})"));
+                    self.tell(&format!("process {pid} is ended: its faults cannot be reported ({error})"));
                     kill(pid);
                 }
             }
@@ -366,7 +366,7 @@ impl Supervisor {
         let has_maker = |maker: i32| is_known(maker) || (maker == us && !self.threads.is_empty());
         let orphans = self.unborn.iter().copied().filter(|pid| !maker_of(*pid).is_some_and(has_maker));
         for orphan in orphans.collect::<Vec<_>>() {
-            self.tell(&format!("process {orphan} is ended: its maker was killed while it made it"));
+            self.tell(&format!("process {orphan} is ended: its parent was killed during the fork"));
             kill(orphan);
         }
     }

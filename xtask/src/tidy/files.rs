@@ -29,8 +29,12 @@ pub(super) fn read(root: &Path) -> Result<Vec<TreeFile>, String> {
     Ok(paths.filter_map(|path| read_text(root, path)).collect())
 }
 
-/// The file at `path` if it is there (a tracked file may be deleted) and is text.
+/// The file at `path` if it is there (a tracked file may be deleted) and is text. Links to files of the tree are left out:
+/// the rules apply to these where they are.
 fn read_text(root: &Path, path: &str) -> Option<TreeFile> {
+    if root.join(path).is_symlink() {
+        return None;
+    }
     let text = String::from_utf8(std::fs::read(root.join(path)).ok()?).ok()?;
     let is_text = !text.contains('\0');
     is_text.then(|| TreeFile { path: path.to_string(), text })

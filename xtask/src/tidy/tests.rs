@@ -5,6 +5,7 @@ use super::exemptions::Exemption;
 use super::files::TreeFile;
 use super::functions;
 use super::source::Source;
+use super::walk::WALK;
 use super::{Finding, apply_exemptions, survey};
 
 const LIBRARY: &str = "crates/core/src/lib.rs";
@@ -281,4 +282,79 @@ fn types_of_inner_crates_stay_out_of_the_interface() {
         findings("crates/sim/src/lib.rs", "//! x\n#![forbid(unsafe_code)]\npub use memobj_linux::area;")
             .is_empty()
     );
+}
+
+/// The broken rules of a tree, with their paths, lines and messages.
+fn broken_tree(files: &[(&str, &str)]) -> Vec<(&'static str, String, usize, String)> {
+    let file = |&(path, text): &(&str, &str)| TreeFile { path: path.to_string(), text: text.to_string() };
+    let tree: Vec<_> = files.iter().map(file).collect();
+    let told = |finding: Finding| (finding.rule, finding.path, finding.line, finding.message);
+    survey(&tree).findings.into_iter().map(told).collect()
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let guide =
+        "# A `guide`, twice\n\n## Part\n## Part\n[here](#a-guide-twice) [up](../README.md) [root](..)\n";
+    let readme = "[x](docs/guide.md#part-1) [folder](docs/) [web](https://x.y/z#w)\n`[code](gone.md)`\n\
+                  ```\n[code](gone.md)\n# Part\n```\n";
+    assert_eq!(broken_tree(&[("README.md", readme), ("docs/guide.md", guide)]), []);
+
+    let broken = "# X\n[a](gone.md) [b](#y)\n[c](guide.md#part-2) `x` [d](../../README.md)\n";
+    let found = broken_tree(&[("README.md", readme), ("docs/guide.md", guide), ("docs/new/x.md", broken)]);
+    let found: Vec<_> =
+        found.iter().map(|(rule, _, line, message)| (*rule, *line, message.as_str())).collect();
+    let expected = [
+        ("link", 2, "gone.md: there is no docs/new/gone.md"),
+        ("link", 2, "docs/new/x.md has no heading #y"),
+        ("link", 3, "guide.md#part-2: there is no docs/new/guide.md"),
+    ];
+    assert_eq!(found, expected);
+    let missed = broken_tree(&[("docs/guide.md", guide), ("README.md", "[c](docs/guide.md#part-2)")]);
+    assert_eq!(missed[0].3, "docs/guide.md has no heading #part-2");
+}
+
+#[test]
+fn each_decision_is_listed() {
+    let index = ("docs/decisions/README.md", "# Decisions\n\n* [One](one.md)\n");
+    let (one, two) = (("docs/decisions/one.md", "# One\n"), ("docs/decisions/two.md", "# Two\n"));
+    assert_eq!(broken_tree(&[index, one]), []);
+    let found = broken_tree(&[index, one, two]);
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].0, found[0].1.as_str()), ("decision-index", "docs/decisions/two.md"));
+}
+
+#[test]
+fn documents_to_read_at_once_are_short() {
+    let long = "x\n".repeat(61);
+    let rules = |path: &str, text: &str| broken(path, text);
+    assert_eq!(rules("crates/core/README.md", &long), [("document-length", 61)]);
+    assert_eq!(rules("crates/core/README.md", &long[2..]), []);
+    assert_eq!(rules("README.md", &long), []);
+    assert_eq!(rules("ARCHITECTURE.md", &"x".repeat(20_481)), [("document-length", 1)]);
+    assert_eq!(rules("ARCHITECTURE.md", &"x".repeat(20_480)), []);
+}
+
+#[test]
+fn a_walk_names_functions_that_exist() {
+    let code = (
+        "crates/core/src/lib.rs",
+        "//! x\n#![forbid(unsafe_code)]\n/// `fn gone`\nfn there() { \"fn gone()\" }\n",
+    );
+    let step = |place: &str| format!("# Fault\n\n1. `{place}` says what.\n\nNo step: `crates/x.rs: f`.\n");
+    let walk = |text: &str| -> Vec<_> {
+        broken_tree(&[code, (WALK, text)])
+            .into_iter()
+            .map(|(rule, _, line, message)| (rule, line, message))
+            .collect()
+    };
+    assert_eq!(walk(&step("crates/core/src/lib.rs: there")), []);
+    let gone = "crates/core/src/lib.rs has no function gone".to_string();
+    assert_eq!(walk(&step("crates/core/src/lib.rs: gone")), [("walk", 3, gone)]);
+    let no_file = "there is no crates/core/src/x.rs".to_string();
+    assert_eq!(walk(&step("crates/core/src/x.rs: there")), [("walk", 3, no_file)]);
+    assert_eq!(walk(&step("there")).len(), 1);
+    let long =
+        step("crates/core/src/lib.rs: there").repeat(2) + &"15. `crates/core/src/lib.rs: there`\n".repeat(15);
+    assert_eq!(walk(&long).len(), 1);
 }

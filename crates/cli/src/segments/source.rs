@@ -81,7 +81,7 @@ fn each_line(
         }
         // File names may be anything but a newline.
         let Some(row) = maps::parse(line.strip_suffix(b"\n").unwrap_or(&line)) else {
-            return Err(failed(name, &format!("line {number} is none of /proc/PID/maps")));
+            return Err(failed(name, &format!("line {number} does not have the form of /proc/PID/maps")));
         };
         see(&row)?;
     }

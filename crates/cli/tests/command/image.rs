@@ -196,7 +196,7 @@ fn a_long_table_takes_no_more_memory_than_a_short_one() {
     let hole = std::fs::File::create(room.path().join("hole")).expect("a file");
     hole.set_len(64 << 20).expect("a hole");
     let ran = within_24_mebibytes(&room, "linux", "hole");
-    let message = "memobj: segments of hole: line 1 is none of /proc/PID/maps\n";
+    let message = "memobj: segments of hole: line 1 does not have the form of /proc/PID/maps\n";
     assert_eq!((ran.code(), ran.err()), (1, message));
 }
 
@@ -223,9 +223,9 @@ fn a_table_from_elsewhere_is_read_as_the_kernels() {
     };
     fails(
         b"1000-2000 r--p 0 0:0 0 \nmore\n",
-        "memobj: segments of wrong: line 2 is none of /proc/PID/maps\n",
+        "memobj: segments of wrong: line 2 does not have the form of /proc/PID/maps\n",
     );
-    fails(&[b'a'; 100_000], "memobj: segments of wrong: line 1 is none of /proc/PID/maps\n");
+    fails(&[b'a'; 100_000], "memobj: segments of wrong: line 1 does not have the form of /proc/PID/maps\n");
     let ran = room.run(&["segments", "--from", "nothing"]);
     let message = "memobj: segments of nothing: no such file or directory\n";
     assert_eq!((ran.code(), ran.err()), (1, message));

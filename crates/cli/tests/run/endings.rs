@@ -84,7 +84,7 @@ fn a_signal_ends_a_run_whose_supervisor_is_stuck() {
     kill_process(pid_of(front), Signal::TERM).expect("the front is there");
     let end = running.end();
     assert_eq!(end.signal(), Some(15));
-    assert!(end.err.contains("stuck"), "{end:?}");
+    assert!(end.err.contains("does not answer"), "{end:?}");
 }
 
 #[test]

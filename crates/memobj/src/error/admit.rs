@@ -59,8 +59,8 @@ impl fmt::Display for AdmitError {
             Self::NotShared => {
                 f.write_str("only objects that can be written and have shared frames take guests")
             }
-            Self::InUse => f.write_str("something of the object is pinned"),
-            Self::TooManyGuests => f.write_str("the object has as many guests as it can have"),
+            Self::InUse => f.write_str("pages of the object are pinned"),
+            Self::TooManyGuests => f.write_str("the object has the maximum number of guests"),
             Self::Map(error) => error.fmt(f),
             Self::TimedOut => f.write_str("the other process did not answer in time"),
             Self::HungUp => f.write_str("the other process has hung up"),

@@ -110,7 +110,7 @@ impl fmt::Display for WriteError {
         }
         match (self.lost, self.step) {
             (true, WriteStep::WriteBack) => {
-                f.write_str("; what was stored there is lost, its memory was dropped")
+                f.write_str("; its changes are lost: the memory that held them was dropped")
             }
             (true, _) => f.write_str("; these bytes may be lost, an earlier sync of them failed"),
             (false, _) => Ok(()),

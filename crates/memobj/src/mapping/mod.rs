@@ -1,10 +1,10 @@
-//! Mappings: four ways to the same bytes.
+//! Mappings: the ways to the same bytes.
 //!
 //! | | reads | an unreadable page | for |
 //! |---|---|---|---|
 //! | pin ([pin](Mapping::pin), [pin_ref](Mapping::pin_ref), [with_pin](Mapping::with_pin)) | a slice that cannot fault or change | is an error before you get the slice | most uses |
 //! | [copy](Mapping::read_at) | into your buffer | is an error | small reads |
-//! | glance ([try_words](Mapping::try_words)) | words, again if they changed meanwhile | is an error | hot pages that many threads look at |
+//! | optimistic ([try_words](Mapping::try_words)) | words, loaded again if they changed meanwhile | is an error | hot pages that many threads look at |
 //! | touch ([as_ptr](Mapping::as_ptr), [touch_at](Mapping::touch_at)) | plain loads, demand paged | traps (SIGBUS) | existing code |
 
 mod access;
@@ -171,7 +171,7 @@ impl Mapping {
 
     /// Obtains all pages of `range` now and waits; the first page that fails is the error.
     ///
-    /// Under a budget smaller than the range, the early pages may be gone again at the end.
+    /// Under a budget smaller than the range, the first pages may be evicted again before the call ends.
     pub fn populate(&self, range: impl RangeBounds<u64>) -> Result<(), AccessError> {
         let pages = self.pages(&self.within(range))?;
         self.frames().waits.populate(pages).map_err(AccessError::Page)
@@ -179,7 +179,7 @@ impl Mapping {
 
     /// Asks for the pages of `ranges` in the background, many at once, and returns at once.
     ///
-    /// What fails on the way is not reported: whoever comes to the page gets its error.
+    /// Failures are not reported here: the next access to the page gets its error.
     pub fn prefetch(&self, ranges: &[Range<u64>]) -> Result<(), AccessError> {
         for range in ranges {
             let pages = self.pages(range)?;

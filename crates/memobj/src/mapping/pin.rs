@@ -92,9 +92,8 @@ impl AsRef<[u8]> for Pinned {
 impl Mapping {
     /// Resolves every page of `range`, and hands out its bytes.
     ///
-    /// Blocks until the pages are there or one has failed. No engine lock may be held by the caller (there is
-    /// none to get hold of); other pins may. A range inside one page that is there takes no allocation, and writes to
-    /// no memory that other threads write to but the page's word.
+    /// Blocks until the pages are there or one has failed. The caller may hold other pins. A range inside one page that is
+    /// there takes no allocation, and writes to no memory that other threads write to but the page's word.
     #[inline]
     pub fn pin(&self, range: impl RangeBounds<u64>) -> Result<Pinned, AccessError> {
         let range = self.within(range);
@@ -124,7 +123,7 @@ impl Mapping {
         pins.pin_set(bytes).and_then(|set| pins.note(set, bytes)).map_err(|error| self.in_mapping(error))
     }
 
-    /// Pins many ranges together: their absent pages are read at once, in a deep queue. All or none.
+    /// Pins many ranges together: their absent pages are read at once, in a deep queue. Either all are pinned or none.
     pub fn pin_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Pinned>, AccessError> {
         let pins = &self.frames().pins;
         let bytes = ranges.iter().map(|range| self.object_bytes(range)).collect::<Result<Vec<_>, _>>()?;

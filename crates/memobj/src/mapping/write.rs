@@ -96,11 +96,15 @@ impl Mapping {
     }
 
     /// Copies `bytes` to `offset`. Every other mapping of the object sees them at once; they reach the pager when
-    /// memory is wanted, or by [`sync`](Self::sync).
+    /// memory is short, or by [`sync`](Self::sync).
     ///
-    /// Whole pages are not read first. Blocks while too much is Dirty, and while others pin a page; an error if pins last
-    /// longer than the object's `pin_timeout`, if nothing can be written back, or if a page traps all the same. After an error the bytes before
-    /// the one that it names may have been stored.
+    /// Whole pages are not read first. Blocks while too much is Dirty, and while others pin a page.
+    ///
+    /// # Errors
+    ///
+    /// `Pinned` if pins last longer than the object's `pin_timeout`; `Write` if too much is Dirty and cannot be written
+    /// back; `Page` if a page of which a part is written cannot be supplied. Bytes before the one that the error names may
+    /// have been stored.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
         let length = bytes.len() as u64;
         let end = offset.checked_add(length).ok_or_else(|| self.past_the_end(offset, length))?;
@@ -109,18 +113,22 @@ impl Mapping {
         written.map_err(|error| self.in_mapping(error))
     }
 
-    /// Pins `range` for writing: nobody else pins, copies, or writes back these pages meanwhile.
+    /// Pins `range` for writing: no other thread pins, copies, or writes back these pages meanwhile.
     ///
-    /// Whole pages are pinned: neighbours in the same 4 KiB wait. Blocks until the pages are there and nobody pins
-    /// them; `Pinned` if somebody does for longer than the object's `pin_timeout`, `InUse` while there are
-    /// [`shared_words`](Self::shared_words) of the object. [`touch_at`](Self::touch_at) waits. Plain loads and stores
-    /// through [`as_mut_ptr`](Self::as_mut_ptr) are not held off.
+    /// Whole pages are pinned: accesses to the same 4 KiB wait. Blocks until the pages are there and not pinned.
+    /// [`touch_at`](Self::touch_at) waits for the pin. Plain loads and stores through [`as_mut_ptr`](Self::as_mut_ptr) do
+    /// not wait: code that has an address must keep away from what is pinned.
+    ///
+    /// # Errors
+    ///
+    /// `Pinned` if other pins last longer than the object's `pin_timeout`, `InUse` while there are
+    /// [`shared_words`](Self::shared_words) of the object, and what [`pin`](Self::pin) answers.
     pub fn pin_mut(&self, range: impl RangeBounds<u64>) -> Result<PinnedMut, AccessError> {
         self.pin_to_write(self.within(range), Writes::pin_mut)
     }
 
-    /// As [`pin_mut`](Self::pin_mut), for bytes that the caller is going to write, all of them: nobody is asked for what
-    /// they were.
+    /// As [`pin_mut`](Self::pin_mut), for bytes that the caller is going to write, all of them: the pager is not asked for
+    /// the old ones.
     ///
     /// Whole pages that are absent become zeros, which count as changes; the pager is not called for them. Pages that are
     /// there begin as what they were, and so do pages of which `range` has a part only: these are read if they are absent.
@@ -145,7 +153,7 @@ impl Mapping {
         Ok(PinnedMut { pinned, _user: user, store: Arc::clone(&self.store) })
     }
 
-    /// The words of the mapping, for loads and stores that fault and trap like anybody's. A length that is no multiple
+    /// The words of the mapping, for atomic loads and stores that fault on demand and trap on failed pages. A length that is no multiple
     /// of eight leaves its last bytes out.
     ///
     /// `InUse` while something of the object is pinned for writing; `PinOnly` if the mapping cannot be touched, or

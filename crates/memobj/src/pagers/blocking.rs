@@ -54,8 +54,8 @@ pub trait BlockingPager: Send + Sync {
         Err(SupplyError::new(crate::ErrorKind::Denied))
     }
 
-    /// Whether no byte of the object ever changes, whatever becomes of it elsewhere: then it is its own copy, see
-    /// [`Space`](crate::space::Space). What is said here is relied on.
+    /// Whether no byte of the object ever changes, whatever becomes of it elsewhere. Then it is its own copy for copy
+    /// segments of a space. The engine relies on it.
     fn is_immutable(&self) -> bool {
         false
     }
@@ -77,12 +77,10 @@ pub struct Blocking<P>(pub P);
 
 impl<P: BlockingPager> Pager for Blocking<P> {
     fn describe(&self) -> Description {
-        Description::new(self.0.length())
-            .writable(self.0.is_writable())
-            .immutable(self.0.is_immutable())
-            .block_bytes(self.0.block_bytes())
-            .depth(usize::MAX)
-            .blocking()
+        let calls = Description::new(self.0.length());
+        let calls = calls.block_bytes(self.0.block_bytes()).depth(usize::MAX).blocking();
+        let calls = if self.0.is_writable() { calls.writable() } else { calls };
+        if self.0.is_immutable() { calls.immutable() } else { calls }
     }
 
     fn supply(&self, request: SupplyRequest) {

@@ -17,7 +17,7 @@ const LARGEST_BLOCK: u64 = 16 << 20;
 /// ```
 /// use memobj::pagers::Description;
 ///
-/// let store = Description::new(10 << 30).block_bytes(1 << 20).depth(64).version("etag-17").immutable(true);
+/// let store = Description::new(10 << 30).block_bytes(1 << 20).depth(64).version("etag-17").immutable();
 /// assert_eq!((store.length(), store.depth_limit()), (10 << 30, 64));
 /// ```
 #[derive(Clone)]
@@ -104,18 +104,18 @@ impl Description {
         self
     }
 
-    /// Whether the pager takes writes.
+    /// The pager takes writes.
     #[must_use]
-    pub fn writable(mut self, is_writable: bool) -> Self {
-        self.is_writable = is_writable;
+    pub fn writable(mut self) -> Self {
+        self.is_writable = true;
         self
     }
 
-    /// Whether no byte of the object ever changes, whatever becomes of it elsewhere. Then the object is its own copy, see
-    /// [`Space`](crate::space::Space). The engine relies on it.
+    /// No byte of the object ever changes, whatever becomes of it elsewhere. Then the object is its own copy for copy
+    /// segments of a space. The engine relies on it.
     #[must_use]
-    pub fn immutable(mut self, is_immutable: bool) -> Self {
-        self.is_immutable = is_immutable;
+    pub fn immutable(mut self) -> Self {
+        self.is_immutable = true;
         self
     }
 

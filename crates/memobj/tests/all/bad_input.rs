@@ -50,7 +50,7 @@ fn files_that_do_not_tell_their_length_are_no_empty_objects() {
         }
         assert!(matches!(open_error(path), OpenError::LengthUntold { .. }), "{path}");
         let refused = cache.open_file(path, ObjectOptions::default()).unwrap_err();
-        let message = format!("open {path}: a file that does not tell its length cannot be mapped");
+        let message = format!("open {path}: the file does not report its length, so it cannot be mapped");
         assert_eq!(refused.to_string(), message);
     }
 }

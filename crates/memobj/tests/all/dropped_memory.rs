@@ -93,7 +93,7 @@ fn changes_whose_memory_was_dropped_are_lost_aloud_until_discarded() {
             }
             // Whoever syncs hears of it, and all else is written.
             let error = rig.object.sync().unwrap_err();
-            assert!(error.is_lost() && error.to_string().contains("its memory was dropped"), "{error}");
+            assert!(error.is_lost() && error.to_string().contains("its changes are lost"), "{error}");
             assert!(rig.object.close().unwrap_err().is_lost());
             assert!(is_all(&rig.disk.durable(), 2 * PAGE + 100..2 * PAGE + 200, 7), "{notice:?}");
             rig.mapping.sync(4 * PAGE..MIB).unwrap();

@@ -167,7 +167,7 @@ impl Supervisor {
             Err(NotServed::Ended) => return,
             Err(NotServed::Refused(why)) => {
                 self.tell(&format!(
-                    "process {} ({}) makes a filter of its own, and its mappings stay memobj's ({why})",
+                    "process {} ({}) installs a seccomp filter of its own; its mappings stay memobj's ({why})",
                     space.process,
                     crate::supervisor::programs::name_of(pid)
                 ));

@@ -119,7 +119,7 @@ impl Supervisor {
             .collect();
         for process in processes {
             self.tell(&format!(
-                "process {process} is ended: {} is written to by others, and cannot be mapped anew in time ({why})",
+                "process {process} is ended: {} is written to by others, and could not be mapped again in time ({why})",
                 self.files.name(object)
             ));
             kill(process);

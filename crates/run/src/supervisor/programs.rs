@@ -80,7 +80,7 @@ impl Supervisor {
                 let why = why.to_string();
                 if !self.unserved.contains(&why) {
                     self.tell(&format!(
-                        "process {pid} ({}) runs without memobj: {why}; others like it are not told of",
+                        "process {pid} ({}) runs without memobj: {why}; further ones are not reported",
                         name_of(pid)
                     ));
                     self.unserved.insert(why);
@@ -323,7 +323,7 @@ impl Supervisor {
 
 /// The userfaultfd of a child that was forked from `parent`.
 fn child_of(parent: &Space, site: &Sites, thread: Thread) -> Result<ForeignFaults, NotServed> {
-    let none = || NotServed::Refused("its fork was not told of".into());
+    let none = || NotServed::Refused("its fork was not reported".into());
     // Several threads can have forked at once: the child's is the one that knows a page which only the child has.
     let base = thread.registers()?;
     let page = site.one(thread, &base, Call::map_nothing(PAGE))?;

@@ -155,7 +155,7 @@ impl Supervisor {
         if !std::mem::replace(&mut self.resolver.is_told, true) {
             let name = std::fs::read_link(path).unwrap_or_else(|_| path.to_owned());
             self.tell(&format!(
-                "{}: its file system does not answer within {} ms: the kernel maps it; others like it are not told of",
+                "{}: its file system does not answer within {} ms: the kernel maps it; further ones are not reported",
                 name.display(),
                 PATIENCE.as_millis()
             ));

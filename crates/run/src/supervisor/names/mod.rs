@@ -90,10 +90,7 @@ impl Supervisor {
         let found = self.names.helper.within(LATE, move || verdict(&names, &same, (process, pid)));
         found.unwrap_or_else(|| {
             let name = String::from_utf8_lossy(&naming.name);
-            self.tell(&format!(
-                "process {pid} ({}): where {name} leads cannot be told in time",
-                name_of(pid)
-            ));
+            self.tell(&format!("process {pid} ({}): {name} could not be resolved in time", name_of(pid)));
             // Another file in place of a mapped one would be wrong.
             let is_meant = self.names.above(Path::new(OsStr::from_bytes(&naming.name))).is_some();
             is_meant.then(|| Verdict::Answer(-i64::from(Errno::TIMEDOUT.raw_os_error())))
@@ -217,7 +214,7 @@ fn on_page(
     let map = Call { number: MMAP, arguments: [0, PAGE, READ_WRITE, PRIVATE_ANONYMOUS, u64::MAX, 0] };
     let page = space.site.one(thread, registers, map)?;
     if page < 0 {
-        return Err(NotServed::Refused("it has no room for a page".into()));
+        return Err(NotServed::Refused("its address space has no room for a page".into()));
     }
     let written = write_memory(thread.0, page as u64, path);
     let answer = match written {
