@@ -440,7 +440,11 @@ fn a_plain_store_that_waited_for_a_transaction_is_not_undone_by_it() {
     let last = std::thread::scope(|scope| {
         let storing = scope.spawn(|| {
             let numbers = (1..).take_while(|_| !ended.load(Ordering::Relaxed));
-            numbers.inspect(|number| words.store(0, *number)).last()
+            let store = |number: &u64| {
+                assert_eq!(words.load(0), number - 1, "a store was undone");
+                words.store(0, *number);
+            };
+            numbers.inspect(store).last()
         });
         let end = StopAtEnd(&ended);
         for round in 1..=rounds {
