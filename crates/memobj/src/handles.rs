@@ -7,6 +7,7 @@ use std::sync::{Arc, Once, Weak};
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::decide::{Decision, WaitFor, Wish, decide};
 use memobj_linux::area::{self, Area, AreaOptions, Frames, PinError, PinSet, PinShares, Writes};
+use memobj_linux::region::LARGE;
 use memobj_linux::signal;
 use memobj_linux::uffd::Announce;
 
@@ -172,6 +173,8 @@ fn choose_frames(cache: &CacheInner, object: &ObjectCore, announce: Option<Annou
         _ if !shared.room.is_large_enough() => false,
         FrameSize::Small => false,
         FrameSize::Large => true,
+        // A pager that likes smaller blocks is asked for these.
+        FrameSize::Auto if object.description.names_block_below(LARGE as u64) => false,
         FrameSize::Auto => {
             object.length() >= LARGE_OBJECT_BYTES && object.is_sequential.load(Ordering::Relaxed)
         }

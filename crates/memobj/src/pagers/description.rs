@@ -160,6 +160,11 @@ impl Description {
         self.is_immutable
     }
 
+    /// Whether a block of less than `bytes` was named.
+    pub(crate) fn names_block_below(&self, bytes: u64) -> bool {
+        self.block_bytes > PAGE && self.block_bytes < bytes
+    }
+
     pub(crate) fn is_blocking(&self) -> bool {
         self.blocks
     }

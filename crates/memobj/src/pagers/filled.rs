@@ -17,7 +17,7 @@ impl Filled {
         let joined = &self.0[first..last];
         let start = joined.first().map_or(part.start, |known| known.start.min(part.start));
         let end = joined.last().map_or(part.end, |known| known.end.max(part.end));
-        self.0.splice(first..last, [start..end]);
+        self.0.splice(first..last, std::iter::once(start..end));
     }
 
     /// Whether no byte of `range` is missing.

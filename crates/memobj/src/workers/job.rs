@@ -96,7 +96,7 @@ impl std::fmt::Debug for HookSlot {
 /// What is to be done after a job.
 pub(super) enum Next {
     Done,
-    Later(Instant, Job),
+    Later(Instant, Box<Job>),
     Now(Vec<Job>),
     /// There was no room for its bytes: a worker waits for some.
     Place(Chunk),
@@ -408,7 +408,7 @@ impl Job {
             let range = self.bytes.start..self.bytes.end;
             fill.tell.counters.retries.add(1);
             fill.tell.event(Event::Retrying(fill.errors.error(range, &error, tries)));
-            return Next::Later(at, self.again(fill, claim, tries));
+            return Next::Later(at, Box::new(self.again(fill, claim, tries)));
         }
         if self.is_demand() {
             fill.errors.fail(claim, &error, tries, blamed);

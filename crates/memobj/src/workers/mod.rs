@@ -270,7 +270,7 @@ impl Shared {
             Next::Done => {}
             Next::Later(at, job) => {
                 self.tell_supervisor(state, at);
-                state.delay(at, job);
+                state.delay(at, *job);
             }
             Next::Now(jobs) => {
                 for job in jobs {

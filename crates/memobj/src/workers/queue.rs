@@ -149,6 +149,12 @@ impl ObjectQueue {
     }
 }
 
+/// Takes the jobs out of `queue` that `is_meant`.
+fn take_out<K: Ord + Copy>(queue: &mut BTreeMap<K, Job>, is_meant: &dyn Fn(&Job) -> bool) -> Vec<Job> {
+    let keys: Vec<K> = queue.iter().filter(|(_, job)| is_meant(job)).map(|(key, _)| *key).collect();
+    keys.iter().filter_map(|key| queue.remove(key)).collect()
+}
+
 impl State {
     fn object(&mut self, fill: &Fill) -> &mut ObjectQueue {
         self.objects.entry(std::ptr::from_ref(fill) as usize).or_insert_with(|| ObjectQueue::of(fill))
@@ -340,7 +346,7 @@ impl State {
         let mut taken = Vec::new();
         for queue in self.objects.values_mut() {
             for class in [&mut queue.demand, &mut queue.advance] {
-                taken.extend(class.extract_if(.., |_, job| hopeless(job)).map(|(_, job)| job));
+                taken.extend(take_out(class, &hopeless));
             }
         }
         self.queued -= taken.len();
@@ -379,7 +385,7 @@ impl State {
             jobs.extend(std::mem::take(&mut queue.advance).into_values());
             self.queued -= jobs.len();
         }
-        jobs.extend(self.delayed.extract_if(.., |_, job| job.key() == key).map(|(_, job)| job));
+        jobs.extend(take_out(&mut self.delayed, &|job| job.key() == key));
         (jobs, self.asked().into_iter().filter(|job| job.key() == key).collect())
     }
 

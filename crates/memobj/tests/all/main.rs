@@ -2,6 +2,8 @@
 //! longer than running it. `cargo xtask test` gives each test a process of its own; those that need one also under
 //! `cargo test` start it themselves (`memobj_sim::process`).
 
+mod answering;
+mod answering_speed;
 mod bad_input;
 mod commit_crashes;
 mod commit_discards;
