@@ -183,6 +183,7 @@ fn write_back() {
     let mut threads = 0;
     while !sync.is_finished() {
         threads = threads.max(Usage::now().threads);
+        // waits: between two looks at how many threads there are; it decides nothing.
         std::thread::sleep(Duration::from_millis(5));
     }
     sync.join().unwrap().unwrap();
