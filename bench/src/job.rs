@@ -70,7 +70,7 @@ pub struct Sample {
 
 /// What a process holds at one moment.
 #[derive(Clone, Copy, Default, Debug, Serialize, Deserialize)]
-pub struct Held {
+pub struct MemoryUse {
     /// Resident memory (VmRSS).
     pub rss_bytes: u64,
     /// Page tables (VmPTE).
@@ -85,7 +85,7 @@ pub struct Held {
     pub mappings: u64,
 }
 
-impl Held {
+impl MemoryUse {
     /// Resident memory and page tables beside frames.
     pub fn beside_frames(&self) -> u64 {
         (self.rss_bytes + self.page_table_bytes).saturating_sub(self.frame_bytes)
@@ -96,11 +96,11 @@ impl Held {
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct Memory {
     /// Before anything is opened.
-    pub before: Held,
+    pub before: MemoryUse,
     /// When everything is mapped.
-    pub mapped: Held,
+    pub mapped: MemoryUse,
     /// After all accesses.
-    pub used: Held,
+    pub used: MemoryUse,
     /// How long opening and mapping took.
     pub map_ns: u64,
     /// Objects that are mapped.

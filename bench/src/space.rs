@@ -10,7 +10,7 @@ use memobj::space;
 use memobj_core::address::VirtAddr;
 use memobj_core::prot::Prot;
 use memobj_vm::space::{
-    AddressSpace, Limits, MapRequest, ObjectId, ObjectKind, ObjectView, Place, Sharing, Source,
+    AddressSpace, Limits, MapRequest, ObjectId, ObjectKind, ObjectView, Place, SegmentContent, Sharing,
 };
 
 use crate::machine::Machine;
@@ -101,7 +101,7 @@ impl Numbers {
 fn request(index: u64) -> MapRequest {
     let id = ObjectId(index);
     let view = ObjectView { id, opened: Prot::READ, kind: ObjectKind::Plain, largest: i64::MAX as u64 };
-    MapRequest::new(PAGE, Source::Object { view, offset: 0 }, Prot::READ, Sharing::Shared)
+    MapRequest::new(PAGE, SegmentContent::Object { view, offset: 0 }, Prot::READ, Sharing::Shared)
         .at(Place::Fixed(address(index)))
 }
 

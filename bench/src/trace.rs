@@ -62,7 +62,7 @@ struct Lru {
 
 /// Whether a simulated access found its page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Access {
+enum Lookup {
     Hit,
     Miss,
 }
@@ -79,7 +79,7 @@ impl Lru {
         }
     }
 
-    fn access(&mut self, page: u32) -> Access {
+    fn access(&mut self, page: u32) -> Lookup {
         let was_resident = self.resident[page as usize];
         if was_resident {
             self.unlink(page);
@@ -92,7 +92,7 @@ impl Lru {
         }
         self.resident[page as usize] = true;
         self.link_newest(page);
-        if was_resident { Access::Hit } else { Access::Miss }
+        if was_resident { Lookup::Hit } else { Lookup::Miss }
     }
 
     fn unlink(&mut self, page: u32) {
@@ -124,7 +124,7 @@ pub fn lru_hit_rate(trace: &[u32], pages: u64, frames: u64, measured_from: usize
         lru.access(page);
     }
     let measured = &trace[measured_from..];
-    let hits = measured.iter().filter(|&&page| lru.access(page) == Access::Hit).count();
+    let hits = measured.iter().filter(|&&page| lru.access(page) == Lookup::Hit).count();
     hits as f64 / measured.len().max(1) as f64
 }
 

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use crate::cargo::root;
 use exemptions::{EXEMPTIONS, Exemption};
 use files::TreeFile;
-use source::Source;
+use source::SourceText;
 
 /// One broken rule at one place.
 #[derive(Debug, PartialEq)]
@@ -103,7 +103,7 @@ fn survey(tree: &[TreeFile]) -> Survey {
 }
 
 fn survey_rust(file: &TreeFile, survey: &mut Survey) {
-    let source = Source::parse(&file.text);
+    let source = SourceText::parse(&file.text);
     let tokens = source.tokens();
     let functions = functions::find(&tokens);
     let over_aim = |lines: &usize| *lines > rules::AIM_FUNCTION_LINES;

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::bytes::Bytes;
-use super::held;
 use super::job::ScaleJob;
+use super::memory_use;
 use crate::data::{PAGE_BYTES, PAGE_WORDS};
 use crate::job::{Failure, Memory, Sample};
 use crate::timed;
@@ -30,12 +30,12 @@ pub fn run<O: Object>(
     open: impl FnOnce(&ScaleJob) -> Result<O, Failure>,
 ) -> Result<Sample, Failure> {
     let cgroup = job.cgroup.as_deref();
-    let mut memory = Memory { before: held::now(cgroup, 0)?, ..Memory::default() };
+    let mut memory = Memory { before: memory_use::now(cgroup, 0)?, ..Memory::default() };
     let begin = Instant::now();
     let mut object = open(job)?;
     memory.objects = 1;
     memory.map_ns = begin.elapsed().as_nanos() as u64;
-    memory.mapped = held::now(cgroup, object.frame_bytes()?)?;
+    memory.mapped = memory_use::now(cgroup, object.frame_bytes()?)?;
     let mut random = Random::new(job.seed);
     let mut latencies = timed::latencies();
     let (counted, begin) = (usage::now()?, Instant::now());
@@ -52,7 +52,7 @@ pub fn run<O: Object>(
     }
     let elapsed = begin.elapsed();
     let mut sample = timed::sample(job.count, elapsed, (counted, usage::now()?), &latencies)?;
-    memory.used = held::now(cgroup, object.frame_bytes()?)?;
+    memory.used = memory_use::now(cgroup, object.frame_bytes()?)?;
     sample.memory = Some(Box::new(memory));
     Ok(sample)
 }

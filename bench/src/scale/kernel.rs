@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use memobj_linux::peer::{FileView, MapAdvice};
 
 use super::access::Object;
-use super::held;
 use super::job::ScaleJob;
+use super::memory_use;
 use super::objects::Objects;
 use crate::data::WORD_BYTES;
 use crate::job::Failure;
@@ -24,13 +24,13 @@ impl Views {
     /// None yet.
     pub fn none(job: &ScaleJob) -> Result<Self, Failure> {
         let views = Vec::with_capacity(job.count as usize);
-        Ok(Self { file: job.file.clone(), views, file_bytes_before: held::file_bytes()? })
+        Ok(Self { file: job.file.clone(), views, file_bytes_before: memory_use::file_bytes()? })
     }
 
     /// The file of the job, mapped once.
     pub fn one(job: &ScaleJob) -> Result<Self, Failure> {
         let mut views =
-            Self { file: job.file.clone(), views: Vec::new(), file_bytes_before: held::file_bytes()? };
+            Self { file: job.file.clone(), views: Vec::new(), file_bytes_before: memory_use::file_bytes()? };
         views.map_one()?;
         Ok(views)
     }
@@ -53,7 +53,7 @@ impl Objects for Views {
     }
 
     fn frame_bytes(&self) -> Result<u64, Failure> {
-        Ok(held::file_bytes()?.saturating_sub(self.file_bytes_before))
+        Ok(memory_use::file_bytes()?.saturating_sub(self.file_bytes_before))
     }
 }
 

@@ -10,9 +10,9 @@
 
 mod access;
 mod bytes;
-mod held;
 pub mod job;
 mod kernel;
+mod memory_use;
 mod objects;
 pub mod options;
 #[cfg(feature = "ours")]

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::held;
 use super::job::ScaleJob;
+use super::memory_use;
 use crate::data::{PAGE_BYTES, PAGE_WORDS, expected_word};
 use crate::job::{Failure, Memory, Sample};
 use crate::timed;
@@ -35,7 +35,7 @@ pub fn run<O: Objects>(
 ) -> Result<Sample, Failure> {
     let cgroup = job.cgroup.as_deref();
     let mut objects = open(job)?;
-    let mut memory = Memory { before: held::now(cgroup, objects.frame_bytes()?)?, ..Memory::default() };
+    let mut memory = Memory { before: memory_use::now(cgroup, objects.frame_bytes()?)?, ..Memory::default() };
     let mut latencies = timed::latencies();
     let (counted, begin) = (usage::now()?, Instant::now());
     let mut mapped = 0;
@@ -55,7 +55,7 @@ pub fn run<O: Objects>(
     objects.keep(memory.objects as usize);
     memory.map_ns = elapsed.as_nanos() as u64;
     let mut sample = timed::sample(mapped, elapsed, (counted, usage::now()?), &latencies)?;
-    memory.mapped = held::now(cgroup, objects.frame_bytes()?)?;
+    memory.mapped = memory_use::now(cgroup, objects.frame_bytes()?)?;
     let (mut sum, mut expected) = (0_u64, 0_u64);
     for number in 0..memory.objects {
         let word = number * 37 % (job.object_bytes / PAGE_BYTES) * PAGE_WORDS + number % PAGE_WORDS;
@@ -66,7 +66,7 @@ pub fn run<O: Objects>(
     if sum != expected {
         return Err(Failure::WrongData(format!("the words add up to {sum:#x} instead of {expected:#x}")));
     }
-    memory.used = held::now(cgroup, objects.frame_bytes()?)?;
+    memory.used = memory_use::now(cgroup, objects.frame_bytes()?)?;
     sample.memory = Some(Box::new(memory));
     Ok(sample)
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::job::Part;
 use super::options::ScaleOptions;
 use super::plan::{BASELINE, Group};
-use crate::job::{Held, Memory, Sample};
+use crate::job::{Memory, MemoryUse, Sample};
 use crate::machine::Machine;
 use crate::report::{fixed, median, number};
 
@@ -69,7 +69,11 @@ impl Line {
     }
 
     /// The median of what something grew by since before anything was mapped, in bytes for each object.
-    fn for_each(&self, at: impl Fn(&Memory) -> Held, of: impl Fn(&Held) -> Option<u64>) -> Option<f64> {
+    fn for_each(
+        &self,
+        at: impl Fn(&Memory) -> MemoryUse,
+        of: impl Fn(&MemoryUse) -> Option<u64>,
+    ) -> Option<f64> {
         self.median(|sample| {
             let memory = sample.memory.as_deref()?;
             let grown = of(&at(memory))? as f64 - of(&memory.before)? as f64;

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::image_args::{IMAGE_HELP, ImageArguments, SEGMENTS_HELP, SegmentsArguments};
 use crate::inject::{self, FaultPlan};
-use crate::options::{Access, Delivery, Frames, LogArguments, Settings, StatsFormat};
+use crate::options::{AccessMethod, Delivery, Frames, LogArguments, Settings, StatsFormat};
 use crate::retry::{self, Retry};
 use crate::run_args::{RUN_HELP, RunArguments};
 use crate::size;
@@ -20,7 +20,7 @@ Concepts:
   Budget   A hard upper bound on the memory that holds pages of files. A file may be any number of
            times larger: pages are supplied when they are needed and evicted when frames run out.
            Sizes are bytes or 4k, 64M, 1.5G, in powers of 1024.
-  Access   touch  plain loads from the mapping, demand paged, as from mmap(2)
+  AccessMethod   touch  plain loads from the mapping, demand paged, as from mmap(2)
            pin    resolve a whole range, then use it in place; it cannot be evicted meanwhile
            copy   copy a range out, as read(2) does
            All three see the same pages and report the same errors.
@@ -160,8 +160,8 @@ pub(crate) struct CommonArguments {
     #[arg(long, value_name = "N", default_value = "1")]
     threads: NonZeroU16,
     /// How the bytes are accessed
-    #[arg(long, value_enum, default_value_t = Access::Touch)]
-    access: Access,
+    #[arg(long, value_enum, default_value_t = AccessMethod::Touch)]
+    access: AccessMethod,
     /// Who resolves a fault
     #[arg(long, value_enum, default_value_t = Delivery::Auto)]
     delivery: Delivery,

@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &CopyArguments, interrupt: &Interrupt) -> Result<()
 }
 
 fn copy(engine: &Engine, arguments: &CopyArguments, interrupt: &Interrupt) -> Result<(), Failure> {
-    let source = Source::open(engine, &arguments.source, interrupt)?;
+    let source = CopySource::open(engine, &arguments.source, interrupt)?;
     let place = Place::prepare(&arguments.target, &source)?;
     let ending = arguments.common.ending();
     let target = engine.open_target(&place.path, ending, source.view.length());
@@ -64,7 +64,7 @@ fn copy(engine: &Engine, arguments: &CopyArguments, interrupt: &Interrupt) -> Re
 
 /// The file that is read, and what it was when it was opened.
 #[derive(Debug)]
-struct Source {
+struct CopySource {
     path: PathBuf,
     view: View,
     /// Knows where the holes are.
@@ -72,7 +72,7 @@ struct Source {
     metadata: Metadata,
 }
 
-impl Source {
+impl CopySource {
     fn open(engine: &Engine, path: &Path, interrupt: &Interrupt) -> Result<Self, Failure> {
         let refused = |error: &io::Error| Failure::io(&format!("open {}", path.display()), error);
         // Without waiting for anybody to write into a FIFO; the library says what it cannot map.
@@ -119,7 +119,7 @@ struct Place {
 }
 
 impl Place {
-    fn prepare(path: &Path, source: &Source) -> Result<Self, Failure> {
+    fn prepare(path: &Path, source: &CopySource) -> Result<Self, Failure> {
         let refused = |error: &io::Error| Failure::io(&format!("open {}", path.display()), error);
         match fs::metadata(path) {
             Ok(metadata) => Self::existing(path, &metadata, source),
@@ -130,7 +130,7 @@ impl Place {
         }
     }
 
-    fn existing(path: &Path, metadata: &Metadata, source: &Source) -> Result<Self, Failure> {
+    fn existing(path: &Path, metadata: &Metadata, source: &CopySource) -> Result<Self, Failure> {
         let name = path.display();
         if metadata.is_dir() {
             return Err(Failure::Usage(format!(
@@ -179,7 +179,7 @@ impl Place {
 /// A copy under way.
 #[derive(Debug)]
 struct Copy {
-    source: Source,
+    source: CopySource,
     target: Target,
     piece_bytes: u64,
     ending: Ending,

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::failure::{Failure, failure};
 use crate::inject::{Action, FaultPlan, InjectedFault};
 use crate::interrupt::Interrupt;
-use crate::options::{self, Access, Frames, Settings};
+use crate::options::{self, AccessMethod, Frames, Settings};
 use crate::retry::Retry;
 use crate::spool::{self, Contents};
 use crate::target::{Ending, Target};
@@ -221,13 +221,13 @@ impl View {
         buffer: &mut Vec<u8>,
         visit: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, Failure> {
-        if self.settings.access == Access::Pin {
+        if self.settings.access == AccessMethod::Pin {
             return Ok(visit(&self.mapping.pin(range).map_err(failure)?));
         }
         buffer.resize(usize::try_from(range.end - range.start).unwrap_or(usize::MAX), 0);
         let loaded = match self.settings.access {
-            Access::Copy => self.mapping.read_at(range.start, buffer),
-            Access::Touch | Access::Pin => self.mapping.touch_at(range.start, buffer),
+            AccessMethod::Copy => self.mapping.read_at(range.start, buffer),
+            AccessMethod::Touch | AccessMethod::Pin => self.mapping.touch_at(range.start, buffer),
         };
         loaded.map_err(failure)?;
         Ok(visit(buffer))

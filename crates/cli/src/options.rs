@@ -22,7 +22,7 @@ pub(crate) enum Frames {
 
 /// How the command gets at the bytes of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub(crate) enum Access {
+pub(crate) enum AccessMethod {
     /// Plain loads; every page is supplied when it is first loaded from
     Touch,
     /// Whole ranges are resolved first and cannot be evicted while in use
@@ -57,7 +57,7 @@ pub(crate) struct Settings {
     pub(crate) budget_bytes: u64,
     pub(crate) frames: Frames,
     pub(crate) threads: NonZeroU16,
-    pub(crate) access: Access,
+    pub(crate) access: AccessMethod,
     pub(crate) delivery: Delivery,
     pub(crate) faults: FaultPlan,
     pub(crate) retry: Retry,
@@ -71,7 +71,7 @@ impl Settings {
             budget_bytes,
             frames: Frames::Auto,
             threads: NonZeroU16::MIN,
-            access: Access::Pin,
+            access: AccessMethod::Pin,
             delivery: Delivery::Auto,
             faults: FaultPlan::default(),
             retry: Retry::Never,

@@ -1,7 +1,7 @@
 //! What to do on each state of a page: one function for all who come to a page.
 //!
 //! ```text
-//!   a word, a wish --decide--> Done    go on
+//!   a word, an intent --decide--> Done  go on
 //!                              Show    it has a frame: have the view show it
 //!                              Open    it has a frame: open it to the store; if that is refused, wait as a writer
 //!                              Look    its frame is said to be missing: see whether it is there
@@ -23,7 +23,7 @@ use crate::page_word::{State, Word};
 
 /// What somebody wants of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Wish {
+pub enum Intent {
     /// To load from it in a view; a load has faulted there.
     Load(Fault),
     /// To store to it in a view; a store has faulted there.
@@ -79,34 +79,34 @@ pub enum Decision {
     Trap,
 }
 
-/// What is to be done about a page whose word is `word`, for somebody who has `wish`.
-pub const fn decide(word: Word, wish: Wish) -> Decision {
+/// What is to be done about a page whose word is `word`, for somebody who has `intent`.
+pub const fn decide(word: Word, intent: Intent) -> Decision {
     match word.state() {
         State::Absent => Decision::Claim,
         State::Failed => Decision::Trap,
         State::Filling if word.is_deferred() => Decision::Demand,
         State::Filling => Decision::Wait(WaitFor::Filler),
         State::Evicting => Decision::Wait(WaitFor::Holder),
-        State::Clean | State::Dirty | State::WritingBack | State::Changing => decide_framed(word, wish),
+        State::Clean | State::Dirty | State::WritingBack | State::Changing => decide_framed(word, intent),
     }
 }
 
 /// The page has a frame, by its word.
-const fn decide_framed(word: Word, wish: Wish) -> Decision {
+const fn decide_framed(word: Word, intent: Intent) -> Decision {
     let is_changing = matches!(word.state(), State::Changing);
-    match wish {
-        Wish::Load(Fault::Missing) | Wish::Store(Fault::Missing) => match word.state() {
+    match intent {
+        Intent::Load(Fault::Missing) | Intent::Store(Fault::Missing) => match word.state() {
             // Its bytes are on the way to the pager: it is looked for once they are there.
             State::WritingBack => Decision::Wait(WaitFor::Write),
             _ => Decision::Look,
         },
-        Wish::Load(Fault::Any) => Decision::Show,
-        Wish::Store(Fault::Any) => Decision::Open,
-        Wish::Presence => Decision::Done,
-        Wish::Pin if word.is_pinned_mut() => Decision::Wait(WaitFor::Pins),
-        Wish::Change if word.pins() > 0 => Decision::Wait(WaitFor::Pins),
-        Wish::Pin | Wish::Change if is_changing => Decision::Wait(WaitFor::Holder),
-        Wish::Pin | Wish::Change => Decision::Done,
+        Intent::Load(Fault::Any) => Decision::Show,
+        Intent::Store(Fault::Any) => Decision::Open,
+        Intent::Presence => Decision::Done,
+        Intent::Pin if word.is_pinned_mut() => Decision::Wait(WaitFor::Pins),
+        Intent::Change if word.pins() > 0 => Decision::Wait(WaitFor::Pins),
+        Intent::Pin | Intent::Change if is_changing => Decision::Wait(WaitFor::Holder),
+        Intent::Pin | Intent::Change => Decision::Done,
     }
 }
 

@@ -7,7 +7,7 @@ use memobj_vm::space::Loads;
 use crate::frame_file::FrameFile;
 use crate::huge_folder::HugeFolder;
 use crate::pool::FramePool;
-use crate::ring::{Mechanism, Owner, Ring};
+use crate::ring::{Mechanism, Ring, RingUser};
 use crate::uffd::{self, Features};
 
 /// The findings.
@@ -40,7 +40,7 @@ pub fn probe() -> Capabilities {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     Capabilities {
         userfaultfd: uffd::probe(),
-        io_uring: Ring::<()>::new(8, Mechanism::Auto, Owner::OneAtATime).is_ok_and(|ring| ring.is_uring()),
+        io_uring: Ring::<()>::new(8, Mechanism::Auto, RingUser::OneAtATime).is_ok_and(|ring| ring.is_uring()),
         large_frames: probe_large_frames(),
         large_shared_frames: HugeFolder::new()
             .and_then(|folder| FrameFile::new_large(&folder, 1)?.frames_are_huge()),

@@ -11,11 +11,11 @@ use crate::region::{Purpose, Region, SMALL};
 ///
 /// Source: MADV_WIPEONFORK in madvise(2). Costs one load, where getpid(2) would cost a system call.
 #[derive(Debug)]
-pub struct Owner {
+pub struct MakerProcess {
     page: Region,
 }
 
-impl Owner {
+impl MakerProcess {
     /// Marks the calling process.
     pub fn new() -> io::Result<Self> {
         let page = Region::new(SMALL, Purpose::Data)?;

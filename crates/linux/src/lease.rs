@@ -21,7 +21,7 @@ const SET_OWNER: libc::c_int = 15;
 const OWNER_IS_THREAD: libc::c_int = 0;
 
 #[repr(C)]
-struct Owner {
+struct LeaseOwner {
     kind: libc::c_int,
     id: libc::pid_t,
 }
@@ -130,7 +130,7 @@ impl BreakReader {
 /// Has `descriptor` tell `reader`, as leases do, when there is something to read (O_ASYNC in fcntl(2)).
 pub fn tell_when_readable(descriptor: &impl AsFd, reader: BreakReader) -> io::Result<()> {
     let number = descriptor.as_fd().as_raw_fd();
-    let owner = Owner { kind: OWNER_IS_THREAD, id: reader.0 };
+    let owner = LeaseOwner { kind: OWNER_IS_THREAD, id: reader.0 };
     // SAFETY: takes numbers, and a structure that lives across the call.
     let told = unsafe {
         let flags = libc::fcntl(number, libc::F_GETFL);
@@ -149,7 +149,7 @@ pub fn tell_when_readable(descriptor: &impl AsFd, reader: BreakReader) -> io::Re
 /// See [`Refused`].
 pub fn take(file: &impl AsFd, reader: BreakReader) -> Result<(), Refused> {
     let descriptor = file.as_fd().as_raw_fd();
-    let owner = Owner { kind: OWNER_IS_THREAD, id: reader.0 };
+    let owner = LeaseOwner { kind: OWNER_IS_THREAD, id: reader.0 };
     // SAFETY: takes numbers, and a structure that lives across the call.
     let taken = unsafe {
         libc::fcntl(descriptor, SET_SIGNAL, signal()) >= 0

@@ -29,9 +29,9 @@ pub enum Rank {
     StreamMapping,
     /// The table of a space. Not held while pages are supplied, its memory is touched or frames are given back.
     SpaceTable,
-    /// The frame store that an object has now: who maps the object, or changes its length.
+    /// The parts that an object has now: who maps the object, or changes its length.
     Mapped,
-    /// The frame store that an object keeps because it can be written.
+    /// The parts that an object keeps because it can be written.
     Kept,
     /// The length of an object: who writes back reads it, who changes the length writes it.
     Resizing,
@@ -58,7 +58,7 @@ pub enum Rank {
     /// Which changes of an object are lost.
     Lost,
     /// What is known of failed writes of an object.
-    Trouble,
+    WriteFailures,
     /// The pages of open transactions of an object.
     Claims,
     /// The pages in the log that no commit has yet.
@@ -166,16 +166,16 @@ pub fn outside<T>(call: impl FnOnce() -> T) -> T {
 
 /// An entry in the list of this thread, until dropped.
 #[derive(Debug)]
-struct Held(Rank);
+struct HeldRank(Rank);
 
-impl Held {
+impl HeldRank {
     fn new(rank: Rank) -> Self {
         with_held(|held| held.push(rank));
         Self(rank)
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldRank {
     fn drop(&mut self) {
         with_held(|held| held.iter().rposition(|rank| *rank == self.0).map(|at| held.remove(at)));
     }
@@ -185,7 +185,7 @@ impl Drop for Held {
 #[derive(Debug)]
 pub struct Locked<G> {
     guard: G,
-    _held: Held,
+    _held: HeldRank,
 }
 
 /// A [`RankedMutex`] that is locked.
@@ -252,13 +252,13 @@ impl<T> RankedMutex<T> {
     pub fn lock(&self) -> Guard<'_, T> {
         check(self.rank);
         let guard = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
-        Locked { guard, _held: Held::new(self.rank) }
+        Locked { guard, _held: HeldRank::new(self.rank) }
     }
 
     /// Locks if nobody else has it. Does not wait, so any order is right.
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
         let guard = granted(self.mutex.try_lock())?;
-        Some(Locked { guard, _held: Held::new(self.rank) })
+        Some(Locked { guard, _held: HeldRank::new(self.rank) })
     }
 
     /// What it guards, which nobody else can have.
@@ -285,7 +285,7 @@ impl<T> RankedRwLock<T> {
     pub fn read(&self) -> ReadGuard<'_, T> {
         check(self.rank);
         let guard = self.lock.read().unwrap_or_else(PoisonError::into_inner);
-        Locked { guard, _held: Held::new(self.rank) }
+        Locked { guard, _held: HeldRank::new(self.rank) }
     }
 
     /// Locks for writing, and waits for all others.
@@ -293,13 +293,13 @@ impl<T> RankedRwLock<T> {
     pub fn write(&self) -> WriteGuard<'_, T> {
         check(self.rank);
         let guard = self.lock.write().unwrap_or_else(PoisonError::into_inner);
-        Locked { guard, _held: Held::new(self.rank) }
+        Locked { guard, _held: HeldRank::new(self.rank) }
     }
 
     /// Locks for reading if no writer has it. Does not wait, so any order is right.
     pub fn try_read(&self) -> Option<ReadGuard<'_, T>> {
         let guard = granted(self.lock.try_read())?;
-        Some(Locked { guard, _held: Held::new(self.rank) })
+        Some(Locked { guard, _held: HeldRank::new(self.rank) })
     }
 }
 
@@ -316,7 +316,7 @@ mod tests {
     use super::*;
 
     fn locks() -> [RankedMutex<()>; 4] {
-        [Rank::Mapped, Rank::Turn, Rank::Errors, Rank::Trouble].map(|rank| RankedMutex::new(rank, ()))
+        [Rank::Mapped, Rank::Turn, Rank::Errors, Rank::WriteFailures].map(|rank| RankedMutex::new(rank, ()))
     }
 
     #[test]
@@ -340,11 +340,11 @@ mod tests {
 
     #[cfg(debug_assertions)]
     #[test]
-    #[should_panic(expected = "a lock of Trouble is taken under one of Errors")]
+    #[should_panic(expected = "a lock of WriteFailures is taken under one of Errors")]
     fn nothing_is_taken_under_a_leaf() {
-        let [.., errors, trouble] = locks();
+        let [.., errors, write_failures] = locks();
         let _leaf = errors.lock();
-        let _other = trouble.lock();
+        let _other = write_failures.lock();
     }
 
     #[test]

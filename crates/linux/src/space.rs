@@ -22,7 +22,7 @@ use rustix::mm::{
     mremap_fixed, munlock, munmap,
 };
 
-use crate::fork::Owner;
+use crate::fork::MakerProcess;
 use crate::image::{copy_from, copy_to, protection};
 use crate::locks::{Rank, RankedRwLock, ReadGuard};
 use crate::region::drop_frames;
@@ -35,7 +35,7 @@ const PAGE: usize = 4096;
 pub struct SpaceMemory {
     window: Range<usize>,
     uffd: Userfaultfd,
-    owner: Owner,
+    owner: MakerProcess,
     /// Whether the window is still ours. Changes of it, and copies, keep it from being closed meanwhile.
     open: RankedRwLock<bool>,
 }
@@ -78,7 +78,7 @@ impl SpaceMemory {
         if length == 0 || !whole(length) || !start.is_none_or(whole) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let (uffd, owner) = (Userfaultfd::open(Announce::Queued)?, Owner::new()?);
+        let (uffd, owner) = (Userfaultfd::open(Announce::Queued)?, MakerProcess::new()?);
         let fixed = if start.is_some() { MapFlags::FIXED_NOREPLACE } else { MapFlags::empty() };
         let address = start.unwrap_or(0) as *mut _;
         // SAFETY: without MAP_FIXED the kernel maps unused addresses only.

@@ -193,7 +193,7 @@ impl<S: Storage> CommitLog<S> {
         let end = length.div_ceil(PAGE);
         let pending = self.content.pending.range(..end).map(|(&page, _)| page);
         let all = pending.chain(pages.iter().map(|page| page.0)).chain(tail);
-        self.room.data(&self.data, all).map_err(|failure| {
+        self.allocated.data(&self.data, all).map_err(|failure| {
             if failure.action == Action::Sync {
                 self.data_failures += 1;
             }

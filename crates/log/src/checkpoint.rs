@@ -203,7 +203,7 @@ impl<S: Storage> CommitLog<S> {
         let is_kept = old > length && self.condition == Condition::NeedsRepair;
         if old != length && !is_kept {
             self.length_is_unsynced = true;
-            self.room.forget_data(length);
+            self.allocated.forget_data(length);
             on_data(Action::SetLength, self.data.set_length(length))?;
         }
         self.data_length = if is_kept { old } else { length };

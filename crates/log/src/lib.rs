@@ -40,6 +40,7 @@
 
 extern crate alloc;
 
+mod allocated_space;
 mod append;
 mod buffer;
 mod checkpoint;
@@ -51,7 +52,6 @@ mod log;
 mod prepare;
 mod recover;
 mod repair;
-mod room;
 mod storage;
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,8 @@ use super::content::{Content, Image, Location};
 use super::error::{Action, Failure, ReadError, on_data, on_log};
 use super::format::{BLOCK_BYTES, CHUNK_BLOCKS, LogHeader};
 use super::layout::{Cursor, FIRST_CHUNK, Layout, Segment, offset};
-use super::room::Room;
 use super::storage::Storage;
+use crate::allocated_space::AllocatedSpace;
 use memobj_core::address::{ByteRange, PageIndex};
 
 /// How a log is made.
@@ -69,7 +69,7 @@ pub struct CommitLog<S: Storage> {
     pub(super) data_length: u64,
     /// The length of the data storage is perhaps not durable yet; a plan that was cancelled may have set it.
     pub(super) length_is_unsynced: bool,
-    pub(super) room: Room,
+    pub(super) allocated: AllocatedSpace,
     pub(super) buffer: Buffer,
 }
 
@@ -127,7 +127,7 @@ impl<S: Storage> CommitLog<S> {
             abandoned: false,
             data_failures: 0,
             repairs: 0,
-            room: Room::default(),
+            allocated: AllocatedSpace::default(),
             buffer: Buffer::default(),
         }
     }

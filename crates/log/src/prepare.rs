@@ -85,7 +85,7 @@ impl<S: Storage> CommitLog<S> {
         if self.layout.block(end) > u64::from(u32::MAX) {
             return Err(AppendError::Full);
         }
-        self.room.log(&self.log, self.layout, end).map_err(|failure| {
+        self.allocated.log(&self.log, self.layout, end).map_err(|failure| {
             if failure.action != Action::Sync {
                 return AppendError::Refused(failure);
             }

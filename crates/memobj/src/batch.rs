@@ -7,10 +7,10 @@ use memobj_linux::area::{FillClaim, Placement};
 use memobj_linux::region::SMALL;
 use memobj_linux::ring::{Completion, Direction, Target, Transfer};
 
+use crate::allocator::Patience;
 use crate::buffers::BatchRing;
 use crate::pagers::File;
-use crate::pages::{Asked, Fill};
-use crate::room::Patience;
+use crate::pages::{Fill, FillReason};
 
 /// Large frames in flight for one batch.
 const LARGE_DEPTH: usize = 8;
@@ -23,7 +23,7 @@ const TOLD_AT_ONCE: usize = 8;
 /// are filling are left to them.
 pub(crate) fn fill_missing(fill: &Arc<Fill>, wanted: &[PageRange], placed: &mut dyn FnMut(PageRange)) {
     if fill.health.refuses() {
-        return claims(fill, wanted).for_each(|claim| drop(fill.refuse(claim, Asked::Demand)));
+        return claims(fill, wanted).for_each(|claim| drop(fill.refuse(claim, FillReason::Demand)));
     }
     if let Some(file) = fill.object.file()
         && let Ok(mut ring) = fill.buffers.borrow_ring()
@@ -34,11 +34,11 @@ pub(crate) fn fill_missing(fill: &Arc<Fill>, wanted: &[PageRange], placed: &mut 
     }
     for claim in claims(fill, wanted) {
         let pages = claim.pages();
-        match fill.fill_inline(claim, Asked::Demand, Patience::Endless) {
+        match fill.fill_inline(claim, FillReason::Demand, Patience::Endless) {
             Ok(()) => placed(pages),
             Err(claim) => {
                 fill.workers.wait_for_room();
-                fill.call_pager(claim, Asked::Demand);
+                fill.call_pager(claim, FillReason::Demand);
             }
         }
     }
@@ -107,7 +107,7 @@ fn batch_target(fill: &Fill, claim: &FillClaim, batch: &BatchRing) -> Option<Tar
         // What is in flight counts: a batch must not wait for frames that only itself can set free.
         Some(pool) if batch.ring.in_flight() == 0 => fill.take_frame(pool).map(Target::Frame),
         Some(pool) if batch.ring.in_flight() < LARGE_DEPTH => {
-            fill.room.try_take_frame(pool).map(Target::Frame)
+            fill.allocator.try_take_frame(pool).map(Target::Frame)
         }
         Some(_) => None,
         None if fill.is_large() => batch.large.take().map(Target::Chunk),
@@ -127,12 +127,12 @@ fn take_completions(fill: &Arc<Fill>, file: &File, batch: &mut BatchRing, placed
         let arrived = result.is_ok_and(|count| count as u64 >= claim.bytes().len());
         if !(arrived && current) {
             drop(target);
-            fill.call_pager(claim, Asked::Demand);
+            fill.call_pager(claim, FillReason::Demand);
             continue;
         }
-        match fill.place_target(claim, target, Asked::Demand, Patience::Endless) {
+        match fill.place_target(claim, target, FillReason::Demand, Patience::Endless) {
             Ok(()) => placed(pages),
-            Err(claim) => fill.call_pager(claim, Asked::Demand),
+            Err(claim) => fill.call_pager(claim, FillReason::Demand),
         }
     }
 }

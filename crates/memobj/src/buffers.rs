@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use memobj_linux::area::FillClaim;
 use memobj_linux::region::{ChunkPool, LARGE, SMALL};
-use memobj_linux::ring::{Completion, Mechanism, Owner, Ring};
+use memobj_linux::ring::{Completion, Mechanism, Ring, RingUser};
 
 use crate::locks::{Rank, RankedMutex};
 use crate::options::Reads;
@@ -57,7 +57,7 @@ impl Buffers {
             return Ok(ring);
         }
         Ok(BatchRing {
-            ring: Ring::new(DEPTH, self.mechanism, Owner::OneAtATime)?,
+            ring: Ring::new(DEPTH, self.mechanism, RingUser::OneAtATime)?,
             pages: ChunkPool::new(DEPTH as usize, SMALL)?,
             runs: ChunkPool::new(RUN_CHUNKS, RUN_PAGES as usize * SMALL)?,
             large: ChunkPool::new(LARGE_CHUNKS, LARGE)?,

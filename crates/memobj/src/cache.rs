@@ -24,7 +24,7 @@ pub struct Cache {
 
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let budget = &self.inner.shared.room.budget;
+        let budget = &self.inner.shared.allocator.budget;
         f.debug_struct("Cache")
             .field("budget_bytes", &budget.limit())
             .field("frame_bytes", &budget.used())
@@ -155,7 +155,7 @@ impl Cache {
     /// Counters of what the cache has done so far, and how much of the budget is in use. Does not block.
     pub fn metrics(&self) -> Metrics {
         let shared = &self.inner.shared;
-        let counters = &shared.tell.counters;
+        let counters = &shared.reporter.counters;
         Metrics {
             fault_loop: FaultLoopMetrics::of_process(),
             faults: counters.faults.get(),
@@ -165,19 +165,19 @@ impl Cache {
             evicted_pages: counters.evicted_pages.get(),
             retries: counters.retries.get(),
             failed_pages: counters.failed_pages.get(),
-            frame_bytes: shared.room.budget.used(),
-            peak_frame_bytes: shared.room.budget.peak(),
-            budget_bytes: shared.room.budget.limit(),
-            pinned_bytes: shared.room.pins.used(),
-            table_bytes: shared.room.tables.used_bytes(),
+            frame_bytes: shared.allocator.budget.used(),
+            peak_frame_bytes: shared.allocator.budget.peak(),
+            budget_bytes: shared.allocator.budget.limit(),
+            pinned_bytes: shared.allocator.pins.used(),
+            table_bytes: shared.allocator.tables.used_bytes(),
             read_bytes: counters.read_bytes.get(),
-            dirty_bytes: shared.room.unwritten.bytes(),
+            dirty_bytes: shared.allocator.unwritten.bytes(),
             written_pages: counters.written_pages.get(),
             written_bytes: counters.written_bytes.get(),
             checkpoints: counters.checkpoints.get(),
             checkpoint_ns: counters.checkpoint_ns.get(),
             longest_commit_beside_checkpoint_ns: counters.longest_commit_beside_checkpoint_ns.get(),
-            sweeps: shared.room.sweeps().into(),
+            sweeps: shared.allocator.sweeps().into(),
             dropped_events: counters.dropped_events.get(),
         }
     }
@@ -189,6 +189,6 @@ impl Cache {
 
     /// A receiver of what happens in the background: failed pages and writes, retries. Each event goes to one receiver.
     pub fn events(&self) -> Events {
-        self.inner.shared.tell.events.receiver()
+        self.inner.shared.reporter.events.receiver()
     }
 }

@@ -7,7 +7,7 @@ use crate::driver::{self, Lanes};
 use crate::error::CacheError;
 use crate::locks::{Rank, RankedMutex};
 use crate::options::CacheOptions;
-use crate::store::{CacheShared, system};
+use crate::parts::{CacheShared, system};
 use crate::threads;
 use crate::workers::Workers;
 
@@ -42,14 +42,14 @@ impl Drop for CacheInner {
             return;
         }
         self.shared.health.close();
-        self.shared.requests.bell.ring();
+        self.shared.requests.eventfd.notify();
         let driver = self.driver.lock().take();
         // A pager that owns handles of its own cache can be dropped last, by one of the cache's own threads.
         threads::join(driver);
         self.lanes.stop();
         self.shared.cleaner.stop();
-        let tell = &self.shared.tell;
-        self.workers.stop(&|event| tell.event(event));
+        let reporter = &self.shared.reporter;
+        self.workers.stop(&|event| reporter.event(event));
         self.shared.disposal.finish();
         self.shared.buffers.clear();
     }

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Condvar, OnceLock};
 use std::time::Duration;
 
-use memobj_linux::fork::Owner;
-use memobj_linux::wake::Doorbell;
+use memobj_linux::eventfd::EventFd;
+use memobj_linux::fork::MakerProcess;
 
 use crate::error::{PageError, WriteError};
 use crate::locks::{Guard, Rank, RankedMutex};
@@ -88,22 +88,22 @@ impl AsFd for PollableEvents {
 /// Is readable while an event waits.
 #[derive(Debug)]
 struct Signal {
-    readable: Doorbell,
+    readable: EventFd,
     /// A child of fork has the same descriptor, and events of its own.
-    owner: Owner,
+    owner: MakerProcess,
 }
 
 impl Signal {
     fn new() -> io::Result<Self> {
-        Ok(Self { readable: Doorbell::new()?, owner: Owner::new()? })
+        Ok(Self { readable: EventFd::new()?, owner: MakerProcess::new()? })
     }
 
     /// Called with the lock of the queue held, so that it agrees with what the queue holds.
     fn set(&self, is_readable: bool) {
         match is_readable {
             _ if !self.owner.is_this_process() => {}
-            true => self.readable.ring(),
-            false => self.readable.hear(),
+            true => self.readable.notify(),
+            false => self.readable.clear(),
         }
     }
 }

@@ -7,18 +7,18 @@
 use std::time::Duration;
 
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_core::decide::{Decision, Fault, WaitFor, Wish, decide};
+use memobj_core::decide::{Decision, Fault, Intent, WaitFor, decide};
 use memobj_linux::area::{FillClaim, Looked, Placement, Viewer};
 use memobj_linux::region::SMALL;
 use memobj_linux::signal::{Trapped, Verdict};
 use memobj_linux::uffd::Announce;
 
+use crate::allocator::Patience;
 use crate::pagers::File;
-use crate::pages::Asked;
+use crate::pages::FillReason;
+use crate::parts::{ADDRESSES, OBJECTS, ObjectParts};
 use crate::pins::Ask;
-use crate::room::Patience;
-use crate::store::{ADDRESSES, FrameStore, STORES};
-use crate::write::{Access, Stored, expect};
+use crate::write::{FaultFor, Stored, expect};
 
 /// How long a sleeper on a page word sleeps before it looks whether the mapping still exists.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -28,7 +28,7 @@ const IN_THREAD: Viewer = Viewer::Here(Announce::Signalled);
 /// The process's SIGBUS handler asks this first.
 pub(crate) fn resolve(address: usize, trapped: Trapped) -> Verdict {
     let Some(slot) = ADDRESSES.get(address) else { return Verdict::Trap };
-    STORES.with(slot, |store| InThread { store }.resolve(address, trapped)).unwrap_or(Verdict::Trap)
+    OBJECTS.with(slot, |parts| InThread { parts }.resolve(address, trapped)).unwrap_or(Verdict::Trap)
 }
 
 /// How far a page was brought.
@@ -42,30 +42,30 @@ enum Reached {
     Open,
 }
 
-/// A frame store, as the thread sees it that faulted in one of its views.
+/// The parts of an object, as the thread sees it that faulted in one of its views.
 struct InThread<'a> {
-    store: &'a FrameStore,
+    parts: &'a ObjectParts,
 }
 
 impl InThread<'_> {
     fn resolve(&self, address: usize, trapped: Trapped) -> Verdict {
         let Trapped { is_write, is_missing } = trapped;
-        let Some((offset, Announce::Signalled)) = self.store.place_of(address) else { return Verdict::Trap };
-        let page = PageIndex(offset >> self.store.area.page_size().shift());
+        let Some((offset, Announce::Signalled)) = self.parts.place_of(address) else { return Verdict::Trap };
+        let page = PageIndex(offset >> self.parts.area.page_size().shift());
         // In a child of fork these addresses are somebody else's, and the descriptors still mean the parent.
-        let forbidden = is_write && self.store.writes.is_none();
-        if self.store.area.is_outside(page) || forbidden || !self.store.owner.is_this_process() {
+        let forbidden = is_write && self.parts.writes.is_none();
+        if self.parts.area.is_outside(page) || forbidden || !self.parts.owner.is_this_process() {
             return Verdict::Trap;
         }
-        self.store.fill.tell.counters.faults.add(1);
-        if is_missing && self.look_in_thread(page, offset) && !self.store.is_closed() {
+        self.parts.fill.reporter.counters.faults.add(1);
+        if is_missing && self.look_in_thread(page, offset) && !self.parts.is_closed() {
             // The access faults again.
             return Verdict::Resolved;
         }
         if is_write {
             return self.resolve_store(page);
         }
-        match self.resolve_page(page, Access::Load) {
+        match self.resolve_page(page, FaultFor::Load) {
             Reached::Trap => Verdict::Trap,
             Reached::Resident | Reached::Open => Verdict::Resolved,
         }
@@ -73,20 +73,20 @@ impl InThread<'_> {
 
     /// Makes `page` resident and opens it to the store that faulted.
     fn resolve_store(&self, page: PageIndex) -> Verdict {
-        let Some(writes) = &self.store.writes else { return Verdict::Trap };
+        let Some(writes) = &self.parts.writes else { return Verdict::Trap };
         writes.note_store(page);
         loop {
-            if decide(self.store.area.word(page), Wish::Store(Fault::Any)) == Decision::Open {
+            if decide(self.parts.area.word(page), Intent::Store(Fault::Any)) == Decision::Open {
                 if writes.store_to(page, IN_THREAD) == Stored::Yes {
                     return Verdict::Resolved;
                 }
-                if writes.store_is_hopeless() || self.store.is_closed() {
+                if writes.store_is_hopeless() || self.parts.is_closed() {
                     return Verdict::Trap;
                 }
                 writes.wait_to_store(page);
                 continue;
             }
-            match self.resolve_page(page, Access::Store) {
+            match self.resolve_page(page, FaultFor::Store) {
                 Reached::Trap => return Verdict::Trap,
                 Reached::Open => return Verdict::Resolved,
                 Reached::Resident => {}
@@ -94,28 +94,28 @@ impl InThread<'_> {
         }
     }
 
-    fn resolve_page(&self, page: PageIndex, access: Access) -> Reached {
+    fn resolve_page(&self, page: PageIndex, access: FaultFor) -> Reached {
         loop {
-            match decide(self.store.area.word(page), Wish::Load(Fault::Any)) {
+            match decide(self.parts.area.word(page), Intent::Load(Fault::Any)) {
                 Decision::Show | Decision::Open | Decision::Look | Decision::Done => {
-                    self.store.area.show(page, IN_THREAD);
+                    self.parts.area.show(page, IN_THREAD);
                     return Reached::Resident;
                 }
                 Decision::Trap => return Reached::Trap,
                 Decision::Claim => {
-                    if let Ok(claim) = self.store.area.claim(page, Placement::AtOnce)
-                        && self.fill_in_thread(claim, page, access) == Asked::ToStore
+                    if let Ok(claim) = self.parts.area.claim(page, Placement::AtOnce)
+                        && self.fill_in_thread(claim, page, access) == FillReason::ToStore
                     {
                         return Reached::Open;
                     }
                 }
                 Decision::Demand => {
-                    self.store.waits.driver.ask(Ask::Demand(page));
-                    self.store.area.wait(page, Some(LOOK_AGAIN));
+                    self.parts.waits.driver.ask(Ask::Demand(page));
+                    self.parts.area.wait(page, Some(LOOK_AGAIN));
                 }
-                Decision::Wait(_) => drop(self.store.area.wait(page, Some(LOOK_AGAIN))),
+                Decision::Wait(_) => drop(self.parts.area.wait(page, Some(LOOK_AGAIN))),
             }
-            if self.store.is_closed() {
+            if self.parts.is_closed() {
                 return Reached::Trap;
             }
         }
@@ -124,17 +124,17 @@ impl InThread<'_> {
     /// As `look` of [`Errors`](crate::pages::Errors), in a signal handler: the driver does what takes locks, and this thread
     /// waits. Whether it has waited.
     fn look_in_thread(&self, page: PageIndex, offset: u64) -> bool {
-        match decide(self.store.area.word(page), Wish::Load(Fault::Missing)) {
+        match decide(self.parts.area.word(page), Intent::Load(Fault::Missing)) {
             Decision::Look => {
-                let looked = self.store.area.look(page, offset, self.store.fill.room.ages.now());
+                let looked = self.parts.area.look(page, offset, self.parts.fill.allocator.ages.now());
                 let Looked::Gone(gone) = looked else { return false };
-                self.store.waits.driver.ask(Ask::Lost(gone));
-                self.store.area.wait(page, Some(LOOK_AGAIN));
+                self.parts.waits.driver.ask(Ask::Lost(gone));
+                self.parts.area.wait(page, Some(LOOK_AGAIN));
                 true
             }
             // Pages in a file come into view without being looked for.
-            Decision::Wait(WaitFor::Write) if self.store.area.is_local() => {
-                self.store.area.wait_as_writer(page, Some(LOOK_AGAIN));
+            Decision::Wait(WaitFor::Write) if self.parts.area.is_local() => {
+                self.parts.area.wait_as_writer(page, Some(LOOK_AGAIN));
                 true
             }
             _ => false,
@@ -142,31 +142,31 @@ impl InThread<'_> {
     }
 
     /// Fills the claim, or has it filled. `ToStore` if the page is in place and open to stores.
-    fn fill_in_thread(&self, claim: FillClaim, page: PageIndex, access: Access) -> Asked {
-        let sequential = self.store.pins.pattern.is_sequential(PageRange::one(page));
-        let expected = expect(self.store.writes.as_ref(), access);
-        let filled = match self.store.object.file() {
-            Some(file) if !sequential && !self.store.fill.is_large() => {
-                self.read_in_thread(file, claim, expected.asked())
+    fn fill_in_thread(&self, claim: FillClaim, page: PageIndex, access: FaultFor) -> FillReason {
+        let sequential = self.parts.pins.pattern.is_sequential(PageRange::one(page));
+        let expected = expect(self.parts.writes.as_ref(), access);
+        let filled = match self.parts.object.file() {
+            Some(file) if !sequential && !self.parts.fill.is_large() => {
+                self.read_in_thread(file, claim, expected.reason())
             }
-            _ => self.store.fill.fill_inline(claim, expected.asked(), Patience::Endless),
+            _ => self.parts.fill.fill_inline(claim, expected.reason(), Patience::Endless),
         };
-        let Err(claim) = filled else { return expected.asked() };
+        let Err(claim) = filled else { return expected.reason() };
         // Whoever fills it may need the gate shut.
         drop(expected);
-        self.store.waits.driver.ask(Ask::Supply { claim, sequential });
-        Asked::Demand
+        self.parts.waits.driver.ask(Ask::Supply { claim, sequential });
+        FillReason::Demand
     }
 
-    fn read_in_thread(&self, file: &File, claim: FillClaim, asked: Asked) -> Result<(), FillClaim> {
-        let Some(mut chunk) = self.store.fill.buffers.bounce.take() else { return Err(claim) };
+    fn read_in_thread(&self, file: &File, claim: FillClaim, reason: FillReason) -> Result<(), FillClaim> {
+        let Some(mut chunk) = self.parts.fill.buffers.bounce.take() else { return Err(claim) };
         let range = claim.bytes();
         let whole = (range.len() as usize).next_multiple_of(SMALL);
-        if self.store.fill.is_cut_off(&claim, whole as u64) || !file.read_page(&mut chunk, range.start) {
+        if self.parts.fill.is_cut_off(&claim, whole as u64) || !file.read_page(&mut chunk, range.start) {
             return Err(claim);
         }
         chunk[range.len() as usize..].fill(0);
-        self.store.fill.tell.counters.read_bytes.add(range.len());
-        self.store.fill.place_copy(claim, &chunk, asked, Patience::Endless)
+        self.parts.fill.reporter.counters.read_bytes.add(range.len());
+        self.parts.fill.place_copy(claim, &chunk, reason, Patience::Endless)
     }
 }

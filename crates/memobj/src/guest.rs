@@ -27,12 +27,12 @@ use memobj_linux::uffd::{Announce, Userfaultfd, is_process};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use crate::error::AdmitError;
-use crate::handles::{ObjectHandle, StoreHandle};
+use crate::handles::{ObjectHandle, PartsHandle};
 use crate::locks::{Rank, RankedMutex};
 use crate::object::MemoryObject;
 use crate::options::setters;
-use crate::store::{FrameStore, GuestState};
-pub use crate::store::{GuestEnd, GuestProt};
+pub use crate::parts::{GuestEnd, GuestProt};
+use crate::parts::{GuestState, ObjectParts};
 use faults::GuestFaults;
 
 /// One past the highest address that a process has.
@@ -63,7 +63,7 @@ setters!(AdmitOptions { prot: GuestProt, timeout: Duration });
 pub struct Guest {
     state: Arc<GuestState>,
     faults: Option<Registration>,
-    _frames: Arc<StoreHandle>,
+    _frames: Arc<PartsHandle>,
     // Dropped last.
     object: Arc<ObjectHandle>,
 }
@@ -113,7 +113,7 @@ impl MemoryObject {
     /// [`RemoteMapping::attach`](crate::RemoteMapping::attach), map the object. Blocks until it has, at most as long as
     /// the options say.
     ///
-    /// The object can be written and has [`Store::Shared`](crate::Store::Shared). Its pages are this process's: they
+    /// The object can be written and has [`FrameVisibility::Shared`](crate::FrameVisibility::Shared). Its pages are this process's: they
     /// stay within the budget of the cache, are evicted and written back as all others, and a store of the guest makes
     /// a page Dirty as one of this process does. Each sees the stores of the other at once. `sync` and `commit` have
     /// what the guest stored before.
@@ -140,23 +140,23 @@ impl MemoryObject {
         let deadline = Instant::now() + options.timeout;
         let fault_loop = FaultLoop::of_process().map_err(system("start the event loop for faults"))?;
         let frames = self.frames(Some(Announce::Queued)).map_err(AdmitError::Map)?;
-        let store = Arc::clone(&frames.store);
-        let Some(writes) = &store.writes else { return Err(AdmitError::NotShared) };
+        let parts = Arc::clone(&frames.parts);
+        let Some(writes) = &parts.writes else { return Err(AdmitError::NotShared) };
         let user = match options.prot {
             GuestProt::ReadWrite => Some(writes.users.words().ok_or(AdmitError::InUse)?),
             GuestProt::ReadOnly => None,
         };
         let line = Arc::new(Line::new(stream));
-        let attached = attach(&store, &line, options.prot, deadline);
+        let attached = attach(&parts, &line, options.prot, deadline);
         if attached.is_err() {
             // Whoever waits at the other end must not wait for ever.
             line.break_off();
         }
         let (uffd, process, view) = attached?;
         let start = view.start();
-        let number = store.area.admit(Arc::clone(&view)).ok_or(AdmitError::TooManyGuests)?;
+        let number = parts.area.admit(Arc::clone(&view)).ok_or(AdmitError::TooManyGuests)?;
         let state = Arc::new(GuestState {
-            store: Arc::clone(&store),
+            parts: Arc::clone(&parts),
             uffd,
             start,
             prot: options.prot,
@@ -181,20 +181,20 @@ type Attached = (Arc<Userfaultfd>, OwnedFd, Arc<GuestView>);
 
 /// The owner's part of the conversation.
 fn attach(
-    store: &FrameStore,
+    parts: &ObjectParts,
     line: &Arc<Line>,
     prot: GuestProt,
     deadline: Instant,
 ) -> Result<Attached, AdmitError> {
     let frames = match prot {
-        GuestProt::ReadOnly => store.area.file_to_load(),
-        GuestProt::ReadWrite => store.area.file_to_store(),
+        GuestProt::ReadOnly => parts.area.file_to_load(),
+        GuestProt::ReadWrite => parts.area.file_to_store(),
     };
     let offer = Offer {
         frames: frames.map_err(no_file)?,
         process: own_process()?,
-        length: store.area.length(),
-        view_bytes: store.area.view_bytes() as u64,
+        length: parts.area.length(),
+        view_bytes: parts.area.view_bytes() as u64,
         may_store: prot == GuestProt::ReadWrite,
     };
     line.offer(&offer, deadline).map_err(AdmitError::of_line)?;
@@ -208,7 +208,7 @@ fn attach(
         return Err(AdmitError::Peer { why: "a range that no process has".into() });
     }
     let view = GuestView::new(Arc::clone(&uffd), start as usize, Arc::clone(line));
-    store
+    parts
         .area
         .register_guest(&view)
         .map_err(|error| AdmitError::Peer { why: format!("a range that cannot be registered ({error})") })?;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Once, Weak};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
-use memobj_core::decide::{Decision, WaitFor, Wish, decide};
+use memobj_core::decide::{Decision, Intent, WaitFor, decide};
 use memobj_linux::area::{self, Area, AreaOptions, Frames, PinError, PinSet, PinShares, Writes};
 use memobj_linux::region::LARGE;
 use memobj_linux::signal;
@@ -15,10 +15,10 @@ use crate::engine::CacheInner;
 use crate::error::{ErrorKind, MapError, SupplyError};
 use crate::fault;
 use crate::locks::{Rank, RankedMutex};
-use crate::options::{FrameSize, Store, Writing};
+use crate::options::{FrameSize, FrameVisibility, Writing};
 use crate::pages::ObjectCore;
+use crate::parts::{ADDRESSES, CacheShared, OBJECTS, ObjectParts, Request};
 use crate::place::{self, Home};
-use crate::store::{ADDRESSES, CacheShared, FrameStore, Request, STORES};
 
 /// From this size on an object that is read in sequence gets large frames under [`FrameSize::Auto`].
 const LARGE_OBJECT_BYTES: u64 = 16 << 20;
@@ -30,25 +30,25 @@ const LEAST_CAPACITY: u64 = 1 << 30;
 pub(crate) struct ObjectHandle {
     pub(crate) core: Arc<ObjectCore>,
     pub(crate) cache: Arc<CacheInner>,
-    /// The frame store, while a mapping exists.
-    pub(crate) mapped: RankedMutex<Weak<StoreHandle>>,
-    /// The frame store of an object that can be written: its changes outlive the mappings.
-    pub(crate) kept: RankedMutex<Option<Arc<StoreHandle>>>,
+    /// The parts, while a mapping exists.
+    pub(crate) mapped: RankedMutex<Weak<PartsHandle>>,
+    /// The parts of an object that can be written: its changes outlive the mappings.
+    pub(crate) kept: RankedMutex<Option<Arc<PartsHandle>>>,
 }
 
-/// Keeps a frame store registered; one for each mapped object, shared by its mappings.
+/// Keeps the parts of an object registered; one for each mapped object, shared by its mappings.
 #[derive(Debug)]
-pub(crate) struct StoreHandle {
-    pub(crate) store: Arc<FrameStore>,
+pub(crate) struct PartsHandle {
+    pub(crate) parts: Arc<ObjectParts>,
     shared: Arc<CacheShared>,
     global_slot: usize,
-    room_slot: usize,
+    allocator_slot: usize,
     cleaner_slot: Option<usize>,
     /// What mappings keep the store by for pins of single pages.
     pins: RankedMutex<Weak<PinShares>>,
 }
 
-impl StoreHandle {
+impl PartsHandle {
     pub(crate) fn new(
         cache: &CacheInner,
         object: &Arc<ObjectCore>,
@@ -68,26 +68,26 @@ impl StoreHandle {
                 .or_else(|_| new_area(cache, object, Frames::SharedSmall, announce, home)),
             frames => new_area(cache, object, frames, announce, home),
         }?;
-        let store =
-            FrameStore::new(shared, object, area).map_err(refused("allocate tables for the object"))?;
-        Self::register(shared, store)
+        let parts =
+            ObjectParts::new(shared, object, area).map_err(refused("allocate tables for the object"))?;
+        Self::register(shared, parts)
     }
 
-    fn register(shared: &Arc<CacheShared>, store: Arc<FrameStore>) -> Result<Self, MapError> {
+    fn register(shared: &Arc<CacheShared>, parts: Arc<ObjectParts>) -> Result<Self, MapError> {
         let full = MapError::TooManyObjects { limit: memobj_linux::slots::MAX_SLOTS };
-        let Ok(global_slot) = STORES.insert(Arc::clone(&store)) else { return Err(full) };
-        let Ok(room_slot) = shared.room.members.insert(Arc::clone(&store.area)) else {
-            STORES.remove(global_slot);
+        let Ok(global_slot) = OBJECTS.insert(Arc::clone(&parts)) else { return Err(full) };
+        let Ok(allocator_slot) = shared.allocator.members.insert(Arc::clone(&parts.area)) else {
+            OBJECTS.remove(global_slot);
             return Err(full);
         };
         // As large as that of the room, and never with more in it.
         let admit = |writes| shared.cleaner.members.insert(Arc::new(writes)).ok();
-        let cleaner_slot = store.writes.clone().and_then(admit);
-        for (start, len, _) in store.area.views() {
+        let cleaner_slot = parts.writes.clone().and_then(admit);
+        for (start, len, _) in parts.area.views() {
             ADDRESSES.set(start, len, Some(global_slot));
         }
         let pins = RankedMutex::new(Rank::PinShares, Weak::new());
-        Ok(Self { store, shared: Arc::clone(shared), global_slot, room_slot, cleaner_slot, pins })
+        Ok(Self { parts, shared: Arc::clone(shared), global_slot, allocator_slot, cleaner_slot, pins })
     }
 
     /// The shares by which pins of single pages keep this.
@@ -95,7 +95,7 @@ impl StoreHandle {
         let mut pins = self.pins.lock();
         pins.upgrade().unwrap_or_else(|| {
             let kept: Arc<Self> = Arc::clone(self);
-            let new = Arc::new(PinShares::new(Arc::clone(&self.store.area), kept));
+            let new = Arc::new(PinShares::new(Arc::clone(&self.parts.area), kept));
             *pins = Arc::downgrade(&new);
             new
         })
@@ -150,10 +150,10 @@ fn new_area(
             frames: frames.clone(),
             views: views.clone(),
             home: home.map(|home| home.announce).zip(start),
-            budget: Arc::clone(&shared.room.budget),
-            pin_budget: Arc::clone(&shared.room.pins),
-            tables: Arc::clone(&shared.room.tables),
-            unwritten: Arc::clone(&shared.room.unwritten.bytes),
+            budget: Arc::clone(&shared.allocator.budget),
+            pin_budget: Arc::clone(&shared.allocator.pins),
+            tables: Arc::clone(&shared.allocator.tables),
+            unwritten: Arc::clone(&shared.allocator.unwritten.bytes),
         })
     })
 }
@@ -163,14 +163,14 @@ fn choose_frames(cache: &CacheInner, object: &ObjectCore, announce: Option<Annou
         return Frames::LocalSmall;
     }
     if object.is_writable() {
-        return match object.options.store {
-            Store::Local => Frames::LocalSmall,
-            Store::Shared => Frames::SharedSmall,
+        return match object.options.visibility {
+            FrameVisibility::Local => Frames::LocalSmall,
+            FrameVisibility::Shared => Frames::SharedSmall,
         };
     }
     let shared = &cache.shared;
     let wants_large = match object.options.frames {
-        _ if !shared.room.is_large_enough() => false,
+        _ if !shared.allocator.is_large_enough() => false,
         FrameSize::Small => false,
         FrameSize::Large => true,
         // A pager that likes smaller blocks is asked for these.
@@ -179,42 +179,42 @@ fn choose_frames(cache: &CacheInner, object: &ObjectCore, announce: Option<Annou
             object.length() >= LARGE_OBJECT_BYTES && object.is_sequential.load(Ordering::Relaxed)
         }
     };
-    match object.options.store {
-        Store::Shared => match wants_large.then(|| shared.machine.huge_folder()).flatten() {
+    match object.options.visibility {
+        FrameVisibility::Shared => match wants_large.then(|| shared.machine.huge_folder()).flatten() {
             Some(folder) => Frames::SharedLarge(Arc::clone(folder)),
             None => Frames::SharedSmall,
         },
-        Store::Local => match wants_large.then(|| shared.room.pool()).flatten() {
+        FrameVisibility::Local => match wants_large.then(|| shared.allocator.pool()).flatten() {
             Some(pool) => Frames::LocalLarge(Arc::clone(pool)),
             None => Frames::LocalSmall,
         },
     }
 }
 
-impl Drop for StoreHandle {
+impl Drop for PartsHandle {
     fn drop(&mut self) {
-        let store = &self.store;
-        if !store.owner.is_this_process() {
+        let parts = &self.parts;
+        if !parts.owner.is_this_process() {
             // A child of fork has neither the memory nor the threads; the parent goes on with both.
-            std::mem::forget(Arc::clone(store));
+            std::mem::forget(Arc::clone(parts));
             return;
         }
-        if let Some(writes) = &store.writes {
+        if let Some(writes) = &parts.writes {
             writes.end();
         }
-        store.close();
-        for (start, len, _) in store.area.views() {
+        parts.close();
+        for (start, len, _) in parts.area.views() {
             ADDRESSES.set(start, len, None);
         }
-        STORES.remove(self.global_slot);
+        OBJECTS.remove(self.global_slot);
         if let Some(slot) = self.cleaner_slot {
             self.shared.cleaner.members.remove(slot);
         }
-        self.shared.room.members.remove(self.room_slot);
-        self.shared.workers.forget(&store.fill);
-        self.shared.requests.ask(Request::Forget(Arc::as_ptr(store) as usize));
-        let all = PageRange { start: 0, end: store.area.page_size().pages_for(store.area.capacity()) };
-        self.shared.room.evict(&store.area, all);
+        self.shared.allocator.members.remove(self.allocator_slot);
+        self.shared.workers.forget(&parts.fill);
+        self.shared.requests.ask(Request::Forget(Arc::as_ptr(parts) as usize));
+        let all = PageRange { start: 0, end: parts.area.page_size().pages_for(parts.area.capacity()) };
+        self.shared.allocator.evict(&parts.area, all);
     }
 }
 
@@ -241,7 +241,7 @@ impl ObjectHandle {
                 false => Ok(()),
             };
         };
-        let area = &mapped.store.area;
+        let area = &mapped.parts.area;
         let page = PageIndex(range.start / area.page_size().bytes());
         loop {
             // The object can have been made shorter since it was mapped privately.
@@ -256,7 +256,7 @@ impl ObjectHandle {
                             .map_err(|_| SupplyError::new(ErrorKind::Io));
                     }
                     Err(PinError::FrameGone) => {
-                        mapped.store.errors.look(page, page.0 * area.page_size().bytes())
+                        mapped.parts.errors.look(page, page.0 * area.page_size().bytes())
                     }
                     Err(_) => {}
                 }
@@ -265,12 +265,12 @@ impl ObjectHandle {
             let writes_begun = area.writes_begun(page);
             let word = area.word(page);
             if word.has_failed()
-                && let Some(lost) = mapped.store.errors.lost_changes(page)
+                && let Some(lost) = mapped.parts.errors.lost_changes(page)
             {
                 return Err(lost);
             }
             let pager_has_it = matches!(
-                decide(word, Wish::Presence),
+                decide(word, Intent::Presence),
                 Decision::Claim | Decision::Trap | Decision::Demand | Decision::Wait(WaitFor::Filler)
             );
             if pager_has_it && !word.is_writing() {
@@ -311,13 +311,13 @@ fn flush_at_exit() {
 }
 
 fn flush_all() {
-    for slot in 0..STORES.end() {
-        let store = STORES.with(slot, |store| store.this.upgrade()).flatten();
-        let Some(store) = store.filter(|store| store.object.keeps_changes) else { continue };
-        if !store.owner.is_this_process() || store.object.options.writing != Writing::InPlace {
+    for slot in 0..OBJECTS.end() {
+        let parts = OBJECTS.with(slot, |parts| parts.this.upgrade()).flatten();
+        let Some(parts) = parts.filter(|parts| parts.object.keeps_changes) else { continue };
+        if !parts.owner.is_this_process() || parts.object.options.writing != Writing::InPlace {
             continue;
         }
-        if let Some(writes) = &store.writes {
+        if let Some(writes) = &parts.writes {
             writes.flush_for_exit();
         }
     }

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::allocator::FrameAllocator;
 use crate::error::{ErrorKind, SupplyError};
 use crate::event::Event;
-use crate::room::Room;
-use crate::tell::Tell;
+use crate::reporter::Reporter;
 use crate::threads;
 
 /// How soon a thread that could not be set up again tries once more.
@@ -23,19 +23,19 @@ pub(crate) struct Health {
     ended: AtomicBool,
     #[cfg(test)]
     pub(crate) panics: std::sync::Mutex<Option<&'static str>>,
-    room: Arc<Room>,
-    tell: Arc<Tell>,
+    allocator: Arc<FrameAllocator>,
+    reporter: Arc<Reporter>,
 }
 
 impl Health {
-    pub(crate) fn new(room: &Arc<Room>, tell: &Arc<Tell>) -> Self {
+    pub(crate) fn new(allocator: &Arc<FrameAllocator>, reporter: &Arc<Reporter>) -> Self {
         Self {
             closing: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             #[cfg(test)]
             panics: std::sync::Mutex::default(),
-            room: Arc::clone(room),
-            tell: Arc::clone(tell),
+            allocator: Arc::clone(allocator),
+            reporter: Arc::clone(reporter),
         }
     }
 
@@ -93,9 +93,9 @@ impl Health {
     /// fails. Who sleeps on a fault that it had read faults again.
     pub(crate) fn thread_ended(&self, name: &'static str) {
         if !self.ended.swap(true, Ordering::AcqRel) {
-            self.tell.event(Event::ThreadEnded { thread: name });
+            self.reporter.event(Event::ThreadEnded { thread: name });
         }
-        self.room.wake_all();
+        self.allocator.wake_all();
     }
 
     /// Whether nothing is supplied any more. Safe in a signal handler.

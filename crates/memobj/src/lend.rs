@@ -21,14 +21,14 @@ use crate::demand::{Demanded, demand};
 #[cfg(feature = "spaces")]
 use crate::error::{ErrorKind, SupplyError};
 use crate::error::{MapError, PageError};
-use crate::handles::{ObjectHandle, StoreHandle};
+use crate::handles::{ObjectHandle, PartsHandle};
 use crate::object::MemoryObject;
-use crate::options::{FrameSize, Store, Writing};
+use crate::options::{FrameSize, FrameVisibility, Writing};
 #[cfg(feature = "spaces")]
 use crate::pages::bytes_of;
+use crate::parts::ObjectParts;
 use crate::pins::Ask;
-use crate::store::FrameStore;
-use crate::write::Access;
+use crate::write::FaultFor;
 
 /// The frames of an object, for whoever maps them without the help of this library.
 ///
@@ -51,7 +51,7 @@ use crate::write::Access;
 /// ```
 #[derive(Clone)]
 pub struct LentFrames {
-    frames: Arc<StoreHandle>,
+    frames: Arc<PartsHandle>,
     file: Arc<OwnedFd>,
     // Dropped last.
     object: Arc<ObjectHandle>,
@@ -92,7 +92,7 @@ impl fmt::Debug for LentFrames {
 }
 
 impl MemoryObject {
-    /// Lends the frames of the object, which is read only and was made with [`Store::Shared`] and
+    /// Lends the frames of the object, which is read only and was made with [`FrameVisibility::Shared`] and
     /// [`FrameSize::Small`].
     ///
     /// The borrower has to keep three rules, or reads zeros where bytes should be, and so do all others who map the
@@ -109,14 +109,14 @@ impl MemoryObject {
             return Err(MapError::Detached);
         }
         let options = &object.core.options;
-        if (options.store, options.frames, options.writing)
-            != (Store::Shared, FrameSize::Small, Writing::ReadOnly)
+        if (options.visibility, options.frames, options.writing)
+            != (FrameVisibility::Shared, FrameSize::Small, Writing::ReadOnly)
         {
             let why = "only objects that are read only, with shared, small frames, can lend them";
             return Err(MapError::Unsupported { why });
         }
         let frames = self.frames(Some(memobj_linux::uffd::Announce::Queued))?;
-        let file = frames.store.area.file_to_load().map_err(|error| match error {
+        let file = frames.parts.area.file_to_load().map_err(|error| match error {
             NoFile::System(source) => {
                 MapError::System { what: "open the file of frames for reading", source }
             }
@@ -129,8 +129,8 @@ impl MemoryObject {
 }
 
 impl LentFrames {
-    fn store(&self) -> &FrameStore {
-        &self.frames.store
+    fn parts(&self) -> &ObjectParts {
+        &self.frames.parts
     }
 
     /// The file of frames, opened for reading.
@@ -140,7 +140,7 @@ impl LentFrames {
 
     /// Bytes of the object.
     pub fn len(&self) -> u64 {
-        self.store().area.length()
+        self.parts().area.length()
     }
 
     /// Whether the object has no byte.
@@ -150,7 +150,7 @@ impl LentFrames {
 
     /// Whether the page at `offset` has its bytes in a frame now. It may lose it at any time.
     pub fn is_resident(&self, offset: u64) -> bool {
-        let area = &self.store().area;
+        let area = &self.parts().area;
         let page = self.page_of(offset);
         page.0 < area.pages() && area.word(page).is_resident()
     }
@@ -175,13 +175,13 @@ impl LentFrames {
         around: Range<u64>,
         goes_on: &dyn Fn() -> bool,
     ) -> Result<(), PageError> {
-        let (store, page, around) = (self.store(), self.page_of(offset), self.pages_of(&around));
+        let (parts, page, around) = (self.parts(), self.page_of(offset), self.pages_of(&around));
         // The borrower was told that it is missing.
-        store.errors.look(page, offset);
-        if store.area.word(page).is_absent() && around.len() > 1 {
-            fill_missing(&store.fill, &[around], &mut |_| {});
+        parts.errors.look(page, offset);
+        if parts.area.word(page).is_absent() && around.len() > 1 {
+            fill_missing(&parts.fill, &[around], &mut |_| {});
         }
-        store.waits.populate_while(PageRange::one(page), goes_on)
+        parts.waits.populate_while(PageRange::one(page), goes_on)
     }
 
     /// As [`resolve`](Self::resolve), for an event loop: waits neither for the page nor for its pager, but has somebody
@@ -189,15 +189,15 @@ impl LentFrames {
     ///
     /// With `Resident` the page was resident at some moment during the call.
     pub fn resolve_at_once(&self, offset: u64, around: Range<u64>) -> AtOnce {
-        let (store, page, around) = (&self.frames.store, self.page_of(offset), self.pages_of(&around));
-        store.errors.look(page, offset);
+        let (parts, page, around) = (&self.frames.parts, self.page_of(offset), self.pages_of(&around));
+        parts.errors.look(page, offset);
         loop {
-            match demand(store, page, around, Access::Load) {
+            match demand(parts, page, around, FaultFor::Load) {
                 Demanded::There => return AtOnce::Resident,
                 Demanded::Pending(watch) => return AtOnce::Pending(PendingPage(watch)),
                 Demanded::Failed => {
                     // Without an error it was retried meanwhile.
-                    if let Some(error) = store.errors.of(page) {
+                    if let Some(error) = parts.errors.of(page) {
                         return AtOnce::Failed(error);
                     }
                 }
@@ -208,18 +208,18 @@ impl LentFrames {
     /// Why the page at `offset`, which lies in the object, has failed; `None` if it has not, or not any more.
     #[cfg(feature = "spaces")]
     pub(crate) fn failure(&self, offset: u64) -> Option<PageError> {
-        let (store, page) = (self.store(), self.page_of(offset));
-        let has_failed = store.area.word(page).has_failed();
-        has_failed.then(|| store.errors.of(page)).flatten()
+        let (parts, page) = (self.parts(), self.page_of(offset));
+        let has_failed = parts.area.word(page).has_failed();
+        has_failed.then(|| parts.errors.of(page)).flatten()
     }
 
     /// Why the page at `offset` traps if the thread that was to obtain it has panicked.
     #[cfg(feature = "spaces")]
     pub(crate) fn ended_error(&self, offset: u64) -> PageError {
-        let store = self.store();
+        let parts = self.parts();
         let why = std::io::Error::other("a thread of the space has ended by a panic");
-        let bytes = bytes_of(&store.area, self.page_of(offset));
-        store.errors.error(bytes, &SupplyError::because(ErrorKind::Detached, why), 0)
+        let bytes = bytes_of(&parts.area, self.page_of(offset));
+        parts.errors.error(bytes, &SupplyError::because(ErrorKind::Detached, why), 0)
     }
 
     /// Which object this is of: the same number for all who borrow from it while any of them does.
@@ -232,28 +232,28 @@ impl LentFrames {
     /// [`Mapping::prefetch`](crate::Mapping::prefetch) does.
     pub fn prefetch(&self, ranges: &[Range<u64>]) {
         for pages in ranges.iter().map(|range| self.pages_of(range)).filter(|pages| !pages.is_empty()) {
-            self.store().waits.driver.ask(Ask::Prefetch(pages));
+            self.parts().waits.driver.ask(Ask::Prefetch(pages));
         }
     }
 
     /// Lets the Failed pages of `range` be tried again; how many there were. Their poison in other address spaces is
     /// the borrower's to lift.
     pub fn retry(&self, range: Range<u64>) -> u64 {
-        self.store().errors.retry(self.pages_of(&range))
+        self.parts().errors.retry(self.pages_of(&range))
     }
 
     /// Frames in use, in bytes.
     pub fn resident_bytes(&self) -> u64 {
-        let area = &self.store().area;
+        let area = &self.parts().area;
         area.resident_pages() << area.page_size().shift()
     }
 
     fn pages_of(&self, range: &Range<u64>) -> PageRange {
         let end = range.end.min(self.len());
-        self.store().area.page_size().pages_of(ByteRange { start: range.start.min(end), end })
+        self.parts().area.page_size().pages_of(ByteRange { start: range.start.min(end), end })
     }
 
     fn page_of(&self, offset: u64) -> PageIndex {
-        PageIndex(offset >> self.store().area.page_size().shift())
+        PageIndex(offset >> self.parts().area.page_size().shift())
     }
 }

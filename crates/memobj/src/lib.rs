@@ -79,6 +79,7 @@
 //! `tracing` adds `Events::trace_all`, `serde` makes metrics serializable.
 #![forbid(unsafe_code)]
 
+mod allocator;
 mod batch;
 mod buffers;
 mod cache;
@@ -104,18 +105,17 @@ mod object;
 mod options;
 pub mod pagers;
 mod pages;
+mod parts;
 mod pins;
 mod place;
 mod private;
 mod ranges;
 mod remote;
-mod room;
+mod reporter;
+mod sequences;
 #[cfg(feature = "spaces")]
 pub mod space;
-mod store;
 pub mod stream;
-mod streams;
-mod tell;
 mod threads;
 #[cfg(feature = "tracing")]
 mod traced;
@@ -143,8 +143,8 @@ pub use mapping::{
 pub use metrics::{FaultLoopMetrics, Metrics, ObjectMetrics, PagerCalls};
 pub use object::MemoryObject;
 pub use options::{
-    Advice, CacheOptions, CacheUse, Create, Delivery, FailurePolicy, FrameSize, MapOptions, ObjectOptions,
-    Reads, Sharing, Store, Writing,
+    Advice, CacheOptions, CacheUse, Create, Delivery, FailurePolicy, FrameSize, FrameVisibility, MapOptions,
+    ObjectOptions, Reads, Sharing, Writing,
 };
 pub use remote::{RemoteError, RemoteMapping};
 pub use transaction::{Transaction, TransactionBytes};

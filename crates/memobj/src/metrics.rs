@@ -77,7 +77,7 @@ pub struct FaultLoopMetrics {
     /// How often a client had so many parked faults that no more of its events were read for a while.
     pub held_back: u64,
     /// How often a call of a client took so long that another thread went on with the others.
-    pub held_up: u64,
+    pub calls_held_up: u64,
     /// Clients that were dropped because they had ended, or did what clients do not do.
     pub dropped: u64,
 }
@@ -91,7 +91,7 @@ impl FaultLoopMetrics {
             threads: now.threads,
             events: now.events,
             held_back: now.held_back,
-            held_up: now.held_up,
+            calls_held_up: now.calls_held_up,
             dropped: now.dropped,
         }
     }

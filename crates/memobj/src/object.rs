@@ -7,17 +7,17 @@ use memobj_linux::uffd::Announce;
 
 use crate::engine::CacheInner;
 use crate::error::{ErrorKind, MapError, SupplyError, WriteError, WriteStep};
-use crate::handles::{ObjectHandle, StoreHandle};
+use crate::handles::{ObjectHandle, PartsHandle};
 use crate::locks::{self, Rank, RankedMutex};
 use crate::mapping::Mapping;
 use crate::metrics::ObjectMetrics;
-use crate::options::{Delivery, MapOptions, ObjectOptions, Sharing, Store, Writing};
+use crate::options::{Delivery, FrameVisibility, MapOptions, ObjectOptions, Sharing, Writing};
 use crate::pagers::{Blocking, Description, LengthRequest, Logged, Pager, SyncRequest};
 use crate::pages::{AnswerTo, ObjectCore};
+use crate::parts::CacheShared;
 use crate::place::Home;
 use crate::private::Private;
 use crate::ranges::bytes_in;
-use crate::store::CacheShared;
 use crate::transaction::Transaction;
 use crate::write::{Obstacle, Writes};
 
@@ -75,7 +75,7 @@ impl MemoryObject {
 
     /// Maps the bytes of `range`.
     ///
-    /// All mappings of an object in this process share its frames, and with [`Store::Local`] its addresses too.
+    /// All mappings of an object in this process share its frames, and with [`FrameVisibility::Local`] its addresses too.
     /// Frames stay while any mapping exists, and are returned with the last; those of an object that can be written
     /// stay until its last handle of any kind goes. Does not call the pager. A private mapping ([`Sharing::Private`])
     /// has frames and addresses of its own, also of objects that are read only.
@@ -113,26 +113,26 @@ impl MemoryObject {
         }
         let announce = self.announce(options.delivery);
         let home = options.at.map(|address| Home::new(announce, address, range.start)).transpose()?;
-        let store = self.frames_to_pin(announce, home)?;
+        let parts = self.frames_to_pin(announce, home)?;
         if let Some(home) = home {
-            home.check(&handle.core.name, &store.store.area, range.start)?;
+            home.check(&handle.core.name, &parts.parts.area, range.start)?;
         }
-        let fits = announce.is_none_or(|announce| store.store.area.use_view(announce));
+        let fits = announce.is_none_or(|announce| parts.parts.area.use_view(announce));
         if !fits {
             return Err(MapError::OtherDelivery { object: Arc::clone(&handle.core.name) });
         }
-        Ok(Mapping::new(store, Arc::clone(handle), range, announce))
+        Ok(Mapping::new(parts, Arc::clone(handle), range, announce))
     }
 
-    /// The frame store, for who pins pages of it.
+    /// The parts, for who pins pages of it.
     fn frames_to_pin(
         &self,
         announce: Option<Announce>,
         home: Option<Home>,
-    ) -> Result<Arc<StoreHandle>, MapError> {
+    ) -> Result<Arc<PartsHandle>, MapError> {
         let handle = &self.handle;
         // Pins of shared frames are in the view whose faults are queued. Who borrows frames has no pins.
-        if announce == Some(Announce::Queued) || handle.core.options.store == Store::Shared {
+        if announce == Some(Announce::Queued) || handle.core.options.visibility == FrameVisibility::Shared {
             let refused =
                 |source| MapError::System { what: "start the threads that read fault events", source };
             handle.cache.lanes.start(&handle.cache.shared).map_err(refused)?;
@@ -140,8 +140,8 @@ impl MemoryObject {
         self.frames_at(announce, home)
     }
 
-    /// The frame store, which is made if nothing of the object is mapped.
-    pub(crate) fn frames(&self, announce: Option<Announce>) -> Result<Arc<StoreHandle>, MapError> {
+    /// The parts, which is made if nothing of the object is mapped.
+    pub(crate) fn frames(&self, announce: Option<Announce>) -> Result<Arc<PartsHandle>, MapError> {
         self.frames_at(announce, None)
     }
 
@@ -150,18 +150,18 @@ impl MemoryObject {
         &self,
         announce: Option<Announce>,
         home: Option<Home>,
-    ) -> Result<Arc<StoreHandle>, MapError> {
+    ) -> Result<Arc<PartsHandle>, MapError> {
         let handle = &self.handle;
         let mut mapped = handle.mapped.lock();
-        if let Some(store) = mapped.upgrade() {
-            return Ok(store);
+        if let Some(parts) = mapped.upgrade() {
+            return Ok(parts);
         }
-        let store = Arc::new(StoreHandle::new(&handle.cache, &handle.core, announce, home)?);
-        *mapped = Arc::downgrade(&store);
+        let parts = Arc::new(PartsHandle::new(&handle.cache, &handle.core, announce, home)?);
+        *mapped = Arc::downgrade(&parts);
         if handle.core.is_writable() {
-            *handle.kept.lock() = Some(Arc::clone(&store));
+            *handle.kept.lock() = Some(Arc::clone(&parts));
         }
-        Ok(store)
+        Ok(parts)
     }
 
     /// What is kept alive with a mapping or a guest.
@@ -177,7 +177,7 @@ impl MemoryObject {
             .options
             .clone()
             .writing(Writing::InPlace)
-            .store(Store::Local)
+            .visibility(FrameVisibility::Local)
             .max_len(base.core.length());
         let pager = Box::new(Blocking(Private::new(Arc::clone(base))));
         let description = pager.describe();
@@ -203,7 +203,7 @@ impl MemoryObject {
 
     /// The changes of an object that can be written and was mapped.
     fn kept(&self) -> Option<Arc<Writes>> {
-        self.handle.kept.lock().as_ref().and_then(|kept| kept.store.writes.clone())
+        self.handle.kept.lock().as_ref().and_then(|kept| kept.parts.writes.clone())
     }
 
     /// Whether it can be written.
@@ -214,14 +214,14 @@ impl MemoryObject {
     /// What has been done for the object so far.
     pub fn metrics(&self) -> ObjectMetrics {
         let core = &self.handle.core;
-        core.tell.counters.get(core.log.as_ref().map(|log| log.checkpoints.get()).unwrap_or_default())
+        core.reporter.counters.get(core.log.as_ref().map(|log| log.checkpoints.get()).unwrap_or_default())
     }
 
     /// Writes back all changes and makes them durable, as [`Mapping::sync`] of everything does.
     pub fn sync(&self) -> Result<(), WriteError> {
         self.refuse_in_child(WriteStep::Sync)?;
         let core = &self.handle.core;
-        core.timed(&core.tell.counters.syncs, || self.sync_all())
+        core.timed(&core.reporter.counters.syncs, || self.sync_all())
     }
 
     fn sync_all(&self) -> Result<(), WriteError> {
@@ -255,7 +255,7 @@ impl MemoryObject {
             let error = core.write_error(WriteStep::Commit, 0..self.len(), &error);
             return Err(error.because("the object is not open for commits (Writing::Atomic)"));
         };
-        core.timed(&core.tell.counters.commits, || match self.kept() {
+        core.timed(&core.reporter.counters.commits, || match self.kept() {
             Some(writes) => writes.commit(log),
             None => self.commit_unmapped(),
         })
@@ -273,14 +273,14 @@ impl MemoryObject {
             let denied = refused(&SupplyError::new(ErrorKind::Denied));
             return Err(denied.because("the object is not open for transactions (Writing::Atomic)"));
         };
-        let store = self.frames_to_pin(self.announce(Delivery::Auto), None);
-        let store = store.map_err(|error| refused(&SupplyError::because(ErrorKind::Io, error)))?;
-        let Some(writes) = store.store.writes.clone() else {
+        let parts = self.frames_to_pin(self.announce(Delivery::Auto), None);
+        let parts = parts.map_err(|error| refused(&SupplyError::because(ErrorKind::Io, error)))?;
+        let Some(writes) = parts.parts.writes.clone() else {
             return Err(refused(&SupplyError::new(ErrorKind::Denied)));
         };
-        let all = 0..store.store.area.capacity();
+        let all = 0..parts.parts.area.capacity();
         // Without addresses: loads of a transaction are copies.
-        let mapping = Mapping::new(store, Arc::clone(&self.handle), all, None);
+        let mapping = Mapping::new(parts, Arc::clone(&self.handle), all, None);
         Ok(Transaction::new(mapping, writes, Arc::clone(log)))
     }
 
@@ -390,5 +390,5 @@ fn new_core(
     options: ObjectOptions,
     log: Option<Arc<Logged>>,
 ) -> ObjectCore {
-    ObjectCore::new(&cache.options.clock, &cache.disposal, &cache.tell, name, pager, options, log)
+    ObjectCore::new(&cache.options.clock, &cache.disposal, &cache.reporter, name, pager, options, log)
 }

@@ -94,7 +94,7 @@ pub struct ObjectOptions {
     /// chosen. [`Advice::WillNeed`] and [`Advice::DontNeed`] say nothing here.
     pub advice: Advice,
     /// Who else can see the frames.
-    pub store: Store,
+    pub visibility: FrameVisibility,
     /// What happens when a page cannot be supplied.
     pub policy: FailurePolicy,
     /// How long one pager call may take before it counts as failed; `None` is for ever.
@@ -126,7 +126,7 @@ impl Default for ObjectOptions {
         Self {
             frames: FrameSize::Auto,
             advice: Advice::Normal,
-            store: Store::Local,
+            visibility: FrameVisibility::Local,
             policy: FailurePolicy::FailAtOnce,
             supply_timeout: Some(Duration::from_secs(30)),
             pin_timeout: Duration::from_secs(30),
@@ -142,7 +142,7 @@ impl Default for ObjectOptions {
 setters!(ObjectOptions {
     frames: FrameSize,
     advice: Advice,
-    store: Store,
+    visibility: FrameVisibility,
     policy: FailurePolicy,
     supply_timeout: impl Into<Option<Duration>>,
     pin_timeout: Duration,
@@ -200,7 +200,7 @@ pub enum FrameSize {
     /// 4 KiB: for random access. A page that is missing is one read of 4 KiB.
     Small,
     /// 2 MiB: for sequential access. 4 KiB where the budget holds fewer than 16 of them, or they cannot be had:
-    /// [`Store::Local`] takes a kernel that moves frames (Linux 6.8), [`Store::Shared`] the right to mount a tmpfs,
+    /// [`FrameVisibility::Local`] takes a kernel that moves frames (Linux 6.8), [`FrameVisibility::Shared`] the right to mount a tmpfs,
     /// if only in a user namespace.
     Large,
 }
@@ -208,7 +208,7 @@ pub enum FrameSize {
 /// Who can see an object's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub enum Store {
+pub enum FrameVisibility {
     /// This process, through mappings with one way of fault delivery. Fastest.
     #[default]
     Local,
@@ -292,7 +292,7 @@ pub struct MapOptions {
     /// mapping decides where it is: at this address less the beginning of the mapped range, a multiple of 2 MiB. It
     /// takes as many addresses as the object has bytes, or can grow to ([`ObjectOptions::max_len`]). A later mapping of
     /// the object is refused at any other place ([`MapError::MappedElsewhere`](crate::MapError::MappedElsewhere)). With
-    /// [`Store::Shared`] there is a home for each way of fault delivery; the first mapping places that of its own. A home is
+    /// [`FrameVisibility::Shared`] there is a home for each way of fault delivery; the first mapping places that of its own. A home is
     /// free again a moment after the last handle of its object is gone, when threads of the cache have let go of it too.
     pub at: Option<usize>,
 }

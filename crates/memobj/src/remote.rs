@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use memobj_linux::area::Writes;
-use memobj_linux::fork::Owner;
+use memobj_linux::fork::MakerProcess;
 use memobj_linux::line::{Answer, Line, Note, Offer};
 use memobj_linux::remote::RemoteView;
 use memobj_linux::signal;
@@ -74,7 +74,7 @@ struct Shared {
     length: AtomicU64,
     may_store: bool,
     is_over: AtomicBool,
-    owner: Owner,
+    owner: MakerProcess,
 }
 
 /// Why bytes of a remote mapping could not be had.
@@ -181,7 +181,7 @@ impl RemoteMapping {
             length: AtomicU64::new(length.min(view_bytes)),
             may_store,
             is_over: AtomicBool::new(false),
-            owner: Owner::new().map_err(system("mark the process"))?,
+            owner: MakerProcess::new().map_err(system("mark the process"))?,
         });
         let listening = Arc::clone(&shared);
         let listener = threads::start("memobj-guest", Serves::One, move || listening.listen());

@@ -15,11 +15,11 @@ use memobj_linux::uffd::{EventBuffer, FaultEvent, FaultKind};
 use memobj_tracer::MappedFile;
 
 use crate::files::{Files, FramesId, MappedObject};
-use crate::gather::Gather;
 use crate::history::{FaultRecord, Resolution};
+use crate::history_builder::HistoryBuilder;
 use crate::options::{Counting, Messages, Options};
+use crate::program_space::ProgramSpace;
 use crate::say::Speaker;
-use crate::space::Space;
 use crate::thrash::Thrash;
 
 const PAGE: u64 = 4096;
@@ -32,7 +32,7 @@ const MOST_PARKED: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Faults {
     fault_loop: Arc<FaultLoop>,
-    spaces: RankedRwLock<HashMap<u64, (Arc<Space>, Registration)>>,
+    spaces: RankedRwLock<HashMap<u64, (Arc<ProgramSpace>, Registration)>>,
     // Dropped after the registrations: says what is left.
     shared: Arc<Shared>,
 }
@@ -40,7 +40,7 @@ pub(crate) struct Faults {
 #[derive(Debug)]
 struct Shared {
     files: Arc<Files>,
-    gather: Arc<Gather>,
+    history_builder: Arc<HistoryBuilder>,
     options: Options,
     window_bytes: u64,
     thrash: Thrash,
@@ -50,15 +50,19 @@ struct Shared {
 /// An address space of a program as a client of the loop.
 #[derive(Debug)]
 struct ProgramFaults {
-    space: Arc<Space>,
+    space: Arc<ProgramSpace>,
     shared: Arc<Shared>,
 }
 
 impl Faults {
-    pub(crate) fn start(files: Arc<Files>, gather: Arc<Gather>, options: Options) -> io::Result<Self> {
+    pub(crate) fn start(
+        files: Arc<Files>,
+        history_builder: Arc<HistoryBuilder>,
+        options: Options,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             files,
-            gather,
+            history_builder,
             window_bytes: window_bytes(&options),
             thrash: Thrash::new(options.budget_bytes),
             speaker: Speaker::default(),
@@ -69,7 +73,7 @@ impl Faults {
     }
 
     /// Resolves the faults of `space` from now on.
-    pub(crate) fn serve(&self, space: &Arc<Space>) -> io::Result<()> {
+    pub(crate) fn serve(&self, space: &Arc<ProgramSpace>) -> io::Result<()> {
         let (served, shared) = (Arc::clone(space), Arc::clone(&self.shared));
         let kept = self.fault_loop.add(Arc::new(ProgramFaults { space: served, shared }))?;
         self.spaces.write().insert(space.number, (Arc::clone(space), kept));
@@ -77,12 +81,12 @@ impl Faults {
     }
 
     /// The spaces whose faults are resolved.
-    pub(crate) fn spaces(&self) -> Vec<Arc<Space>> {
+    pub(crate) fn spaces(&self) -> Vec<Arc<ProgramSpace>> {
         self.spaces.read().values().map(|(space, _)| Arc::clone(space)).collect()
     }
 
     /// The space is gone.
-    pub(crate) fn forget(&self, space: &Space) {
+    pub(crate) fn forget(&self, space: &ProgramSpace) {
         let known = self.spaces.write().remove(&space.number);
         if let Some((_, kept)) = known {
             kept.end_later();
@@ -170,7 +174,7 @@ struct Place {
 }
 
 impl Place {
-    fn of(fault: &Fault, space: &Space, shared: &Shared) -> Option<Self> {
+    fn of(fault: &Fault, space: &ProgramSpace, shared: &Shared) -> Option<Self> {
         let address = fault.event.address as u64;
         let found = space.maps.at(address).ok().flatten()?;
         let object = shared.files.of_frames(FramesId::of(&found))?;
@@ -210,12 +214,12 @@ impl ProgramFaults {
             Counting::Touches => self.space.faults.show(fault.event.address as u64, PAGE),
         }
         let resolution = if was_resident { Resolution::Resident } else { Resolution::Supplied };
-        self.shared.gather.fault(self.record(fault, place, resolution));
+        self.shared.history_builder.fault(self.record(fault, place, resolution));
     }
 
     fn fail(&self, fault: &Fault, place: &Place, error: &PageError) {
         self.trap(fault.event.address as u64);
-        self.shared.gather.failed(self.record(fault, place, Resolution::Failed), &error.to_string());
+        self.shared.history_builder.failed(self.record(fault, place, Resolution::Failed), &error.to_string());
         if self.shared.options.messages == Messages::None {
             return;
         }
@@ -234,8 +238,8 @@ impl ProgramFaults {
 
     fn record(&self, fault: &Fault, place: &Place, resolution: Resolution) -> FaultRecord {
         FaultRecord {
-            at: self.shared.gather.time_of(fault.read_at),
-            took: fault.read_at.elapsed(),
+            at: self.shared.history_builder.time_of(fault.read_at),
+            duration: fault.read_at.elapsed(),
             process: self.space.program(),
             file: place.object.file,
             page: place.offset / PAGE,

@@ -110,7 +110,7 @@ pub struct FaultRecord {
     /// When it was read.
     pub at: Duration,
     /// How long the process slept on it.
-    pub took: Duration,
+    pub duration: Duration,
     /// The index in [`History::processes`].
     pub process: usize,
     /// The index in [`History::files`].

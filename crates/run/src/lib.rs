@@ -15,18 +15,18 @@
 #![forbid(unsafe_code)]
 #![cfg(target_arch = "x86_64")]
 
+mod descriptor_budget;
 mod error;
 mod faults;
 mod files;
 mod front;
-mod gather;
 pub mod history;
+mod history_builder;
 mod options;
+mod program_space;
 pub mod record;
 pub mod report;
-mod room;
 mod say;
-mod space;
 mod supervisor;
 mod thrash;
 

@@ -25,15 +25,15 @@ use memobj_tracer::{
 
 use memobj_linux::uffd::{Forks, forks_can_be_told};
 
+use crate::descriptor_budget::DescriptorBudget;
 use crate::error::{NotServed, RunError};
 use crate::faults::Faults;
-use crate::files::{Files, MappedObject, Wish};
-use crate::gather::Gather;
+use crate::files::{Files, MappedObject, MappingKind};
 use crate::history::{History, ProgramEnd, Totals};
+use crate::history_builder::HistoryBuilder;
 use crate::options::{Counting, Options};
+use crate::program_space::ProgramSpace;
 use crate::record::{FilePlan, Record, RecordedFile};
-use crate::room::Room;
-use crate::space::Space;
 use events::{FirstProgram, Jobs};
 use idle::Looks;
 use names::Names;
@@ -50,7 +50,7 @@ pub struct Supervisor {
     pub(crate) options: Options,
     pub(crate) files: Arc<Files>,
     pub(crate) faults: Faults,
-    pub(crate) gather: Arc<Gather>,
+    pub(crate) history_builder: Arc<HistoryBuilder>,
     pub(crate) names: Arc<Names>,
     pub(crate) threads: HashMap<i32, Followed>,
     pub(crate) next_space: u64,
@@ -67,7 +67,7 @@ pub struct Supervisor {
     limits: Limits,
     /// Of the program that was run.
     pub(crate) first: FirstProgram,
-    pub(crate) room: Room,
+    pub(crate) descriptors: DescriptorBudget,
     pub(crate) resolver: Resolver,
     /// What other threads want done by this one.
     pub(crate) jobs: Jobs,
@@ -94,7 +94,7 @@ pub(crate) struct Followed {
     pub(crate) process: i32,
     pub(crate) parent: i32,
     /// `None`: nothing of its address space is served.
-    pub(crate) space: Option<Arc<Space>>,
+    pub(crate) space: Option<Arc<ProgramSpace>>,
     /// The index of its program in the history.
     pub(crate) program: usize,
     /// Whether calls in its name might be forbidden.
@@ -169,15 +169,15 @@ impl Supervisor {
         let limits = Limits::raise().map_err(system("raise limits"))?;
         let cache = CacheOptions::new().budget_bytes(options.budget_bytes);
         let cache = Cache::new(cache).map_err(RunError::Cache)?;
-        let gather = Arc::new(Gather::new(options.counting));
-        let files = Files::new(cache, options.clone(), Arc::clone(&gather), Box::new(jobs.clone()));
-        let faults = Faults::start(Arc::clone(&files), Arc::clone(&gather), options.clone());
+        let history_builder = Arc::new(HistoryBuilder::new(options.counting));
+        let files = Files::new(cache, options.clone(), Arc::clone(&history_builder), Box::new(jobs.clone()));
+        let faults = Faults::start(Arc::clone(&files), Arc::clone(&history_builder), options.clone());
         Ok(Self {
             faults: faults.map_err(system("start the event loop for faults"))?,
             names: Arc::new(Names::new(&options.names).map_err(system("open what names stand for"))?),
             options,
             files,
-            gather,
+            history_builder,
             threads: HashMap::new(),
             next_space: 1,
             unborn: HashSet::new(),
@@ -188,7 +188,7 @@ impl Supervisor {
             unserved: HashSet::new(),
             limits,
             first: FirstProgram::default(),
-            room: Room::new().map_err(system("make an event"))?,
+            descriptors: DescriptorBudget::new().map_err(system("make an event"))?,
             resolver: Resolver::default(),
             jobs,
             looks: Looks::new(),
@@ -208,7 +208,7 @@ impl Supervisor {
         };
         let started = memobj_tracer::spawn(&program, tracing, self.at_ends(), self.limits)
             .map_err(|source| RunError::NotStarted { program: name(), source })?;
-        self.gather.command(command);
+        self.history_builder.command(command);
         let first = Followed {
             process: started.process,
             parent: std::process::id() as i32,
@@ -227,7 +227,9 @@ impl Supervisor {
         let objects: HashMap<&Path, Arc<MappedObject>> = record
             .files()
             .iter()
-            .filter_map(|file| Some((file.path.as_path(), self.files.find(&file.path, Wish::Private)?)))
+            .filter_map(|file| {
+                Some((file.path.as_path(), self.files.find(&file.path, MappingKind::Private)?))
+            })
             .collect();
         let known: Vec<RecordedFile> = record
             .files()
@@ -253,7 +255,7 @@ impl Supervisor {
 
     /// What is known of everything that ran.
     pub fn history(&self) -> History {
-        let mut history = self.gather.history();
+        let mut history = self.history_builder.history();
         let metrics = self.files.cache().metrics();
         let faults = self.faults.metrics();
         history.totals = Totals {
@@ -265,7 +267,7 @@ impl Supervisor {
             retries: metrics.retries,
             passed_through: history.totals.passed_through,
             faults_held_back: faults.held_back,
-            fault_calls_held_up: faults.held_up,
+            fault_calls_held_up: faults.calls_held_up,
         };
         history
     }
@@ -311,7 +313,7 @@ impl Supervisor {
         };
         if !is_thread {
             let command = command_of(pid);
-            new.program = self.gather.program(pid as u32, maker.process as u32, command);
+            new.program = self.history_builder.program(pid as u32, maker.process as u32, command);
         }
         if !shares_files && let Some(parent) = &new.space {
             close_leaked(Thread(pid), parent);
@@ -347,7 +349,7 @@ impl Supervisor {
                 Outcome::Exited(status) => ProgramEnd::Exited(status),
                 Outcome::Killed(signal) => ProgramEnd::Killed(signal),
             };
-            self.gather.ended(thread.program, end);
+            self.history_builder.ended(thread.program, end);
         }
         self.leaves(thread.space);
         self.end_orphans();
@@ -372,7 +374,7 @@ impl Supervisor {
     }
 
     /// A thread does not run in `space` any more.
-    pub(crate) fn leaves(&self, space: Option<Arc<Space>>) {
+    pub(crate) fn leaves(&self, space: Option<Arc<ProgramSpace>>) {
         let Some(space) = space else { return };
         space.thread_ends();
         let others = self
@@ -410,7 +412,7 @@ impl Outcome {
 }
 
 /// Closes descriptors that a new process has of what a thread of its maker was handed at that moment.
-fn close_leaked(thread: Thread, parent: &Space) {
+fn close_leaked(thread: Thread, parent: &ProgramSpace) {
     if parent.is_left_alone() {
         return;
     }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use memobj::pagers::Pager;
 use memobj::{
-    AccessError, Cache, CacheOptions, Delivery, EngineClock, FrameSize, MapOptions, Mapping, ObjectOptions,
-    Store,
+    AccessError, Cache, CacheOptions, Delivery, EngineClock, FrameSize, FrameVisibility, MapOptions, Mapping,
+    ObjectOptions,
 };
 
 /// Bytes of a mebibyte.
@@ -188,18 +188,20 @@ pub fn has_large_shared_frames() -> bool {
 pub fn all_ways() -> Vec<(String, ObjectOptions, MapOptions)> {
     let mut ways = Vec::new();
     for delivery in [Delivery::ReaderThread, Delivery::InThread] {
-        for (frames, store) in [
-            (FrameSize::Small, Store::Local),
-            (FrameSize::Large, Store::Local),
-            (FrameSize::Small, Store::Shared),
-            (FrameSize::Large, Store::Shared),
+        for (frames, visibility) in [
+            (FrameSize::Small, FrameVisibility::Local),
+            (FrameSize::Large, FrameVisibility::Local),
+            (FrameSize::Small, FrameVisibility::Shared),
+            (FrameSize::Large, FrameVisibility::Shared),
         ] {
-            if (frames, store) == (FrameSize::Large, Store::Shared) && !has_large_shared_frames() {
+            if (frames, visibility) == (FrameSize::Large, FrameVisibility::Shared)
+                && !has_large_shared_frames()
+            {
                 continue;
             }
-            let options = ObjectOptions::new().frames(frames).store(store);
+            let options = ObjectOptions::new().frames(frames).visibility(visibility);
             ways.push((
-                format!("{frames:?} {store:?} {delivery:?}"),
+                format!("{frames:?} {visibility:?} {delivery:?}"),
                 options,
                 MapOptions::new().delivery(delivery),
             ));

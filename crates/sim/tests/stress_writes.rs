@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 use memobj::pagers::{Faulty, Inject, Injection, Operation};
 use memobj::{AccessError, Advice, Cache, CacheOptions, Delivery, FailurePolicy, Mapping, MemoryObject};
 use memobj_sim::fixture::MIB;
-use memobj_sim::rig::{DELIVERIES, mapped, writable};
 use memobj_sim::watchdog::{PATIENCE, watch};
+use memobj_sim::writable_fixture::{DELIVERIES, mapped, writable};
 use memobj_sim::{Disk, Random};
 
 const THREADS: u64 = 6;
@@ -65,7 +65,7 @@ fn stress(delivery: Delivery, seed: u64, time: Duration) {
             let goes_on = &goes_on;
             move || {
                 let random = Random::new(seed ^ (thread << 32));
-                Owner { thread, random, models: [vec![0; SLOTS as usize], vec![0; SLOTS as usize]] }
+                Writer { thread, random, models: [vec![0; SLOTS as usize], vec![0; SLOTS as usize]] }
                     .work(objects, goes_on, steps)
             }
         };
@@ -115,13 +115,13 @@ fn disk_object(cache: &Cache, delivery: Delivery, seed: u64) -> Object {
 }
 
 /// A thread and what it stored last to each slot of its own.
-struct Owner {
+struct Writer {
     thread: u64,
     random: Random,
     models: [Vec<u8>; 2],
 }
 
-impl Owner {
+impl Writer {
     fn work(mut self, objects: &[Object; 2], goes_on: impl Fn() -> bool, steps: &AtomicU64) -> [Vec<u8>; 2] {
         while goes_on() {
             let index = self.random.below(2) as usize;

@@ -24,7 +24,7 @@ use memobj_linux::locks::{Rank, RankedMutex};
 /// `struct seccomp_notif`: who asks, and for what.
 #[repr(C)]
 #[derive(Default)]
-struct Asked {
+struct Notification {
     id: u64,
     thread: u32,
     flags: u32,
@@ -56,7 +56,7 @@ struct Add {
 const fn number(direction: libc::c_ulong, index: libc::c_ulong, size: usize) -> libc::c_ulong {
     direction << 30 | (size as libc::c_ulong) << 16 | (b'!' as libc::c_ulong) << 8 | index
 }
-const RECEIVE: libc::c_ulong = number(3, 0, size_of::<Asked>());
+const RECEIVE: libc::c_ulong = number(3, 0, size_of::<Notification>());
 const SEND: libc::c_ulong = number(3, 1, size_of::<Answer>());
 const ADD: libc::c_ulong = number(1, 3, size_of::<Add>());
 const SET_FLAGS: libc::c_ulong = number(1, 4, size_of::<u64>());
@@ -147,7 +147,7 @@ impl Hands {
     }
 
     fn hand(&self, listener: &OwnedFd) {
-        let mut asked = Asked::default();
+        let mut asked = Notification::default();
         // SAFETY: the kernel writes the structure, which lives across the call. ENOENT: who asked was killed.
         if unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE, &raw mut asked) } < 0 {
             return;

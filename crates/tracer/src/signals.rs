@@ -15,7 +15,7 @@ static KEPT: AtomicU64 = AtomicU64::new(0);
 /// The last signal that is to end the program, if its handler has no other idea.
 static ENDS: AtomicI32 = AtomicI32::new(0);
 /// Where the handler tells of it.
-static BELL: AtomicI32 = AtomicI32::new(-1);
+static EVENTFD: AtomicI32 = AtomicI32::new(-1);
 
 /// By which a process is asked to end.
 const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
@@ -38,24 +38,24 @@ pub enum Handles {
 #[derive(Debug)]
 pub struct Forward {
     before: Vec<(i32, libc::sigaction)>,
-    bell: OwnedFd,
+    eventfd: OwnedFd,
 }
 
 impl Forward {
     /// Handles signals: keeps them, until there is a target.
     pub fn start(handles: Handles) -> io::Result<Self> {
         let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
-        let bell = rustix::event::eventfd(0, flags)?;
+        let eventfd = rustix::event::eventfd(0, flags)?;
         KEPT.store(0, Ordering::SeqCst);
         ENDS.store(0, Ordering::SeqCst);
-        BELL.store(bell.as_raw_fd(), Ordering::SeqCst);
+        EVENTFD.store(eventfd.as_raw_fd(), Ordering::SeqCst);
         let (target, except) = match handles {
             Handles::AllBut(except) => (0, except),
             Handles::Nothing => (-1, 0),
         };
         TARGET.store(target, Ordering::SeqCst);
         EXCEPT.store(except, Ordering::SeqCst);
-        let mut forward = Self { before: Vec::new(), bell };
+        let mut forward = Self { before: Vec::new(), eventfd };
         for signal in 1..=MOST_SIGNALS {
             let is_of_system = [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD].contains(&signal);
             // The child has handlers of its own for those of faults.
@@ -99,7 +99,7 @@ impl Forward {
     pub fn take_end(&self) -> Option<i32> {
         let mut count = [0; 8];
         // Nothing to read is an error that nobody needs.
-        let _ = rustix::io::read(&self.bell, &mut count);
+        let _ = rustix::io::read(&self.eventfd, &mut count);
         Some(ENDS.swap(0, Ordering::SeqCst)).filter(|signal| *signal != 0)
     }
 }
@@ -107,14 +107,14 @@ impl Forward {
 impl AsFd for Forward {
     /// Readable when there is something to [`take_end`](Forward::take_end).
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.eventfd.as_fd()
     }
 }
 
 impl Drop for Forward {
     fn drop(&mut self) {
         TARGET.store(-1, Ordering::SeqCst);
-        BELL.store(-1, Ordering::SeqCst);
+        EVENTFD.store(-1, Ordering::SeqCst);
         for (signal, action) in &self.before {
             // SAFETY: puts back what was in force before.
             unsafe { libc::sigaction(*signal, action, std::ptr::null_mut()) };
@@ -152,7 +152,7 @@ extern "C" fn pass_on(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_v
         if target >= 0 && !is_ours && ENDING.contains(&signal) {
             ENDS.store(signal, Ordering::SeqCst);
             let one = 1_u64;
-            libc::write(BELL.load(Ordering::SeqCst), (&raw const one).cast(), size_of::<u64>());
+            libc::write(EVENTFD.load(Ordering::SeqCst), (&raw const one).cast(), size_of::<u64>());
         }
         *libc::__errno_location() = errno;
     }

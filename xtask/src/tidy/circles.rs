@@ -1,45 +1,45 @@
-//! The rule `use-circle`: the top-level modules of a crate, its rooms, use each other without a circle.
+//! The rule `use-circle`: the top-level modules of a crate use each other without a circle.
 //!
-//! A room is a file or a folder right under `src`. The crate root only re-exports: what other rooms take from it counts
-//! as taken from the room that it re-exports. Test code does not count.
+//! A module is a file or a folder right under `src`. The crate root only re-exports: what other modules take from it counts
+//! as taken from the module that it re-exports. Test code does not count.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Finding;
 use super::files::TreeFile;
 use super::functions::{body_end, matching};
-use super::source::{Source, Token};
+use super::source::{SourceText, Token};
 
-/// A place where a room uses another.
+/// A place where a module uses another.
 #[derive(Debug, Clone)]
 struct Place {
     path: String,
     line: usize,
 }
 
-/// The rooms of a crate, and which uses which: the first place where it does.
+/// The modules of a crate, and which uses which: the first place where it does.
 #[derive(Debug, Default)]
-struct Rooms {
+struct Modules {
     root: String,
-    /// What the root re-exports, by name, and from which room.
+    /// What the root re-exports, by name, and from which module.
     exports: BTreeMap<String, String>,
     uses: BTreeMap<String, BTreeMap<String, Place>>,
 }
 
-/// One finding for each group of rooms that can be reached from each other. Its item is the names of these rooms: an
+/// One finding for each group of modules that can be reached from each other. Its item is the names of these modules: an
 /// exemption that names them holds for no others.
 pub(super) fn use_circle(tree: &[TreeFile], findings: &mut Vec<Finding>) {
     for (folder, files) in crates(tree) {
-        let rooms = rooms(&folder, &files);
-        for group in rooms.groups() {
-            let edges = rooms.shortest_circle(&group);
+        let modules = modules(&folder, &files);
+        for group in modules.groups() {
+            let edges = modules.shortest_circle(&group);
             let steps = edges.iter().map(|(from, to)| {
-                let Place { path, line } = &rooms.uses[from][to];
+                let Place { path, line } = &modules.uses[from][to];
                 format!("\n    {from} uses {to} at {path}:{line}")
             });
             let (item, steps) = (group.join(" "), steps.collect::<String>());
-            let message = format!("the rooms {item} use each other in a circle, one of which is:{steps}");
-            findings.push(Finding { rule: "use-circle", path: rooms.root.clone(), line: 1, item, message });
+            let message = format!("the modules {item} use each other in a circle, one of which is:{steps}");
+            findings.push(Finding { rule: "use-circle", path: modules.root.clone(), line: 1, item, message });
         }
     }
 }
@@ -54,17 +54,17 @@ fn crates(tree: &[TreeFile]) -> BTreeMap<String, Vec<&TreeFile>> {
     crates
 }
 
-fn rooms(folder: &str, files: &[&TreeFile]) -> Rooms {
-    let mut rooms = Rooms { root: format!("{folder}lib.rs"), ..Rooms::default() };
-    let sources: Vec<_> = files.iter().map(|file| (file, Source::parse(&file.text))).collect();
+fn modules(folder: &str, files: &[&TreeFile]) -> Modules {
+    let mut modules = Modules { root: format!("{folder}lib.rs"), ..Modules::default() };
+    let sources: Vec<_> = files.iter().map(|file| (file, SourceText::parse(&file.text))).collect();
     let mut tests = BTreeSet::new();
     for (file, source) in &sources {
         let module = module_of(folder, &file.path);
         let code = Code::of(&source.tokens());
         tests.extend(code.test_modules.iter().map(|name| [&module[..], std::slice::from_ref(name)].concat()));
         if module.is_empty() {
-            rooms.root = file.path.clone();
-            rooms.exports = exports(&code.tokens);
+            modules.root = file.path.clone();
+            modules.exports = exports(&code.tokens);
         }
     }
     for (file, source) in &sources {
@@ -72,21 +72,21 @@ fn rooms(folder: &str, files: &[&TreeFile]) -> Rooms {
         let is_test = file.path.ends_with("tests.rs")
             || file.path.contains("/tests/")
             || tests.iter().any(|test| module.starts_with(test));
-        if is_test || module.first().is_none_or(|room| room == "bin") {
+        if is_test || module.first().is_none_or(|module| module == "bin") {
             continue;
         }
         for (target, line) in Code::of(&source.tokens()).used(module.len()) {
-            let target = rooms.exports.get(&target).cloned().unwrap_or(target);
+            let target = modules.exports.get(&target).cloned().unwrap_or(target);
             let place = Place { path: file.path.clone(), line };
-            rooms.uses.entry(module[0].clone()).or_default().entry(target).or_insert(place);
+            modules.uses.entry(module[0].clone()).or_default().entry(target).or_insert(place);
         }
     }
     let room_of = |file: &&TreeFile| module_of(folder, &file.path).into_iter().next();
     let known: BTreeSet<String> = files.iter().filter_map(room_of).collect();
-    for (room, uses) in &mut rooms.uses {
-        uses.retain(|target, _| target != room && known.contains(target));
+    for (module, uses) in &mut modules.uses {
+        uses.retain(|target, _| target != module && known.contains(target));
     }
-    rooms
+    modules
 }
 
 /// The names of the modules down to a file; none for the crate root.
@@ -197,30 +197,31 @@ fn test_item(tokens: &[Token<'_>], at: usize) -> Option<usize> {
     is_test.then(|| body_end(tokens, close + 1)).flatten()
 }
 
-/// What the crate root re-exports: each name, and the room that it comes from.
+/// What the crate root re-exports: each name, and the module that it comes from.
 fn exports(tokens: &[Token<'_>]) -> BTreeMap<String, String> {
     let mut exports = BTreeMap::new();
     for at in (0..tokens.len()).filter(|at| tokens[*at].text == "use") {
         let end =
             tokens[at..].iter().position(|token| token.text == ";").map_or(tokens.len(), |end| at + end);
-        let Some(room) = tokens.get(at + 1) else { continue };
+        let Some(module) = tokens.get(at + 1) else { continue };
         for name in (at + 2..end).filter(|name| {
             tokens.get(name + 1).is_some_and(|after| matches!(after.text, "," | "}" | ";"))
                 && tokens[*name].text != "}"
         }) {
-            exports.insert(tokens[name].text.to_string(), room.text.to_string());
+            exports.insert(tokens[name].text.to_string(), module.text.to_string());
         }
     }
     exports
 }
 
-impl Rooms {
-    /// The sets of at least two rooms that can be reached from each other.
+impl Modules {
+    /// The sets of at least two modules that can be reached from each other.
     fn groups(&self) -> Vec<Vec<String>> {
-        let reached: BTreeMap<_, _> = self.uses.keys().map(|room| (room, self.reached_from(room))).collect();
+        let reached: BTreeMap<_, _> =
+            self.uses.keys().map(|module| (module, self.reached_from(module))).collect();
         let mut groups = BTreeSet::new();
-        for (room, from_here) in &reached {
-            let back = |other: &&String| reached.get(other).is_some_and(|theirs| theirs.contains(*room));
+        for (module, from_here) in &reached {
+            let back = |other: &&String| reached.get(other).is_some_and(|theirs| theirs.contains(*module));
             let group: Vec<String> = from_here.iter().filter(back).cloned().collect();
             if group.len() > 1 {
                 groups.insert(group);
@@ -229,10 +230,10 @@ impl Rooms {
         groups.into_iter().collect()
     }
 
-    /// All rooms that `room` uses, others through which it uses, and itself if it is among these.
-    fn reached_from(&self, room: &str) -> BTreeSet<String> {
+    /// All modules that `module` uses, others through which it uses, and itself if it is among these.
+    fn reached_from(&self, module: &str) -> BTreeSet<String> {
         let mut reached = BTreeSet::new();
-        let mut open = vec![room];
+        let mut open = vec![module];
         while let Some(next) = open.pop() {
             for target in self.uses.get(next).into_iter().flat_map(BTreeMap::keys) {
                 if reached.insert(target.clone()) {
@@ -243,7 +244,7 @@ impl Rooms {
         reached
     }
 
-    /// The edges of one of the shortest circles among the rooms of `group`.
+    /// The edges of one of the shortest circles among the modules of `group`.
     fn shortest_circle(&self, group: &[String]) -> Vec<(String, String)> {
         let circles = group.iter().filter_map(|start| self.circle_through(start));
         let shortest = circles.min_by_key(Vec::len).unwrap_or_default();
@@ -251,7 +252,7 @@ impl Rooms {
         shortest.iter().cloned().zip(next.cloned()).collect()
     }
 
-    /// The rooms on one of the shortest ways from `start` back to it.
+    /// The modules on one of the shortest ways from `start` back to it.
     fn circle_through(&self, start: &str) -> Option<Vec<String>> {
         let mut open = VecDeque::from([vec![start.to_string()]]);
         let mut seen = BTreeSet::new();

@@ -7,7 +7,7 @@ pub(super) struct Exemption {
     pub(super) rule: &'static str,
     /// The file, from the workspace's root.
     pub(super) path: &'static str,
-    /// The function, identifier or rooms the finding is about; empty for a whole file.
+    /// The function, identifier or modules the finding is about; empty for a whole file.
     pub(super) item: &'static str,
     /// Why the rule would make this place worse.
     pub(super) reason: &'static str,

@@ -4,7 +4,7 @@ use super::Finding;
 use super::files::TreeFile;
 use super::functions::{Function, matching};
 use super::public_types::public_types;
-use super::source::{Source, Token};
+use super::source::{SourceText, Token};
 
 /// Files aim under this many lines; more is counted, not refused.
 pub(super) const AIM_FILE_LINES: usize = 400;
@@ -29,22 +29,22 @@ const UNFINISHED_WORDS: [&str; 2] = [concat!("FIX", "ME"), concat!("XX", "X")];
 const PAGE_STATES: [&str; 8] =
     ["Absent", "Filling", "Clean", "Failed", "Evicting", "Dirty", "WritingBack", "Changing"];
 
-/// Where the parts of a cache and of a frame store have their methods: a file, or a folder with a file for each verb.
+/// Where the parts of a cache and of an object have their methods: a file, or a folder with a file for each verb.
 const PARTS: [(&str, &str); 16] = [
     ("Buffers", "crates/memobj/src/buffers.rs"),
-    ("CacheShared", "crates/memobj/src/store/shared.rs"),
+    ("CacheShared", "crates/memobj/src/parts/shared.rs"),
     ("Cleaner", "crates/memobj/src/write/cleaner.rs"),
     ("Errors", "crates/memobj/src/pages/errors.rs"),
     ("Fill", "crates/memobj/src/pages/fill.rs"),
-    ("FrameStore", "crates/memobj/src/store.rs"),
+    ("ObjectParts", "crates/memobj/src/parts.rs"),
     ("Health", "crates/memobj/src/health.rs"),
     ("Machine", "crates/memobj/src/machine.rs"),
     ("Pattern", "crates/memobj/src/pages/pattern.rs"),
     ("Pins", "crates/memobj/src/pins/reads.rs"),
-    ("Requests", "crates/memobj/src/store/request.rs"),
-    ("Room", "crates/memobj/src/room.rs"),
-    ("Tell", "crates/memobj/src/tell.rs"),
-    ("Unwritten", "crates/memobj/src/room/unwritten.rs"),
+    ("Requests", "crates/memobj/src/parts/request.rs"),
+    ("FrameAllocator", "crates/memobj/src/allocator.rs"),
+    ("Reporter", "crates/memobj/src/reporter.rs"),
+    ("Unwritten", "crates/memobj/src/allocator/unwritten.rs"),
     ("Waits", "crates/memobj/src/pins/waits.rs"),
     ("Writes", "crates/memobj/src/write/"),
 ];
@@ -52,7 +52,7 @@ const PARTS: [(&str, &str); 16] = [
 /// A Rust file as the rules see it.
 pub(super) struct Context<'a> {
     pub(super) path: &'a str,
-    pub(super) source: &'a Source,
+    pub(super) source: &'a SourceText,
     pub(super) tokens: &'a [Token<'a>],
     pub(super) functions: &'a [Function<'a>],
 }

@@ -4,7 +4,7 @@
 
 /// A source file as two texts of the same lines: code without comments and literals, and comments alone.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct SourceText {
     code: String,
     comments: String,
 }
@@ -17,7 +17,7 @@ pub(super) struct Token<'a> {
     pub(super) line: usize,
 }
 
-impl Source {
+impl SourceText {
     /// Takes `text` apart.
     pub(super) fn parse(text: &str) -> Self {
         let mut splitter = Splitter { rest: text, code: String::new(), comments: String::new() };

@@ -4,7 +4,7 @@ use super::circles;
 use super::exemptions::Exemption;
 use super::files::TreeFile;
 use super::functions;
-use super::source::Source;
+use super::source::SourceText;
 use super::walk::WALK;
 use super::{Finding, apply_exemptions, survey};
 
@@ -23,7 +23,7 @@ fn broken(path: &str, text: &str) -> Vec<(&'static str, usize)> {
 }
 
 fn words(text: &str) -> Vec<String> {
-    Source::parse(text).tokens().iter().map(|token| token.text.to_string()).collect()
+    SourceText::parse(text).tokens().iter().map(|token| token.text.to_string()).collect()
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn literals_and_comments_are_not_code() {
 
 #[test]
 fn lines_survive_literals() {
-    let source = Source::parse("a\n\"x\ny\"\nb // c\n");
+    let source = SourceText::parse("a\n\"x\ny\"\nb // c\n");
     assert_eq!(source.tokens().last().map(|token| (token.text, token.line)), Some(("b", 4)));
     assert_eq!(source.comment_lines()[3].trim(), "// c");
     assert_eq!(source.line_count(), 4);
@@ -52,7 +52,7 @@ fn lines_survive_literals() {
 fn functions_end_at_their_brace() {
     let text = "pub const fn a<F: Fn(u8) -> u8>(f: F, on: bool) -> [u8; 4]\nwhere F: Copy,\n{\n  fn b() {}\n}\n\
                 trait T { fn c(&self, x: Option<bool>); }\ntype P = fn(bool);\npub(crate) fn d(x: bool) {}\n";
-    let source = Source::parse(text);
+    let source = SourceText::parse(text);
     let tokens = source.tokens();
     let found = functions::find(&tokens);
     let spans: Vec<_> = found.iter().map(|f| (f.name, f.public, f.first_line, f.last_line)).collect();
@@ -151,12 +151,13 @@ fn public_functions_take_no_bool() {
 #[test]
 fn parts_have_their_methods_in_one_place() {
     let elsewhere = "crates/memobj/src/mapping/pin.rs";
-    for text in ["impl FrameStore {}", "impl super::FrameStore {}", "impl Writes { fn f() {} }"] {
+    for text in ["impl ObjectParts {}", "impl super::ObjectParts {}", "impl Writes { fn f() {} }"] {
         assert_eq!(broken(elsewhere, text), [("one-impl", 1)], "{text}");
     }
-    assert_eq!(broken("crates/memobj/src/store.rs", "impl FrameStore {}"), []);
+    assert_eq!(broken("crates/memobj/src/parts.rs", "impl ObjectParts {}"), []);
     assert_eq!(broken("crates/memobj/src/write/sync.rs", "impl Writes {}"), []);
-    let others = ["impl Drop for FrameStore {}", "impl<'a> Door<'a> {}", "fn f(g: impl Fn(&FrameStore)) {}"];
+    let others =
+        ["impl Drop for ObjectParts {}", "impl<'a> Door<'a> {}", "fn f(g: impl Fn(&ObjectParts)) {}"];
     others.iter().for_each(|text| assert_eq!(broken(elsewhere, text), [], "{text}"));
 }
 
@@ -192,7 +193,7 @@ fn tree(files: &[(&str, &str)]) -> Vec<TreeFile> {
     files.iter().map(file).collect()
 }
 
-/// The circles of a crate with a root and `files`: their rooms, and what is told.
+/// The circles of a crate with a root and `files`: their modules, and what is told.
 fn circles(root: &str, files: &[(&str, &str)]) -> Vec<(String, String)> {
     let root = ("crates/core/src/lib.rs", root);
     let files: Vec<_> = files.iter().chain([&root]).copied().collect();
@@ -202,7 +203,7 @@ fn circles(root: &str, files: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_circle_of_rooms_is_found_with_its_places() {
+fn a_circle_of_modules_is_found_with_its_places() {
     let files = [
         ("crates/core/src/a.rs", "\nuse crate::{b::B, std};"),
         ("crates/core/src/b/mod.rs", "mod deep;"),
@@ -222,7 +223,7 @@ fn a_circle_of_rooms_is_found_with_its_places() {
 }
 
 #[test]
-fn rooms_in_order_are_no_circle() {
+fn modules_in_order_are_no_circle() {
     let files = [
         ("crates/core/src/a.rs", "use crate::b; // crate::c"),
         ("crates/core/src/b.rs", "use super::c; use crate::b::x;"),

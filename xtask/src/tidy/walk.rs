@@ -4,7 +4,7 @@ use super::Finding;
 use super::documents::prose;
 use super::files::TreeFile;
 use super::functions;
-use super::source::Source;
+use super::source::SourceText;
 
 /// The document that follows a fault, a pin, a store and a commit through the code.
 pub(super) const WALK: &str = "docs/decisions/walk.md";
@@ -55,7 +55,7 @@ fn problem(tree: &[TreeFile], path: &str, name: &str) -> Option<String> {
     let Some(file) = tree.iter().find(|file| file.path == path) else {
         return Some(format!("there is no {path}"));
     };
-    let source = Source::parse(&file.text);
+    let source = SourceText::parse(&file.text);
     let is_there = functions::find(&source.tokens()).iter().any(|function| function.name == name);
     (!is_there).then(|| format!("{path} has no function {name}"))
 }

@@ -18,20 +18,20 @@ use crate::failure::Failure;
 use crate::image_args::{SegmentsArguments, SegmentsFormat};
 use crate::output::Output;
 use maps::Row;
-use source::Source;
+use source::TableSource;
 
 /// Prints the table.
 pub(crate) fn run(arguments: &SegmentsArguments) -> Result<(), Failure> {
     let mut source = match &arguments.from {
-        Some(path) => Source::file(path)?,
-        None => Source::process(arguments.pid)?,
+        Some(path) => TableSource::file(path)?,
+        None => TableSource::process(arguments.pid)?,
     };
     let mut out = BufWriter::with_capacity(64 << 10, Output);
     print(&mut source, arguments.format, &mut out)?;
     out.flush().map_err(|error| Failure::stdout(&error))
 }
 
-fn print(source: &mut Source, format: SegmentsFormat, out: &mut impl Write) -> Result<(), Failure> {
+fn print(source: &mut TableSource, format: SegmentsFormat, out: &mut impl Write) -> Result<(), Failure> {
     match format {
         SegmentsFormat::Linux => source.each(|row| written(maps::write(out, row))),
         SegmentsFormat::Plan9 => plan9(source, out),
@@ -41,7 +41,7 @@ fn print(source: &mut Source, format: SegmentsFormat, out: &mut impl Write) -> R
 }
 
 /// Three times through: what the columns need, the stack, the others.
-fn plan9(source: &mut Source, out: &mut impl Write) -> Result<(), Failure> {
+fn plan9(source: &mut TableSource, out: &mut impl Write) -> Result<(), Failure> {
     let mut survey = plan9::Survey::default();
     source.each(|row| {
         survey.see(row);
@@ -55,7 +55,7 @@ fn plan9(source: &mut Source, out: &mut impl Write) -> Result<(), Failure> {
 }
 
 /// One array, row by row.
-fn json(source: &mut Source, out: &mut impl Write) -> Result<(), Failure> {
+fn json(source: &mut TableSource, out: &mut impl Write) -> Result<(), Failure> {
     let mut serializer = serde_json::Serializer::pretty(&mut *out);
     let mut array = serializer.serialize_seq(None).map_err(unwritten)?;
     source.each(|row| array.serialize_element(row).map_err(unwritten))?;

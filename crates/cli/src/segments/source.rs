@@ -11,7 +11,7 @@ use crate::failure::{Failure, reason};
 const MOST_LINE_BYTES: u64 = 32 << 10;
 
 /// A table to be read.
-pub(super) struct Source {
+pub(super) struct TableSource {
     /// For messages.
     name: String,
     text: Text,
@@ -24,9 +24,9 @@ enum Text {
     File(File),
 }
 
-impl Source {
+impl TableSource {
     /// The table of a process, as it is now. Linux limits how many rows it has.
-    pub(super) fn process(pid: Option<u32>) -> Result<Source, Failure> {
+    pub(super) fn process(pid: Option<u32>) -> Result<TableSource, Failure> {
         let (path, name) = match pid {
             Some(pid) => (format!("/proc/{pid}/maps"), format!("process {pid}")),
             None => ("/proc/self/maps".to_string(), "this process".to_string()),
@@ -35,11 +35,11 @@ impl Source {
             io::ErrorKind::NotFound => failed(&name, "no such process"),
             _ => failed(&name, &reason(&error)),
         })?;
-        Ok(Source { name, text: Text::Read(text) })
+        Ok(TableSource { name, text: Text::Read(text) })
     }
 
     /// A file that holds such a table. What cannot be read twice, as a pipe, is read into memory.
-    pub(super) fn file(path: &Path) -> Result<Source, Failure> {
+    pub(super) fn file(path: &Path) -> Result<TableSource, Failure> {
         let name = path.display().to_string();
         let open = || -> io::Result<Text> {
             let mut file = File::open(path)?;
@@ -51,12 +51,12 @@ impl Source {
             Ok(Text::Read(text))
         };
         let text = open().map_err(|error| failed(&name, &reason(&error)))?;
-        Ok(Source { name, text })
+        Ok(TableSource { name, text })
     }
 
     /// Gives each row to `see`, from the first on. Holds one at a time.
     pub(super) fn each(&mut self, see: impl FnMut(&Row) -> Result<(), Failure>) -> Result<(), Failure> {
-        let Source { name, text } = self;
+        let TableSource { name, text } = self;
         match text {
             Text::Read(text) => each_line(name, &text[..], see),
             Text::File(file) => {

@@ -1,4 +1,4 @@
-use super::source::Source;
+use super::source::TableSource;
 use super::{maps, print};
 use crate::image_args::SegmentsFormat;
 
@@ -32,7 +32,7 @@ fn printed_bytes(text: &[u8], format: SegmentsFormat) -> Vec<u8> {
     let path = folder.path().join("maps");
     std::fs::write(&path, text).expect("a file");
     let mut out = Vec::new();
-    print(&mut Source::file(&path).expect("a table"), format, &mut out).expect("rows");
+    print(&mut TableSource::file(&path).expect("a table"), format, &mut out).expect("rows");
     out
 }
 

@@ -13,9 +13,9 @@
 mod history;
 mod random;
 mod record;
+mod record_file;
 mod report;
 mod rounds;
-mod store;
 mod worker;
 
 pub(crate) use rounds::run;

@@ -13,8 +13,8 @@ use clap::ValueEnum;
 
 use super::history::History;
 use super::random::{Random, mix};
+use super::record_file::{RecordFile, copies_of};
 use super::report::Report;
-use super::store::{Store, copies_of};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::options::Delivery;
@@ -219,8 +219,8 @@ fn bytes_of(subject: &Subject, load: &LoadArguments, round: &Round) -> Result<Ve
         Promise::Sync => fs::read(&subject.path).map_err(|error| cannot(error.to_string())),
         Promise::Commit => {
             let opened =
-                Store::open(&subject.path, subject.promise, subject.way, round.delivery, load.budget);
-            opened.and_then(|store| store.read()).map_err(|failure| match failure {
+                RecordFile::open(&subject.path, subject.promise, subject.way, round.delivery, load.budget);
+            opened.and_then(|record_file| record_file.read()).map_err(|failure| match failure {
                 Failure::Message(why) => cannot(why),
                 other => cannot(format!("{other:?}")),
             })

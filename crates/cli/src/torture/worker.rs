@@ -11,8 +11,8 @@ use std::thread;
 use super::history::records_of_commit;
 use super::random::Random;
 use super::record::{RECORD_BYTES, decode};
+use super::record_file::{RecordFile, copies_of};
 use super::report::{MOST_RECORDS, Report};
-use super::store::{Store, copies_of};
 use crate::failure::Failure;
 use crate::options::Delivery;
 use crate::write_args::{Promise, Sabotage, WorkerArguments};
@@ -25,7 +25,7 @@ struct Worker<'a> {
     arguments: &'a WorkerArguments,
     seed: u64,
     writers: u64,
-    store: Store,
+    record_file: RecordFile,
     pipe: Mutex<File>,
 }
 
@@ -45,13 +45,14 @@ pub(crate) fn work(arguments: &WorkerArguments) -> Result<(), Failure> {
 fn open(arguments: &WorkerArguments) -> Result<Worker<'_>, Failure> {
     let load = &arguments.load;
     let delivery: Delivery = arguments.delivery;
-    let store = Store::open(&arguments.file, arguments.promise, arguments.way, delivery, load.budget)?;
+    let record_file =
+        RecordFile::open(&arguments.file, arguments.promise, arguments.way, delivery, load.budget)?;
     // Without the buffer of standard output, which would cut frames at line ends.
     let pipe = stdout().as_fd().try_clone_to_owned();
     let pipe = pipe.map_err(|error| Failure::io("use standard output", &error))?;
     let pipe = Mutex::new(File::from(pipe));
     let seed = load.seed.unwrap_or_default();
-    Ok(Worker { arguments, seed, writers: load.writers.into(), store, pipe })
+    Ok(Worker { arguments, seed, writers: load.writers.into(), record_file, pipe })
 }
 
 impl Worker<'_> {
@@ -79,7 +80,7 @@ impl Worker<'_> {
     /// The sequence numbers of all records.
     fn sequences(&self) -> Result<Vec<u64>, Failure> {
         let copies = copies_of(self.arguments.promise, self.arguments.way);
-        let bytes = self.store.read()?;
+        let bytes = self.record_file.read()?;
         let records = bytes.chunks_exact(RECORD_BYTES as usize).zip(0..);
         records.map(|(record, index)| decode(record, index, copies).map_err(Failure::Message)).collect()
     }
@@ -108,7 +109,7 @@ impl Worker<'_> {
                 let slot = window.start + random.below(window.end - window.start);
                 own[slot as usize] += 1;
                 let index = slot * self.writers + writer;
-                self.store.put(index, own[slot as usize])?;
+                self.record_file.put(index, own[slot as usize])?;
                 changed.push((index, own[slot as usize]));
             }
             // Some batches wait for the next sync.
@@ -116,7 +117,7 @@ impl Worker<'_> {
                 continue;
             }
             if !self.lies() {
-                self.store.sync(self.range_to_sync(&changed, &mut random))?;
+                self.record_file.sync(self.range_to_sync(&changed, &mut random))?;
             }
             self.report(&Report::Synced(std::mem::take(&mut changed)));
         }
@@ -124,7 +125,7 @@ impl Worker<'_> {
 
     /// Everything, or what was changed.
     fn range_to_sync(&self, changed: &[(u64, u64)], random: &mut Random) -> Range<u64> {
-        let all = 0..self.store.records();
+        let all = 0..self.record_file.records();
         let indices = || changed.iter().map(|(index, _)| *index);
         let range = match (random.below(2), indices().min(), indices().max()) {
             (0, Some(first), Some(last)) => first..last + 1,
@@ -156,17 +157,17 @@ impl Worker<'_> {
 
     fn write_part(&self, number: u64, writer: u64) -> Result<(), Failure> {
         if writer == 0 {
-            self.store.put(0, number)?;
+            self.record_file.put(0, number)?;
         }
-        for index in records_of_commit(self.seed, number, writer, self.writers, self.store.records()) {
-            self.store.put(index, number)?;
+        for index in records_of_commit(self.seed, number, writer, self.writers, self.record_file.records()) {
+            self.record_file.put(index, number)?;
         }
         Ok(())
     }
 
     fn commit(&self, number: u64) -> Result<(), Failure> {
         if !self.lies() {
-            self.store.commit()?;
+            self.record_file.commit()?;
         }
         self.report(&Report::Committed(number));
         Ok(())

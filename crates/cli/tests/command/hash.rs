@@ -3,27 +3,27 @@
 use std::fs;
 use std::process::Command;
 
-use crate::room::Room;
+use crate::test_folder::TestFolder;
 
 const EMPTY: &str = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
 
 #[test]
 fn empty_file_has_the_digest_of_nothing() {
-    let room = Room::new();
-    room.file("empty", 0);
-    let ran = room.run(&["hash", "empty"]);
+    let test_folder = TestFolder::new();
+    test_folder.file("empty", 0);
+    let ran = test_folder.run(&["hash", "empty"]);
     assert_eq!((ran.code(), ran.out(), ran.err()), (0, format!("{EMPTY}  empty\n").as_str(), ""));
 }
 
 #[test]
 fn digest_of_a_file_larger_than_the_budget() {
-    let room = Room::new();
-    let digest = blake3::hash(&room.file("data.bin", (3 << 20) + 123));
+    let test_folder = TestFolder::new();
+    let digest = blake3::hash(&test_folder.file("data.bin", (3 << 20) + 123));
     for access in ["touch", "pin", "copy"] {
         for delivery in ["reader", "inthread", "auto"] {
             for threads in ["1", "3"] {
                 let options = ["--access", access, "--delivery", delivery, "--threads", threads];
-                let ran = room.run(
+                let ran = test_folder.run(
                     &[&["hash", "--budget", "256k", "--frames", "4k"], &options[..], &["data.bin"]].concat(),
                 );
                 assert_eq!((ran.code(), ran.err()), (0, ""), "{options:?}");
@@ -35,10 +35,10 @@ fn digest_of_a_file_larger_than_the_budget() {
 
 #[test]
 fn digest_through_the_smallest_budget_and_an_error_below_it() {
-    let room = Room::new();
-    let digest = blake3::hash(&room.file("data.bin", 90 * 4096 + 1));
+    let test_folder = TestFolder::new();
+    let digest = blake3::hash(&test_folder.file("data.bin", 90 * 4096 + 1));
     for access in ["touch", "pin", "copy"] {
-        let ran = room.run(&[
+        let ran = test_folder.run(&[
             "hash",
             "--budget",
             "64k",
@@ -57,7 +57,7 @@ fn digest_through_the_smallest_budget_and_an_error_below_it() {
         );
     }
     for budget in ["1", "4k"] {
-        let ran = room.run(&["hash", "--budget", budget, "data.bin"]);
+        let ran = test_folder.run(&["hash", "--budget", budget, "data.bin"]);
         assert_eq!((ran.code(), ran.out()), (1, ""));
         assert!(ran.err().contains("too small: the least is 65536 bytes"), "{}", ran.err());
     }
@@ -65,10 +65,10 @@ fn digest_through_the_smallest_budget_and_an_error_below_it() {
 
 #[test]
 fn every_frame_size_gives_the_same_digest() {
-    let room = Room::new();
-    let digest = blake3::hash(&room.file("data.bin", (9 << 20) + 4097));
+    let test_folder = TestFolder::new();
+    let digest = blake3::hash(&test_folder.file("data.bin", (9 << 20) + 4097));
     for frames in ["4k", "2m", "auto"] {
-        let ran = room.run(&["hash", "--budget", "4M", "--frames", frames, "data.bin"]);
+        let ran = test_folder.run(&["hash", "--budget", "4M", "--frames", frames, "data.bin"]);
         assert_eq!(
             (ran.code(), ran.out()),
             (0, format!("{digest}  data.bin\n").as_str()),
@@ -80,9 +80,9 @@ fn every_frame_size_gives_the_same_digest() {
 
 #[test]
 fn a_file_that_fails_does_not_stop_the_next() {
-    let room = Room::new();
-    room.file("good", 0);
-    let ran = room.run(&["hash", "missing", "good"]);
+    let test_folder = TestFolder::new();
+    test_folder.file("good", 0);
+    let ran = test_folder.run(&["hash", "missing", "good"]);
     assert_eq!((ran.code(), ran.out()), (1, format!("{EMPTY}  good\n").as_str()));
     assert!(ran.err().starts_with("memobj: "), "{}", ran.err());
     assert!(ran.err().contains("missing") && ran.err().contains("no such file"), "{}", ran.err());
@@ -91,12 +91,12 @@ fn a_file_that_fails_does_not_stop_the_next() {
 
 #[test]
 fn a_directory_and_a_fifo_are_errors() {
-    let room = Room::new();
-    fs::create_dir(room.path().join("directory")).expect("a directory");
-    let made = Command::new("mkfifo").arg(room.path().join("fifo")).status().expect("mkfifo(1) runs");
+    let test_folder = TestFolder::new();
+    fs::create_dir(test_folder.path().join("directory")).expect("a directory");
+    let made = Command::new("mkfifo").arg(test_folder.path().join("fifo")).status().expect("mkfifo(1) runs");
     assert!(made.success());
     for name in ["directory", "fifo"] {
-        let ran = room.run(&["hash", name]);
+        let ran = test_folder.run(&["hash", name]);
         assert_eq!((ran.code(), ran.out()), (1, ""), "{name}: {}", ran.err());
         assert!(ran.err().starts_with("memobj: ") && ran.err().contains(name), "{}", ran.err());
     }
@@ -104,13 +104,13 @@ fn a_directory_and_a_fifo_are_errors() {
 
 #[test]
 fn an_injected_error_names_the_page() {
-    let room = Room::new();
-    room.file("data.bin", 5 * 4096);
+    let test_folder = TestFolder::new();
+    test_folder.file("data.bin", 5 * 4096);
     for access in ["touch", "pin", "copy"] {
         for delivery in ["reader", "inthread"] {
             let options =
                 ["--access", access, "--delivery", delivery, "--frames", "4k", "--inject", "error@4k+4k"];
-            let ran = room.run(&[&["hash"], &options[..], &["data.bin"]].concat());
+            let ran = test_folder.run(&[&["hash"], &options[..], &["data.bin"]].concat());
             assert_eq!((ran.code(), ran.out()), (1, ""), "{options:?}");
             assert_eq!(
                 ran.err(),
@@ -123,11 +123,12 @@ fn an_injected_error_names_the_page() {
 
 #[test]
 fn an_error_that_goes_away_is_retried() {
-    let room = Room::new();
-    let digest = blake3::hash(&room.file("data.bin", 5 * 4096));
+    let test_folder = TestFolder::new();
+    let digest = blake3::hash(&test_folder.file("data.bin", 5 * 4096));
     for kind in ["error", "short"] {
         let spec = format!("{kind}@4k+4k:times=2");
-        let ran = room.run(&["hash", "--frames", "4k", "--inject", &spec, "--retry", "30s", "data.bin"]);
+        let ran =
+            test_folder.run(&["hash", "--frames", "4k", "--inject", &spec, "--retry", "30s", "data.bin"]);
         assert_eq!(
             (ran.code(), ran.out(), ran.err()),
             (0, format!("{digest}  data.bin\n").as_str(), ""),
@@ -138,25 +139,25 @@ fn an_error_that_goes_away_is_retried() {
 
 #[test]
 fn an_injected_error_beyond_the_file_does_nothing() {
-    let room = Room::new();
-    let digest = blake3::hash(&room.file("data.bin", 4096));
-    let ran = room.run(&["hash", "--frames", "4k", "--inject", "error@1M+4k", "data.bin"]);
+    let test_folder = TestFolder::new();
+    let digest = blake3::hash(&test_folder.file("data.bin", 4096));
+    let ran = test_folder.run(&["hash", "--frames", "4k", "--inject", "error@1M+4k", "data.bin"]);
     assert_eq!((ran.code(), ran.out(), ran.err()), (0, format!("{digest}  data.bin\n").as_str(), ""));
 }
 
 #[test]
 fn names_are_escaped_as_b3sum_does() {
-    let room = Room::new();
-    room.file("a\\b\nc", 0);
-    let ran = room.run(&["hash", "a\\b\nc"]);
+    let test_folder = TestFolder::new();
+    test_folder.file("a\\b\nc", 0);
+    let ran = test_folder.run(&["hash", "a\\b\nc"]);
     assert_eq!((ran.code(), ran.out()), (0, format!("\\{EMPTY}  a\\\\b\\nc\n").as_str()));
 }
 
 #[test]
 fn statistics_are_one_json_object() {
-    let room = Room::new();
-    room.file("data.bin", 1 << 20);
-    let ran = room.run(&["hash", "--budget", "64k", "--frames", "4k", "--stats", "json", "data.bin"]);
+    let test_folder = TestFolder::new();
+    test_folder.file("data.bin", 1 << 20);
+    let ran = test_folder.run(&["hash", "--budget", "64k", "--frames", "4k", "--stats", "json", "data.bin"]);
     assert_eq!(ran.code(), 0, "{}", ran.err());
     let stats: serde_json::Value = serde_json::from_str(ran.err()).expect("standard error is JSON");
     let names = ["faults", "supplied_pages", "evicted_pages", "retries", "failed_pages", "peak_frame_bytes"];

@@ -3,17 +3,17 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use crate::room::Room;
+use crate::test_folder::TestFolder;
 
 #[test]
 fn an_interrupt_ends_a_hang() {
-    let room = Room::new();
-    room.file("small", 100);
-    room.file("large", 3 * 4096);
+    let test_folder = TestFolder::new();
+    test_folder.file("small", 100);
+    test_folder.file("large", 3 * 4096);
     // Not under timeout(1), which would have to pass the signal on.
     let mut child = Command::new(env!("CARGO_BIN_EXE_memobj"))
         .args(["hash", "--frames", "4k", "--inject", "hang@4k+4k", "small", "large"])
-        .current_dir(room.path())
+        .current_dir(test_folder.path())
         .stdout(Stdio::piped())
         .spawn()
         .expect("the command runs");

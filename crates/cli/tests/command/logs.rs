@@ -7,7 +7,7 @@ use std::process::Command;
 
 use memobj::{Cache, CacheOptions, MapOptions, ObjectOptions, Writing};
 
-use crate::room::Room;
+use crate::test_folder::TestFolder;
 
 const PATH: &str = "MEMOBJ_TEST_COMMIT_TO";
 
@@ -25,20 +25,20 @@ fn part_commit_and_end() {
 }
 
 /// The file `f` of these bytes, with a log beside it; and the bytes that are committed.
-fn with_log(room: &Room, length: usize) -> Vec<u8> {
-    let mut bytes = room.file("f", length);
+fn with_log(test_folder: &TestFolder, length: usize) -> Vec<u8> {
+    let mut bytes = test_folder.file("f", length);
     let mut part = Command::new(std::env::current_exe().expect("this program"));
-    part.args(["--exact", "logs::part_commit_and_end"]).env(PATH, room.path().join("f"));
+    part.args(["--exact", "logs::part_commit_and_end"]).env(PATH, test_folder.path().join("f"));
     assert!(part.output().expect("it runs").status.success());
-    assert!(room.path().join("f.memobj-log").exists());
-    assert!(fs::read(room.path().join("f")).expect("it") == bytes, "nothing is in place yet");
+    assert!(test_folder.path().join("f.memobj-log").exists());
+    assert!(fs::read(test_folder.path().join("f")).expect("it") == bytes, "nothing is in place yet");
     bytes[5000..5009].copy_from_slice(b"committed");
     bytes
 }
 
 #[test]
 fn every_command_reads_what_is_committed() {
-    let room = Room::new();
+    let test_folder = TestFolder::new();
     let commands: [&[&str]; 6] = [
         &["hash", "f"],
         &["read", "f"],
@@ -48,14 +48,14 @@ fn every_command_reads_what_is_committed() {
         &["patch", "--commit", "--at", "0", "f"],
     ];
     for arguments in commands {
-        let bytes = with_log(&room, 100_000);
-        let ran = room.run(arguments);
+        let bytes = with_log(&test_folder, 100_000);
+        let ran = test_folder.run(arguments);
         assert_eq!((ran.code(), ran.err()), (0, ""), "{arguments:?}");
-        assert!(fs::read(room.path().join("f")).expect("it") == bytes, "{arguments:?}");
-        assert!(!room.path().join("f.memobj-log").exists(), "{arguments:?}");
+        assert!(fs::read(test_folder.path().join("f")).expect("it") == bytes, "{arguments:?}");
+        assert!(!test_folder.path().join("f.memobj-log").exists(), "{arguments:?}");
         match arguments[0] {
             "read" => assert!(ran.0.stdout == bytes),
-            "copy" => assert!(fs::read(room.path().join("dst")).expect("the copy") == bytes),
+            "copy" => assert!(fs::read(test_folder.path().join("dst")).expect("the copy") == bytes),
             _ => {}
         }
     }
@@ -63,42 +63,42 @@ fn every_command_reads_what_is_committed() {
 
 #[test]
 fn the_log_of_a_stranger_can_be_left_out_by_who_reads() {
-    let room = Room::new();
-    let bytes = room.file("f", 20_000);
-    fs::write(room.path().join("f.memobj-log"), "mine").expect("a file");
-    if chown(room.path().join("f.memobj-log"), Some(12345), None).is_err() {
+    let test_folder = TestFolder::new();
+    let bytes = test_folder.file("f", 20_000);
+    fs::write(test_folder.path().join("f.memobj-log"), "mine").expect("a file");
+    if chown(test_folder.path().join("f.memobj-log"), Some(12345), None).is_err() {
         return println!("skipped: files cannot be given away");
     }
     let commands: [&[&str]; 4] =
         [&["hash", "f"], &["read", "f"], &["copy", "f", "dst"], &["image", "--flat", "f"]];
     for arguments in commands {
-        let ran = room.run(arguments);
+        let ran = test_folder.run(arguments);
         assert_eq!((ran.code(), ran.out()), (1, ""), "{arguments:?}");
         let says = ["f.memobj-log", "another user", "--ignore-foreign-log"];
         assert!(says.iter().all(|word| ran.err().contains(word)), "{}", ran.err());
-        let ran = room.run(&[&arguments[..1], &["--ignore-foreign-log"], &arguments[1..]].concat());
+        let ran = test_folder.run(&[&arguments[..1], &["--ignore-foreign-log"], &arguments[1..]].concat());
         assert_eq!((ran.code(), ran.err()), (0, ""), "{arguments:?}");
         assert!(arguments[0] != "read" || ran.0.stdout == bytes);
     }
-    assert!(fs::read(room.path().join("dst")).expect("the copy") == bytes);
+    assert!(fs::read(test_folder.path().join("dst")).expect("the copy") == bytes);
     // Who writes cannot leave it out: what is in it could be put over what he writes.
-    let ran = room.run(&["patch", "--at", "0", "f"]);
+    let ran = test_folder.run(&["patch", "--at", "0", "f"]);
     assert!(ran.code() == 1 && ran.err().contains("another user"), "{}", ran.err());
-    assert_eq!(room.run(&["patch", "--ignore-foreign-log", "--at", "0", "f"]).code(), 2);
-    assert_eq!(fs::read(room.path().join("f.memobj-log")).expect("it"), b"mine");
+    assert_eq!(test_folder.run(&["patch", "--ignore-foreign-log", "--at", "0", "f"]).code(), 2);
+    assert_eq!(fs::read(test_folder.path().join("f.memobj-log")).expect("it"), b"mine");
 }
 
 #[test]
 fn a_log_of_ones_own_is_not_left_out() {
-    let room = Room::new();
-    let bytes = with_log(&room, 20_000);
-    let ran = room.run(&["read", "--ignore-foreign-log", "f"]);
+    let test_folder = TestFolder::new();
+    let bytes = with_log(&test_folder, 20_000);
+    let ran = test_folder.run(&["read", "--ignore-foreign-log", "f"]);
     assert_eq!((ran.code(), ran.0.stdout == bytes), (0, true), "{}", ran.err());
     // Nor is one that cannot be used.
-    let bytes = with_log(&room, 20_000);
-    fs::write(room.path().join("f.memobj-log"), "no log").expect("a file");
-    let ran = room.run(&["read", "--ignore-foreign-log", "f"]);
+    let bytes = with_log(&test_folder, 20_000);
+    fs::write(test_folder.path().join("f.memobj-log"), "no log").expect("a file");
+    let ran = test_folder.run(&["read", "--ignore-foreign-log", "f"]);
     assert_eq!((ran.code(), ran.out()), (1, ""), "{} of {} bytes", ran.err(), bytes.len());
-    let mode = fs::metadata(room.path().join("f")).expect("it").permissions().mode();
+    let mode = fs::metadata(test_folder.path().join("f")).expect("it").permissions().mode();
     assert_eq!(mode & 0o600, 0o600);
 }

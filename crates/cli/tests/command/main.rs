@@ -8,7 +8,7 @@ mod logs;
 mod output;
 mod patch;
 mod read;
-mod room;
+mod test_folder;
 mod torture;
 mod untold;
 mod usage;

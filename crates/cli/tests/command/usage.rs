@@ -1,11 +1,11 @@
 //! Wrong usage, help and the doctor.
 
-use crate::room::Room;
+use crate::test_folder::TestFolder;
 
 #[test]
 fn wrong_usage_exits_with_2_and_says_what_is_wrong() {
-    let room = Room::new();
-    room.file("f", 1);
+    let test_folder = TestFolder::new();
+    test_folder.file("f", 1);
     let cases: [(&[&str], &str); 9] = [
         (&["hash", "--budget", "12Q", "f"], "12Q"),
         (&["hash", "--budget", "0", "f"], "holds no page"),
@@ -18,7 +18,7 @@ fn wrong_usage_exits_with_2_and_says_what_is_wrong() {
         (&["read", "--length", "1.5", "f"], "1.5"),
     ];
     for (arguments, reason) in cases {
-        let ran = room.run(arguments);
+        let ran = test_folder.run(arguments);
         assert_eq!((ran.code(), ran.out()), (2, ""), "{arguments:?}");
         assert!(
             ran.err().starts_with("memobj: ") && ran.err().contains(reason),
@@ -30,16 +30,16 @@ fn wrong_usage_exits_with_2_and_says_what_is_wrong() {
 
 #[test]
 fn help_teaches() {
-    let room = Room::new();
-    let ran = room.run(&[]);
+    let test_folder = TestFolder::new();
+    let ran = test_folder.run(&[]);
     assert_eq!((ran.code(), ran.out()), (2, ""));
     assert!(ran.err().contains("Usage: memobj <COMMAND>"), "{}", ran.err());
-    let ran = room.run(&["--help"]);
+    let ran = test_folder.run(&["--help"]);
     assert_eq!((ran.code(), ran.err()), (0, ""));
     for word in ["Budget", "touch", "pin", "copy", "Examples:", "memobj doctor"] {
         assert!(ran.out().contains(word), "{word}: {}", ran.out());
     }
-    let ran = room.run(&["hash", "--help"]);
+    let ran = test_folder.run(&["hash", "--help"]);
     assert_eq!((ran.code(), ran.err()), (0, ""));
     for option in
         ["--budget", "--frames", "--threads", "--access", "--delivery", "--inject", "--retry", "--stats"]
@@ -50,18 +50,18 @@ fn help_teaches() {
 
 #[test]
 fn a_budget_smaller_than_a_page_is_an_error() {
-    let room = Room::new();
-    room.file("f", 10_000);
-    let ran = room.run(&["hash", "--budget", "100", "f"]);
+    let test_folder = TestFolder::new();
+    test_folder.file("f", 10_000);
+    let ran = test_folder.run(&["hash", "--budget", "100", "f"]);
     assert_eq!((ran.code(), ran.out()), (1, ""));
     assert!(ran.err().starts_with("memobj: ") && ran.err().contains("budget"), "{}", ran.err());
 }
 
 #[test]
 fn doctor_reports_in_both_forms() {
-    let room = Room::new();
-    assert_eq!(room.run(&["doctor"]).code(), 0);
-    let ran = room.run(&["doctor", "--json"]);
+    let test_folder = TestFolder::new();
+    assert_eq!(test_folder.run(&["doctor"]).code(), 0);
+    let ran = test_folder.run(&["doctor", "--json"]);
     assert_eq!((ran.code(), ran.err()), (0, ""));
     let report: serde_json::Value = serde_json::from_str(ran.out()).expect("JSON");
     let facilities = report["facilities"].as_array().expect("a list");

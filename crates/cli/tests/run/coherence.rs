@@ -2,16 +2,16 @@
 
 use crate::build::{Kind, program};
 use crate::ends::run;
-use crate::room::{PAGE, Room, sample, sample_byte};
+use crate::test_folder::{PAGE, TestFolder, sample, sample_byte};
 
 /// Runs a mode of coherence.c natively and under `memobj run`, each on a file of its own, and returns what they leave.
 fn mode(mode: &str) -> Option<Vec<u8>> {
-    let room = Room::new()?;
+    let test_folder = TestFolder::new()?;
     let program = program("coherence", Kind::Dynamic)?;
-    let files = ["native", "memobj"].map(|name| room.sample(name, 300));
+    let files = ["native", "memobj"].map(|name| test_folder.sample(name, 300));
     let words = |at: usize| [program.as_os_str(), mode.as_ref(), files[at].as_os_str()];
-    let native = run(room.native(&words(0)));
-    let end = run(room.memobj(&[], &words(1)));
+    let native = run(test_folder.native(&words(0)));
+    let end = run(test_folder.memobj(&[], &words(1)));
     assert_eq!((&end, end.code()), (&native, 0), "{mode}");
     let left = files.map(|file| std::fs::read(file).expect("the file"));
     assert!(left[0] == left[1], "{mode} leaves other bytes than in a native run");
@@ -51,13 +51,13 @@ fn files_are_replaced_grow_and_shrink() {
 
 #[test]
 fn a_later_program_of_the_same_run_finds_new_bytes() {
-    let Some(room) = Room::new() else { return };
+    let Some(test_folder) = TestFolder::new() else { return };
     let Some(reader) = program("hello", Kind::Dynamic) else { return };
-    std::fs::copy(&reader, room.path("hello")).expect("a copy");
+    std::fs::copy(&reader, test_folder.path("hello")).expect("a copy");
     // The program itself is replaced, too.
     let script = "cp hello program; ./program one; cp /bin/echo other; mv other program; ./program two; \
         ./program three; cp /bin/false other; mv other program; ./program; echo $?";
-    let end = room.same_script(script);
+    let end = test_folder.same_script(script);
     assert!(end.out.starts_with("one\n") && end.out.ends_with("two\nthree\n1\n"), "{end:?}");
 }
 
@@ -70,11 +70,13 @@ fn seed() -> String {
 
 /// Runs a mode of crowd.c on a file that is 128 times the budget.
 fn crowd(mode: &str) {
-    let (Some(room), Some(program)) = (Room::new(), program("crowd", Kind::Dynamic)) else { return };
-    let file = room.sample("sample", 2048);
+    let (Some(test_folder), Some(program)) = (TestFolder::new(), program("crowd", Kind::Dynamic)) else {
+        return;
+    };
+    let file = test_folder.sample("sample", 2048);
     let seed = seed();
     let words = [program.as_os_str(), mode.as_ref(), file.as_os_str(), seed.as_ref()];
-    let end = run(room.memobj(&["--tight", "--budget", "64k"], &words));
+    let end = run(test_folder.memobj(&["--tight", "--budget", "64k"], &words));
     let is_told = |line: &str| line.contains("the budget of 64 KiB is too small");
     assert!(end.status.success() && end.err.lines().all(is_told), "{mode}, seed {seed}: {end:#?}");
 }

@@ -6,14 +6,14 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::build::{Kind, program};
 use crate::ends::{End, LIMIT, Running, run};
-use crate::room::Room;
+use crate::test_folder::TestFolder;
 
 /// Runs a mode of failures.c, with these options.
 fn mode(options: &[&str], mode: &str) -> Option<End> {
-    let room = Room::new()?;
+    let test_folder = TestFolder::new()?;
     let program = program("failures", Kind::Dynamic)?;
-    let file = room.sample("sample", 256);
-    Some(run(room.memobj(options, &[program.as_os_str(), mode.as_ref(), file.as_os_str()])))
+    let file = test_folder.sample("sample", 256);
+    Some(run(test_folder.memobj(options, &[program.as_os_str(), mode.as_ref(), file.as_os_str()])))
 }
 
 #[test]
@@ -59,15 +59,15 @@ fn is_alive(pid: i32) -> bool {
 
 /// Kills one of those who supply pages while 21 processes check bytes of a file that is 32 times the budget, and looks how they end.
 fn kill_while_processes_read(name: &str, whom: impl Fn(i32) -> Option<i32>) {
-    let Some(room) = Room::new() else { return };
+    let Some(test_folder) = TestFolder::new() else { return };
     let Some(program) = program("crowd", Kind::Dynamic) else { return };
-    let file = room.sample("sample", 2048);
+    let file = test_folder.sample("sample", 2048);
     let seed = std::process::id().to_string();
     println!("seed {seed}");
     let words = [program.as_os_str(), "processes".as_ref(), file.as_os_str(), seed.as_ref()];
     // Late pages, so that nearly all wait for one when it happens.
     let options = ["--tight", "--budget", "256k", "--inject", "sample:delay=5@0+8M"];
-    let mut running = Running::start(room.memobj(&options, &words));
+    let mut running = Running::start(test_folder.memobj(&options, &words));
     running.hear("running");
     // waits: lets them come to a state in which pages come and go.
     std::thread::sleep(Duration::from_millis(150));
@@ -83,7 +83,7 @@ fn kill_while_processes_read(name: &str, whom: impl Fn(i32) -> Option<i32>) {
         // waits: polls for the end of processes that are not this one's.
         std::thread::sleep(Duration::from_millis(1));
     }
-    let wrong = std::fs::read_to_string(room.path("sample.wrong"));
+    let wrong = std::fs::read_to_string(test_folder.path("sample.wrong"));
     assert!(wrong.is_err(), "{name}: {wrong:?}");
 }
 

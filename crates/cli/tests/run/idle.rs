@@ -1,7 +1,7 @@
 //! What nobody maps any more is closed: nothing of it is kept from anybody.
 
 use crate::ends::run;
-use crate::room::{Room, has};
+use crate::test_folder::{TestFolder, has};
 
 /// Waits, as part of a script, until the supervisor has no descriptor whose name has `$1` in it. Descriptors that go while
 /// they are listed are none of its business.
@@ -16,9 +16,9 @@ closed() {
 ";
 
 fn script(text: &str) -> String {
-    let Some(room) = Room::new().filter(|_| has("python3")) else { return String::new() };
-    room.sample("big.bin", 300);
-    let end = run(room.memobj(&[], &["bash", "-c", &format!("{CLOSED}{text}")]));
+    let Some(test_folder) = TestFolder::new().filter(|_| has("python3")) else { return String::new() };
+    test_folder.sample("big.bin", 300);
+    let end = run(test_folder.memobj(&[], &["bash", "-c", &format!("{CLOSED}{text}")]));
     assert!(end.err.is_empty() && end.status.success(), "{end:?}");
     end.out
 }

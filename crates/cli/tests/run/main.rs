@@ -18,7 +18,7 @@ mod ordinary;
 mod places;
 mod processes;
 mod programs;
-mod room;
 mod secrets;
 mod sharing;
+mod test_folder;
 mod writers;

@@ -1,15 +1,15 @@
 //! What programs do to their mappings, and what they find in them afterwards.
 
 use crate::build::{Kind, program};
-use crate::room::{PAGE, Room, sample};
+use crate::test_folder::{PAGE, TestFolder, sample};
 
 /// Runs a mode of memory.c natively and under `memobj run`, and panics unless the file is as it was.
 fn mode(mode: &str) {
-    let Some(room) = Room::new() else { return };
+    let Some(test_folder) = TestFolder::new() else { return };
     let bytes = sample(0, 600 * PAGE + 100);
-    let file = room.file("sample", &bytes);
+    let file = test_folder.file("sample", &bytes);
     let Some(program) = program("memory", Kind::Dynamic) else { return };
-    let end = room.same(&[program.as_os_str(), mode.as_ref(), file.as_os_str()]).succeeded(mode);
+    let end = test_folder.same(&[program.as_os_str(), mode.as_ref(), file.as_os_str()]).succeeded(mode);
     assert!(end.out.ends_with(&format!("{mode} done\n")), "{end:?}");
     assert!(std::fs::read(&file).expect("the file") == bytes, "{mode} has changed the file");
 }

@@ -4,25 +4,27 @@ use std::path::Path;
 
 use crate::build::{Kind, program};
 use crate::ends::{End, run};
-use crate::room::{Room, has};
+use crate::test_folder::{TestFolder, has};
 
 /// Runs `rest` in a mount namespace in which `here/noexec` shows `here/files` without the right to execute.
-fn inside(room: &Room, rest: &str) -> End {
+fn inside(test_folder: &TestFolder, rest: &str) -> End {
     let mounts = "mount --bind files noexec && mount -o remount,bind,noexec noexec || exit 77";
-    run(room.native(&["unshare", "-m", "sh", "-c", &format!("{mounts}; {rest}")]))
+    run(test_folder.native(&["unshare", "-m", "sh", "-c", &format!("{mounts}; {rest}")]))
 }
 
 #[test]
 fn files_of_a_noexec_mount_are_not_executable() {
-    let (Some(room), Some(program)) = (Room::new(), program("executes", Kind::Dynamic)) else { return };
+    let (Some(test_folder), Some(program)) = (TestFolder::new(), program("executes", Kind::Dynamic)) else {
+        return;
+    };
     if !has("unshare") {
         return;
     }
     for folder in ["files", "noexec"] {
-        std::fs::create_dir(room.path(folder)).expect("a folder");
+        std::fs::create_dir(test_folder.path(folder)).expect("a folder");
     }
-    room.sample("files/data", 4);
-    if inside(&room, "true").code() != 0 {
+    test_folder.sample("files/data", 4);
+    if inside(&test_folder, "true").code() != 0 {
         println!("skipped: no mount namespace in which a mount is noexec");
         return;
     }
@@ -33,8 +35,8 @@ fn files_of_a_noexec_mount_are_not_executable() {
         "{program} at-once files/data; {program} later noexec/data; {program} at-once noexec/data; \
          {program} later files/data"
     );
-    let native = inside(&room, &format!("sh -c '{script}'"));
-    let end = inside(&room, &format!("{memobj} run -- sh -c '{script}'"));
+    let native = inside(&test_folder, &format!("sh -c '{script}'"));
+    let end = inside(&test_folder, &format!("{memobj} run -- sh -c '{script}'"));
     assert_eq!(native, end);
     assert!(
         native.out.starts_with("executable\nmprotect: Permission denied\nmmap: Operation not permitted\n")

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::build::{Kind, program};
 use crate::ends::{End, run};
-use crate::room::Room;
+use crate::test_folder::TestFolder;
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
@@ -69,17 +69,17 @@ fn all_below(folder: &Path, all: &mut BTreeSet<PathBuf>) {
 }
 
 struct Tree {
-    room: Room,
+    test_folder: TestFolder,
     program: PathBuf,
     base: PathBuf,
 }
 
 impl Tree {
     fn grow(draw: &mut Draw) -> Option<Tree> {
-        let room = Room::new()?;
+        let test_folder = TestFolder::new()?;
         let program = program("names", Kind::Dynamic)?;
         // So deep that no name leads out of it.
-        let base = room.path("").canonicalize().expect("a name").join("deep/".repeat(16));
+        let base = test_folder.path("").canonicalize().expect("a name").join("deep/".repeat(16));
         std::fs::create_dir_all(&base).expect("folders");
         for top in ["guest", "outside"] {
             std::fs::create_dir(base.join(top)).expect("a folder");
@@ -88,7 +88,7 @@ impl Tree {
         let fifo = rustix::fs::FileType::Fifo;
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, base.join("guest/fifo"), fifo, mode, 0).expect("a FIFO");
-        Some(Tree { room, program, base })
+        Some(Tree { test_folder, program, base })
     }
 
     fn names(&self, draw: &mut Draw, count: usize) -> String {
@@ -115,16 +115,16 @@ impl Tree {
         let mut words = [&self.program, &guest, &list].map(|path| path.to_str().expect("text")).to_vec();
         words.extend(more);
         let mut before = BTreeSet::new();
-        all_below(&self.room.path(""), &mut before);
-        let native = run(self.room.native(&words));
+        all_below(&self.test_folder.path(""), &mut before);
+        let native = run(self.test_folder.native(&words));
         let mut after = BTreeSet::new();
-        all_below(&self.room.path(""), &mut after);
+        all_below(&self.test_folder.path(""), &mut after);
         after.difference(&before).for_each(|made| std::fs::remove_file(made).expect("a file that was made"));
         std::fs::create_dir(self.base.join("deeper")).expect("a folder");
         std::fs::rename(&guest, &object).expect("the tree moves");
         std::fs::create_dir(&guest).expect("a place for it");
         let map = format!("{}={}", guest.display(), object.display());
-        (native, run(self.room.memobj(&["--map", &map], &words)))
+        (native, run(self.test_folder.memobj(&["--map", &map], &words)))
     }
 }
 

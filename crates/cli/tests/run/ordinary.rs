@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::ends::{End, run};
-use crate::room::{Room, has};
+use crate::test_folder::{TestFolder, has};
 
 const NOBODY: [&str; 7] = [
     "setpriv",
@@ -18,18 +18,18 @@ const NOBODY: [&str; 7] = [
 ];
 
 /// A folder for everybody, with the command in it, and what the command is to run.
-fn open_room() -> Option<(Room, PathBuf)> {
+fn open_folder() -> Option<(TestFolder, PathBuf)> {
     if !rustix::process::geteuid().is_root() || !has("setpriv") {
         println!("skipped: only root can become another user, by setpriv(1)");
         return None;
     }
-    let room = Room::new()?;
-    let binary = room.path("memobj");
+    let test_folder = TestFolder::new()?;
+    let binary = test_folder.path("memobj");
     std::fs::copy(env!("CARGO_BIN_EXE_memobj"), &binary).expect("a copy");
-    for path in [room.path(""), binary.clone()] {
+    for path in [test_folder.path(""), binary.clone()] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
     }
-    Some((room, binary))
+    Some((test_folder, binary))
 }
 
 /// Says which of the processes behind the run let a program of the same user at their descriptors and memory.
@@ -40,8 +40,8 @@ const LOOKS: &str = "guard=$(grep -lw PPid:.$PPID $(grep -l memobj-guard /proc/[
     head -c 1 /proc/$process/mem 2>&1 | grep -q denied || echo memory of $process; done; exit 0";
 
 /// Whether user 65534 may run what is in the room.
-fn may_be_run(room: &Room, binary: &std::path::Path) -> bool {
-    let mut command = room.native(&NOBODY);
+fn may_be_run(test_folder: &TestFolder, binary: &std::path::Path) -> bool {
+    let mut command = test_folder.native(&NOBODY);
     command.arg(binary).arg("--version");
     let may = run(command).status.success();
     if !may {
@@ -58,11 +58,11 @@ fn works(end: &End) -> bool {
 
 #[test]
 fn it_works_or_one_line_says_what_to_enable() {
-    let Some((room, binary)) = open_room() else { return };
-    if !may_be_run(&room, &binary) {
+    let Some((test_folder, binary)) = open_folder() else { return };
+    if !may_be_run(&test_folder, &binary) {
         return;
     }
-    let mut command: Command = room.native(&NOBODY);
+    let mut command: Command = test_folder.native(&NOBODY);
     command.arg(&binary).args(["run", "--", "bash", "-c", SCRIPT]);
     let end = run(command);
     let says = end.code() == 1 && end.out.is_empty() && end.err.lines().count() == 1;
@@ -73,8 +73,8 @@ fn it_works_or_one_line_says_what_to_enable() {
 
 #[test]
 fn with_the_right_to_the_device_it_works() {
-    let Some((room, binary)) = open_room() else { return };
-    if !may_be_run(&room, &binary) || !has("unshare") {
+    let Some((test_folder, binary)) = open_folder() else { return };
+    if !may_be_run(&test_folder, &binary) || !has("unshare") {
         return;
     }
     // A device of the same number with other rights, seen by this program only.
@@ -82,16 +82,16 @@ fn with_the_right_to_the_device_it_works() {
         mount --bind device /dev/userfaultfd";
     let inside = |rest: &str| {
         let script = format!("{arrange} || exit 77; exec {rest}");
-        run(room.native(&["unshare", "-m", "sh", "-c", &script]))
+        run(test_folder.native(&["unshare", "-m", "sh", "-c", &script]))
     };
     if inside("true").code() != 0 {
         println!("skipped: no mount namespace in which /dev/userfaultfd has other rights");
         return;
     }
-    std::fs::remove_file(room.path("device")).expect("the device");
+    std::fs::remove_file(test_folder.path("device")).expect("the device");
     let end = inside(&format!("{} {} run -- bash -c '{SCRIPT}'", NOBODY.join(" "), binary.display()));
     assert!(works(&end), "{end:?}");
-    std::fs::remove_file(room.path("device")).expect("the device");
+    std::fs::remove_file(test_folder.path("device")).expect("the device");
     let end = inside(&format!("{} {} run -- bash -c '{LOOKS}'", NOBODY.join(" "), binary.display()));
     assert_eq!(
         (end.code(), end.out.as_str(), end.err.as_str()),
@@ -102,12 +102,12 @@ fn with_the_right_to_the_device_it_works() {
 
 #[test]
 fn the_doctor_says_what_run_does() {
-    let Some((room, binary)) = open_room() else { return };
-    if !may_be_run(&room, &binary) {
+    let Some((test_folder, binary)) = open_folder() else { return };
+    if !may_be_run(&test_folder, &binary) {
         return;
     }
     let as_nobody = |words: &[&str]| {
-        let mut command: Command = room.native(&NOBODY);
+        let mut command: Command = test_folder.native(&NOBODY);
         command.arg(&binary).args(words);
         run(command)
     };
@@ -135,14 +135,14 @@ fn the_doctor_says_what_run_does() {
 /// has open: it is handed what it needs.
 #[test]
 fn a_child_that_gives_up_its_rights_and_runs_a_program_goes_on() {
-    let Some((room, _)) = open_room() else { return };
+    let Some((test_folder, _)) = open_folder() else { return };
     let rights = "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=+sys_ptrace \
         --ambient-caps=+sys_ptrace --";
-    if run(room.native(&["sh", "-c", &format!("{rights} true")])).code() != 0 {
+    if run(test_folder.native(&["sh", "-c", &format!("{rights} true")])).code() != 0 {
         return println!("skipped: setpriv(1) cannot leave a right to another user");
     }
     let script = format!("{rights} sh -c 'echo still; /bin/echo here; exit 3'; echo $?");
-    let end = run(room.memobj(&[], &["sh", "-c", &script]));
+    let end = run(test_folder.memobj(&[], &["sh", "-c", &script]));
     assert_eq!((end.code(), &end.out[..]), (0, "still\nhere\n3\n"), "{end:?}");
     let is_unserved = end.err.lines().count() == 1 && end.err.contains("runs without memobj");
     assert!(end.err.is_empty() || is_unserved, "{end:?}");

@@ -4,14 +4,14 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::build::{Kind, program};
 use crate::ends::{End, run};
-use crate::room::Room;
+use crate::test_folder::TestFolder;
 
 /// Runs a mode of processes.c on a file of 512 pages, natively and under `memobj run`.
 fn mode(mode: &str) -> Option<End> {
-    let room = Room::new()?;
-    let sample = room.sample("sample", 512);
+    let test_folder = TestFolder::new()?;
+    let sample = test_folder.sample("sample", 512);
     let program = program("processes", Kind::Dynamic)?;
-    Some(room.same(&[program.as_os_str(), mode.as_ref(), sample.as_os_str()]))
+    Some(test_folder.same(&[program.as_os_str(), mode.as_ref(), sample.as_os_str()]))
 }
 
 fn succeeds(name: &str) {
@@ -57,9 +57,9 @@ fn signals_interrupt_a_program_in_whose_name_calls_are_made() {
 
 #[test]
 fn scripts_with_and_without_a_first_line() {
-    let Some(room) = Room::new() else { return };
+    let Some(test_folder) = TestFolder::new() else { return };
     let script = |name: &str, text: &str| {
-        let path = room.file(name, text);
+        let path = test_folder.file(name, text);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
         path.to_str().expect("text").to_string()
     };
@@ -68,22 +68,22 @@ fn scripts_with_and_without_a_first_line() {
     let perl = script("perl", "#!/usr/bin/env perl\nprint \"$0 @ARGV\\n\"; exec 'sh', '-c', 'exit 8'\n");
     let bare = script("bare", "echo bare \"$@\"; exit 4\n");
     for (words, code) in [(&plain, 6), (&nested, 6), (&perl, 8)] {
-        assert_eq!(room.same(&[words, "a", "b c"]).code(), code);
+        assert_eq!(test_folder.same(&[words, "a", "b c"]).code(), code);
     }
     // Which a shell runs, or execvp(3), but not execve(2).
-    let end = run(room.memobj(&[], &[&bare, "a", "b c"]));
+    let end = run(test_folder.memobj(&[], &[&bare, "a", "b c"]));
     assert_eq!((end.code(), end.out.as_str()), (4, "bare a b c\n"));
-    assert_eq!(room.same(&["sh", "-c", "./bare x; exec ./bare y"]).code(), 4);
+    assert_eq!(test_folder.same(&["sh", "-c", "./bare x; exec ./bare y"]).code(), 4);
     let broken = script("broken", "#!/no/such/interpreter\n");
-    assert!([126, 127].contains(&run(room.memobj(&[], &[&broken])).code()));
+    assert!([126, 127].contains(&run(test_folder.memobj(&[], &[&broken])).code()));
 }
 
 #[test]
 fn programs_that_cannot_be_run() {
-    let Some(room) = Room::new() else { return };
-    room.file("data", "no program");
+    let Some(test_folder) = TestFolder::new() else { return };
+    test_folder.file("data", "no program");
     for (word, code) in [("/no/such/program", 127), ("no-such-program", 127), ("./data", 126), ("/", 126)] {
-        let end = run(room.memobj(&[], &[word]));
+        let end = run(test_folder.memobj(&[], &[word]));
         assert_eq!(end.code(), code, "{end:?}");
         assert!(end.err.starts_with("memobj: ") && end.err.lines().count() == 1, "{end:?}");
     }

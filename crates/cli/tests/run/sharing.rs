@@ -2,7 +2,7 @@
 
 use crate::build::{Kind, program};
 use crate::ends::{LIMIT, Running};
-use crate::room::{PAGE, Room};
+use crate::test_folder::{PAGE, TestFolder};
 
 const COPIES: usize = 20;
 const SAMPLE_PAGES: usize = 256;
@@ -17,12 +17,12 @@ fn memory(process: &str, field: &str) -> usize {
 
 #[test]
 fn clean_pages_of_20_processes_exist_once() {
-    let Some(room) = Room::new() else { return };
+    let Some(test_folder) = TestFolder::new() else { return };
     let Some(program) = program("failures", Kind::Dynamic) else { return };
-    room.sample("sample", SAMPLE_PAGES);
+    test_folder.sample("sample", SAMPLE_PAGES);
     let script = format!("for i in $(seq {COPIES}); do {} copies sample & done; wait", program.display());
     let options = ["--report", "json", "--report-file", "report.json"];
-    let mut running = Running::start(room.memobj(&options, &["bash", "-c", &script]));
+    let mut running = Running::start(test_folder.memobj(&options, &["bash", "-c", &script]));
     let since = std::time::Instant::now();
     while running.said().0.matches("ready").count() < COPIES {
         assert!(since.elapsed() < LIMIT, "{:?}", running.said());
@@ -33,12 +33,12 @@ fn clean_pages_of_20_processes_exist_once() {
     let processes: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("ready ")).collect();
     let sum = |field| processes.iter().map(|process| memory(process, field)).sum::<usize>();
     let (resident, shares) = (sum("Rss:"), sum("Pss:"));
-    std::fs::write(room.path("sample.go"), "").expect("a file");
+    std::fs::write(test_folder.path("sample.go"), "").expect("a file");
     running.end().succeeded("copies");
     // Each has the sample and its libraries; together they have them once, and their own stacks and heaps.
     assert!(resident > COPIES * SAMPLE_PAGES * PAGE, "resident {resident}");
     assert!(shares < resident / 4, "resident {resident}, proportionally {shares}");
-    let report = std::fs::read(room.path("report.json")).expect("a report");
+    let report = std::fs::read(test_folder.path("report.json")).expect("a report");
     let report: serde_json::Value = serde_json::from_slice(&report).expect("a JSON object");
     let frames = report["totals"]["peak_frame_bytes"].as_u64().expect("a number") as usize;
     // The sample, and what of bash, its tools and their libraries was touched.

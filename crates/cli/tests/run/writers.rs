@@ -5,13 +5,15 @@ use std::process::{Command, Stdio};
 
 use crate::build::{Kind, program};
 use crate::ends::run;
-use crate::room::{PAGE, Room};
+use crate::test_folder::{PAGE, TestFolder};
 
 /// Runs a mode of writers.c natively and under `memobj run`.
 fn mode(mode: &str) {
-    let (Some(room), Some(program)) = (Room::new(), program("writers", Kind::Dynamic)) else { return };
+    let (Some(test_folder), Some(program)) = (TestFolder::new(), program("writers", Kind::Dynamic)) else {
+        return;
+    };
     let words = [program.as_os_str(), mode.as_ref(), "file".as_ref()];
-    room.same(&words).succeeded(mode);
+    test_folder.same(&words).succeeded(mode);
 }
 
 #[test]
@@ -93,7 +95,9 @@ fn told(mut command: Command, file: &std::path::Path, change: &dyn Fn(&std::path
 #[test]
 fn writers_from_outside_are_seen() {
     use std::os::unix::fs::FileExt;
-    let (Some(room), Some(program)) = (Room::new(), program("writers", Kind::Dynamic)) else { return };
+    let (Some(test_folder), Some(program)) = (TestFolder::new(), program("writers", Kind::Dynamic)) else {
+        return;
+    };
     let write = |path: &std::path::Path| {
         let file = std::fs::OpenOptions::new().write(true).open(path).expect("the file");
         file.write_all_at(b"changed", 5).expect("it is written");
@@ -104,15 +108,15 @@ fn writers_from_outside_are_seen() {
     };
     for change in [&write as &dyn Fn(&std::path::Path), &shorten] {
         let words = [program.as_os_str(), "told".as_ref(), "file".as_ref()];
-        let native = told(room.native(&words), &room.path("file"), change);
-        let end = told(room.memobj(&[], &words), &room.path("file"), change);
+        let native = told(test_folder.native(&words), &test_folder.path("file"), change);
+        let end = told(test_folder.memobj(&[], &words), &test_folder.path("file"), change);
         assert_eq!(end, native);
     }
 }
 
 #[test]
 fn an_unchanged_file_is_served_although_it_is_young() {
-    let Some(room) = Room::new() else { return };
+    let Some(test_folder) = TestFolder::new() else { return };
     let script = "echo text > young; cp young other; memobj_reads=$(python3 -c '
 import mmap, os
 for name in (\"young\", \"other\"):
@@ -120,9 +124,9 @@ for name in (\"young\", \"other\"):
     m = mmap.mmap(fd, 0, mmap.MAP_PRIVATE, mmap.PROT_READ)
     print(m[:], sum(\"memfd:memobj\" in line and name in line for line in open(\"/proc/self/maps\")))
 '); echo $memobj_reads";
-    if !crate::room::has("python3") {
+    if !crate::test_folder::has("python3") {
         return;
     }
-    let end = run(room.memobj(&[], &["bash", "-c", script]));
+    let end = run(test_folder.memobj(&[], &["bash", "-c", script]));
     assert_eq!(end.out, "b'text\\n' 1 b'text\\n' 1\n", "{end:?}");
 }

@@ -4,14 +4,14 @@ use super::*;
 use crate::page_word::{MAX_PINS, Transition};
 use alloc::vec::Vec;
 
-const WISHES: [Wish; 7] = [
-    Wish::Load(Fault::Any),
-    Wish::Load(Fault::Missing),
-    Wish::Store(Fault::Any),
-    Wish::Store(Fault::Missing),
-    Wish::Presence,
-    Wish::Pin,
-    Wish::Change,
+const INTENTS: [Intent; 7] = [
+    Intent::Load(Fault::Any),
+    Intent::Load(Fault::Missing),
+    Intent::Store(Fault::Any),
+    Intent::Store(Fault::Missing),
+    Intent::Presence,
+    Intent::Pin,
+    Intent::Change,
 ];
 
 /// Words of all states, with and without the bit that means different things, waiters, and pins.
@@ -30,7 +30,7 @@ fn words() -> Vec<Word> {
 #[test]
 fn the_table() {
     use Decision::*;
-    let of = |bits: u64| WISHES.map(|wish| decide(Word(bits), wish));
+    let of = |bits: u64| INTENTS.map(|intent| decide(Word(bits), intent));
     let wait = |what| [Wait(what); 7];
     assert_eq!(of(0), [Claim; 7], "Absent");
     assert_eq!(of(1), wait(WaitFor::Filler), "Filling");
@@ -53,13 +53,13 @@ fn the_table() {
 fn what_is_decided_can_be_done() {
     let allowed = |word: Word, transition| word.after(transition).is_some();
     for word in words() {
-        for wish in WISHES {
-            match decide(word, wish) {
+        for intent in INTENTS {
+            match decide(word, intent) {
                 Decision::Claim => assert!(allowed(word, Transition::Claim { deferred: false }), "{word:?}"),
-                Decision::Done if wish == Wish::Change => {
+                Decision::Done if intent == Intent::Change => {
                     assert!(allowed(word, Transition::LockToPinMut), "{word:?}");
                 }
-                Decision::Done if wish == Wish::Pin && word.pins() < MAX_PINS => {
+                Decision::Done if intent == Intent::Pin && word.pins() < MAX_PINS => {
                     let pins = [Transition::Pin, Transition::PinAgain, Transition::LockToPin];
                     assert!(pins.into_iter().any(|pin| allowed(word, pin)), "{word:?}");
                 }
@@ -75,9 +75,9 @@ fn what_is_decided_can_be_done() {
 #[test]
 fn who_is_told_to_wait_is_woken() {
     for word in words() {
-        for wish in WISHES {
+        for intent in INTENTS {
             let page = crate::page_word::PageWord::from(word);
-            match decide(word, wish) {
+            match decide(word, intent) {
                 // What they wait for is announced in the word, and its end wakes.
                 Decision::Wait(WaitFor::Filler | WaitFor::Holder) | Decision::Demand => {
                     assert!(page.announce_waiter().is_some(), "{word:?}");

@@ -1,4 +1,4 @@
-//! The right and the duty to fill pages.
+//! The right to fill pages, and the obligation to do so.
 
 use alloc::sync::Arc;
 

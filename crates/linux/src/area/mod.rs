@@ -48,7 +48,7 @@ pub use memobj_core::pages::{
     Evicted, Glance, Origin, PinError, Placement, StoreRefused, Tables, UpgradeRefused, Victims, Writes,
 };
 pub use page_watch::{PageWatch, Until};
-pub use pin::{NotPinned, PinnedBytes, PinnedBytesMut, Room, copy_as_is, copy_pinned};
+pub use pin::{CopyBudget, NotPinned, PinnedBytes, PinnedBytesMut, copy_as_is, copy_pinned};
 pub use pin_one::{PagePin, PagePinRef, PinShare, PinShares, copy_one};
 pub use touch::{TouchRefused, copy_by_touch};
 pub use views::Viewer;

@@ -61,9 +61,9 @@ mod tests {
 
     use super::*;
     use crate::area::{AreaOptions, Frames, Origin, Placement, Tables, Writes};
+    use crate::eventfd::EventFd;
     use crate::fault_loop::testing::hear_changes;
     use crate::region::SMALL;
-    use crate::wake::Doorbell;
 
     fn area() -> Arc<Area> {
         crate::area::new(AreaOptions {
@@ -82,10 +82,10 @@ mod tests {
         .unwrap()
     }
 
-    fn rings(doorbell: &Doorbell) -> bool {
+    fn rings(doorbell: &EventFd) -> bool {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         let rung = poll(&mut [PollFd::new(&doorbell.as_fd(), PollFlags::IN)], Some(&at_once)).unwrap() > 0;
-        doorbell.hear();
+        doorbell.clear();
         rung
     }
 

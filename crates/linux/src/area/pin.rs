@@ -25,12 +25,12 @@ pub enum NotPinned {
 
 /// Bytes of the budget, and of the share of it that pins may hold, for one copy.
 #[derive(Debug)]
-pub struct Room {
+pub struct CopyBudget {
     area: Arc<Area>,
     bytes: u64,
 }
 
-impl Room {
+impl CopyBudget {
     /// Room for `bytes` bytes, which the caller has reserved of the budget of `area` and of the share of it that pins may
     /// hold. Dropping this gives both back.
     pub fn reserved(area: Arc<Area>, bytes: u64) -> Self {
@@ -38,7 +38,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for CopyBudget {
     fn drop(&mut self) {
         self.area.pin_budget().release(self.bytes);
         self.area.budget().release(self.bytes);
@@ -49,12 +49,12 @@ impl Drop for Room {
 #[derive(Debug)]
 struct Copied {
     bytes: Box<[u8]>,
-    _room: Room,
+    _room: CopyBudget,
 }
 
 impl Copied {
     /// Zeros in place of `bytes`.
-    fn new(room: Option<Room>, bytes: ByteRange) -> Result<Self, NotPinned> {
+    fn new(room: Option<CopyBudget>, bytes: ByteRange) -> Result<Self, NotPinned> {
         let room = room.filter(|room| room.bytes >= bytes.len()).ok_or(NotPinned::NoRoom)?;
         let mut copy = Vec::new();
         copy.try_reserve_exact(bytes.len() as usize).map_err(|_| NotPinned::NoRoom)?;
@@ -69,7 +69,7 @@ fn refer_or_copy(
     area: &Area,
     pages: PageRange,
     bytes: ByteRange,
-    room: Option<Room>,
+    room: Option<CopyBudget>,
 ) -> Result<Option<Copied>, NotPinned> {
     if area.page_size().pages_of(bytes) != pages {
         return Err(NotPinned::Missing);
@@ -114,7 +114,7 @@ impl PinnedBytes {
     /// The bytes, once `pins` has every page. `bytes` lies in these pages, in the first and the last of them.
     ///
     /// Where pins are copies ([`Home::pins_are_copies`](super::Home::pins_are_copies)) the copy takes `room` for them.
-    pub fn new(pins: PinSet, bytes: ByteRange, room: Option<Room>) -> Result<Self, NotPinned> {
+    pub fn new(pins: PinSet, bytes: ByteRange, room: Option<CopyBudget>) -> Result<Self, NotPinned> {
         if pins.missing() > 0 {
             return Err(NotPinned::Missing);
         }
@@ -161,7 +161,7 @@ impl PinnedBytesMut {
     ///
     /// Where pins are copies ([`Home::pins_are_copies`](super::Home::pins_are_copies)) the copy takes `room` for them,
     /// and is put into the pages by [`put_back`](Self::put_back).
-    pub fn new(pins: MutPinSet, bytes: ByteRange, room: Option<Room>) -> Result<Self, NotPinned> {
+    pub fn new(pins: MutPinSet, bytes: ByteRange, room: Option<CopyBudget>) -> Result<Self, NotPinned> {
         if !pins.is_alone() {
             return Err(NotPinned::Missing);
         }

@@ -5,13 +5,13 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
+use crate::eventfd::EventFd;
 use crate::slots::SlotTable;
-use crate::wake::Doorbell;
 
 /// What wakes the loops of this process: one, mostly.
-static LOOPS: SlotTable<Doorbell> = SlotTable::new();
+static LOOPS: SlotTable<EventFd> = SlotTable::new();
 
-pub(super) fn add_loop(wake: &Arc<Doorbell>) -> Option<usize> {
+pub(super) fn add_loop(wake: &Arc<EventFd>) -> Option<usize> {
     LOOPS.insert(Arc::clone(wake)).ok()
 }
 
@@ -40,7 +40,7 @@ impl Listeners {
 #[cold]
 fn wake_loops() {
     for slot in 0..LOOPS.end() {
-        LOOPS.with(slot, Doorbell::ring);
+        LOOPS.with(slot, EventFd::notify);
     }
 }
 
@@ -81,8 +81,8 @@ pub(crate) mod testing {
     use super::*;
 
     /// A doorbell that rings whenever loops are woken, and stays for good.
-    pub(crate) fn hear_changes() -> Arc<Doorbell> {
-        let doorbell = Arc::new(Doorbell::new().unwrap());
+    pub(crate) fn hear_changes() -> Arc<EventFd> {
+        let doorbell = Arc::new(EventFd::new().unwrap());
         add_loop(&doorbell).unwrap();
         doorbell
     }

@@ -36,7 +36,7 @@
 //!
 //! A call of a client may wait for another process, whose kernel changes its address space at the moment; it never waits for
 //! a page. The spare is started with the first client that says so. There are [`MOST_THREADS`] threads at most: that many
-//! clients would have to hold up calls at the same time to hold up the others.
+//! clients would have to hold up calls at the same time to block the others.
 //!
 //! *Panics.* A panic of a client's code makes its fault fail. A panic of the loop itself makes all faults fail that are
 //! parked or come later: the loop goes on to tell those who sleep.
@@ -59,9 +59,9 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll;
 use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 
-use crate::fork::Owner;
+use crate::eventfd::EventFd;
+use crate::fork::MakerProcess;
 use crate::locks::{Rank, RankedMutex};
-use crate::wake::Doorbell;
 
 pub use client::{Awaited, Client, ClientEnd, Fault, MayBlock, Reading, Step, end_of};
 #[cfg(test)]
@@ -79,7 +79,7 @@ pub const MOST_THREADS: usize = 8;
 /// The most faults of one client that are parked, unless it says otherwise.
 pub const MOST_PARKED: usize = 256;
 
-/// How long the end of a loop waits for threads that are held up. What takes longer is left behind.
+/// How long the end of a loop waits for threads that are blocked. What takes longer is left behind.
 const GRACE: Duration = Duration::from_secs(2);
 /// Of the epoll entry by which the loop is woken.
 const WAKE: u64 = u64::MAX;
@@ -99,7 +99,7 @@ pub struct FaultLoopMetrics {
     /// How often a client had so many parked faults that no more of its events were read for a while.
     pub held_back: u64,
     /// How often a call of a client took so long that another thread went on with the others.
-    pub held_up: u64,
+    pub calls_held_up: u64,
     /// Clients that were dropped because they had ended, or did what clients do not do.
     pub dropped: u64,
 }
@@ -107,7 +107,7 @@ pub struct FaultLoopMetrics {
 /// The event loop; see the module. It ends with its last handle.
 pub struct FaultLoop {
     shared: Arc<Shared>,
-    owner: Owner,
+    owner: MakerProcess,
 }
 
 /// Keeps a client in the loop. Dropping it takes the client out: when that returns no thread of the loop calls the client
@@ -121,7 +121,7 @@ pub struct Registration {
 /// What the threads share.
 struct Shared {
     poll: OwnedFd,
-    wake: Arc<Doorbell>,
+    wake: Arc<EventFd>,
     /// Where listeners find `wake`.
     slot: usize,
     /// Wakes the spare.
@@ -148,7 +148,7 @@ struct Shared {
 struct Counters {
     events: AtomicU64,
     held_back: AtomicU64,
-    held_up: AtomicU64,
+    calls_held_up: AtomicU64,
     dropped: AtomicU64,
 }
 
@@ -203,10 +203,10 @@ impl FaultLoop {
     /// A loop of its own, with one thread.
     pub fn start() -> io::Result<Self> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let wake = Arc::new(Doorbell::new()?);
+        let wake = Arc::new(EventFd::new()?);
         epoll::add(&poll, &*wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
-        let owner = Owner::new()?;
+        let owner = MakerProcess::new()?;
         let slot = listeners::add_loop(&wake).ok_or(io::ErrorKind::OutOfMemory)?;
         let shared = Arc::new(Shared {
             poll,
@@ -264,7 +264,7 @@ impl FaultLoop {
             threads: state.threads.running,
             events: get(&counters.events),
             held_back: get(&counters.held_back),
-            held_up: get(&counters.held_up),
+            calls_held_up: get(&counters.calls_held_up),
             dropped: get(&counters.dropped),
         }
     }

@@ -1,4 +1,4 @@
-//! The threads of a loop: one leads, one is spare, and others are held up.
+//! The threads of a loop: one leads, one is spare, and others are blocked.
 
 use std::cell::Cell;
 use std::io;
@@ -16,7 +16,7 @@ use super::{Counters, MOST_THREADS, Shared, WAKE};
 use crate::locks::Guard;
 use crate::{quiet, serves};
 
-/// A leader that is in the same call at two looks that are so far apart is held up.
+/// A leader that is in the same call at two looks that are so far apart is blocked.
 const HELD_UP: Duration = Duration::from_millis(8);
 /// What sets the timer off at once.
 const AT_ONCE: Duration = Duration::from_nanos(1);
@@ -145,7 +145,7 @@ impl Shared {
         let is_woken = ready.iter().any(|event| event.data.u64() == WAKE);
         if is_woken {
             // First: what changes from here on rings again.
-            self.wake.hear();
+            self.wake.clear();
         }
         let mut state = self.state.lock();
         for event in ready.iter().filter(|event| event.data.u64() != WAKE) {
@@ -182,7 +182,7 @@ impl Shared {
         let _ = timerfd_settime(self.timer.as_fd(), TimerfdTimerFlags::empty(), &once);
     }
 
-    /// Sleeps until the leader has work, and takes its place once it is held up.
+    /// Sleeps until the leader has work, and takes its place once it is blocked.
     fn be_spare(self: &Arc<Self>) -> Role {
         let mut seen = None;
         loop {
@@ -215,7 +215,7 @@ impl Shared {
             // Without one more, somebody waits longer.
             state.threads.has_spare = self.spawn(&mut state, Role::Spare).is_ok();
         }
-        Counters::add(&self.counters.held_up, 1);
+        Counters::add(&self.counters.calls_held_up, 1);
         let generation = self.generation.load(Ordering::Acquire) + 1;
         self.generation.store(generation, Ordering::Release);
         drop(state);
@@ -226,7 +226,7 @@ impl Shared {
     /// Ends all threads, and waits for them until `until`.
     pub(super) fn stop(&self, until: Instant) {
         self.stopping.store(true, Ordering::Release);
-        self.wake.ring();
+        self.wake.notify();
         self.set_timer(AT_ONCE);
         let own = usize::from(is_loop_thread());
         let mut state = self.state.lock();

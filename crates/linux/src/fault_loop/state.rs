@@ -169,7 +169,7 @@ impl State {
         let Some(slot) = self.slots.get_mut(&number) else { return };
         slot.work.readable |= 1 << index;
         if slot.has_turn {
-            // Its thread is held up. It would be told of again and again.
+            // Its thread is blocked. It would be told of again and again.
             unwatch(poll, &*slot.client, 1 << index);
             slot.watched &= !(1 << index);
         }

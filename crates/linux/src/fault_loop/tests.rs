@@ -362,9 +362,9 @@ fn a_call_that_is_held_up_holds_up_nobody_else() {
     for (at, client) in held_up.iter().enumerate() {
         kept.push(all.add(client.client.clone()).unwrap());
         client.fault(7);
-        // Its descriptor tells of more while it is held up.
+        // Its descriptor tells of more while it is blocked.
         client.fault(8);
-        wait_until("it is held up", || all.metrics().held_up > at as u64);
+        wait_until("it is blocked", || all.metrics().calls_held_up > at as u64);
         other.fault(at);
         wait_until("the other is served", || other.done() == at + 1);
         assert!(all.metrics().threads <= MOST_THREADS);

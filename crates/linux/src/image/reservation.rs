@@ -14,12 +14,12 @@ use crate::locks::{Rank, RankedMutex};
 /// Once it is dropped, and with it the images in it, the range is free again.
 #[derive(Debug)]
 pub struct Reservation {
-    held: Arc<Held>,
+    held: Arc<ReservedRange>,
 }
 
 /// The range itself, given back when nobody needs it any more.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct ReservedRange {
     range: Range<usize>,
     /// What images have of it: disjoint, in any order.
     used: RankedMutex<Vec<Range<usize>>>,
@@ -28,12 +28,12 @@ pub(super) struct Held {
 /// A part of a reservation that belongs to one image. Put back on drop.
 #[derive(Debug)]
 pub(super) struct Loan {
-    held: Arc<Held>,
+    held: Arc<ReservedRange>,
     range: Range<usize>,
 }
 
 /// Every reservation of the process that may be alive.
-static RESERVATIONS: RankedMutex<Vec<Weak<Held>>> = RankedMutex::new(Rank::Reservations, Vec::new());
+static RESERVATIONS: RankedMutex<Vec<Weak<ReservedRange>>> = RankedMutex::new(Rank::Reservations, Vec::new());
 
 impl Reservation {
     /// Reserves exactly `range`, whole pages, in which nothing may be mapped.
@@ -51,7 +51,7 @@ impl Reservation {
         let raw = unsafe { mmap_anonymous(range.start as *mut _, range.len(), ProtFlags::empty(), flags) }?
             as usize;
         let used = RankedMutex::new(Rank::ReservedRanges, Vec::new());
-        let held = Arc::new(Held { range: raw..raw + range.len(), used });
+        let held = Arc::new(ReservedRange { range: raw..raw + range.len(), used });
         // Kernels before 4.17 take the address for a hint; then this gives back what they chose.
         if held.range != range {
             return Err(rustix::io::Errno::EXIST.into());
@@ -71,8 +71,9 @@ impl Reservation {
 impl Loan {
     /// Takes `range` out of the one reservation that holds all of it, if there is one and no image has any of it.
     pub(super) fn take(range: &Range<usize>) -> Option<Self> {
-        let all: Vec<Arc<Held>> = RESERVATIONS.lock().iter().filter_map(Weak::upgrade).collect();
-        let holds = |held: &Arc<Held>| held.range.start <= range.start && range.end <= held.range.end;
+        let all: Vec<Arc<ReservedRange>> = RESERVATIONS.lock().iter().filter_map(Weak::upgrade).collect();
+        let holds =
+            |held: &Arc<ReservedRange>| held.range.start <= range.start && range.end <= held.range.end;
         let held = all.into_iter().find(holds)?;
         let mut used = held.used.lock();
         if used.iter().any(|other| other.start < range.end && range.start < other.end) {
@@ -102,7 +103,7 @@ impl Drop for Loan {
     }
 }
 
-impl Drop for Held {
+impl Drop for ReservedRange {
     fn drop(&mut self) {
         // SAFETY: neither the reservation nor any image in it is left.
         let _ = unsafe { munmap(self.range.start as *mut _, self.range.len()) };

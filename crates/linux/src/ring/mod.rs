@@ -128,7 +128,7 @@ pub enum Repeat {
 
 /// Who uses a ring.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Owner {
+pub enum RingUser {
     /// The thread that makes it, and no other.
     CallingThread,
     /// Any thread, one at a time.
@@ -137,7 +137,7 @@ pub enum Owner {
 
 impl<T: Send + 'static> Ring<T> {
     /// A ring for up to `depth` transfers in flight.
-    pub fn new(depth: u32, mechanism: Mechanism, owner: Owner) -> io::Result<Self> {
+    pub fn new(depth: u32, mechanism: Mechanism, owner: RingUser) -> io::Result<Self> {
         if mechanism == Mechanism::Auto
             && let Ok(uring) = uring::UringReads::new(depth, owner)
         {

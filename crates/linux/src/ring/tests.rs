@@ -6,8 +6,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::*;
+use crate::eventfd::EventFd;
 use crate::region::{ChunkPool, SMALL};
-use crate::wake::Doorbell;
 
 fn sample() -> ReadFile {
     let memory = rustix::fs::memfd_create(c"ring-test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
@@ -21,7 +21,7 @@ fn sample() -> ReadFile {
 fn reads_arrive(mechanism: Mechanism) {
     let file = sample();
     let pool = ChunkPool::new(64, SMALL).unwrap();
-    let mut ring: Ring<u8> = Ring::new(16, mechanism, Owner::CallingThread).unwrap();
+    let mut ring: Ring<u8> = Ring::new(16, mechanism, RingUser::CallingThread).unwrap();
     assert_eq!(ring.is_uring(), mechanism == Mechanism::Auto, "io_uring is not available here");
     for page in 0..64u8 {
         let target = Target::Chunk(pool.take().unwrap());
@@ -52,24 +52,24 @@ fn reads_arrive(mechanism: Mechanism) {
 }
 
 fn a_watched_descriptor_is_reported_each_time(mechanism: Mechanism) {
-    let bell = Arc::new(Doorbell::new().unwrap());
-    let descriptor = ReadFile::new(bell.as_fd().try_clone_to_owned().unwrap());
-    let mut ring: Ring<()> = Ring::new(8, mechanism, Owner::OneAtATime).unwrap();
+    let eventfd = Arc::new(EventFd::new().unwrap());
+    let descriptor = ReadFile::new(eventfd.as_fd().try_clone_to_owned().unwrap());
+    let mut ring: Ring<()> = Ring::new(8, mechanism, RingUser::OneAtATime).unwrap();
     ring.watch(descriptor, 7, Repeat::Always).unwrap();
     let mut done = Vec::new();
     for _ in 0..100 {
-        bell.ring();
+        eventfd.notify();
         while done.is_empty() {
             ring.wait(None, &mut done).unwrap();
         }
         assert!(done.drain(..).all(|completion| matches!(completion, Completion::Ready(7))));
-        bell.hear();
+        eventfd.clear();
     }
 }
 
 #[test]
 fn io_uring_reads() {
-    if uring::UringReads::<()>::new(8, Owner::OneAtATime).is_err() {
+    if uring::UringReads::<()>::new(8, RingUser::OneAtATime).is_err() {
         println!("skipped: io_uring is not available");
         return;
     }
@@ -88,7 +88,7 @@ fn a_dropped_ring_waits_for_its_reads() {
     let file = sample();
     let pool = ChunkPool::new(32, SMALL).unwrap();
     for mechanism in [Mechanism::Auto, Mechanism::Threads] {
-        let mut ring: Ring<u8> = Ring::new(16, mechanism, Owner::CallingThread).unwrap();
+        let mut ring: Ring<u8> = Ring::new(16, mechanism, RingUser::CallingThread).unwrap();
         for page in 0..32u8 {
             let target = Target::Chunk(pool.take().unwrap());
             ring.start(Transfer {

@@ -11,10 +11,10 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::{Completion, Direction, ReadFile, Repeat, Transfer};
+use crate::eventfd::EventFd;
 use crate::file::{read_full, write_full};
 use crate::locks::{Rank, RankedMutex};
 use crate::quiet::stay_quiet;
-use crate::wake::Doorbell;
 
 const MOST_THREADS: u32 = 16;
 
@@ -45,7 +45,7 @@ struct Watcher {
     thread: Option<JoinHandle<()>>,
     key: u32,
     repeat: Repeat,
-    quit: Arc<Doorbell>,
+    quit: Arc<EventFd>,
     gate: Arc<(RankedMutex<Gate>, Condvar)>,
 }
 
@@ -76,12 +76,12 @@ impl<T: Send + 'static> ThreadReads<T> {
     }
 
     pub(super) fn watch(&mut self, descriptor: ReadFile, key: u32, repeat: Repeat) -> io::Result<()> {
-        let quit = Arc::new(Doorbell::new()?);
+        let quit = Arc::new(EventFd::new()?);
         let first = if repeat == Repeat::Always { Gate::Open } else { Gate::Shut };
         let gate = Arc::new((RankedMutex::new(Rank::WatchGate, first), Condvar::new()));
         let report = self.report.clone();
-        let (bell, own_gate) = (Arc::clone(&quit), Arc::clone(&gate));
-        let body = move || watch_until_quit(&descriptor, key, &bell, &own_gate, &report);
+        let (eventfd, own_gate) = (Arc::clone(&quit), Arc::clone(&gate));
+        let body = move || watch_until_quit(&descriptor, key, &eventfd, &own_gate, &report);
         let thread = Some(std::thread::Builder::new().name("memobj-watch".into()).spawn(body)?);
         self.watchers.push(Watcher { thread, key, repeat, quit, gate });
         Ok(())
@@ -148,7 +148,7 @@ fn read_until_closed<T>(queue: &RankedMutex<Receiver<Transfer<T>>>, report: &Sen
 fn watch_until_quit<T>(
     descriptor: &ReadFile,
     key: u32,
-    quit: &Doorbell,
+    quit: &EventFd,
     gate: &(RankedMutex<Gate>, Condvar),
     report: &Sender<Completion<T>>,
 ) {
@@ -188,7 +188,7 @@ impl<T: Send + 'static> Drop for ThreadReads<T> {
     fn drop(&mut self) {
         self.reads = None;
         for watcher in &self.watchers {
-            watcher.quit.ring();
+            watcher.quit.notify();
         }
         self.set_gates(Gate::Closed, |_| true);
         let watchers = self.watchers.iter_mut().filter_map(|watcher| watcher.thread.take());

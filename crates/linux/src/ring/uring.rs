@@ -6,7 +6,7 @@ use std::time::Duration;
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
-use super::{Completion, Direction, Owner, ReadFile, Repeat, Transfer};
+use super::{Completion, Direction, ReadFile, Repeat, RingUser, Transfer};
 use crate::quiet::quietly;
 
 const WATCH: u64 = 1 << 63;
@@ -33,15 +33,15 @@ impl<T> std::fmt::Debug for UringReads<T> {
 }
 
 impl<T> UringReads<T> {
-    pub(super) fn new(depth: u32, owner: Owner) -> io::Result<Self> {
+    pub(super) fn new(depth: u32, owner: RingUser) -> io::Result<Self> {
         let entries = depth.next_power_of_two().max(8);
         let plain = || IoUring::builder().dontfork().setup_cqsize(entries * 2).build(entries);
         // Completions are delivered when the one thread asks for them: no interrupt of what it does meanwhile.
         let ring = match owner {
-            Owner::CallingThread => {
+            RingUser::CallingThread => {
                 IoUring::builder().dontfork().setup_single_issuer().setup_defer_taskrun().build(entries)
             }
-            Owner::OneAtATime => IoUring::builder().dontfork().setup_coop_taskrun().build(entries),
+            RingUser::OneAtATime => IoUring::builder().dontfork().setup_coop_taskrun().build(entries),
         };
         let ring = ring.or_else(|_| plain())?;
         if !ring.params().is_feature_ext_arg() || !ring.params().is_feature_nodrop() {

@@ -98,7 +98,7 @@ pub struct Userfaultfd {
     features: Features,
 }
 
-/// Why an access was held up.
+/// Why an access was blocked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FaultKind {
     /// There is no page.
@@ -123,7 +123,7 @@ impl FaultKind {
 pub struct FaultEvent {
     /// The address that was accessed, rounded down to 4 KiB.
     pub address: usize,
-    /// Why it was held up.
+    /// Why it was blocked.
     pub kind: FaultKind,
     /// Whether it was a store.
     pub is_write: bool,

@@ -44,7 +44,7 @@ impl ForeignFaults {
         self.uffd.register(start as usize, len as usize, Modes::MISSING | Modes::WRITE_PROTECT)
     }
 
-    /// Holds up stores to the range, which is registered so, until [`unprotect`](Self::unprotect).
+    /// Blocks stores to the range, which is registered so, until [`unprotect`](Self::unprotect).
     pub fn protect(&self, start: u64, len: u64) -> io::Result<()> {
         self.uffd.write_protect(start as usize, len as usize)
     }

@@ -1,4 +1,4 @@
-//! Write protection: a store to the range is held up until the protection is lifted.
+//! Write protection: a store to the range is blocked until the protection is lifted.
 
 use std::io;
 

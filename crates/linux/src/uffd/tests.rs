@@ -217,14 +217,14 @@ fn check_protection(range: &Arc<Range>, old: u8) {
     let writer = range.store(0, 0x77);
     let fault = range.next_fault();
     assert_eq!((fault.kind, fault.address, fault.is_write), (FaultKind::WriteProtect, range.at(0), true));
-    assert_eq!(end(range.load(0)), old, "the store is held up");
+    assert_eq!(end(range.load(0)), old, "the store is blocked");
     range.uffd.unprotect(range.at(0), SMALL).unwrap();
     end(writer);
     assert_eq!(end(range.load(0)), 0x77);
 }
 
 #[test]
-fn a_store_to_a_protected_page_is_held_up() {
+fn a_store_to_a_protected_page_is_blocked() {
     if let Some(range) = Range::new(None, Modes::MISSING | Modes::WRITE_PROTECT, 0) {
         let bytes = [6; SMALL];
         // SAFETY: the range is registered; the source is a live array.

@@ -12,7 +12,7 @@
 //! The waking of a halted processor costs tens of microseconds, ten times the work on a fault; and a thread that
 //! sleeps between faults stays on the processor where it was first put. With one reader, every fault of the other
 //! processors pays for two such wakings.
-//! The price is that an event wakes all lanes on [duty](super::duty), so this is for machines with few processors; on
+//! The price is that an event wakes all lanes that are [scheduled](super::lane_schedule), so this is for machines with few processors; on
 //! others the driver reads the events.
 
 use std::collections::HashMap;
@@ -26,22 +26,22 @@ use memobj_core::address::PageIndex;
 use memobj_linux::area::FillClaim;
 use memobj_linux::processor;
 use memobj_linux::region::{ChunkPool, SMALL};
-use memobj_linux::ring::{Completion, Direction, Owner, ReadFile, Repeat, Ring, Target, Transfer};
+use memobj_linux::ring::{Completion, Direction, ReadFile, Repeat, Ring, RingUser, Target, Transfer};
 use memobj_linux::uffd::EventBuffer;
 
 use super::TRY_AGAIN;
-use super::duty::{Duty, Found};
+use super::lane_schedule::{Found, LaneSchedule};
 use super::resolve::{Resolver, fill_or_call};
 use super::unit::is_current;
 use super::watchful::{LONGEST, Watchful, Way};
+use crate::allocator::Patience;
 use crate::locks::{Rank, RankedMutex};
 use crate::pagers::File;
-use crate::pages::Asked;
+use crate::pages::FillReason;
+use crate::parts::{CacheShared, ObjectParts};
 use crate::pins::Ask;
-use crate::room::Patience;
-use crate::store::{CacheShared, FrameStore};
 use crate::threads;
-use crate::write::{Access, expect};
+use crate::write::{FaultFor, expect};
 
 /// With more processors than this the driver reads the events.
 const MOST_LANES: usize = 4;
@@ -51,25 +51,25 @@ pub(crate) const THREAD: &str = "memobj-lane";
 /// How often events are read before other work has its turn.
 const ROUNDS: u32 = 32;
 const KEY_FAULTS: u32 = 1;
-const KEY_BELL: u32 = 2;
+const KEY_EVENTFD: u32 = 2;
 
 /// The lanes of a cache, once something is mapped that needs them.
 #[derive(Debug)]
 pub(crate) struct Lanes {
     /// Where lanes will run; none, and the driver reads the events.
     processors: OnceLock<Vec<usize>>,
-    crew: RankedMutex<Option<Crew>>,
+    lane_threads: RankedMutex<Option<LaneThreads>>,
 }
 
 #[derive(Debug)]
-struct Crew {
-    duty: Arc<Duty>,
+struct LaneThreads {
+    schedule: Arc<LaneSchedule>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Lanes {
     pub(crate) fn new() -> Self {
-        Self { processors: OnceLock::new(), crew: RankedMutex::new(Rank::Threads, None) }
+        Self { processors: OnceLock::new(), lane_threads: RankedMutex::new(Rank::Threads, None) }
     }
 
     /// Decides whether lanes read the events, before anything is mapped.
@@ -82,14 +82,16 @@ impl Lanes {
 
     /// Starts the lanes if they are wanted and not there yet. On error there are none.
     pub(crate) fn start(&self, shared: &Arc<CacheShared>) -> io::Result<()> {
-        let mut crew = self.crew.lock();
-        let Some(processors) = self.processors.get().filter(|some| !some.is_empty() && crew.is_none()) else {
+        let mut lane_threads = self.lane_threads.lock();
+        let Some(processors) =
+            self.processors.get().filter(|some| !some.is_empty() && lane_threads.is_none())
+        else {
             return Ok(());
         };
-        let duty = Arc::new(Duty::new(processors)?);
-        let mut new = Crew { duty, threads: Vec::new() };
+        let schedule = Arc::new(LaneSchedule::new(processors)?);
+        let mut new = LaneThreads { schedule, threads: Vec::new() };
         for lane in 0..processors.len() {
-            match start(shared, &new.duty, lane) {
+            match start(shared, &new.schedule, lane) {
                 Ok(thread) => new.threads.push(thread),
                 Err(error) => {
                     new.stop();
@@ -97,7 +99,7 @@ impl Lanes {
                 }
             }
         }
-        *crew = Some(new);
+        *lane_threads = Some(new);
         Ok(())
     }
 
@@ -109,38 +111,38 @@ impl Lanes {
 
     /// Ends the lanes; the cache is closing.
     pub(crate) fn stop(&self) {
-        let crew = self.crew.lock().take();
-        if let Some(crew) = crew {
-            crew.stop();
+        let lane_threads = self.lane_threads.lock().take();
+        if let Some(lane_threads) = lane_threads {
+            lane_threads.stop();
         }
     }
 }
 
-impl Crew {
+impl LaneThreads {
     fn stop(self) {
-        self.duty.stop();
+        self.schedule.stop();
         // A lane can hold the last handle of an object whose pager owns this cache.
         threads::join(self.threads);
     }
 }
 
-fn start(shared: &Arc<CacheShared>, duty: &Arc<Duty>, lane: usize) -> io::Result<JoinHandle<()>> {
+fn start(shared: &Arc<CacheShared>, schedule: &Arc<LaneSchedule>, lane: usize) -> io::Result<JoinHandle<()>> {
     let health = &shared.health;
-    let (shared, duty) = (Arc::clone(shared), Arc::clone(duty));
-    let new = move || Lane::new(Arc::clone(&shared), Arc::clone(&duty), lane);
+    let (shared, schedule) = (Arc::clone(shared), Arc::clone(schedule));
+    let new = move || Lane::new(Arc::clone(&shared), Arc::clone(&schedule), lane);
     health.start_server(format!("{THREAD}-{lane}"), THREAD, new, Lane::run)
 }
 
 /// A page on its way from a file.
 struct Read {
-    store: Arc<FrameStore>,
+    parts: Arc<ObjectParts>,
     claim: FillClaim,
-    access: Access,
+    access: FaultFor,
 }
 
 struct Lane {
     shared: Arc<CacheShared>,
-    duty: Arc<Duty>,
+    schedule: Arc<LaneSchedule>,
     index: usize,
     ring: Ring<u64>,
     /// Whether the next event will wake this lane.
@@ -153,10 +155,10 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(shared: Arc<CacheShared>, duty: Arc<Duty>, index: usize) -> io::Result<Self> {
-        let mut ring = Ring::new(DEPTH, shared.buffers.mechanism, Owner::CallingThread)?;
-        let (processor, bell) = duty.station(index);
-        ring.watch(ReadFile::new(bell.as_fd().try_clone_to_owned()?), KEY_BELL, Repeat::Always)?;
+    fn new(shared: Arc<CacheShared>, schedule: Arc<LaneSchedule>, index: usize) -> io::Result<Self> {
+        let mut ring = Ring::new(DEPTH, shared.buffers.mechanism, RingUser::CallingThread)?;
+        let (processor, eventfd) = schedule.place(index);
+        ring.watch(ReadFile::new(eventfd.as_fd().try_clone_to_owned()?), KEY_EVENTFD, Repeat::Always)?;
         if let Ok(uffd) = &shared.machine.queued {
             let events = ReadFile::new(uffd.as_fd().try_clone_to_owned()?);
             ring.watch(events, KEY_FAULTS, Repeat::WhenAsked)?;
@@ -166,7 +168,7 @@ impl Lane {
         let pages = ChunkPool::new(DEPTH as usize, SMALL)?;
         Ok(Self {
             shared,
-            duty,
+            schedule,
             index,
             ring,
             is_watching: false,
@@ -180,12 +182,12 @@ impl Lane {
 
     fn run(&mut self) {
         let mut done = Vec::new();
-        while !self.duty.is_over() {
-            let on_duty = self.duty.includes(self.index);
-            if on_duty && !self.is_watching {
+        while !self.schedule.is_over() {
+            let is_scheduled = self.schedule.includes(self.index);
+            if is_scheduled && !self.is_watching {
                 self.is_watching = self.ring.look_again(KEY_FAULTS).is_ok();
             }
-            let is_deaf = on_duty && !self.is_watching;
+            let is_deaf = is_scheduled && !self.is_watching;
             if self.wait(is_deaf.then_some(TRY_AGAIN), &mut done).is_err() {
                 // Only a broken ring does this; without reads, faults would hang for ever. Slow is better.
                 std::thread::sleep(TRY_AGAIN);
@@ -194,7 +196,7 @@ impl Lane {
             for completion in done.drain(..) {
                 match completion {
                     Completion::Ready(KEY_FAULTS) => self.read_faults(),
-                    Completion::Ready(_) => self.duty.station(self.index).1.hear(),
+                    Completion::Ready(_) => self.schedule.place(self.index).1.clear(),
                     Completion::Ended { target, token, result } => {
                         self.read_ended(token, target, result, &mut checked);
                     }
@@ -234,7 +236,7 @@ impl Lane {
             };
             let events = std::mem::take(&mut self.events);
             for event in events.faults(count) {
-                self.duty.note(event.thread, found);
+                self.schedule.note(event.thread, found);
                 self.fault(event);
             }
             self.events = events;
@@ -248,10 +250,10 @@ impl Lane {
     /// Reads the claim's one page from `file`; gives the claim back if there is no buffer.
     fn start_read(
         &mut self,
-        store: &Arc<FrameStore>,
+        parts: &Arc<ObjectParts>,
         file: &File,
         claim: FillClaim,
-        access: Access,
+        access: FaultFor,
     ) -> Result<(), FillClaim> {
         let Some(chunk) = self.pages.take() else { return Err(claim) };
         let token = self.next_read;
@@ -264,7 +266,7 @@ impl Lane {
             len: SMALL,
             token,
         });
-        self.reads.insert(token, Read { store: Arc::clone(store), claim, access });
+        self.reads.insert(token, Read { parts: Arc::clone(parts), claim, access });
         Ok(())
     }
 
@@ -275,46 +277,46 @@ impl Lane {
         result: io::Result<usize>,
         checked: &mut Vec<(usize, bool)>,
     ) {
-        let Some(Read { store, claim, access }) = self.reads.remove(&token) else { return };
+        let Some(Read { parts, claim, access }) = self.reads.remove(&token) else { return };
         let arrived = result.is_ok_and(|count| count as u64 >= claim.bytes().len());
-        if store.is_closed() {
+        if parts.is_closed() {
             return;
         }
-        if !(arrived && is_current(&store, checked)) {
-            return store.fill.call_pager(claim, Asked::Demand);
+        if !(arrived && is_current(&parts, checked)) {
+            return parts.fill.call_pager(claim, FillReason::Demand);
         }
-        let expected = expect(store.writes.as_ref(), access);
-        let placed = store.fill.place_target(claim, target, expected.asked(), Patience::Short);
+        let expected = expect(parts.writes.as_ref(), access);
+        let placed = parts.fill.place_target(claim, target, expected.reason(), Patience::Short);
         drop(expected);
         if let Err(claim) = placed {
-            store.fill.call_pager(claim, Asked::Demand);
+            parts.fill.call_pager(claim, FillReason::Demand);
         }
     }
 }
 
 impl Resolver for Lane {
-    fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim, access: Access) {
+    fn supply(&mut self, parts: &Arc<ObjectParts>, claim: FillClaim, access: FaultFor) {
         self.shared.health.may_panic(THREAD);
-        if store.object.has_bytes_at_once() {
-            return fill_or_call(store, claim, access);
+        if parts.object.has_bytes_at_once() {
+            return fill_or_call(parts, claim, access);
         }
-        let sequential = store.pins.pattern.is_sequential(claim.pages());
-        let back = match store.object.file() {
+        let sequential = parts.pins.pattern.is_sequential(claim.pages());
+        let back = match parts.object.file() {
             _ if sequential => Err(claim),
-            None => return store.fill.call_pager(claim, Asked::Demand),
-            Some(file) if !store.fill.is_large() => self.start_read(store, file, claim, access),
+            None => return parts.fill.call_pager(claim, FillReason::Demand),
+            Some(file) if !parts.fill.is_large() => self.start_read(parts, file, claim, access),
             Some(_) => Err(claim),
         };
         if let Err(claim) = back {
-            store.waits.driver.ask(Ask::Supply { claim, sequential });
+            parts.waits.driver.ask(Ask::Supply { claim, sequential });
         }
     }
 
-    fn wanted(&mut self, store: &Arc<FrameStore>, page: PageIndex) {
-        store.waits.driver.ask(Ask::Demand(page));
+    fn wanted(&mut self, parts: &Arc<ObjectParts>, page: PageIndex) {
+        parts.waits.driver.ask(Ask::Demand(page));
     }
 
-    fn hold_up(&mut self, store: Arc<FrameStore>, page: PageIndex) {
-        store.waits.driver.ask(Ask::Store(page));
+    fn defer(&mut self, parts: Arc<ObjectParts>, page: PageIndex) {
+        parts.waits.driver.ask(Ask::Store(page));
     }
 }

@@ -10,10 +10,10 @@
 //! One thread does all of it and never blocks on a pager, a lock that is held across I/O, or a frame that only
 //! itself could set free.
 
-mod duty;
+mod lane_schedule;
 mod lanes;
+mod read_ahead;
 mod resolve;
-mod stream;
 mod unit;
 mod watchful;
 
@@ -27,16 +27,16 @@ use std::time::Duration;
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_linux::area::FillClaim;
 use memobj_linux::region::{ChunkPool, LARGE, SMALL};
-use memobj_linux::ring::{Completion, Owner, ReadFile, Repeat, Ring};
+use memobj_linux::ring::{Completion, ReadFile, Repeat, Ring, RingUser};
 use memobj_linux::uffd::EventBuffer;
 
 use crate::buffers::RUN_PAGES;
-use crate::pages::Asked;
+use crate::pages::FillReason;
+use crate::parts::{CacheShared, ObjectParts, Request};
 use crate::pins::Ask;
-use crate::store::{CacheShared, FrameStore, Request};
-use crate::write::Access;
+use crate::write::FaultFor;
+use read_ahead::ReadAhead;
 use resolve::Resolver;
-use stream::Stream;
 use unit::{Purpose, Unit};
 
 pub(crate) use lanes::Lanes;
@@ -50,7 +50,7 @@ const RUN_CHUNKS: usize = 24;
 /// Large pages that are read, or held, outside the pool at once.
 const LARGE_CHUNKS: usize = 6;
 const KEY_FAULTS: u32 = 1;
-const KEY_BELL: u32 = 2;
+const KEY_EVENTFD: u32 = 2;
 /// How soon work that found no buffer is tried again, if nothing completes before.
 const TRY_AGAIN: Duration = Duration::from_millis(2);
 
@@ -59,14 +59,14 @@ pub(super) struct Driver {
     ring: Ring<u64>,
     units: HashMap<u64, Unit>,
     next_unit: u64,
-    streams: Vec<Stream>,
+    read_aheads: Vec<ReadAhead>,
     tick: u64,
     /// Claims that found no buffer or frame.
-    backlog: VecDeque<(Arc<FrameStore>, FillClaim, Purpose)>,
+    backlog: VecDeque<(Arc<ObjectParts>, FillClaim, Purpose)>,
     /// Prefetches that are not started yet.
-    wishes: VecDeque<(Weak<FrameStore>, PageRange)>,
+    prefetches: VecDeque<(Weak<ObjectParts>, PageRange)>,
     /// Stores that cannot go on now: too much is Dirty, or their pages are pinned or being committed.
-    held_up: Vec<(Arc<FrameStore>, PageIndex)>,
+    deferred: Vec<(Arc<ObjectParts>, PageIndex)>,
     pages: Arc<ChunkPool>,
     runs: Arc<ChunkPool>,
     /// For large pages that are not frames of the pool.
@@ -83,10 +83,10 @@ pub(crate) fn start(shared: &Arc<CacheShared>, lanes: &Arc<Lanes>) -> io::Result
 
 impl Driver {
     fn new(shared: Arc<CacheShared>, lanes: &Lanes) -> io::Result<Self> {
-        let mut ring = Ring::new(DEPTH, shared.buffers.mechanism, Owner::CallingThread)?;
+        let mut ring = Ring::new(DEPTH, shared.buffers.mechanism, RingUser::CallingThread)?;
         ring.watch(
-            ReadFile::new(shared.requests.bell.as_fd().try_clone_to_owned()?),
-            KEY_BELL,
+            ReadFile::new(shared.requests.eventfd.as_fd().try_clone_to_owned()?),
+            KEY_EVENTFD,
             Repeat::Always,
         )?;
         if !lanes.choose(ring.is_uring())
@@ -99,11 +99,11 @@ impl Driver {
             ring,
             units: HashMap::new(),
             next_unit: 0,
-            streams: Vec::new(),
+            read_aheads: Vec::new(),
             tick: 0,
             backlog: VecDeque::new(),
-            wishes: VecDeque::new(),
-            held_up: Vec::new(),
+            prefetches: VecDeque::new(),
+            deferred: Vec::new(),
             pages: ChunkPool::new(DEPTH as usize, SMALL)?,
             runs: ChunkPool::new(RUN_CHUNKS, RUN_PAGES as usize * SMALL)?,
             large: ChunkPool::new(LARGE_CHUNKS, LARGE)?,
@@ -114,7 +114,7 @@ impl Driver {
     fn run(&mut self) {
         let mut done = Vec::new();
         while !self.shared.health.is_closing() {
-            let idle = self.backlog.is_empty() && self.wishes.is_empty() && self.held_up.is_empty();
+            let idle = self.backlog.is_empty() && self.prefetches.is_empty() && self.deferred.is_empty();
             let waited = self.ring.wait((!idle).then_some(TRY_AGAIN), &mut done);
             if waited.is_err() {
                 // Only a broken ring does this; without reads, faults would hang for ever. Slow is better.
@@ -124,14 +124,14 @@ impl Driver {
             for completion in done.drain(..) {
                 match completion {
                     Completion::Ready(KEY_FAULTS) => self.read_faults(),
-                    Completion::Ready(_) => self.shared.requests.bell.hear(),
+                    Completion::Ready(_) => self.shared.requests.eventfd.clear(),
                     Completion::Ended { target, token, result } => {
                         self.read_ended(token, target, result, &mut checked);
                     }
                 }
             }
             self.take_requests();
-            self.try_held_up();
+            self.try_deferred();
             self.try_backlog();
         }
     }
@@ -153,32 +153,32 @@ impl Driver {
     }
 
     /// Stores that could not go on before.
-    fn try_held_up(&mut self) {
-        for (store, page) in std::mem::take(&mut self.held_up) {
-            if !store.is_closed() {
-                self.resolve_store(store, page);
+    fn try_deferred(&mut self) {
+        for (parts, page) in std::mem::take(&mut self.deferred) {
+            if !parts.is_closed() {
+                self.resolve_store(parts, page);
             }
         }
     }
 
     /// Fills a claim that is waited for, and reads ahead of it.
-    fn supply_and_advance(&mut self, store: &Arc<FrameStore>, claim: FillClaim, sequential: bool) {
+    fn supply_and_advance(&mut self, parts: &Arc<ObjectParts>, claim: FillClaim, sequential: bool) {
         self.shared.health.may_panic(THREAD);
-        let Some(claim) = store.fill.refuse(claim, Asked::Demand) else { return };
+        let Some(claim) = parts.fill.refuse(claim, FillReason::Demand) else { return };
         let page = PageIndex(claim.pages().start);
-        if store.object.has_bytes_at_once() {
-            return fill_or_call(store, claim, Access::Load);
+        if parts.object.has_bytes_at_once() {
+            return fill_or_call(parts, claim, FaultFor::Load);
         }
-        self.start(store, claim, Purpose::Demand);
-        self.advance(store, page, sequential);
+        self.start(parts, claim, Purpose::Demand);
+        self.advance(parts, page, sequential);
     }
 
     fn take_requests(&mut self) {
         while let Some(request) = self.shared.requests.take() {
             match request {
-                Request::Of(store, ask) => {
-                    if let Some(store) = store.upgrade() {
-                        self.answer(store, ask);
+                Request::Of(parts, ask) => {
+                    if let Some(parts) = parts.upgrade() {
+                        self.answer(parts, ask);
                     }
                 }
                 Request::Forget(key) => self.forget(key),
@@ -187,41 +187,41 @@ impl Driver {
         }
     }
 
-    fn answer(&mut self, store: Arc<FrameStore>, ask: Ask) {
+    fn answer(&mut self, parts: Arc<ObjectParts>, ask: Ask) {
         match ask {
-            Ask::Supply { claim, sequential } => self.supply_and_advance(&store, claim, sequential),
-            Ask::Demand(page) => self.place_wanted(&store, page),
-            Ask::Ahead(page) => self.advance(&store, page, true),
-            Ask::Prefetch(pages) => self.wishes.push_back((Arc::downgrade(&store), pages)),
-            Ask::Store(page) => self.resolve_store(store, page),
-            Ask::Lost(gone) => store.errors.lose(gone),
+            Ask::Supply { claim, sequential } => self.supply_and_advance(&parts, claim, sequential),
+            Ask::Demand(page) => self.place_wanted(&parts, page),
+            Ask::Ahead(page) => self.advance(&parts, page, true),
+            Ask::Prefetch(pages) => self.prefetches.push_back((Arc::downgrade(&parts), pages)),
+            Ask::Store(page) => self.resolve_store(parts, page),
+            Ask::Lost(gone) => parts.errors.lose(gone),
         }
     }
 
     fn forget(&mut self, key: usize) {
-        self.streams.retain(|stream| !stream.belongs_to(key));
-        self.units.retain(|_, unit| unit.is_in_flight() || Arc::as_ptr(&unit.store) as usize != key);
-        self.backlog.retain(|(store, _, _)| Arc::as_ptr(store) as usize != key);
-        self.wishes.retain(|(store, _)| store.as_ptr() as usize != key);
-        self.held_up.retain(|(store, _)| Arc::as_ptr(store) as usize != key);
+        self.read_aheads.retain(|reader| !reader.belongs_to(key));
+        self.units.retain(|_, unit| unit.is_in_flight() || Arc::as_ptr(&unit.parts) as usize != key);
+        self.backlog.retain(|(parts, _, _)| Arc::as_ptr(parts) as usize != key);
+        self.prefetches.retain(|(parts, _)| parts.as_ptr() as usize != key);
+        self.deferred.retain(|(parts, _)| Arc::as_ptr(parts) as usize != key);
     }
 }
 
 impl Resolver for Driver {
-    fn supply(&mut self, store: &Arc<FrameStore>, claim: FillClaim, access: Access) {
-        if store.object.has_bytes_at_once() {
-            return fill_or_call(store, claim, access);
+    fn supply(&mut self, parts: &Arc<ObjectParts>, claim: FillClaim, access: FaultFor) {
+        if parts.object.has_bytes_at_once() {
+            return fill_or_call(parts, claim, access);
         }
-        let sequential = store.pins.pattern.is_sequential(claim.pages());
-        self.supply_and_advance(store, claim, sequential);
+        let sequential = parts.pins.pattern.is_sequential(claim.pages());
+        self.supply_and_advance(parts, claim, sequential);
     }
 
-    fn wanted(&mut self, store: &Arc<FrameStore>, page: PageIndex) {
-        self.place_wanted(store, page);
+    fn wanted(&mut self, parts: &Arc<ObjectParts>, page: PageIndex) {
+        self.place_wanted(parts, page);
     }
 
-    fn hold_up(&mut self, store: Arc<FrameStore>, page: PageIndex) {
-        self.held_up.push((store, page));
+    fn defer(&mut self, parts: Arc<ObjectParts>, page: PageIndex) {
+        self.deferred.push((parts, page));
     }
 }
 

@@ -59,15 +59,15 @@ impl Watchful {
     }
 
     /// A read that was waited for so took this long.
-    pub(super) fn note(&mut self, way: Way, took: Duration) {
+    pub(super) fn note(&mut self, way: Way, duration: Duration) {
         self.reads = self.reads.wrapping_add(1);
         // One that met with something else shall not count for hundreds.
         let (mean, most) = match way {
             Way::Asleep => (&mut self.asleep, 8 * LONGEST),
             Way::Awake => (&mut self.awake, 2 * LONGEST),
         };
-        let took = took.min(most);
-        *mean = Some(mean.map_or(took, |mean| (mean * (WEIGHT - 1) + took) / WEIGHT));
+        let duration = duration.min(most);
+        *mean = Some(mean.map_or(duration, |mean| (mean * (WEIGHT - 1) + duration) / WEIGHT));
     }
 }
 

@@ -11,7 +11,7 @@ use super::MapError;
 #[non_exhaustive]
 pub enum AdmitError {
     /// The frames of the object are not such that others can see them: that takes an object that can be written, with
-    /// [`Store::Shared`](crate::Store::Shared), on a machine with userfaultfd.
+    /// [`FrameVisibility::Shared`](crate::FrameVisibility::Shared), on a machine with userfaultfd.
     NotShared,
     /// Something of the object is pinned: a guest that may store is admitted when nothing is.
     InUse,

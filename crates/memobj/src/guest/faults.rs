@@ -4,14 +4,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_core::decide::{Decision, Fault as Faulted, Wish, decide};
+use memobj_core::decide::{Decision, Fault as Faulted, Intent, decide};
 use memobj_linux::fault_loop::{BATCH, Client, ClientEnd, Fault, MayBlock, Reading, Step};
 use memobj_linux::uffd::{EventBuffer, FaultEvent, FaultKind};
 
 use crate::demand::{Demanded, demand};
 use crate::health::Health;
-use crate::store::{GuestEnd, GuestProt, GuestState};
-use crate::write::{Access, Stored};
+use crate::parts::{GuestEnd, GuestProt, GuestState};
+use crate::write::{FaultFor, Stored};
 
 /// How often a store is tried at once before it is tried later.
 const TRIES: u32 = 4;
@@ -48,22 +48,22 @@ impl Client for GuestFaults {
     }
 
     fn resolve(&self, fault: &Fault) -> Step {
-        let (store, event) = (&self.guest.store, &fault.event);
+        let (parts, event) = (&self.guest.parts, &fault.event);
         let offset = event.address.checked_sub(self.guest.start);
-        let Some(offset) = offset.filter(|offset| *offset < store.area.view_bytes()) else {
+        let Some(offset) = offset.filter(|offset| *offset < parts.area.view_bytes()) else {
             return Step::Broken;
         };
         let offset = offset as u64;
-        let page = PageIndex(offset >> store.area.page_size().shift());
-        if store.area.is_outside(page) {
-            store.area.trap_outside(offset);
+        let page = PageIndex(offset >> parts.area.page_size().shift());
+        if parts.area.is_outside(page) {
+            parts.area.trap_outside(offset);
             return Step::Refused;
         }
         if fault.looks == 0 {
             self.health.may_panic(memobj_linux::fault_loop::THREAD);
-            store.fill.tell.counters.faults.add(1);
+            parts.fill.reporter.counters.faults.add(1);
             if event.kind == FaultKind::Missing {
-                store.errors.look(page, offset);
+                parts.errors.look(page, offset);
             }
         }
         if event.is_write { self.store(page) } else { self.load(page) }
@@ -93,7 +93,7 @@ impl Client for GuestFaults {
 
     /// Each page behind the end traps for good once it was touched.
     fn most_refused(&self) -> u32 {
-        let pages = self.guest.store.area.view_bytes() >> self.guest.store.area.page_size().shift();
+        let pages = self.guest.parts.area.view_bytes() >> self.guest.parts.area.page_size().shift();
         u32::try_from(pages).unwrap_or(u32::MAX).saturating_add(FEW)
     }
 }
@@ -106,14 +106,14 @@ impl GuestFaults {
 
     /// Shows `page` to the guest whose load faulted, once it is resident.
     fn load(&self, page: PageIndex) -> Step {
-        let store = &self.guest.store;
-        match demand(store, page, PageRange::one(page), Access::Load) {
+        let parts = &self.guest.parts;
+        match demand(parts, page, PageRange::one(page), FaultFor::Load) {
             Demanded::There => {
-                store.area.show(page, self.guest.viewer());
+                parts.area.show(page, self.guest.viewer());
                 Step::Done
             }
             Demanded::Failed => {
-                store.errors.trap_failed(page);
+                parts.errors.trap_failed(page);
                 Step::Done
             }
             Demanded::Pending(watch) => Step::Pending(Box::new(watch)),
@@ -122,16 +122,16 @@ impl GuestFaults {
 
     /// As for stores of this process: `page` is opened once it is resident and nothing keeps stores off.
     fn store(&self, page: PageIndex) -> Step {
-        let store = &self.guest.store;
-        let Some(writes) = store.writes.as_ref().filter(|_| self.guest.prot == GuestProt::ReadWrite) else {
+        let parts = &self.guest.parts;
+        let Some(writes) = parts.writes.as_ref().filter(|_| self.guest.prot == GuestProt::ReadWrite) else {
             return Step::Broken;
         };
         for _ in 0..TRIES {
-            if decide(store.area.word(page), Wish::Store(Faulted::Any)) != Decision::Open {
-                match demand(store, page, PageRange::one(page), Access::Store) {
+            if decide(parts.area.word(page), Intent::Store(Faulted::Any)) != Decision::Open {
+                match demand(parts, page, PageRange::one(page), FaultFor::Store) {
                     Demanded::There => {}
                     Demanded::Failed => {
-                        store.errors.trap_failed(page);
+                        parts.errors.trap_failed(page);
                         return Step::Done;
                     }
                     Demanded::Pending(watch) => return Step::Pending(Box::new(watch)),

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use memobj_core::address::{PageSize, VirtAddr};
 use memobj_core::prot::Prot;
 use memobj_vm::image::{
-    Execution, ImageError, ImageOptions, ImagePlan, Interpret, Model, PlanFailure, Source, Step, plan,
+    Execution, FileFacts, ImageError, ImageOptions, ImagePlan, Interpret, Model, PlanFailure, Step, plan,
     plan_with,
 };
 use rustix::fs::{FileType, OFlags, StatVfsMountFlags};
@@ -104,11 +104,11 @@ pub fn check_descriptor(file: &impl AsFd) -> Result<(), MapImageError> {
 }
 
 /// What the planner must know of `file`.
-fn source(file: &impl AsFd, options: &ImageOptions) -> Result<Source, MapImageError> {
+fn source(file: &impl AsFd, options: &ImageOptions) -> Result<FileFacts, MapImageError> {
     let stat = rustix::fs::fstat(file).map_err(|error| MapImageError::Read(error.into()))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         // What is wrong with the request itself is told first.
-        let any = Source { length_bytes: 1, execution: Execution::Allowed };
+        let any = FileFacts { length_bytes: 1, execution: Execution::Allowed };
         return Err(match plan(any, options) {
             Err(error @ (ImageError::PaddingTooLarge { .. } | ImageError::TooFewRecords { .. })) => {
                 error.into()
@@ -119,7 +119,7 @@ fn source(file: &impl AsFd, options: &ImageOptions) -> Result<Source, MapImageEr
     // A file system that does not tell its flags refuses the mapping itself.
     let noexec = rustix::fs::fstatvfs(file).is_ok_and(|info| info.f_flag.contains(StatVfsMountFlags::NOEXEC));
     let execution = if noexec { Execution::Forbidden } else { Execution::Allowed };
-    Ok(Source { length_bytes: stat.st_size as u64, execution })
+    Ok(FileFacts { length_bytes: stat.st_size as u64, execution })
 }
 
 fn step_failed(step: &Step, source: io::Error) -> MapImageError {

@@ -1,7 +1,7 @@
 //! Copies and touches.
 
 use memobj_core::address::PageIndex;
-use memobj_core::decide::{Decision, WaitFor, Wish, decide};
+use memobj_core::decide::{Decision, Intent, WaitFor, decide};
 use memobj_linux::area::{self, TouchRefused};
 use memobj_linux::signal;
 
@@ -29,7 +29,7 @@ impl Mapping {
         {
             return Ok(());
         }
-        let limit = self.frames().fill.room.pins.limit();
+        let limit = self.frames().fill.allocator.pins.limit();
         let page = self.page_bytes();
         let step = (limit / 4).max(page).min((256 << 10).max(page));
         let mut done = 0;
@@ -90,30 +90,30 @@ impl Mapping {
         let announce = self.announce.ok_or(AccessError::PinOnly)?;
         // Without the handler a trap would kill. It cannot be refused in practice: sigaction(2) knows no such error.
         let _ = signal::install(fault::resolve);
-        let (store, mut done, mut strange, mut pinned_until) = (self.frames(), 0, 0, None);
+        let (parts, mut done, mut strange, mut pinned_until) = (self.frames(), 0, 0, None);
         while let Err(refused) =
-            area::copy_by_touch(&store.area, announce, range.start + done as u64, &mut buffer[done..])
+            area::copy_by_touch(&parts.area, announce, range.start + done as u64, &mut buffer[done..])
         {
             let trapped = match refused {
                 TouchRefused::Trapped(at) => at,
                 TouchRefused::PinnedMut(at) => {
-                    let page = PageIndex(at >> store.area.page_size().shift());
-                    store.waits.wait_for_pins(page, &mut pinned_until)?;
+                    let page = PageIndex(at >> parts.area.page_size().shift());
+                    parts.waits.wait_for_pins(page, &mut pinned_until)?;
                     done = (at - range.start) as usize;
                     continue;
                 }
             };
-            let page = PageIndex(trapped >> store.area.page_size().shift());
-            let decision = decide(store.area.word(page), Wish::Presence);
+            let page = PageIndex(trapped >> parts.area.page_size().shift());
+            let decision = decide(parts.area.word(page), Intent::Presence);
             // A page traps from a moment before it is Failed on, to a moment before it is Absent after a retry.
             let error = match decision {
-                Decision::Trap => store.errors.of(page),
-                Decision::Demand | Decision::Wait(WaitFor::Filler) => store.waits.wait_for(page).err(),
+                Decision::Trap => parts.errors.of(page),
+                Decision::Demand | Decision::Wait(WaitFor::Filler) => parts.waits.wait_for(page).err(),
                 _ => None,
             };
             strange += u32::from(decision != Decision::Trap);
             std::thread::yield_now();
-            let unexplained = || (strange > MOST_STRANGE_TRAPS).then(|| store.errors.strange(page));
+            let unexplained = || (strange > MOST_STRANGE_TRAPS).then(|| parts.errors.strange(page));
             if let Some(error) = error.or_else(unexplained) {
                 return Err(AccessError::Page(error));
             }

@@ -39,11 +39,11 @@ pub use words::{SharedWords, VolatileWords};
 pub use write::PinnedMut;
 
 use crate::error::{AccessError, PageError};
-use crate::handles::{ObjectHandle, StoreHandle};
+use crate::handles::{ObjectHandle, PartsHandle};
 use crate::options::Advice;
+use crate::parts::ObjectParts;
 use crate::pins::Ask;
 use crate::ranges::bytes_in;
-use crate::store::FrameStore;
 
 /// How long a mapping is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,10 +76,10 @@ enum Extent {
 /// ```
 #[derive(Clone)]
 pub struct Mapping {
-    store: Arc<StoreHandle>,
+    parts: Arc<PartsHandle>,
     /// The store again, for pins of single pages.
     pins: Arc<PinShares>,
-    // Dropped after `store`: the pager is detached when nothing is mapped any more.
+    // Dropped after `parts`: the pager is detached when nothing is mapped any more.
     _object: Arc<ObjectHandle>,
     /// Of the object. Up to all that it can grow to, if `extent` follows it.
     range: ByteRange,
@@ -99,14 +99,14 @@ impl fmt::Debug for Mapping {
 
 impl Mapping {
     pub(crate) fn new(
-        store: Arc<StoreHandle>,
+        parts: Arc<PartsHandle>,
         object: Arc<ObjectHandle>,
         range: Range<u64>,
         announce: Option<Announce>,
     ) -> Self {
         let range = ByteRange { start: range.start, end: range.end };
-        let pins = store.pins();
-        Self { store, pins, _object: object, range, extent: Extent::Fixed, announce }
+        let pins = parts.pins();
+        Self { parts, pins, _object: object, range, extent: Extent::Fixed, announce }
     }
 
     /// This, of the whole object, however long that is.
@@ -115,8 +115,8 @@ impl Mapping {
         Self { range, extent: Extent::Object, ..self }
     }
 
-    pub(crate) fn frames(&self) -> &FrameStore {
-        &self.store.store
+    pub(crate) fn frames(&self) -> &ObjectParts {
+        &self.parts.parts
     }
 
     /// Bytes: those that were mapped, or of [`map_all`](crate::MemoryObject::map_all) those that the object has now.
@@ -194,14 +194,14 @@ impl Mapping {
     pub fn advise(&self, range: impl RangeBounds<u64>, advice: Advice) -> Result<(), AccessError> {
         let range = self.within(range);
         let pages = self.pages(&range)?;
-        let store = self.frames();
+        let parts = self.frames();
         match advice {
             Advice::WillNeed => return self.prefetch(&[range]),
             Advice::DontNeed => {
                 // Of pages with changes nothing happens: dropping those takes `discard`.
-                store.fill.room.evict(&store.area, pages);
+                parts.fill.allocator.evict(&parts.area, pages);
             }
-            Advice::Normal | Advice::Random | Advice::Sequential => store.pins.pattern.advise(pages, advice),
+            Advice::Normal | Advice::Random | Advice::Sequential => parts.pins.pattern.advise(pages, advice),
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use memobj_linux::area::{self, PagePin, PinnedBytes};
 
 use super::Mapping;
 use crate::error::AccessError;
-use crate::handles::StoreHandle;
+use crate::handles::PartsHandle;
 use crate::pins::{NotedPin, ThisThread, key};
 
 /// Bytes of an object that cannot be evicted and cannot change while this lives.
@@ -47,7 +47,7 @@ pub struct Pinned {
     _noted: NotedPin,
 }
 
-/// Both keep the frame store registered. What is rare is boxed, so that moving a pin costs little.
+/// Both keep the parts registered. What is rare is boxed, so that moving a pin costs little.
 enum Bytes {
     Page(PagePin),
     Pages(Box<Pages>),
@@ -55,12 +55,12 @@ enum Bytes {
 
 struct Pages {
     bytes: PinnedBytes,
-    _store: Arc<StoreHandle>,
+    _parts: Arc<PartsHandle>,
 }
 
 impl Bytes {
-    fn pages(bytes: PinnedBytes, store: &Arc<StoreHandle>) -> Self {
-        Self::Pages(Box::new(Pages { bytes, _store: Arc::clone(store) }))
+    fn pages(bytes: PinnedBytes, parts: &Arc<PartsHandle>) -> Self {
+        Self::Pages(Box::new(Pages { bytes, _parts: Arc::clone(parts) }))
     }
 }
 
@@ -114,7 +114,7 @@ impl Mapping {
     #[cold]
     fn pin_own_pages(&self, range: Range<u64>) -> Result<Pinned, AccessError> {
         let (bytes, noted) = self.pin_pages(self.object_bytes(&range)?)?;
-        Ok(Pinned { bytes: Bytes::pages(bytes, &self.store), _noted: noted })
+        Ok(Pinned { bytes: Bytes::pages(bytes, &self.parts), _noted: noted })
     }
 
     /// Pins `bytes` of the object, whatever that takes.
@@ -130,21 +130,21 @@ impl Mapping {
         let sets = pins.pin_all(&bytes).map_err(|error| self.in_mapping(error))?;
         let pinned = sets.into_iter().zip(bytes).map(|(set, bytes)| {
             let (bytes, noted) = pins.note(set, bytes).map_err(|error| self.in_mapping(error))?;
-            Ok(Pinned { bytes: Bytes::pages(bytes, &self.store), _noted: noted })
+            Ok(Pinned { bytes: Bytes::pages(bytes, &self.parts), _noted: noted })
         });
         pinned.collect()
     }
 
     /// Pins `range` for as long as it takes to copy it to `buffer`, which is as long.
     pub(super) fn copy_pinned(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<(), AccessError> {
-        let store = self.frames();
-        if !store.area.pins_are_copies() {
+        let parts = self.frames();
+        if !parts.area.pins_are_copies() {
             buffer.copy_from_slice(&self.pin_ref(range)?);
             return Ok(());
         }
         let bytes = self.object_bytes(&range)?;
-        let set = store.pins.pin_set(bytes).map_err(|error| self.in_mapping(error))?;
-        area::copy_pinned(&set, bytes, buffer).map_err(|at| store.waits.trapped_at(at))
+        let set = parts.pins.pin_set(bytes).map_err(|error| self.in_mapping(error))?;
+        area::copy_pinned(&set, bytes, buffer).map_err(|at| parts.waits.trapped_at(at))
     }
 
     /// An error about bytes of the object as one about bytes of the mapping.

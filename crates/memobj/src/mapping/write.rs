@@ -9,7 +9,7 @@ use memobj_core::address::ByteRange;
 use super::{Mapping, SharedWords};
 use crate::error::{AccessError, WriteError, WriteStep};
 use crate::error::{ErrorKind, SupplyError};
-use crate::handles::StoreHandle;
+use crate::handles::PartsHandle;
 use crate::write::{MutPinned, User, Writes};
 
 /// Bytes of an object that only the holder can pin, copy and write while this lives.
@@ -45,8 +45,8 @@ pub struct PinnedMut {
     pinned: MutPinned,
     /// Keeps users of shared words out. Dropped after the pins, as what is below.
     _user: User,
-    /// Keeps the frame store registered.
-    store: Arc<StoreHandle>,
+    /// Keeps the parts registered.
+    parts: Arc<PartsHandle>,
 }
 
 impl fmt::Debug for PinnedMut {
@@ -57,8 +57,8 @@ impl fmt::Debug for PinnedMut {
 
 impl Drop for PinnedMut {
     fn drop(&mut self) {
-        let store = &self.store.store;
-        if let Some(writes) = store.writes.as_ref().filter(|_| store.owner.is_this_process()) {
+        let parts = &self.parts.parts;
+        if let Some(writes) = parts.writes.as_ref().filter(|_| parts.owner.is_this_process()) {
             writes.put_back(&mut self.pinned.bytes);
         }
     }
@@ -150,7 +150,7 @@ impl Mapping {
         let writes = self.writes()?;
         let user = writes.users.pin_mut().ok_or(AccessError::InUse)?;
         let pinned = pin(writes, bytes).map_err(|error| self.in_mapping(error))?;
-        Ok(PinnedMut { pinned, _user: user, store: Arc::clone(&self.store) })
+        Ok(PinnedMut { pinned, _user: user, parts: Arc::clone(&self.parts) })
     }
 
     /// The words of the mapping, for atomic loads and stores that fault on demand and trap on failed pages. A length that is no multiple
@@ -183,18 +183,18 @@ impl Mapping {
     ///
     /// `Ok` means durable: the bytes, and what is needed to find them. An error that names this range leaves its
     /// pages Dirty, to be tried again; an error of a write in the background is reported once, to the next sync,
-    /// whatever its range. Bytes that the system took and then failed to make durable are written again if memory
+    /// whatever its range. Bytes that the system accepted and then failed to make durable are written again if memory
     /// still has them; those it has no longer are reported by every sync of them until [`discard`](Self::discard).
     /// Of an object that is committed to ([`Writing::Atomic`](crate::Writing::Atomic)) this commits everything.
     pub fn sync(&self, range: impl RangeBounds<u64>) -> Result<(), WriteError> {
         let range = self.within(range);
-        let store = self.frames();
+        let parts = self.frames();
         let bytes = self.object_bytes(&range).map_err(|error| self.sync_refused(&range, error))?;
         // What is private is nobody's to keep.
-        match store.writes.as_ref().filter(|_| store.object.keeps_changes) {
+        match parts.writes.as_ref().filter(|_| parts.object.keeps_changes) {
             Some(writes) => {
-                let object = &store.object;
-                object.timed(&object.tell.counters.syncs, || writes.sync(bytes))
+                let object = &parts.object;
+                object.timed(&object.reporter.counters.syncs, || writes.sync(bytes))
             }
             None => Ok(()),
         }

@@ -66,7 +66,7 @@ impl Metrics {
             ("fault_loop_threads", Gauge, self.fault_loop.threads as u64),
             ("fault_loop_events", Counter, self.fault_loop.events),
             ("fault_loop_held_back", Counter, self.fault_loop.held_back),
-            ("fault_loop_held_up", Counter, self.fault_loop.held_up),
+            ("fault_loop_calls_held_up", Counter, self.fault_loop.calls_held_up),
             ("fault_loop_dropped", Counter, self.fault_loop.dropped),
             ("sweeps", Counter, self.sweeps),
             ("dropped_events", Counter, self.dropped_events),

@@ -17,8 +17,8 @@ const LARGEST_BLOCK: u64 = 16 << 20;
 /// ```
 /// use memobj::pagers::Description;
 ///
-/// let store = Description::new(10 << 30).block_bytes(1 << 20).depth(64).version("etag-17").immutable();
-/// assert_eq!((store.length(), store.depth_limit()), (10 << 30, 64));
+/// let parts = Description::new(10 << 30).block_bytes(1 << 20).depth(64).version("etag-17").immutable();
+/// assert_eq!((parts.length(), parts.depth_limit()), (10 << 30, 64));
 /// ```
 #[derive(Clone)]
 pub struct Description {

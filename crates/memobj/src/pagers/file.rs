@@ -22,7 +22,7 @@ use crate::options::CacheUse;
 
 /// What a file was opened for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Access {
+enum OpenMode {
     Read,
     /// Whoever changes the file changes what is supplied.
     Follow,
@@ -54,7 +54,7 @@ struct Opened {
     probe: std::fs::File,
     version: FileVersion,
     length: AtomicU64,
-    access: Access,
+    access: OpenMode,
     cache_use: CacheUse,
     goes_direct: AtomicBool,
     reads: AtomicU32,
@@ -83,14 +83,14 @@ impl File {
     /// Opens `path` for reading.
     pub fn open_with(path: impl AsRef<Path>, cache_use: CacheUse) -> Result<Self, OpenError> {
         super::recover(path.as_ref(), ForeignLog::Refuse)?;
-        Self::open_as(path.as_ref(), cache_use, Access::Read)
+        Self::open_as(path.as_ref(), cache_use, OpenMode::Read)
     }
 
     /// As [`open`](Self::open), beside a log that belongs to a stranger, if `foreign_log` says so: what such a log holds
     /// is left out, and it stays where it is.
     pub fn open_beside(path: impl AsRef<Path>, foreign_log: ForeignLog) -> Result<Self, OpenError> {
         super::recover(path.as_ref(), foreign_log)?;
-        Self::open_as(path.as_ref(), CacheUse::Auto, Access::Read)
+        Self::open_as(path.as_ref(), CacheUse::Auto, OpenMode::Read)
     }
 
     /// Supplies what the open `file`, a regular one, has at the moment of each supply, as the kernel's own mappings do:
@@ -105,7 +105,7 @@ impl File {
             buffered: ReadFile::new(file),
             direct: None,
             length: AtomicU64::new(length),
-            access: Access::Follow,
+            access: OpenMode::Follow,
             cache_use: CacheUse::Buffered,
             goes_direct: AtomicBool::new(false),
             reads: AtomicU32::new(0),
@@ -128,7 +128,7 @@ impl File {
         lock_timeout: Duration,
         cache_use: CacheUse,
     ) -> Result<Self, OpenError> {
-        let pager = Self::open_as(path, cache_use, Access::ReadWrite)?;
+        let pager = Self::open_as(path, cache_use, OpenMode::ReadWrite)?;
         let give_up = Instant::now().checked_add(lock_timeout);
         let refused = |source| OpenError::File { path: path.to_owned(), source };
         while !try_lock(&pager.0.probe).map_err(refused)? {
@@ -149,17 +149,17 @@ impl File {
     #[cfg(feature = "spaces")]
     pub(crate) fn of_unnamed(file: &std::fs::File) -> std::io::Result<Self> {
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
-        Self::open_as(Path::new(&path), CacheUse::Auto, Access::Read).map_err(|error| match error {
+        Self::open_as(Path::new(&path), CacheUse::Auto, OpenMode::Read).map_err(|error| match error {
             OpenError::File { source, .. } => source,
             other => std::io::Error::other(other),
         })
     }
 
-    fn open_as(path: &Path, cache_use: CacheUse, access: Access) -> Result<Self, OpenError> {
+    fn open_as(path: &Path, cache_use: CacheUse, access: OpenMode) -> Result<Self, OpenError> {
         let refused = |source| OpenError::File { path: path.to_owned(), source };
         // Without O_NONBLOCK the opening of a FIFO waits for a writer.
         let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        let writes = access == Access::ReadWrite;
+        let writes = access == OpenMode::ReadWrite;
         let mut options = std::fs::OpenOptions::new();
         let file = options.read(true).write(writes).custom_flags(flags).open(path).map_err(refused)?;
         let metadata = file.metadata().map_err(refused)?;
@@ -264,12 +264,12 @@ impl File {
     /// Whether questions about the file are answered without anybody else: then the threads that serve all may ask them. A
     /// file that is followed is asked nothing.
     pub(crate) fn answers_at_once(&self) -> bool {
-        self.0.is_local || self.0.access == Access::Follow
+        self.0.is_local || self.0.access == OpenMode::Follow
     }
 
     /// Whether the file is still the version that was opened. Safe in a signal handler.
     pub(crate) fn is_current(&self) -> bool {
-        if self.0.access != Access::Read {
+        if self.0.access != OpenMode::Read {
             return true;
         }
         if self.0.stale.load(Ordering::Relaxed) {
@@ -318,11 +318,11 @@ impl BlockingPager for File {
     }
 
     fn is_writable(&self) -> bool {
-        self.0.access == Access::ReadWrite
+        self.0.access == OpenMode::ReadWrite
     }
 
     fn write_back(&self, range: std::ops::Range<u64>, bytes: &[u8]) -> Result<(), SupplyError> {
-        if self.0.access != Access::ReadWrite {
+        if self.0.access != OpenMode::ReadWrite {
             return Err(SupplyError::new(ErrorKind::Denied));
         }
         // Through the page cache: any length works.
@@ -332,7 +332,7 @@ impl BlockingPager for File {
 
     fn sync(&self) -> Result<(), SupplyError> {
         sync_data(&self.0.buffered)?;
-        if self.0.access == Access::ReadWrite && names(&self.0.probe)? == 0 {
+        if self.0.access == OpenMode::ReadWrite && names(&self.0.probe)? == 0 {
             let removed = std::io::Error::new(std::io::ErrorKind::NotFound, "the file has no name any more");
             return Err(SupplyError::because(ErrorKind::Stale, removed));
         }
@@ -340,7 +340,7 @@ impl BlockingPager for File {
     }
 
     fn set_length(&self, length: u64) -> Result<(), SupplyError> {
-        if self.0.access != Access::ReadWrite {
+        if self.0.access != OpenMode::ReadWrite {
             return Err(SupplyError::new(ErrorKind::Denied));
         }
         // The length of a device is what it is.
@@ -368,7 +368,7 @@ impl BlockingPager for File {
 
     fn detach(&self) {
         // Nothing is written any more; the next opener need not wait for the last reference to go.
-        if self.0.access == Access::ReadWrite {
+        if self.0.access == OpenMode::ReadWrite {
             unlock(&self.0.probe);
         }
     }

@@ -389,7 +389,7 @@ impl BlockingPager for Logged {
         Ok(())
     }
 
-    /// Until the next commit the length is a wish like all other changes.
+    /// Until the next commit the length can still be dropped, like all other changes.
     fn set_length(&self, length: u64) -> Result<(), SupplyError> {
         let _turn = self.sound()?;
         if length < self.length() {

@@ -33,13 +33,13 @@ pub(crate) struct FileStorage {
     /// Something was written through the page cache since the last sync.
     cached: AtomicBool,
     #[cfg(test)]
-    pub(super) trouble: Trouble,
+    pub(super) test_failures: TestFailures,
 }
 
 /// What tests have a file do.
 #[cfg(test)]
 #[derive(Debug, Default)]
-pub(super) struct Trouble {
+pub(super) struct TestFailures {
     /// The next sync fails.
     pub(super) fail_sync: AtomicBool,
     /// Writes wait while a test holds it.
@@ -56,7 +56,7 @@ impl FileStorage {
             role,
             cached: AtomicBool::new(false),
             #[cfg(test)]
-            trouble: Trouble::default(),
+            test_failures: TestFailures::default(),
         }
     }
 
@@ -105,8 +105,8 @@ impl Storage for FileStorage {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         #[cfg(test)]
         {
-            self.trouble.begun.fetch_add(1, Ordering::AcqRel);
-            drop(self.trouble.hold.lock());
+            self.test_failures.begun.fetch_add(1, Ordering::AcqRel);
+            drop(self.test_failures.hold.lock());
         }
         // Scattered pages of a checkpoint: the system sorts and merges them, and writes many at once.
         let scattered = self.role == Role::Data && (bytes.len() as u64) < SCATTERED_BYTES;
@@ -117,7 +117,7 @@ impl Storage for FileStorage {
 
     fn sync(&self) -> io::Result<()> {
         #[cfg(test)]
-        if self.trouble.fail_sync.swap(false, Ordering::Relaxed) {
+        if self.test_failures.fail_sync.swap(false, Ordering::Relaxed) {
             return Err(io::Error::other("the test says so"));
         }
         file::sync_data(&self.buffered)?;

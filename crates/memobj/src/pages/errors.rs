@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
-use memobj_core::decide::{Decision, Fault, Wish, decide};
+use memobj_core::decide::{Decision, Fault, Intent, decide};
 use memobj_linux::area::{Area, FillClaim, GonePage, Looked};
 
 use super::lost::Lost;
 use super::{ObjectCore, bytes_of};
+use crate::allocator::FrameAllocator;
 use crate::clock::Deadline;
 use crate::error::{ErrorKind, PageError, SupplyError, WriteStep};
 use crate::event::Event;
 use crate::locks::{Rank, RankedMutex};
-use crate::room::Room;
-use crate::tell::ObjectTell;
+use crate::reporter::ObjectTell;
 
 /// Errors that one object keeps in detail; beyond, pages still fail but share a general message.
 const KEPT_ERRORS: usize = 4096;
@@ -29,8 +29,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub(crate) struct Errors {
     area: Arc<Area>,
     object: Arc<ObjectCore>,
-    room: Arc<Room>,
-    tell: Arc<ObjectTell>,
+    allocator: Arc<FrameAllocator>,
+    reporter: Arc<ObjectTell>,
     pub(crate) lost: Lost,
     table: RankedMutex<Table>,
 }
@@ -52,12 +52,12 @@ impl Drop for Errors {
 }
 
 impl Errors {
-    pub(crate) fn new(area: &Arc<Area>, object: &Arc<ObjectCore>, room: &Arc<Room>) -> Self {
+    pub(crate) fn new(area: &Arc<Area>, object: &Arc<ObjectCore>, allocator: &Arc<FrameAllocator>) -> Self {
         Self {
             area: Arc::clone(area),
             object: Arc::clone(object),
-            room: Arc::clone(room),
-            tell: Arc::clone(&object.tell),
+            allocator: Arc::clone(allocator),
+            reporter: Arc::clone(&object.reporter),
             lost: Lost::new(&object.name),
             table: RankedMutex::new(Rank::Errors, Table::default()),
         }
@@ -85,7 +85,7 @@ impl Errors {
             self.retry_page(page);
             return;
         }
-        self.tell.event(Event::PageFailed(report));
+        self.reporter.event(Event::PageFailed(report));
     }
 
     /// Records why `page` is about to be Failed.
@@ -97,15 +97,15 @@ impl Errors {
             table.overflowed = true;
         }
         table.last = Some(report);
-        self.tell.counters.failed_pages.add(1);
+        self.reporter.counters.failed_pages.add(1);
     }
 
     /// An access found no page where the word says that there is one: either it was placed this moment, or somebody
     /// dropped our frame behind our back (madvise from outside). Then the word must not say resident for ever: what
     /// the pager has is obtained again, and changes that nobody else has are lost. Not for signal handlers.
     pub(crate) fn look(&self, page: PageIndex, offset: u64) {
-        if decide(self.area.word(page), Wish::Load(Fault::Missing)) == Decision::Look
-            && let Looked::Gone(gone) = self.area.look(page, offset, self.room.ages.now())
+        if decide(self.area.word(page), Intent::Load(Fault::Missing)) == Decision::Look
+            && let Looked::Gone(gone) = self.area.look(page, offset, self.allocator.ages.now())
         {
             self.lose(gone);
         }
@@ -120,8 +120,8 @@ impl Errors {
         let lost = self.lost.add(WriteStep::WriteBack, range.clone(), &error);
         self.keep(gone.page(), self.error(range, &error, 0));
         gone.fail();
-        self.tell.event(Event::WriteFailed(lost));
-        self.room.unwritten.made_progress();
+        self.reporter.event(Event::WriteFailed(lost));
+        self.allocator.unwritten.made_progress();
     }
 
     /// Why reads of `page`, which is Failed, fail if its changes are lost.

@@ -12,15 +12,15 @@ use memobj_linux::region::SMALL;
 use memobj_linux::ring::Target;
 
 use super::{AtOnce, Errors, ObjectCore};
+use crate::allocator::{FrameAllocator, Patience};
 use crate::buffers::{Buffers, RUN_PAGES};
 use crate::health::Health;
-use crate::room::{Patience, Room};
-use crate::tell::ObjectTell;
+use crate::reporter::ObjectTell;
 
 /// Threads that call pagers.
 pub(crate) trait CallPagers: std::fmt::Debug + Send + Sync {
     /// Asks the pager for the pages of `claim`, soon. With `keep` they are not put in place, but kept.
-    fn submit(&self, fill: Arc<Fill>, claim: FillClaim, asked: Asked, keep: Option<Box<dyn Keep>>);
+    fn submit(&self, fill: Arc<Fill>, claim: FillClaim, reason: FillReason, keep: Option<Box<dyn Keep>>);
     /// Makes another call of the pager, which may block.
     fn call(&self, fill: &Arc<Fill>, call: Box<dyn FnOnce() + Send>);
     /// The object is closed: nothing of it is asked for any more, and what is under way is cancelled.
@@ -43,12 +43,12 @@ pub(crate) struct Arrived {
     pub(crate) claim: FillClaim,
     pub(crate) target: Target,
     /// What they take of the memory of requests, until dropped.
-    pub(crate) room: Box<dyn std::any::Any + Send>,
+    pub(crate) allocator: Box<dyn std::any::Any + Send>,
 }
 
 /// Whether anybody waits for the pages of a claim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Asked {
+pub(crate) enum FillReason {
     /// Somebody does.
     Demand,
     /// Somebody does, and stores to them next.
@@ -65,8 +65,8 @@ pub(crate) struct Fill {
     pub(crate) area: Arc<Area>,
     pub(crate) object: Arc<ObjectCore>,
     pub(crate) errors: Arc<Errors>,
-    pub(crate) room: Arc<Room>,
-    pub(crate) tell: Arc<ObjectTell>,
+    pub(crate) allocator: Arc<FrameAllocator>,
+    pub(crate) reporter: Arc<ObjectTell>,
     pub(crate) health: Arc<Health>,
     pub(crate) buffers: Arc<Buffers>,
     pub(crate) workers: Arc<dyn CallPagers>,
@@ -97,7 +97,7 @@ impl Fill {
         if self.is_large() || self.object.file().is_some() {
             return 1;
         }
-        let most = (self.room.budget.limit() / 8 / SMALL as u64).max(1);
+        let most = (self.allocator.budget.limit() / 8 / SMALL as u64).max(1);
         let most = 1 << most.ilog2();
         (self.object.description.block() / SMALL as u64).min(most)
     }
@@ -127,12 +127,12 @@ impl Fill {
 
     /// Room for small frames; `false` once the object is closed, or `patience` over. Safe in a signal handler.
     pub(crate) fn reserve(&self, bytes: u64, patience: Patience) -> bool {
-        self.room.reserve(bytes, patience, &self.closed)
+        self.allocator.reserve(bytes, patience, &self.closed)
     }
 
     /// A frame of `pool`; `None` once the object is closed.
     pub(crate) fn take_frame(&self, pool: &Arc<FramePool>) -> Option<Frame> {
-        self.room.take_frame(pool, &self.closed)
+        self.allocator.take_frame(pool, &self.closed)
     }
 
     /// Puts a copy of `bytes` (the claim's, padded to 4 KiB) in place, or gives the claim back. Safe in a signal handler.
@@ -143,26 +143,26 @@ impl Fill {
         &self,
         claim: FillClaim,
         bytes: &[u8],
-        asked: Asked,
+        reason: FillReason,
         patience: Patience,
     ) -> Result<(), FillClaim> {
-        let free = self.room.budget.limit() - self.room.pins.limit();
+        let free = self.allocator.budget.limit() - self.allocator.pins.limit();
         let page_bytes = self.area.page_size().bytes();
         let most = (free / page_bytes).max(1);
         let (mut claim, mut bytes) = (claim, bytes);
         while claim.pages().len() > most {
             let rest = claim.split_off(PageIndex(claim.pages().start + most));
-            self.place_copy_at_once(claim, bytes, asked, patience)?;
+            self.place_copy_at_once(claim, bytes, reason, patience)?;
             (claim, bytes) = (rest, &bytes[(most * page_bytes) as usize..]);
         }
-        self.place_copy_at_once(claim, bytes, asked, patience)
+        self.place_copy_at_once(claim, bytes, reason, patience)
     }
 
     fn place_copy_at_once(
         &self,
         claim: FillClaim,
         bytes: &[u8],
-        asked: Asked,
+        reason: FillReason,
         patience: Patience,
     ) -> Result<(), FillClaim> {
         if !self.reserve(claim.frame_bytes(), patience) {
@@ -170,36 +170,36 @@ impl Fill {
         }
         // Counted first: whoever sees the page in place sees it counted.
         self.count_supplied(claim.pages().len());
-        let Err((rest, why)) = claim.place_copy(bytes, self.origin(asked)) else { return Ok(()) };
-        self.room.budget.release(rest.frame_bytes());
-        self.tell.counters.supplied_pages.take_back(rest.pages().len());
+        let Err((rest, why)) = claim.place_copy(bytes, self.origin(reason)) else { return Ok(()) };
+        self.allocator.budget.release(rest.frame_bytes());
+        self.reporter.counters.supplied_pages.take_back(rest.pages().len());
         match why {
             // Who waits for them asks again, and hears that the object ends before. A store is to be told itself.
-            PlaceError::CutOff if asked != Asked::Store => Ok(()),
+            PlaceError::CutOff if reason != FillReason::Store => Ok(()),
             _ => Err(rest),
         }
     }
 
-    fn origin(&self, asked: Asked) -> Origin {
-        let now = self.room.ages.now();
-        match asked {
-            Asked::Demand => Origin::Asked(now),
-            Asked::ToStore => Origin::ToStore(now),
-            Asked::Store => Origin::Stored(now),
-            Asked::InAdvance => Origin::InAdvance(now),
+    fn origin(&self, reason: FillReason) -> Origin {
+        let now = self.allocator.ages.now();
+        match reason {
+            FillReason::Demand => Origin::Asked(now),
+            FillReason::ToStore => Origin::ToStore(now),
+            FillReason::Store => Origin::Stored(now),
+            FillReason::InAdvance => Origin::InAdvance(now),
         }
     }
 
     pub(crate) fn count_supplied(&self, pages: u64) {
-        self.tell.counters.supplied_pages.add(pages);
-        self.room.ages.supplied(pages << self.area.page_size().shift());
+        self.reporter.counters.supplied_pages.add(pages);
+        self.allocator.ages.supplied(pages << self.area.page_size().shift());
     }
 
     /// Moves `frame` in place.
-    fn place_frame(&self, claim: FillClaim, frame: Frame, asked: Asked) -> Result<(), FillClaim> {
+    fn place_frame(&self, claim: FillClaim, frame: Frame, reason: FillReason) -> Result<(), FillClaim> {
         self.count_supplied(1);
-        claim.place_frame(frame, self.origin(asked)).map_err(|(claim, _)| {
-            self.tell.counters.supplied_pages.take_back(1);
+        claim.place_frame(frame, self.origin(reason)).map_err(|(claim, _)| {
+            self.reporter.counters.supplied_pages.take_back(1);
             claim
         })
     }
@@ -209,7 +209,7 @@ impl Fill {
         &self,
         claim: FillClaim,
         mut target: Target,
-        asked: Asked,
+        reason: FillReason,
         patience: Patience,
     ) -> Result<(), FillClaim> {
         let len = claim.bytes().len();
@@ -219,10 +219,10 @@ impl Fill {
         }
         target.as_mut_slice()[len as usize..end].fill(0);
         match target {
-            Target::Chunk(chunk) => self.place_bytes(claim, &chunk[..end], asked, patience),
+            Target::Chunk(chunk) => self.place_bytes(claim, &chunk[..end], reason, patience),
             Target::Frame(frame) => {
-                self.tell.counters.read_bytes.add(len);
-                self.place_frame(claim, frame, asked)
+                self.reporter.counters.read_bytes.add(len);
+                self.place_frame(claim, frame, reason)
             }
         }
     }
@@ -234,9 +234,9 @@ impl Fill {
     }
 
     /// Leaves the claim to a worker, who asks the pager and knows the failure policy.
-    pub(crate) fn call_pager(self: &Arc<Self>, claim: FillClaim, asked: Asked) {
+    pub(crate) fn call_pager(self: &Arc<Self>, claim: FillClaim, reason: FillReason) {
         let claim = if self.block_pages() > 1 { self.widen(claim) } else { claim };
-        self.workers.submit(Arc::clone(self), claim, asked, None);
+        self.workers.submit(Arc::clone(self), claim, reason, None);
     }
 
     /// Puts the claim's bytes in place, padded to 4 KiB, or gives the claim back.
@@ -244,31 +244,31 @@ impl Fill {
         &self,
         claim: FillClaim,
         bytes: &[u8],
-        asked: Asked,
+        reason: FillReason,
         patience: Patience,
     ) -> Result<(), FillClaim> {
         let len = claim.bytes().len();
         let placed = match self.area.pool() {
-            None => self.place_copy(claim, bytes, asked, patience),
+            None => self.place_copy(claim, bytes, reason, patience),
             Some(pool) => {
                 let frame = match patience {
                     Patience::Endless => self.take_frame(pool),
-                    Patience::Short => self.room.try_take_frame(pool),
+                    Patience::Short => self.allocator.try_take_frame(pool),
                 };
                 let Some(frame) = frame else { return Err(claim) };
                 let mut target = Target::Frame(frame);
                 target.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
                 let Target::Frame(frame) = target else { return Err(claim) };
-                self.place_frame(claim, frame, asked)
+                self.place_frame(claim, frame, reason)
             }
         };
-        placed.inspect(|()| self.tell.counters.read_bytes.add(len))
+        placed.inspect(|()| self.reporter.counters.read_bytes.add(len))
     }
 
     /// Fails what is claimed if the cache supplies nothing any more; else gives the claim back.
-    pub(crate) fn refuse(&self, claim: FillClaim, asked: Asked) -> Option<FillClaim> {
+    pub(crate) fn refuse(&self, claim: FillClaim, reason: FillReason) -> Option<FillClaim> {
         let Some(error) = self.health.refusal() else { return Some(claim) };
-        if asked != Asked::InAdvance {
+        if reason != FillReason::InAdvance {
             for claim in split(claim) {
                 let bytes = claim.bytes();
                 self.errors.fail(claim, &error, 0, bytes);
@@ -282,7 +282,7 @@ impl Fill {
     pub(crate) fn fill_inline(
         &self,
         claim: FillClaim,
-        asked: Asked,
+        reason: FillReason,
         patience: Patience,
     ) -> Result<(), FillClaim> {
         if self.is_large() {
@@ -296,12 +296,12 @@ impl Fill {
         };
         match self.object.at_once() {
             AtOnce::Zeros if claim.pages().len() == 1 => {
-                self.place_copy(claim, &ZERO_PAGE.0, asked, patience)
+                self.place_copy(claim, &ZERO_PAGE.0, reason, patience)
             }
             AtOnce::Memory(bytes) => match part(bytes) {
                 Some(part) if whole => {
-                    self.tell.counters.read_bytes.add(range.len());
-                    self.place_copy(claim, &bytes[part], asked, patience)
+                    self.reporter.counters.read_bytes.add(range.len());
+                    self.place_copy(claim, &bytes[part], reason, patience)
                 }
                 Some(part) if claim.pages().len() == 1 => {
                     // Not on the stack: a signal handler's may be small.
@@ -309,8 +309,8 @@ impl Fill {
                     let (object, behind) = page.split_at_mut(part.len());
                     object.copy_from_slice(&bytes[part]);
                     behind.fill(0);
-                    self.tell.counters.read_bytes.add(range.len());
-                    self.place_copy(claim, &page, asked, patience)
+                    self.reporter.counters.read_bytes.add(range.len());
+                    self.place_copy(claim, &page, reason, patience)
                 }
                 _ => Err(claim),
             },

@@ -1,4 +1,4 @@
-//! Changes of one object that are lost: the pager took them and did not make them durable, or their memory was dropped
+//! Changes of one object that are lost: the pager accepted them and did not make them durable, or their memory was dropped
 //! from outside. Each sync of them says so, until `discard` takes note.
 //!
 //! Pages whose memory was dropped while they had changes are Failed until then: what the pager has is not what was

@@ -10,7 +10,7 @@ mod object_core;
 mod pattern;
 
 pub(crate) use errors::Errors;
-pub(crate) use fill::{AlignedPage, Arrived, Asked, CallPagers, Fill, Keep, split};
+pub(crate) use fill::{AlignedPage, Arrived, CallPagers, Fill, FillReason, Keep, split};
 pub(crate) use object_core::{AnswerTo, AtOnce, ObjectCore, answer_channel};
 pub(crate) use pattern::Pattern;
 

@@ -11,7 +11,7 @@ use crate::error::{ErrorKind, SupplyError, WriteError, WriteStep};
 use crate::metrics::Timed;
 use crate::options::{Advice, FailurePolicy, ObjectOptions, Writing};
 use crate::pagers::{self, Description, File, Local, Logged, Pager, SupplyRequest};
-use crate::tell::{ObjectTell, Tell};
+use crate::reporter::{ObjectTell, Reporter};
 use crate::threads::Disposal;
 
 pub(crate) struct ObjectCore {
@@ -33,14 +33,14 @@ pub(crate) struct ObjectCore {
     /// Of the cache, as the clock.
     pub(crate) disposal: Arc<Disposal>,
     pub(crate) clock: EngineClock,
-    pub(crate) tell: Arc<ObjectTell>,
+    pub(crate) reporter: Arc<ObjectTell>,
 }
 
 impl ObjectCore {
     pub(crate) fn new(
         clock: &EngineClock,
         disposal: &Arc<Disposal>,
-        tell: &Arc<Tell>,
+        reporter: &Arc<Reporter>,
         name: &str,
         (pager, mut description): (Box<dyn Pager>, Description),
         options: ObjectOptions,
@@ -60,7 +60,7 @@ impl ObjectCore {
             detached: AtomicBool::new(false),
             disposal: Arc::clone(disposal),
             clock: clock.clone(),
-            tell: Arc::new(ObjectTell::new(tell)),
+            reporter: Arc::new(ObjectTell::new(reporter)),
         }
     }
 
@@ -111,8 +111,8 @@ impl ObjectCore {
     /// Has `ask` ask the pager on this thread, and waits for the answer as long as the object's time-out says.
     pub(crate) fn ask_now(&self, ask: impl FnOnce(&dyn Pager, AnswerTo)) -> Result<(), SupplyError> {
         let (to, answer) = answer_channel();
-        let asked = catch_unwind(AssertUnwindSafe(|| ask(&*self.pager, to)));
-        if asked.is_err() {
+        let reason = catch_unwind(AssertUnwindSafe(|| ask(&*self.pager, to)));
+        if reason.is_err() {
             return Err(SupplyError::new(ErrorKind::Integrity));
         }
         self.wait_for(&answer)

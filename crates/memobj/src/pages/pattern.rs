@@ -10,7 +10,7 @@ use memobj_linux::region::ZeroedTable;
 
 use super::ObjectCore;
 use crate::options::Advice;
-use crate::streams::Streams;
+use crate::sequences::Sequences;
 
 /// What can have been said of a block, by number. First: nothing since the object was opened.
 const SAID: [Option<Advice>; 4] =
@@ -24,13 +24,13 @@ pub(crate) struct Pattern {
     object: Arc<ObjectCore>,
     /// One byte for each 2 MiB: what the caller said of it.
     said: ZeroedTable<AtomicU8>,
-    streams: Streams,
+    sequences: Sequences,
 }
 
 impl Pattern {
     pub(crate) fn new(area: &Arc<Area>, object: &Arc<ObjectCore>) -> io::Result<Self> {
         let said = ZeroedTable::new((area.capacity() >> 21) as usize + 1)?;
-        Ok(Self { area: Arc::clone(area), object: Arc::clone(object), said, streams: Streams::default() })
+        Ok(Self { area: Arc::clone(area), object: Arc::clone(object), said, sequences: Sequences::default() })
     }
 
     pub(crate) fn advise(&self, pages: PageRange, advice: Advice) {
@@ -57,7 +57,7 @@ impl Pattern {
         match said.unwrap_or(self.object.options.advice) {
             Advice::Random => false,
             Advice::Sequential => true,
-            _ => self.streams.note(pages),
+            _ => self.sequences.note(pages),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
-use memobj_core::decide::{Decision, Wish, decide};
+use memobj_core::decide::{Decision, Intent, decide};
 use memobj_linux::area::{PinError, PinSet, PinnedBytes};
 
 use super::{Ask, NotedPin, Waits, note_pin};
@@ -54,8 +54,8 @@ impl Pins {
     /// What `set` pins, shown, and noted as pinned by the calling thread.
     pub(crate) fn note(&self, set: PinSet, bytes: ByteRange) -> Result<(PinnedBytes, NotedPin), AccessError> {
         let noted = note_pin(&self.waits.area, set.pages());
-        let room = self.waits.room_for(bytes)?;
-        let shown = PinnedBytes::new(set, bytes, room);
+        let copy_budget = self.waits.copy_budget_for(bytes)?;
+        let shown = PinnedBytes::new(set, bytes, copy_budget);
         Ok((shown.map_err(|why| self.waits.not_pinned(bytes, why))?, noted))
     }
 
@@ -63,7 +63,7 @@ impl Pins {
         let page_size = self.waits.area.page_size();
         let ranges: Vec<PageRange> = bytes.iter().map(|range| page_size.pages_of(*range)).collect();
         let wanted_bytes = distinct_pages(&ranges).saturating_mul(page_size.bytes());
-        let limit_bytes = self.waits.fill.room.pins.limit();
+        let limit_bytes = self.waits.fill.allocator.pins.limit();
         if wanted_bytes > limit_bytes {
             return Err(AccessError::PinsExceedBudget { wanted_bytes, limit_bytes });
         }
@@ -107,7 +107,7 @@ impl Pins {
             for page in set.pages().iter() {
                 match set.try_pin(page) {
                     Ok(()) => {}
-                    Err(PinError::NotClean(word)) => match decide(word, Wish::Pin) {
+                    Err(PinError::NotClean(word)) => match decide(word, Intent::Pin) {
                         // The error is the first page's in order: what is before must be decided first.
                         Decision::Trap if pass.is_clear() => match self.waits.fill.errors.of(page) {
                             Some(error) => return Err(error.into()),

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
-use memobj_core::decide::{Decision, WaitFor, Wish, decide};
-use memobj_linux::area::{Area, FillClaim, GonePage, NotPinned, Room};
-use memobj_linux::fork::Owner;
+use memobj_core::decide::{Decision, Intent, WaitFor, decide};
+use memobj_linux::area::{Area, CopyBudget, FillClaim, GonePage, NotPinned};
+use memobj_linux::fork::MakerProcess;
 
 use super::{ThisThread, key};
+use crate::allocator::Patience;
 use crate::batch::fill_missing;
 use crate::clock::Deadline;
 use crate::error::{AccessError, ErrorKind, PageError, PinHolder, SupplyError, WriteError, WriteStep};
 use crate::pages::{Fill, bytes_of};
-use crate::room::Patience;
 
 /// How long a sleeper on a page word sleeps before it looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -49,7 +49,7 @@ pub(crate) trait AskDriver: std::fmt::Debug + Send + Sync {
 pub(crate) struct Waits {
     pub(crate) area: Arc<Area>,
     pub(crate) fill: Arc<Fill>,
-    pub(crate) owner: Arc<Owner>,
+    pub(crate) owner: Arc<MakerProcess>,
     pub(crate) driver: Box<dyn AskDriver>,
 }
 
@@ -101,7 +101,7 @@ impl Waits {
     /// Counts a sleep.
     fn timed<R>(&self, sleep: impl FnOnce() -> R) -> R {
         let object = &self.fill.object;
-        object.timed(&object.tell.counters.waits, sleep)
+        object.timed(&object.reporter.counters.waits, sleep)
     }
 
     /// Who holds the pins of `page`, which is pinned.
@@ -172,11 +172,11 @@ impl Waits {
     }
 
     /// Room for a copy of `bytes`, if pins are copies.
-    pub(crate) fn room_for(&self, bytes: ByteRange) -> Result<Option<Room>, AccessError> {
+    pub(crate) fn copy_budget_for(&self, bytes: ByteRange) -> Result<Option<CopyBudget>, AccessError> {
         if !self.area.pins_are_copies() {
             return Ok(None);
         }
-        let (wanted_bytes, pins) = (bytes.len(), &self.fill.room.pins);
+        let (wanted_bytes, pins) = (bytes.len(), &self.fill.allocator.pins);
         // First of what pins may hold, which leaves room: so the wait for the budget ends.
         if !pins.try_reserve(wanted_bytes) {
             return Err(AccessError::PinsExceedBudget { wanted_bytes, limit_bytes: pins.limit() });
@@ -185,7 +185,7 @@ impl Waits {
             pins.release(wanted_bytes);
             return Err(AccessError::Detached);
         }
-        Ok(Some(Room::reserved(Arc::clone(&self.area), wanted_bytes)))
+        Ok(Some(CopyBudget::reserved(Arc::clone(&self.area), wanted_bytes)))
     }
 
     /// What becomes of pins that do not give their bytes.
@@ -213,7 +213,7 @@ impl Waits {
         fill_missing(&self.fill, &[pages], &mut |_| {});
         for page in pages.iter() {
             loop {
-                match decide(self.area.word(page), Wish::Presence) {
+                match decide(self.area.word(page), Intent::Presence) {
                     Decision::Trap => match self.fill.errors.of(page) {
                         Some(error) => return Err(error),
                         None => break,

@@ -10,7 +10,7 @@ use memobj_linux::file::{clone_unnamed, write_full};
 use super::{Space, VerbError};
 use crate::error::{AccessError, Classified, ErrorKind, as_io_error, system_may_pass};
 use crate::object::MemoryObject;
-use crate::options::{Delivery, FrameSize, MapOptions, Sharing, Store, Writing};
+use crate::options::{Delivery, FrameSize, FrameVisibility, MapOptions, Sharing, Writing};
 use crate::pagers::{self, Pager};
 
 /// Bytes that are copied at once.
@@ -103,7 +103,8 @@ impl Space {
         if core.options.writing != Writing::ReadOnly {
             return Err(NoCopy::Writable.into());
         }
-        let lends = (core.options.store, core.options.frames) == (Store::Shared, FrameSize::Small);
+        let lends =
+            (core.options.visibility, core.options.frames) == (FrameVisibility::Shared, FrameSize::Small);
         if core.description.is_immutable() && lends {
             return Ok(object.clone());
         }
@@ -114,7 +115,7 @@ impl Space {
             None => self.bytes_of(object, offset, length)?,
         };
         let pager = pagers::File::of_unnamed(&file).map_err(NoCopy::File)?;
-        let options = core.options.clone().store(Store::Shared).frames(FrameSize::Small);
+        let options = core.options.clone().visibility(FrameVisibility::Shared).frames(FrameSize::Small);
         let description = pager.describe();
         let pager = Box::new(pager);
         Ok(MemoryObject::new(object.handle().cache.clone(), object.name(), pager, description, options, None))

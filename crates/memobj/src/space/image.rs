@@ -5,7 +5,7 @@ use std::io;
 use memobj_core::address::{PageSize, VirtAddr};
 use memobj_core::prot::Prot;
 use memobj_vm::image::{
-    AddressRange, Execution, ImageOptions, ImagePlan, ImageRecord, Placement, PlanFailure, Source, Step,
+    AddressRange, Execution, FileFacts, ImageOptions, ImagePlan, ImageRecord, Placement, PlanFailure, Step,
     plan_with,
 };
 use memobj_vm::space::{Place, Sharing, SpaceError};
@@ -77,7 +77,7 @@ impl Space {
 fn plan_object(bytes: &Mapping, options: &ImageMapOptions) -> Result<ImagePlan, MapImageError> {
     let ImageMapOptions { interpret, padding_bytes, room_records } = *options;
     let options = ImageOptions { interpret, padding_bytes, room_records, page_size: PageSize::SMALL };
-    let source = Source { length_bytes: bytes.len(), execution: Execution::Allowed };
+    let source = FileFacts { length_bytes: bytes.len(), execution: Execution::Allowed };
     let read = |offset: u64, buffer: &mut [u8]| {
         let count = bytes.len().saturating_sub(offset).min(buffer.len() as u64) as usize;
         bytes.read_at(offset, &mut buffer[..count]).map(|()| count)

@@ -26,16 +26,16 @@
 //! reflink of its file where the file system has those, else bytes that were copied to a temporary file, within
 //! [`SpaceOptions::copy_bytes`]. Where none of these goes, the mapping is refused ([`NoCopy`]): never a mix.
 //!
-//! Objects are read only, and made with [`Store::Shared`](crate::Store::Shared) and
+//! Objects are read only, and made with [`FrameVisibility::Shared`](crate::FrameVisibility::Shared) and
 //! [`FrameSize::Small`](crate::FrameSize::Small). Of objects that can be written there are no segments yet, and neither
 //! locks, guards, stacks nor forked spaces: children of fork have no addresses of the window, and get traps.
 //!
 //! ```
 //! use memobj::space::{Place, Prot, SegmentRequest, SegmentSource, Sharing, Space, SpaceOptions};
-//! use memobj::{Cache, CacheOptions, FrameSize, ObjectOptions, Store};
+//! use memobj::{Cache, CacheOptions, FrameSize, ObjectOptions, FrameVisibility};
 //!
 //! let cache = Cache::new(CacheOptions::new().budget_bytes(1 << 20))?;
-//! let options = ObjectOptions::new().store(Store::Shared).frames(FrameSize::Small);
+//! let options = ObjectOptions::new().visibility(FrameVisibility::Shared).frames(FrameSize::Small);
 //! let object = cache.open_file("Cargo.toml", options)?;
 //! let space = Space::new(SpaceOptions::default())?;
 //! let segment = space.map(&SegmentRequest::new(object.len(), SegmentSource::Object { object: &object, offset: 0 }, Prot::READ | Prot::WRITE, Sharing::Private))?;

@@ -6,7 +6,8 @@ use memobj_core::address::{ObjectOffset, VirtAddr};
 use memobj_core::prot::Prot;
 use memobj_linux::capability::loads;
 use memobj_vm::space::{
-    AddressSpace, Backing, Limits, MapRequest, ObjectId, ObjectKind, ObjectView, OnFork, Segment, Source,
+    AddressSpace, Backing, Limits, MapRequest, ObjectId, ObjectKind, ObjectView, OnFork, Segment,
+    SegmentContent,
 };
 
 use super::failures::Failures;
@@ -70,11 +71,11 @@ impl State {
 /// `request` in the words of core, with `id` as the name of its object.
 pub(super) fn translate(request: &SegmentRequest<'_>, id: ObjectId) -> MapRequest {
     let source = match request.source {
-        SegmentSource::Anonymous => Source::Anonymous { memory: id },
-        SegmentSource::Reserved => Source::Reserved,
+        SegmentSource::Anonymous => SegmentContent::Anonymous { memory: id },
+        SegmentSource::Reserved => SegmentContent::Reserved,
         SegmentSource::Object { offset, .. } => {
             let (opened, kind) = (Prot::READ, ObjectKind::Plain);
-            Source::Object { view: ObjectView { id, opened, kind, largest: i64::MAX as u64 }, offset }
+            SegmentContent::Object { view: ObjectView { id, opened, kind, largest: i64::MAX as u64 }, offset }
         }
     };
     let new = MapRequest::new(request.length, source, request.prot, request.sharing);

@@ -27,7 +27,7 @@ pub enum StreamError {
 }
 
 impl StreamError {
-    /// The bytes of the object that are in trouble; an empty range where no bytes are.
+    /// The bytes of the object that are concerned; an empty range where no bytes are.
     pub fn range(&self) -> Range<u64> {
         match self {
             Self::Held { held, .. } => held.clone(),

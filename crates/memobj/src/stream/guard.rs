@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use super::held::Place;
+use super::guards::Place;
 use crate::mapping::{Pinned, PinnedMut};
 
 /// Bytes of a stream to read, in place: they stay and do not change while this lives. Dropping it frees them.

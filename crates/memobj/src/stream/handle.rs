@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::ahead::Ahead;
 use super::error::StreamError;
-use super::held::{Held, Purpose};
+use super::guards::{Purpose, StreamGuards};
 use super::mode::Mode;
 use crate::error::{AccessError, MapError};
 use crate::locks::{Guard, Rank, RankedMutex};
@@ -57,7 +57,7 @@ pub struct Stream {
     mapping: RankedMutex<Mapping>,
     /// Bytes.
     position: RankedMutex<u64>,
-    held: Held,
+    held: StreamGuards,
     ahead: Ahead,
 }
 
@@ -79,13 +79,13 @@ impl Stream {
     /// A stream at the start of `object`. Does not call the pager.
     pub fn with_options(object: &MemoryObject, options: StreamOptions) -> Result<Self, MapError> {
         let mapping = map(object, options.delivery)?;
-        let ahead = Ahead::new(options.read_ahead_bytes, mapping.frames().fill.room.budget.limit());
+        let ahead = Ahead::new(options.read_ahead_bytes, mapping.frames().fill.allocator.budget.limit());
         Ok(Self {
             object: object.clone(),
             options,
             mapping: RankedMutex::new(Rank::StreamMapping, mapping),
             position: RankedMutex::new(Rank::Stream, 0),
-            held: Held::new(),
+            held: StreamGuards::new(),
             ahead,
         })
     }
@@ -211,7 +211,7 @@ impl Stream {
     /// What can never be pinned for writing must not extend the object first.
     fn refuse_too_much(&self, range: &Range<u64>) -> Result<(), StreamError> {
         let (wanted_bytes, mapping) = (range.end - range.start, self.lock_mapping());
-        let limit_bytes = mapping.frames().fill.room.mut_pins.limit();
+        let limit_bytes = mapping.frames().fill.allocator.mut_pins.limit();
         if wanted_bytes > limit_bytes {
             return Err(AccessError::PinsExceedBudget { wanted_bytes, limit_bytes }.into());
         }

@@ -33,8 +33,8 @@
 mod ahead;
 mod error;
 mod guard;
+mod guards;
 mod handle;
-mod held;
 mod mode;
 
 pub use error::StreamError;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::guard::{ReadBytes, WriteBytes};
-use super::held::{Place, Purpose};
+use super::guards::{Place, Purpose};
 use crate::error::AccessError;
 use crate::mapping::{Mapping, Pinned, PinnedMut};
 

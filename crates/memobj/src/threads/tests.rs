@@ -117,9 +117,9 @@ fn guests_are_dismissed_when_the_event_loop_panics() {
     if !has_userfaultfd() {
         return;
     }
-    use crate::{AdmitOptions, GuestEnd, RemoteMapping, Store};
+    use crate::{AdmitOptions, FrameVisibility, GuestEnd, RemoteMapping};
     let cache = small_cache();
-    let options = ObjectOptions::new().writing(Writing::InPlace).store(Store::Shared);
+    let options = ObjectOptions::new().writing(Writing::InPlace).visibility(FrameVisibility::Shared);
     let object = cache.object("called", Blocking(Called), options).unwrap();
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let attaching = std::thread::spawn(move || RemoteMapping::attach(theirs, LIMIT).unwrap());

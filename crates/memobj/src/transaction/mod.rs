@@ -87,7 +87,7 @@ pub struct Transaction {
     claim: Claim,
     writes: Arc<Writes>,
     log: Arc<Logged>,
-    // Dropped last: keeps the frame store registered.
+    // Dropped last: keeps the parts registered.
     mapping: Mapping,
 }
 
@@ -263,8 +263,8 @@ impl Transaction {
 
     /// Makes all pages of `bytes` this transaction's, or none that is not; says which pages they are.
     fn obtain(&mut self, bytes: ByteRange) -> Result<PageRange, AccessError> {
-        let store = self.mapping.frames();
-        let pages = store.area.page_size().pages_of(bytes);
+        let parts = self.mapping.frames();
+        let pages = parts.area.page_size().pages_of(bytes);
         let missing = self.copies.missing(pages);
         if missing.is_empty() {
             return Ok(pages);
@@ -272,13 +272,13 @@ impl Transaction {
         let writes = &self.writes;
         let count: u64 = missing.iter().map(|run| run.len()).sum();
         writes.claim_pages(&self.claim, &missing)?;
-        let room = writes.room_for_copies(count * self.mapping.page_bytes());
-        let taken = room.and_then(|room| Ok((room, self.copy_pages(&missing)?)));
+        let allocator = writes.room_for_copies(count * self.mapping.page_bytes());
+        let taken = allocator.and_then(|allocator| Ok((allocator, self.copy_pages(&missing)?)));
         if taken.is_err() {
             writes.give_pages_back(&self.claim, &missing);
         }
-        let (room, (copies, pins)) = taken?;
-        self.rooms.push(room);
+        let (allocator, (copies, pins)) = taken?;
+        self.rooms.push(allocator);
         self.pins.extend(pins);
         for (run, bytes) in missing.iter().zip(copies) {
             self.copies.insert(run.start, bytes);
@@ -288,7 +288,7 @@ impl Transaction {
 
     /// Pins `runs`, which nobody stores to from then on, and copies them.
     fn copy_pages(&self, runs: &[PageRange]) -> Result<Obtained, AccessError> {
-        let store = self.mapping.frames();
+        let parts = self.mapping.frames();
         let page_bytes = self.mapping.page_bytes();
         let pages = runs.iter().flat_map(|run| run.iter());
         let ranges: Vec<ByteRange> =
@@ -296,19 +296,19 @@ impl Transaction {
         if let Some(cut_off) = ranges.iter().find(|range| range.is_empty()) {
             return Err(self.out_of_range(cut_off.start..cut_off.start + page_bytes));
         }
-        let sets = store.pins.pin_all(&ranges)?;
+        let sets = parts.pins.pin_all(&ranges)?;
         let (mut copies, mut pinned) = (Vec::new(), sets.iter().zip(&ranges));
         for run in runs {
             let copy = Copies::zeros(*run);
             let mut copy = copy.map_err(|_| no_memory(&self.writes, self.writes.bytes_of_pages(*run)))?;
             for (into, (set, bytes)) in copy.chunks_mut(page_bytes as usize).zip(pinned.by_ref()) {
                 let into = &mut into[..bytes.len() as usize];
-                area::copy_pinned(set, *bytes, into).map_err(|at| store.waits.trapped_at(at))?;
+                area::copy_pinned(set, *bytes, into).map_err(|at| parts.waits.trapped_at(at))?;
             }
             copies.push(copy);
         }
         let note = |set: PinSet| {
-            let noted = note_pin(&store.area, set.pages());
+            let noted = note_pin(&parts.area, set.pages());
             (set, noted)
         };
         Ok((copies, sets.into_iter().map(note).collect()))

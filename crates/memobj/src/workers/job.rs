@@ -20,14 +20,14 @@ use memobj_linux::ring::Target;
 
 use super::Shared;
 use super::memory::{Memory, Reserved};
+use crate::allocator::Patience;
 use crate::clock::EngineClock;
 use crate::error::{ErrorKind, SupplyError};
 use crate::event::Event;
 use crate::locks::{Rank, RankedMutex};
 use crate::options::FailurePolicy;
 use crate::pagers::{Hook, SupplyRequest, SupplyTo};
-use crate::pages::{Arrived, Asked, Fill, Keep, split};
-use crate::room::Patience;
+use crate::pages::{Arrived, Fill, FillReason, Keep, split};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -60,7 +60,7 @@ pub(super) struct Job {
     /// Behind the end of the object they have no bytes.
     pub(super) pages: PageRange,
     bytes: ByteRange,
-    asked: Asked,
+    reason: FillReason,
     /// Who keeps the bytes ready instead of their being put in place.
     keep: Option<Box<dyn Keep>>,
     /// Its page is asked for by itself, to have its own answer.
@@ -105,7 +105,12 @@ pub(super) enum Next {
 }
 
 impl Job {
-    pub(super) fn new(fill: Arc<Fill>, claim: FillClaim, asked: Asked, keep: Option<Box<dyn Keep>>) -> Self {
+    pub(super) fn new(
+        fill: Arc<Fill>,
+        claim: FillClaim,
+        reason: FillReason,
+        keep: Option<Box<dyn Keep>>,
+    ) -> Self {
         let object = &fill.object;
         let terms = Terms {
             name: Arc::clone(&object.name),
@@ -121,7 +126,7 @@ impl Job {
             terms,
             pages,
             bytes,
-            asked,
+            reason,
             keep,
             is_alone: false,
             tries: 0,
@@ -136,7 +141,7 @@ impl Job {
     }
 
     pub(super) fn is_demand(&self) -> bool {
-        self.asked != Asked::InAdvance
+        self.reason != FillReason::InAdvance
     }
 
     pub(super) fn name(&self) -> Arc<str> {
@@ -158,7 +163,7 @@ impl Job {
         if next.has_reserved() != self.has_reserved() {
             return Some(next);
         }
-        let alike = self.asked == next.asked && !is_alone(self) && !is_alone(&next);
+        let alike = self.reason == next.reason && !is_alone(self) && !is_alone(&next);
         let (Some(live), Some(other)) = (self.live.get_mut(), next.live.get_mut().take()) else {
             return Some(next);
         };
@@ -329,8 +334,8 @@ impl Job {
         }
         if self.keep.is_some() {
             let reserved = self.reserved.lock().take();
-            let room = Box::new(reserved);
-            self.tell_keeper(Some(Arrived { claim, target: Target::Chunk(buffer), room }));
+            let allocator = Box::new(reserved);
+            self.tell_keeper(Some(Arrived { claim, target: Target::Chunk(buffer), allocator }));
             return Next::Done;
         }
         self.place(fill, claim, buffer, Patience::Short, memory)
@@ -353,7 +358,7 @@ impl Job {
         patience: Patience,
         memory: &Memory,
     ) -> Next {
-        match fill.place_bytes(claim, &buffer[..self.buffer_bytes() as usize], self.asked, patience) {
+        match fill.place_bytes(claim, &buffer[..self.buffer_bytes() as usize], self.reason, patience) {
             Ok(()) => {
                 memory.give_back(buffer);
                 Next::Done
@@ -406,8 +411,8 @@ impl Job {
         let tries = self.tries + 1;
         if let Some(at) = self.retry_at(&error) {
             let range = self.bytes.start..self.bytes.end;
-            fill.tell.counters.retries.add(1);
-            fill.tell.event(Event::Retrying(fill.errors.error(range, &error, tries)));
+            fill.reporter.counters.retries.add(1);
+            fill.reporter.event(Event::Retrying(fill.errors.error(range, &error, tries)));
             return Next::Later(at, Box::new(self.again(fill, claim, tries)));
         }
         if self.is_demand() {
@@ -461,13 +466,13 @@ impl Job {
 
     /// The claim's pages as jobs of their own, so that each page gets the answer that is its own.
     fn one_by_one(&self, fill: &Arc<Fill>, claim: FillClaim) -> Vec<Job> {
-        let job = |single| Job { is_alone: true, ..Job::new(Arc::clone(fill), single, self.asked, None) };
+        let job = |single| Job { is_alone: true, ..Job::new(Arc::clone(fill), single, self.reason, None) };
         split(claim).into_iter().map(job).collect()
     }
 
     fn again(&self, fill: Arc<Fill>, claim: FillClaim, tries: u32) -> Job {
         let first_try = self.first_try.clone();
-        Job { tries, first_try, ..Job::new(fill, claim, self.asked, None) }
+        Job { tries, first_try, ..Job::new(fill, claim, self.reason, None) }
     }
 
     fn retry_at(&self, error: &SupplyError) -> Option<Instant> {

@@ -29,7 +29,7 @@ use crate::event::Event;
 use crate::locks::{Guard, Rank, RankedMutex};
 use crate::metrics::PagerCalls;
 use crate::pagers::Hook;
-use crate::pages::{Asked, CallPagers, Fill, Keep};
+use crate::pages::{CallPagers, Fill, FillReason, Keep};
 use crate::threads::{self, Serves};
 use job::{Job, Next};
 use memory::{Memory, Need};
@@ -88,17 +88,17 @@ impl Workers {
 
     /// Ends all threads. Queued jobs are dropped: their pages are absent again. Requests that are under way are cancelled.
     /// A call that does not return within the grace period keeps its thread, and an event says so.
-    pub(crate) fn stop(&self, tell: &dyn Fn(Event)) {
+    pub(crate) fn stop(&self, reporter: &dyn Fn(Event)) {
         let mut state = self.shared.lock();
         state.stopping = true;
         let jobs = state.take_all();
-        let asked = state.asked();
+        let reason = state.reason();
         self.shared.work.notify_all();
         self.shared.change.notify_all();
         self.shared.less.notify_all();
         drop(state);
         drop(jobs);
-        asked.iter().map(|job| job.cancel()).for_each(|(live, hook)| {
+        reason.iter().map(|job| job.cancel()).for_each(|(live, hook)| {
             drop(live);
             hook.into_iter().for_each(call_hook);
         });
@@ -121,7 +121,7 @@ impl Workers {
         threads::join(supervisor);
         threads::join(handles.into_iter().filter(|handle| all_ended || handle.is_finished()));
         for object in left_behind {
-            tell(Event::PagerDidNotReturn { object: object.to_string() });
+            reporter(Event::PagerDidNotReturn { object: object.to_string() });
         }
     }
 }
@@ -132,12 +132,12 @@ fn call_hook(hook: Hook) {
 }
 
 impl CallPagers for Workers {
-    fn submit(&self, fill: Arc<Fill>, claim: FillClaim, asked: Asked, keep: Option<Box<dyn Keep>>) {
+    fn submit(&self, fill: Arc<Fill>, claim: FillClaim, reason: FillReason, keep: Option<Box<dyn Keep>>) {
         if self.shared.lock().unwatched {
             fill.health.thread_ended(CLOCK);
         }
-        if let Some(claim) = fill.refuse(claim, asked) {
-            let mut job = Job::new(Arc::clone(&fill), claim, asked, keep);
+        if let Some(claim) = fill.refuse(claim, reason) {
+            let mut job = Job::new(Arc::clone(&fill), claim, reason, keep);
             if !job.is_demand() {
                 // Without room its pages are absent again.
                 let Some(reserved) = self.shared.memory.reserve(job.buffer_bytes(), Need::Guess) else {

@@ -326,7 +326,7 @@ impl State {
     }
 
     /// All requests that are not answered.
-    pub(super) fn asked(&self) -> Vec<Arc<Job>> {
+    pub(super) fn reason(&self) -> Vec<Arc<Job>> {
         let under_way = self.under_way.values().map(|(job, _)| job);
         under_way.chain(self.stuck.values()).cloned().collect()
     }
@@ -386,7 +386,7 @@ impl State {
             self.queued -= jobs.len();
         }
         jobs.extend(take_out(&mut self.delayed, &|job| job.key() == key));
-        (jobs, self.asked().into_iter().filter(|job| job.key() == key).collect())
+        (jobs, self.reason().into_iter().filter(|job| job.key() == key).collect())
     }
 
     /// All jobs that are queued or wait for their next try.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use memobj_core::address::{PageIndex, PageRange};
 use memobj_linux::area::{FillClaim, Placement, WriteRun};
 
-use super::commit::{Held, is_locked};
+use super::commit::{LockedChanges, is_locked};
 use super::{WriteStep, Writes};
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::pagers::Logged;
@@ -32,11 +32,11 @@ impl Writes {
                 }
             }
         };
-        let Held { quiet: _quiet, runs, claims } = held;
+        let LockedChanges { quiet: _quiet, runs, claims } = held;
         let (spilled, length) = log.abandon();
         let only_spilled = spilled.iter().filter(|page| !is_locked(&runs, PageIndex(**page))).count() as u64;
         let dropped = runs.iter().map(|run| run.pages().len()).sum::<u64>() + only_spilled;
-        let now = self.fill.room.ages.now();
+        let now = self.fill.allocator.ages.now();
         let mut kept = None;
         for run in runs {
             kept = kept.or(run.discard(now).err());
@@ -89,7 +89,7 @@ impl Writes {
         claims: &mut Vec<FillClaim>,
         until: Instant,
     ) -> Result<(), PageIndex> {
-        self.area.evict_all(pages, self.fill.room.ages.now());
+        self.area.evict_all(pages, self.fill.allocator.ages.now());
         let mut page = pages.start;
         while page < pages.end {
             let rest = PageRange { start: page, end: pages.end };
@@ -110,7 +110,7 @@ impl Writes {
             if Instant::now() >= until {
                 return Err(index);
             }
-            if self.area.evict_all(PageRange::one(index), self.fill.room.ages.now()).pages == 0 {
+            if self.area.evict_all(PageRange::one(index), self.fill.allocator.ages.now()).pages == 0 {
                 self.area.wait_as_writer(index, Some(LOOK_AGAIN));
             }
         }

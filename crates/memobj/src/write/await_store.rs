@@ -7,15 +7,15 @@ use memobj_linux::area::{PageWatch, Until};
 use memobj_linux::fault_loop::{Awaited, Listener, Listeners};
 
 use super::Writes;
-use crate::room::Room;
+use crate::allocator::FrameAllocator;
 
 /// Something was written since, or will never be.
 struct Progress {
-    room: Listener<InRoom>,
+    allocator: Listener<InRoom>,
     seen: u32,
 }
 
-struct InRoom(Arc<Room>);
+struct InRoom(Arc<FrameAllocator>);
 
 impl AsRef<Listeners> for InRoom {
     fn as_ref(&self) -> &Listeners {
@@ -25,7 +25,7 @@ impl AsRef<Listeners> for InRoom {
 
 impl Awaited for Progress {
     fn is_over(&self) -> bool {
-        self.room.0.unwritten.progress() != self.seen
+        self.allocator.0.unwritten.progress() != self.seen
     }
 }
 
@@ -54,10 +54,10 @@ impl Writes {
             let watch = PageWatch::new(&self.area, page, Until::OpenToStores)?;
             return Some(Box::new(watch));
         }
-        let room = Listener::new(InRoom(Arc::clone(&self.fill.room)));
-        let seen = self.fill.room.unwritten.progress();
+        let allocator = Listener::new(InRoom(Arc::clone(&self.fill.allocator)));
+        let seen = self.fill.allocator.unwritten.progress();
         if self.has_too_much_dirty() {
-            return Some(Box::new(Progress { room, seen }));
+            return Some(Box::new(Progress { allocator, seen }));
         }
         let opened = Opened(Listener::new(AtGate(Arc::clone(self))));
         if opened.is_over() { None } else { Some(Box::new(opened)) }

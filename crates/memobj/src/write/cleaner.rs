@@ -8,38 +8,38 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use memobj_core::address::PageRange;
-use memobj_linux::ring::{Mechanism, Owner, ReadFile, Repeat, Ring};
+use memobj_linux::ring::{Mechanism, ReadFile, Repeat, Ring, RingUser};
 use memobj_linux::slots::SlotTable;
 
 use super::commit::Quiet;
 use super::transfer::{DEPTH, Writer};
 use super::{WriteStep, Writes};
+use crate::allocator::FrameAllocator;
 use crate::health::Health;
 use crate::locks::{Rank, RankedMutex};
-use crate::room::Room;
 use crate::threads;
 
 /// How soon the cleaner looks again when what it could do has to wait.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-const KEY_BELL: u32 = 1;
+const KEY_EVENTFD: u32 = 1;
 pub(crate) const THREAD: &str = "memobj-cleaner";
 
 /// The cleaner of a cache: its thread, once something can be written, and the objects that it looks at. Handles add and
-/// remove these; everybody else talks to it through [`Unwritten`](crate::room::Unwritten).
+/// remove these; everybody else talks to it through [`Unwritten`](crate::allocator::Unwritten).
 #[derive(Debug)]
 pub(crate) struct Cleaner {
     pub(crate) members: SlotTable<Arc<Writes>>,
     thread: RankedMutex<Option<JoinHandle<()>>>,
-    room: Arc<Room>,
+    allocator: Arc<FrameAllocator>,
     health: Arc<Health>,
     mechanism: Mechanism,
 }
 
 impl Cleaner {
-    pub(crate) fn new(room: &Arc<Room>, health: &Arc<Health>, mechanism: Mechanism) -> Self {
+    pub(crate) fn new(allocator: &Arc<FrameAllocator>, health: &Arc<Health>, mechanism: Mechanism) -> Self {
         let thread = RankedMutex::new(Rank::Threads, None);
-        let (room, health) = (Arc::clone(room), Arc::clone(health));
-        Self { members: SlotTable::new(), thread, room, health, mechanism }
+        let (allocator, health) = (Arc::clone(allocator), Arc::clone(health));
+        Self { members: SlotTable::new(), thread, allocator, health, mechanism }
     }
 
     /// Starts the thread, unless it runs.
@@ -63,7 +63,7 @@ impl Cleaner {
 
     /// Ends the thread, after the cache was closed.
     pub(crate) fn stop(&self) {
-        self.room.unwritten.bell.ring();
+        self.allocator.unwritten.eventfd.notify();
         let thread = self.thread.lock().take();
         threads::join(thread);
     }
@@ -90,9 +90,9 @@ enum Look {
 
 impl Worker {
     fn new(cleaner: Arc<Cleaner>) -> io::Result<Self> {
-        let mut ring = Ring::new(DEPTH, cleaner.mechanism, Owner::CallingThread)?;
-        let bell = cleaner.room.unwritten.bell.as_fd().try_clone_to_owned()?;
-        ring.watch(ReadFile::new(bell), KEY_BELL, Repeat::Always)?;
+        let mut ring = Ring::new(DEPTH, cleaner.mechanism, RingUser::CallingThread)?;
+        let eventfd = cleaner.allocator.unwritten.eventfd.as_fd().try_clone_to_owned()?;
+        ring.watch(ReadFile::new(eventfd), KEY_EVENTFD, Repeat::Always)?;
         Ok(Self { cleaner, writer: Writer::new(ring)?, member: 0, block: 0 })
     }
 
@@ -101,9 +101,9 @@ impl Worker {
         while !self.cleaner.health.is_closing() {
             let limit = (look == Look::Later).then_some(LOOK_AGAIN);
             self.writer.finish(limit);
-            self.cleaner.room.unwritten.bell.hear();
+            self.cleaner.allocator.unwritten.eventfd.clear();
             look = Look::Nothing;
-            while self.cleaner.room.unwritten.must_be_written(self.bytes_in_flight())
+            while self.cleaner.allocator.unwritten.must_be_written(self.bytes_in_flight())
                 && !self.writer.is_full()
             {
                 look = self.write_some();
@@ -139,12 +139,12 @@ impl Worker {
             self.block = 0;
             self.member = if self.member + 1 < self.cleaner.members.end() { self.member + 1 } else { 0 };
         }
-        self.cleaner.room.unwritten.stop_hurry();
+        self.cleaner.allocator.unwritten.stop_hurry();
         if later { Look::Later } else { Look::Nothing }
     }
 
     fn write_block(&mut self, writes: &Arc<Writes>, block: u64) -> Look {
-        if writes.trouble.lock().not_before.is_some_and(|at| writes.object.clock.now() < at) {
+        if writes.write_failures.lock().not_before.is_some_and(|at| writes.object.clock.now() < at) {
             return Look::Later;
         }
         let Some(_length) = writes.resizing.try_read() else { return Look::Later };

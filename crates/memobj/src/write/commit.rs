@@ -50,10 +50,10 @@ impl Writes {
             let (begun, beside_checkpoint) = (Instant::now(), log.is_copying());
             let ended = self.commit_alone(held, log);
             if beside_checkpoint {
-                let counter = &self.fill.tell.of_cache().longest_commit_beside_checkpoint_ns;
+                let counter = &self.fill.reporter.of_cache().longest_commit_beside_checkpoint_ns;
                 counter.raise_to(begun.elapsed().as_nanos() as u64);
             }
-            self.trouble.lock().last_commit = Some((number, ended.clone()));
+            self.write_failures.lock().last_commit = Some((number, ended.clone()));
             if log.wants_checkpoint() {
                 self.checkpoint_aside(log);
             }
@@ -63,13 +63,13 @@ impl Writes {
 
     /// What a commit came to that began after `asked` were begun.
     fn shared_commit(&self, asked: u64) -> Option<Result<(), WriteError>> {
-        let trouble = self.trouble.lock();
-        let (number, ended) = trouble.last_commit.as_ref()?;
+        let write_failures = self.write_failures.lock();
+        let (number, ended) = write_failures.last_commit.as_ref()?;
         (*number > asked).then(|| ended.clone())
     }
 
-    fn commit_alone(&self, held: Held, log: &Arc<Logged>) -> Result<(), WriteError> {
-        let Held { quiet: _quiet, runs, .. } = held;
+    fn commit_alone(&self, held: LockedChanges, log: &Arc<Logged>) -> Result<(), WriteError> {
+        let LockedChanges { quiet: _quiet, runs, .. } = held;
         // Without them it would be a part of the changes.
         if let Some(lost) = self.errors.lost.overlapping(&(0..u64::MAX)) {
             return Err(lost);
@@ -101,10 +101,10 @@ impl Writes {
     }
 
     fn committed(&self, claim: WriteClaim) {
-        self.fill.tell.counters.written_pages.add(claim.pages().len());
-        self.fill.tell.counters.written_bytes.add(claim.bytes().len());
+        self.fill.reporter.counters.written_pages.add(claim.pages().len());
+        self.fill.reporter.counters.written_bytes.add(claim.bytes().len());
         claim.written();
-        self.fill.room.unwritten.made_progress();
+        self.fill.allocator.unwritten.made_progress();
     }
 
     /// Waits until no thread offers pages to the log, and keeps further ones away.
@@ -117,7 +117,7 @@ impl Writes {
                 let error = self.error_of_all(WriteStep::Commit, &SupplyError::new(ErrorKind::Timeout));
                 return Err(error.because("a page is being written"));
             }
-            self.fill.room.unwritten.wait_for_progress(LOOK_AGAIN);
+            self.fill.allocator.unwritten.wait_for_progress(LOOK_AGAIN);
         }
     }
 
@@ -127,11 +127,11 @@ impl Writes {
         self: &Arc<Self>,
         until: Deadline<'_>,
         more: impl Fn(&[WriteRun]) -> Result<Vec<FillClaim>, PageIndex>,
-    ) -> Result<Result<Held, Option<PageIndex>>, WriteError> {
+    ) -> Result<Result<LockedChanges, Option<PageIndex>>, WriteError> {
         let quiet = self.stop_write_back(until)?;
         let Some(_closed) = self.gate.close(CLOSING) else { return Ok(Err(None)) };
         Ok(match self.lock_all().and_then(|runs| Ok((more(&runs)?, runs))) {
-            Ok((claims, runs)) => Ok(Held { quiet, runs, claims }),
+            Ok((claims, runs)) => Ok(LockedChanges { quiet, runs, claims }),
             Err(page) => Err(Some(page)),
         })
     }
@@ -149,7 +149,7 @@ impl Writes {
         match in_the_way {
             Some(page) => self.waits.wait_to_hold(page, LOOK_AGAIN),
             // Who waits inside the gate may wait for pages to be written.
-            None => self.fill.room.unwritten.wait_for_progress(LOOK_AGAIN),
+            None => self.fill.allocator.unwritten.wait_for_progress(LOOK_AGAIN),
         }
         Ok(())
     }
@@ -186,12 +186,12 @@ impl Writes {
             let begun = Instant::now();
             match log.checkpoint() {
                 Ok(()) => {
-                    writes.fill.tell.of_cache().checkpoints.add(1);
-                    writes.fill.tell.of_cache().checkpoint_ns.add(begun.elapsed().as_nanos() as u64);
+                    writes.fill.reporter.of_cache().checkpoints.add(1);
+                    writes.fill.reporter.of_cache().checkpoint_ns.add(begun.elapsed().as_nanos() as u64);
                 }
                 Err(error) => {
                     let error = writes.error_of_all(WriteStep::WriteBack, &error);
-                    writes.fill.tell.event(Event::WriteFailed(error));
+                    writes.fill.reporter.event(Event::WriteFailed(error));
                 }
             }
         };
@@ -201,7 +201,7 @@ impl Writes {
 }
 
 /// Every page that has changes, locked; and no page is offered to the log while this lives.
-pub(super) struct Held {
+pub(super) struct LockedChanges {
     pub(super) quiet: Quiet,
     pub(super) runs: Vec<WriteRun>,
     pub(super) claims: Vec<FillClaim>,

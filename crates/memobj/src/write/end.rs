@@ -33,7 +33,7 @@ impl Writes {
         };
         let lost = || self.errors.lost.overlapping(&(0..u64::MAX));
         let object = self.object.name.to_string();
-        self.fill.tell.event(Event::DroppedDirty { object, bytes, error: written.err().or_else(lost) });
+        self.fill.reporter.event(Event::DroppedDirty { object, bytes, error: written.err().or_else(lost) });
     }
 
     /// Hands everything to the pager while the process exits: nobody is left to tell of errors.

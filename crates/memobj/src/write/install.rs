@@ -14,16 +14,16 @@ use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::page_word::Word;
-use memobj_linux::area::{PinSet, Room, StoreRefused, UpgradeRefused};
+use memobj_linux::area::{CopyBudget, PinSet, StoreRefused, UpgradeRefused};
 use memobj_linux::region::SMALL;
 
 use super::claims::ClaimRefused;
 use super::store::{LOOK_AGAIN, MutPinShare};
 use super::{WriteStep, Writes};
+use crate::allocator::Patience;
 use crate::clock::Deadline;
 use crate::error::{AccessError, ErrorKind, SupplyError, WriteError};
 use crate::pages::bytes_of;
-use crate::room::Patience;
 
 /// Looks at a page that others pin, one after the other, before pauses between them: a copy is over soon.
 const SOON: u32 = 64;
@@ -49,7 +49,7 @@ impl Drop for Claim {
 /// as pinned for writing.
 #[derive(Debug)]
 pub(crate) struct CopyRoom {
-    _room: Room,
+    _room: CopyBudget,
     _share: MutPinShare,
 }
 
@@ -76,20 +76,20 @@ impl Writes {
 
     /// Room for copies of `bytes` bytes.
     pub(crate) fn room_for_copies(&self, bytes: u64) -> Result<CopyRoom, AccessError> {
-        let room = &self.fill.room;
+        let allocator = &self.fill.allocator;
         let too_large =
             |limit_bytes| AccessError::TransactionsExceedBudget { wanted_bytes: bytes, limit_bytes };
-        let share =
-            MutPinShare::reserve(&room.mut_pins, bytes).ok_or_else(|| too_large(room.mut_pins.limit()))?;
+        let share = MutPinShare::reserve(&allocator.mut_pins, bytes)
+            .ok_or_else(|| too_large(allocator.mut_pins.limit()))?;
         // First of what pins may hold, which leaves room: so the wait for the budget ends.
-        if !room.pins.try_reserve(bytes) {
-            return Err(too_large(room.pins.limit()));
+        if !allocator.pins.try_reserve(bytes) {
+            return Err(too_large(allocator.pins.limit()));
         }
         if !self.fill.reserve(bytes, Patience::Endless) {
-            room.pins.release(bytes);
+            allocator.pins.release(bytes);
             return Err(AccessError::Detached);
         }
-        Ok(CopyRoom { _room: Room::reserved(Arc::clone(&self.area), bytes), _share: share })
+        Ok(CopyRoom { _room: CopyBudget::reserved(Arc::clone(&self.area), bytes), _share: share })
     }
 
     /// Stores `pieces`, each in one page, to pages that `sets` have pinned, all at one moment for every commit. On error
@@ -116,7 +116,7 @@ impl Writes {
         let stored = stored.map_err(|refused| self.stored_in_part(refused, pieces));
         drop(pages);
         drop(inside);
-        self.fill.room.unwritten.wake_if_enough();
+        self.fill.allocator.unwritten.wake_if_enough();
         stored
     }
 

@@ -52,13 +52,13 @@ impl Writes {
         let lost = self.errors.lift(&range).map_err(held)?;
         self.errors.lost.forget(&range);
         let dropped = lost + self.discard_pages(pages)?;
-        let mut trouble = self.trouble.lock();
+        let mut write_failures = self.write_failures.lock();
         let dropped_it =
             |error: &WriteError| range.start <= error.range.start && error.range.end <= range.end;
-        if trouble.unreported.as_ref().is_some_and(dropped_it) {
-            trouble.unreported = None;
+        if write_failures.unreported.as_ref().is_some_and(dropped_it) {
+            write_failures.unreported = None;
         }
-        drop(trouble);
+        drop(write_failures);
         Ok(dropped)
     }
 
@@ -78,7 +78,7 @@ impl Writes {
             if !self.area.word(page).is_unwritten() {
                 return Ok(false);
             }
-            if self.area.discard(page, self.fill.room.ages.now()) {
+            if self.area.discard(page, self.fill.allocator.ages.now()) {
                 return Ok(true);
             }
             if until.is_over() {
@@ -247,7 +247,7 @@ impl Writes {
 
     /// Takes the pages behind `length` away, whatever they hold.
     pub(super) fn drop_behind(&self, length: u64, old: u64) {
-        let now = self.fill.room.ages.now();
+        let now = self.fill.allocator.ages.now();
         self.area.evict_all(pages(length, old), now);
         for page in self.used_behind(length, old) {
             let until = self.object.clock.now() + PATIENCE;

@@ -13,7 +13,7 @@
 //!
 //! Two targets bound what is Dirty: from the soft one on the cleaner works, at the hard one stores to further
 //! pages wait for it. So half of the budget is there for reading, and a quarter where one object that cannot be
-//! written holds up its half: the others have a share beyond it.
+//! written blocks its half: the others have a share beyond it.
 
 mod abandon;
 mod await_store;
@@ -44,7 +44,7 @@ pub(crate) use cleaner::Cleaner;
 pub(crate) use cleaner::THREAD as CLEANER;
 pub(crate) use install::{Claim, CopyRoom};
 pub(crate) use length::Obstacle;
-pub(crate) use store::{Access, MutPinned, Stored, expect};
+pub(crate) use store::{FaultFor, MutPinned, Stored, expect};
 pub(crate) use unsynced::Unsynced;
 pub(crate) use users::User;
 
@@ -54,7 +54,7 @@ use crate::locks::{Rank, RankedMutex, RankedRwLock};
 use crate::options::FailurePolicy;
 use crate::pages::{Errors, Fill, ObjectCore};
 use crate::pins::Waits;
-use crate::streams::Streams;
+use crate::sequences::Sequences;
 use claims::Claims;
 use gate::Gate;
 use guess::Guess;
@@ -81,11 +81,11 @@ pub(crate) struct Writes {
     /// Pages of open transactions.
     claims: Claims,
     /// Writers that come page after page.
-    streams: Streams,
+    sequences: Sequences,
     unsynced: Unsynced,
     /// Of pagers that must be asked.
     window: Window,
-    trouble: RankedMutex<Trouble>,
+    write_failures: RankedMutex<WriteFailures>,
     commits_begun: AtomicU64,
     /// One sync of the pager, commit, or change of length at a time.
     turn: RankedMutex<()>,
@@ -99,7 +99,7 @@ pub(crate) struct Writes {
 }
 
 #[derive(Debug, Default)]
-struct Trouble {
+struct WriteFailures {
     /// The write that failed last.
     last: Option<WriteError>,
     /// For whoever syncs next.
@@ -116,7 +116,7 @@ struct Trouble {
 impl Drop for Writes {
     fn drop(&mut self) {
         // What pagers gave as causes is dropped where the pagers are.
-        self.object.disposal.drop_aside(std::mem::take(self.trouble.get_mut()));
+        self.object.disposal.drop_aside(std::mem::take(self.write_failures.get_mut()));
     }
 }
 
@@ -134,10 +134,10 @@ impl Writes {
             users: Users::default(),
             guess: Guess::default(),
             claims: Claims::default(),
-            streams: Streams::default(),
+            sequences: Sequences::default(),
             unsynced,
-            window: Window::new(object, waits.fill.room.budget.limit(), waits.fill.block_pages()),
-            trouble: RankedMutex::new(Rank::Trouble, Trouble::default()),
+            window: Window::new(object, waits.fill.allocator.budget.limit(), waits.fill.block_pages()),
+            write_failures: RankedMutex::new(Rank::WriteFailures, WriteFailures::default()),
             commits_begun: AtomicU64::new(0),
             turn: RankedMutex::new(Rank::Turn, ()),
             resizing: RankedRwLock::new(Rank::Resizing, ()),
@@ -149,21 +149,21 @@ impl Writes {
     /// A write-back in the background failed: told at once, and to whoever syncs next.
     fn write_failed(&self, error: WriteError) {
         self.failing.store(true, Ordering::Release);
-        let mut trouble = self.trouble.lock();
-        let pause = FIRST_PAUSE.saturating_mul(1 << trouble.failures.min(10)).min(LONGEST_PAUSE);
-        trouble.failures += 1;
-        trouble.not_before = Some(self.object.clock.now() + pause);
-        trouble.unreported = Some(error.clone());
-        trouble.last = Some(error.clone());
-        drop(trouble);
-        self.fill.tell.event(Event::WriteFailed(error));
+        let mut write_failures = self.write_failures.lock();
+        let pause = FIRST_PAUSE.saturating_mul(1 << write_failures.failures.min(10)).min(LONGEST_PAUSE);
+        write_failures.failures += 1;
+        write_failures.not_before = Some(self.object.clock.now() + pause);
+        write_failures.unreported = Some(error.clone());
+        write_failures.last = Some(error.clone());
+        drop(write_failures);
+        self.fill.reporter.event(Event::WriteFailed(error));
     }
 
     fn write_went_well(&self) {
         if self.failing.swap(false, Ordering::AcqRel) {
-            let mut trouble = self.trouble.lock();
-            trouble.failures = 0;
-            trouble.not_before = None;
+            let mut write_failures = self.write_failures.lock();
+            write_failures.failures = 0;
+            write_failures.not_before = None;
         }
     }
 
@@ -175,7 +175,7 @@ impl Writes {
         }
         let ended = self.fill.health.refusal();
         let ended = ended.map(|error| self.error_of_all(WriteStep::WriteBack, &error));
-        ended.or_else(|| self.trouble.lock().last.clone())
+        ended.or_else(|| self.write_failures.lock().last.clone())
     }
 
     fn gives_up(&self) -> bool {

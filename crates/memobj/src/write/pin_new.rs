@@ -9,10 +9,10 @@ use memobj_linux::region::SMALL;
 
 use super::Writes;
 use super::store::MutPinned;
+use crate::allocator::Patience;
 use crate::error::AccessError;
 use crate::pages::bytes_of;
 use crate::pins::note_pin;
-use crate::room::Patience;
 
 /// Pages that are put in place by one call.
 const RUN: usize = 16;
@@ -39,7 +39,7 @@ impl Writes {
     fn pin_pages_new(&self, bytes: ByteRange) -> Result<MutPinned, AccessError> {
         let pages = self.area.page_size().pages_of(bytes);
         let share = self.share_to_pin(pages)?;
-        let room = self.waits.room_for(bytes)?;
+        let copy_budget = self.waits.copy_budget_for(bytes)?;
         let set = NewPinSet::new(Arc::clone(&self.area), pages);
         let mut set = set.ok_or_else(|| self.waits.out_of_range(bytes))?;
         let mut pinned_until = None;
@@ -71,7 +71,8 @@ impl Writes {
         let set = set.into_pins().ok_or(AccessError::TooManyPins)?;
         let noted = note_pin(&self.area, pages);
         // Refused only if a guest that stores was let in this moment. Then what is new stays: its zeros may be anybody's.
-        let bytes = PinnedBytesMut::new(set, bytes, room).map_err(|why| self.waits.not_pinned(bytes, why))?;
+        let bytes =
+            PinnedBytesMut::new(set, bytes, copy_budget).map_err(|why| self.waits.not_pinned(bytes, why))?;
         Ok(MutPinned { bytes, _noted: noted, _share: share })
     }
 
@@ -85,8 +86,8 @@ impl Writes {
             }
             self.fill.count_supplied(pages.len());
             let zeros = &ZEROS.0[..reserved as usize];
-            if let Err((unused, why)) = set.place(claim, zeros, self.fill.room.ages.now()) {
-                self.fill.room.budget.release(unused);
+            if let Err((unused, why)) = set.place(claim, zeros, self.fill.allocator.ages.now()) {
+                self.fill.allocator.budget.release(unused);
                 return match why {
                     PlaceError::CutOff => Ok(Done::No),
                     PlaceError::Host(_) => Err(self.waits.trapped_at(pages.start * SMALL as u64)),

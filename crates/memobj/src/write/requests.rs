@@ -96,7 +96,7 @@ impl Window {
             (None, false) => MOST_DEPTH.min(description.depth_limit()),
         };
         Self {
-            state: RankedMutex::new(Rank::Trouble, UnderWay::default()),
+            state: RankedMutex::new(Rank::WriteFailures, UnderWay::default()),
             answered: Condvar::new(),
             depth,
             most_bytes: (budget_bytes / SHARE).max(LEAST_BYTES),
@@ -183,7 +183,7 @@ impl Writes {
 
     fn tell_no_answer(&self) {
         let object = self.object.name.to_string();
-        self.fill.tell.event(Event::PagerDidNotReturn { object });
+        self.fill.reporter.event(Event::PagerDidNotReturn { object });
     }
 
     /// Offers what is Dirty in `pages`, all of one block, to the pager, as far as the window is open. Says up to which page
@@ -241,7 +241,7 @@ impl Writes {
         let bytes = offer.claim.bytes().len();
         let error = match answer {
             Ok(()) => {
-                self.took(offer);
+                self.accept(offer);
                 None
             }
             Err(error) => Some(self.did_not_take(offer.claim, &error)),
@@ -251,7 +251,7 @@ impl Writes {
             outcome.ended(error);
         }
         self.window.close(bytes);
-        self.fill.room.unwritten.bell.ring();
+        self.fill.allocator.unwritten.eventfd.notify();
     }
 
     /// Waits until the window is open, or until all writes of `outcome` are answered.

@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::budget::Budget;
-use memobj_core::decide::{Decision, WaitFor, Wish, decide};
+use memobj_core::decide::{Decision, Intent, WaitFor, decide};
 use memobj_core::page_word::Word;
 use memobj_linux::area::{MutPinSet, PinError, PinnedBytesMut, Placement, StoreRefused, Viewer};
 use memobj_linux::region::SMALL;
 
 use super::gate::Inside;
 use super::{WriteStep, Writes};
+use crate::allocator::Patience;
 use crate::batch::fill_missing;
 use crate::buffers::RUN_PAGES;
 use crate::clock::Deadline;
 use crate::error::{AccessError, ErrorKind, PinHolder, SupplyError};
 use crate::options::Writing;
-use crate::pages::{AlignedPage, Asked, bytes_of};
+use crate::pages::{AlignedPage, FillReason, bytes_of};
 use crate::pins::{Ask, NotedPin, note_pin};
-use crate::room::Patience;
 
 /// How long a sleeper sleeps before it looks again.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -39,7 +39,7 @@ pub(crate) enum Stored {
 
 /// What a fault was for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Access {
+pub(crate) enum FaultFor {
     Load,
     Store,
 }
@@ -49,14 +49,14 @@ pub(crate) enum Access {
 pub(crate) struct Expected<'a>(Option<Inside<'a>>);
 
 impl Expected<'_> {
-    pub(crate) fn asked(&self) -> Asked {
-        if self.0.is_some() { Asked::ToStore } else { Asked::Demand }
+    pub(crate) fn reason(&self) -> FillReason {
+        if self.0.is_some() { FillReason::ToStore } else { FillReason::Demand }
     }
 }
 
 /// What an absent page is to be obtained for after an access faulted: one that is stored to, or likely to be, is
 /// opened to stores at once. Hold the answer until the page is in place. Safe in a signal handler.
-pub(crate) fn expect(writes: Option<&Arc<Writes>>, access: Access) -> Expected<'_> {
+pub(crate) fn expect(writes: Option<&Arc<Writes>>, access: FaultFor) -> Expected<'_> {
     writes.map_or(Expected(None), |writes| writes.expect(access))
 }
 
@@ -69,7 +69,7 @@ impl Writes {
             return Stored::Yes;
         }
         if word.is_clean() && self.has_too_much_dirty() {
-            self.fill.room.unwritten.hurry();
+            self.fill.allocator.unwritten.hurry();
             return Stored::NotNow;
         }
         let Some(_inside) = self.gate.enter() else { return Stored::NotNow };
@@ -77,26 +77,26 @@ impl Writes {
             return Stored::NotNow;
         }
         let next = page.0 + 1;
-        let steps = self.streams.steps(PageRange::one(page));
+        let steps = self.sequences.steps(PageRange::one(page));
         if steps >= 2 && self.object.options.writing == Writing::InPlace {
             let longest = (1 << steps.min(8)).min(LONGEST_RUN);
             let run = PageRange { start: next, end: (next + longest).min(self.area.pages()) };
             let opened = self.area.open_run_to_store(run, viewer);
-            self.streams.extend(next, next + opened);
+            self.sequences.extend(next, next + opened);
         }
-        self.fill.room.unwritten.wake_if_enough();
+        self.fill.allocator.unwritten.wake_if_enough();
         Stored::Yes
     }
 
-    fn expect(&self, access: Access) -> Expected<'_> {
+    fn expect(&self, access: FaultFor) -> Expected<'_> {
         if !self.area.is_local() {
             return Expected(None);
         }
         let stores = match access {
-            Access::Store => true,
-            Access::Load => self.object.options.writing == Writing::InPlace && self.guess.loaded(),
+            FaultFor::Store => true,
+            FaultFor::Load => self.object.options.writing == Writing::InPlace && self.guess.loaded(),
         };
-        self.fill.room.unwritten.wake_if_enough();
+        self.fill.allocator.unwritten.wake_if_enough();
         Expected(if stores && !self.has_too_much_dirty() { self.gate.enter() } else { None })
     }
 
@@ -113,28 +113,28 @@ impl Writes {
         if self.area.word(page).keeps_stores_off() {
             self.area.wait_to_store(page, Some(LOOK_AGAIN));
         } else if self.has_too_much_dirty() {
-            self.fill.room.unwritten.wait_for_progress(LOOK_AGAIN);
+            self.fill.allocator.unwritten.wait_for_progress(LOOK_AGAIN);
         } else {
             self.gate.wait(LOOK_AGAIN);
         }
     }
 
-    /// Whether stores to further pages wait. An object whose pages cannot be written must not hold up the others:
+    /// Whether stores to further pages wait. An object whose pages cannot be written must not block the others:
     /// below an eighth of the budget of its own, each may go on until three quarters of the budget are Dirty.
     pub(super) fn has_too_much_dirty(&self) -> bool {
         let own = self.area.unclean_pages() << self.area.page_size().shift();
-        self.fill.room.unwritten.is_too_much(own)
+        self.fill.allocator.unwritten.is_too_much(own)
     }
 
     /// Waits while too much is Dirty; an error if it will stay so.
     pub(super) fn pace(&self) -> Result<(), AccessError> {
-        self.fill.room.unwritten.wake_if_enough();
+        self.fill.allocator.unwritten.wake_if_enough();
         while self.has_too_much_dirty() {
             if let Some(error) = self.hopeless() {
                 return Err(error.into());
             }
-            self.fill.room.unwritten.hurry();
-            self.fill.room.unwritten.wait_for_progress(LOOK_AGAIN);
+            self.fill.allocator.unwritten.hurry();
+            self.fill.allocator.unwritten.wait_for_progress(LOOK_AGAIN);
         }
         Ok(())
     }
@@ -149,7 +149,7 @@ impl Writes {
     /// told in no other way. `false` if the page cannot be taken.
     pub(crate) fn trap_store(&self, page: PageIndex) -> bool {
         let Some(error) = self.hopeless() else { return false };
-        self.area.evict_all(PageRange::one(page), self.fill.room.ages.now());
+        self.area.evict_all(PageRange::one(page), self.fill.allocator.ages.now());
         let Ok(claim) = self.area.claim(page, Placement::AtOnce) else { return false };
         let bytes = claim.bytes();
         let error = SupplyError { kind: error.kind(), source: Some(Arc::new(error)) };
@@ -177,7 +177,7 @@ impl Writes {
             written.map_err(|error| self.waits.cut_off(bytes).unwrap_or(error))?;
             done += part;
         }
-        self.fill.room.unwritten.wake_if_enough();
+        self.fill.allocator.unwritten.wake_if_enough();
         Ok(())
     }
 
@@ -204,14 +204,15 @@ impl Writes {
         let last = claim.pages().end - 1;
         let full = bytes / SMALL * SMALL;
         let tail = (bytes > full).then(|| claim.split_off(PageIndex(last)));
-        if full > 0 && self.fill.place_copy(claim, &source[..full], Asked::Store, Patience::Endless).is_err()
+        if full > 0
+            && self.fill.place_copy(claim, &source[..full], FillReason::Store, Patience::Endless).is_err()
         {
             return 0;
         }
         if let Some(tail) = tail {
             let mut page = AlignedPage([0; SMALL]);
             page.0[..bytes - full].copy_from_slice(&source[full..bytes]);
-            if self.fill.place_copy(tail, &page.0, Asked::Store, Patience::Endless).is_err() {
+            if self.fill.place_copy(tail, &page.0, FillReason::Store, Patience::Endless).is_err() {
                 return full;
             }
         }
@@ -267,7 +268,7 @@ impl Writes {
         is_pinned: bool,
         pinned_until: &mut Option<Deadline<'a>>,
     ) -> Result<(), AccessError> {
-        match decide(word, Wish::Change) {
+        match decide(word, Intent::Change) {
             Decision::Claim => fill_missing(&self.fill, &[PageRange::one(page)], &mut |_| {}),
             Decision::Trap => match self.errors.of(page) {
                 Some(error) => return Err(error.into()),
@@ -319,20 +320,21 @@ impl Writes {
         }
         self.wait_for_touches(&mut || set.first_touched())?;
         let noted = note_pin(&self.area, pages);
-        let room = self.waits.room_for(bytes)?;
-        let bytes = PinnedBytesMut::new(set, bytes, room).map_err(|why| self.waits.not_pinned(bytes, why))?;
+        let copy_budget = self.waits.copy_budget_for(bytes)?;
+        let bytes =
+            PinnedBytesMut::new(set, bytes, copy_budget).map_err(|why| self.waits.not_pinned(bytes, why))?;
         Ok(MutPinned { bytes, _noted: noted, _share: share })
     }
 
     /// What `pages` need of what may be pinned for writing: this cannot be cleaned, and stays well below the hard target.
     pub(super) fn share_to_pin(&self, pages: PageRange) -> Result<MutPinShare, AccessError> {
-        let share = MutPinShare::reserve(&self.fill.room.mut_pins, pages.len() * SMALL as u64);
+        let share = MutPinShare::reserve(&self.fill.allocator.mut_pins, pages.len() * SMALL as u64);
         share.ok_or_else(|| self.too_much_to_pin(pages))
     }
 
     pub(super) fn too_much_to_pin(&self, pages: PageRange) -> AccessError {
         let wanted_bytes = pages.len() * SMALL as u64;
-        AccessError::PinsExceedBudget { wanted_bytes, limit_bytes: self.fill.room.mut_pins.limit() }
+        AccessError::PinsExceedBudget { wanted_bytes, limit_bytes: self.fill.allocator.mut_pins.limit() }
     }
 
     /// Waits for loads by touch that began before their pages were pinned for writing.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
-use memobj_linux::ring::{Owner, Ring};
+use memobj_linux::ring::{Ring, RingUser};
 
 use super::requests::Outcome;
 use super::transfer::{DEPTH, Writer};
@@ -37,12 +37,12 @@ impl Writes {
             return self.commit(log);
         }
         let range = bytes.start..bytes.end;
-        let failed_before = self.trouble.lock().failed_syncs;
-        let unreported = self.trouble.lock().unreported.take();
+        let failed_before = self.write_failures.lock().failed_syncs;
+        let unreported = self.write_failures.lock().unreported.take();
         let written = self.write_back(bytes, PinnedPages::AreWaitedFor);
         // What this call has met itself, it reports itself.
         if written.is_err() {
-            self.trouble.lock().unreported = None;
+            self.write_failures.lock().unreported = None;
         }
         let durable = self.make_durable(&range);
         written.and(durable)?;
@@ -57,9 +57,9 @@ impl Writes {
     /// Another sync has failed beside this one, and what this one wrote may have been among what it did not make
     /// durable: it is Dirty again.
     fn sync_failed_since(&self, failed_before: u64, range: &Range<u64>) -> Result<(), WriteError> {
-        let trouble = self.trouble.lock();
-        match &trouble.sync_failure {
-            Some(error) if trouble.failed_syncs != failed_before => {
+        let write_failures = self.write_failures.lock();
+        match &write_failures.sync_failure {
+            Some(error) if write_failures.failed_syncs != failed_before => {
                 Err(self.object.write_error(WriteStep::Sync, range.clone(), error))
             }
             _ => Ok(()),
@@ -104,7 +104,7 @@ impl Writes {
         if self.area.unclean_pages() == 0 {
             return Ok(());
         }
-        let ring = Ring::new(DEPTH, self.fill.buffers.mechanism, Owner::OneAtATime);
+        let ring = Ring::new(DEPTH, self.fill.buffers.mechanism, RingUser::OneAtATime);
         let writer = ring.and_then(Writer::new);
         let shift = self.area.page_size().shift();
         let range = pages.start << shift..pages.end << shift;
@@ -186,9 +186,9 @@ impl Writes {
     /// The write of `page` that was waited for has failed.
     fn refused_meanwhile(&self, page: PageIndex) -> Result<(), WriteError> {
         let start = bytes_of(&self.area, page).start;
-        let mut trouble = self.trouble.lock();
-        let met = trouble.unreported.as_ref().is_some_and(|error| error.range().contains(&start));
-        if met { trouble.unreported.take().map_or(Ok(()), Err) } else { Ok(()) }
+        let mut write_failures = self.write_failures.lock();
+        let met = write_failures.unreported.as_ref().is_some_and(|error| error.range().contains(&start));
+        if met { write_failures.unreported.take().map_or(Ok(()), Err) } else { Ok(()) }
     }
 
     /// Pinned for writing, and not waited for.
@@ -258,10 +258,10 @@ impl Writes {
         };
         let Err(error) = synced else { return Ok(()) };
         if error.kind != ErrorKind::Stale {
-            // What the pager took while it was failing may have been part of it: see `took`.
-            let mut trouble = self.trouble.lock();
-            trouble.failed_syncs += 1;
-            trouble.sync_failure = Some(error.clone());
+            // What the pager accepted while it was failing may have been part of it: see `accept`.
+            let mut write_failures = self.write_failures.lock();
+            write_failures.failed_syncs += 1;
+            write_failures.sync_failure = Some(error.clone());
             pages.extend(self.unsynced.take());
         }
         for run in pages {

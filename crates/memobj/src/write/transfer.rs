@@ -38,7 +38,7 @@ pub(super) struct Offer {
 impl Offer {
     /// `None` if a page of `run` was lost: the others stay Dirty.
     fn copy(writes: &Writes, run: WriteRun, buffer: &mut [u8]) -> Option<Self> {
-        let failed_syncs = writes.trouble.lock().failed_syncs;
+        let failed_syncs = writes.write_failures.lock().failed_syncs;
         Some(Self { claim: run.copy(buffer)?, failed_syncs })
     }
 }
@@ -118,12 +118,12 @@ impl Writer {
         let bytes = offer.claim.bytes();
         let part = &buffer[..bytes.len() as usize];
         if file.has_as_hole(&(bytes.start..bytes.end), part) {
-            return writes.took(offer);
+            return writes.accept(offer);
         }
         if !bytes.end.is_multiple_of(SMALL as u64) {
             // Past the end of the file only whole pages could be written around the page cache.
             match file.write_back(bytes.start..bytes.end, part) {
-                Ok(()) => writes.took(offer),
+                Ok(()) => writes.accept(offer),
                 Err(error) => self.refused.push(writes.did_not_take(offer.claim, &error)),
             }
             return;
@@ -175,7 +175,7 @@ impl Writer {
         };
         match taken {
             Ok(()) => {
-                writes.took(offer);
+                writes.accept(offer);
                 Ok(())
             }
             Err(error) => Err(writes.did_not_take(offer.claim, &error)),
@@ -189,29 +189,29 @@ impl Writes {
     /// Unless a sync has failed since they were copied: it may have been them that it did not make durable, and
     /// then the pages are Dirty again. The lock makes that one decision with the failing sync's, which takes out
     /// what is unsynced under it.
-    pub(super) fn took(&self, offer: Offer) {
+    pub(super) fn accept(&self, offer: Offer) {
         let Offer { claim, failed_syncs } = offer;
         let pages = claim.pages();
-        self.fill.tell.counters.written_pages.add(pages.len());
-        self.fill.tell.counters.written_bytes.add(claim.bytes().len());
-        let trouble = self.trouble.lock();
-        if trouble.failed_syncs == failed_syncs {
+        self.fill.reporter.counters.written_pages.add(pages.len());
+        self.fill.reporter.counters.written_bytes.add(claim.bytes().len());
+        let write_failures = self.write_failures.lock();
+        if write_failures.failed_syncs == failed_syncs {
             // Before the pages are Clean: whoever finds nothing Dirty must find them here.
             self.unsynced.add(pages);
             claim.written();
         } else {
             drop(claim);
         }
-        drop(trouble);
+        drop(write_failures);
         self.write_went_well();
-        self.fill.room.unwritten.made_progress();
+        self.fill.allocator.unwritten.made_progress();
     }
 
     /// The pager refuses the bytes of `claim`: its pages are Dirty again.
     pub(super) fn did_not_take(&self, claim: WriteClaim, error: &SupplyError) -> WriteError {
         let bytes = claim.bytes();
         drop(claim);
-        self.fill.room.unwritten.made_progress();
+        self.fill.allocator.unwritten.made_progress();
         let error = self.object.write_error(WriteStep::WriteBack, bytes.start..bytes.end, error);
         self.write_failed(error.clone());
         error

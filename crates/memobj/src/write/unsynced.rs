@@ -1,4 +1,4 @@
-//! Pages that the pager took and has not made durable yet.
+//! Pages that the pager accepted and has not made durable yet.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

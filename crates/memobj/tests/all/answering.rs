@@ -334,7 +334,7 @@ impl Drop for Sticks {
     }
 }
 
-/// A pager that hangs in any of its functions, with as many calls as it is made, holds up nobody else of its cache.
+/// A pager that hangs in any of its functions, with as many calls as it is made, blocks nobody else of its cache.
 #[test]
 fn a_pager_that_hangs_in_any_function_holds_up_nobody_else() {
     for stuck in [Stuck::Supply, Stuck::WriteBack, Stuck::Sync, Stuck::SetLength, Stuck::Drop] {

@@ -11,7 +11,7 @@ use memobj_sim::fixture::{MIB, cache, folder, sample_bytes, within};
 use memobj_sim::process::{child, part, show};
 
 fn atomic() -> ObjectOptions {
-    ObjectOptions::new().writing(Writing::Atomic).store(memobj_sim::rig::store())
+    ObjectOptions::new().writing(Writing::Atomic).visibility(memobj_sim::writable_fixture::visibility())
 }
 
 fn in_place() -> ObjectOptions {

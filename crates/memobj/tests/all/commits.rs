@@ -4,7 +4,10 @@ use memobj::{Cache, Delivery, ErrorKind, FrameSize, MapOptions, MemoryObject, Ob
 use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes};
 
 fn atomic() -> ObjectOptions {
-    ObjectOptions::new().writing(Writing::Atomic).frames(FrameSize::Small).store(memobj_sim::rig::store())
+    ObjectOptions::new()
+        .writing(Writing::Atomic)
+        .frames(FrameSize::Small)
+        .visibility(memobj_sim::writable_fixture::visibility())
 }
 
 fn log_of(sample: &Sample) -> std::path::PathBuf {

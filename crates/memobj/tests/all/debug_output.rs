@@ -8,11 +8,11 @@ use memobj::pagers::{Bytes, Faulty, File, Inject, Injection, Pager, Zero};
 use memobj::space::{Prot, SegmentRequest, SegmentSource, Space, SpaceOptions};
 use memobj::stream::{ForReading, ForWriting, Stream};
 use memobj::{
-    AdmitOptions, CacheOptions, Delivery, FrameSize, MapOptions, ObjectOptions, RemoteMapping, Sharing,
-    Store, Writing,
+    AdmitOptions, CacheOptions, Delivery, FrameSize, FrameVisibility, MapOptions, ObjectOptions,
+    RemoteMapping, Sharing, Writing,
 };
 use memobj_sim::fixture::{MIB, Sample, cache, within};
-use memobj_sim::rig::mapped;
+use memobj_sim::writable_fixture::mapped;
 
 const MOST: usize = 240;
 
@@ -26,7 +26,7 @@ fn handles_and_guards_are_one_line() {
     within(60, "handles", || {
         let sample = Sample::new(4 * MIB);
         let cache = cache(MIB);
-        let options = ObjectOptions::new().writing(Writing::InPlace).store(Store::Shared);
+        let options = ObjectOptions::new().writing(Writing::InPlace).visibility(FrameVisibility::Shared);
         let object = cache.open_file(sample.path(), options).unwrap();
         let mapping = object.map(0..4 * MIB, mapped(Delivery::ReaderThread)).unwrap();
         is_short("cache", &cache);
@@ -59,7 +59,7 @@ fn handles_and_guards_are_one_line() {
 fn lent_frames_and_spaces_are_one_line() {
     let sample = Sample::new(4 * MIB);
     let cache = cache(MIB);
-    let lendable = ObjectOptions::new().store(Store::Shared).frames(FrameSize::Small);
+    let lendable = ObjectOptions::new().visibility(FrameVisibility::Shared).frames(FrameSize::Small);
     let object = cache.open_file(sample.path(), lendable).unwrap();
     is_short("lent frames", &object.lend_frames().unwrap());
     let mapping = object.map(0..4 * MIB, mapped(Delivery::ReaderThread)).unwrap();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use memobj::{AccessError, Delivery, ErrorKind, Event, Mapping, Sharing, WriteStep};
 use memobj_sim::fixture::{MIB, StopAtEnd, sample_bytes, wait_until_clean, within};
-use memobj_sim::rig::{Rig, is_all, mapped, writable};
+use memobj_sim::writable_fixture::{WritableFixture, is_all, mapped, writable};
 
 const PAGE: u64 = 4096;
 
@@ -50,18 +50,18 @@ const NOTICES: [Notice; 7] =
     [Notice::Sync, Notice::Touch, Notice::Read, Notice::Pin, Notice::Write, Notice::PinMut, Notice::Word];
 
 /// Comes to the page, which must be refused.
-fn is_refused(rig: &Rig, page: u64, notice: Notice) {
+fn is_refused(fixture: &WritableFixture, page: u64, notice: Notice) {
     let range = page * PAGE..(page + 1) * PAGE;
     let mut buffer = [0; PAGE as usize];
     let refused = match notice {
-        Notice::Sync => return assert!(rig.mapping.sync(range).unwrap_err().is_lost()),
-        Notice::Touch => rig.mapping.touch_at(range.start, &mut buffer),
-        Notice::Read => rig.mapping.read_at(range.start, &mut buffer),
-        Notice::Pin => rig.mapping.pin(range).map(|_| ()),
-        Notice::Write => rig.mapping.write_at(range.start + 8, &[1; 8]),
-        Notice::PinMut => rig.mapping.pin_mut(range).map(|_| ()),
+        Notice::Sync => return assert!(fixture.mapping.sync(range).unwrap_err().is_lost()),
+        Notice::Touch => fixture.mapping.touch_at(range.start, &mut buffer),
+        Notice::Read => fixture.mapping.read_at(range.start, &mut buffer),
+        Notice::Pin => fixture.mapping.pin(range).map(|_| ()),
+        Notice::Write => fixture.mapping.write_at(range.start + 8, &[1; 8]),
+        Notice::PinMut => fixture.mapping.pin_mut(range).map(|_| ()),
         // A plain access traps, and would end the test.
-        Notice::Word => rig.mapping.touch_at(range.start, &mut buffer[..8]),
+        Notice::Word => fixture.mapping.touch_at(range.start, &mut buffer[..8]),
     };
     let error = refused.expect_err("old bytes without a word");
     let kind = error.page_error().map(|page| page.kind());
@@ -75,38 +75,38 @@ fn changes_whose_memory_was_dropped_are_lost_aloud_until_discarded() {
     }
     in_each_delivery(|delivery| {
         for notice in NOTICES {
-            let rig = Rig::new(delivery, MIB, MIB, writable());
+            let fixture = WritableFixture::new(delivery, MIB, MIB, writable());
             for page in 0..8 {
-                rig.mapping.write_at(page * PAGE + 100, &[7; 100]).unwrap();
+                fixture.mapping.write_at(page * PAGE + 100, &[7; 100]).unwrap();
             }
-            drop_page(&rig.mapping, 3);
-            is_refused(&rig, 3, notice);
-            let told = rig.event("the loss", |event| match event {
+            drop_page(&fixture.mapping, 3);
+            is_refused(&fixture, 3, notice);
+            let told = fixture.event("the loss", |event| match event {
                 Event::WriteFailed(error) if error.is_lost() => Some(error.clone()),
                 _ => None,
             });
             assert_eq!((told.range(), told.step()), (3 * PAGE..4 * PAGE, WriteStep::WriteBack), "{notice:?}");
             for again in NOTICES {
-                is_refused(&rig, 3, again);
+                is_refused(&fixture, 3, again);
                 // What makes the page trap can be dropped, too.
-                drop_page(&rig.mapping, 3);
+                drop_page(&fixture.mapping, 3);
             }
             // Whoever syncs hears of it, and all else is written.
-            let error = rig.object.sync().unwrap_err();
+            let error = fixture.object.sync().unwrap_err();
             assert!(error.is_lost() && error.to_string().contains("its changes are lost"), "{error}");
-            assert!(rig.object.close().unwrap_err().is_lost());
-            assert!(is_all(&rig.disk.durable(), 2 * PAGE + 100..2 * PAGE + 200, 7), "{notice:?}");
-            rig.mapping.sync(4 * PAGE..MIB).unwrap();
+            assert!(fixture.object.close().unwrap_err().is_lost());
+            assert!(is_all(&fixture.disk.durable(), 2 * PAGE + 100..2 * PAGE + 200, 7), "{notice:?}");
+            fixture.mapping.sync(4 * PAGE..MIB).unwrap();
             // It takes a `discard` to read what the pager has.
-            assert_eq!(rig.mapping.retry(0..MIB).unwrap(), 0);
-            is_refused(&rig, 3, Notice::Read);
-            assert_eq!(rig.mapping.discard(0..MIB).unwrap(), 1);
-            assert_eq!(rig.mapping.pin(3 * PAGE..4 * PAGE).unwrap()[..], sample(3)[..]);
-            rig.object.close().unwrap();
-            rig.mapping.write_at(3 * PAGE, &[9; 100]).unwrap();
-            rig.object.close().unwrap();
-            assert!(is_all(&rig.disk.durable(), 3 * PAGE..3 * PAGE + 100, 9));
-            wait_until_clean(&rig.cache);
+            assert_eq!(fixture.mapping.retry(0..MIB).unwrap(), 0);
+            is_refused(&fixture, 3, Notice::Read);
+            assert_eq!(fixture.mapping.discard(0..MIB).unwrap(), 1);
+            assert_eq!(fixture.mapping.pin(3 * PAGE..4 * PAGE).unwrap()[..], sample(3)[..]);
+            fixture.object.close().unwrap();
+            fixture.mapping.write_at(3 * PAGE, &[9; 100]).unwrap();
+            fixture.object.close().unwrap();
+            assert!(is_all(&fixture.disk.durable(), 3 * PAGE..3 * PAGE + 100, 9));
+            wait_until_clean(&fixture.cache);
         }
     });
 }
@@ -117,39 +117,39 @@ fn memory_without_changes_comes_back_and_nothing_is_told() {
         return;
     }
     in_each_delivery(|delivery| {
-        let rig = Rig::new(delivery, MIB, MIB, writable());
+        let fixture = WritableFixture::new(delivery, MIB, MIB, writable());
         let whole = sample_bytes(MIB);
         for (page, notice) in NOTICES.into_iter().enumerate() {
             let page = page as u64;
-            rig.mapping.populate(page * PAGE..(page + 1) * PAGE).unwrap();
+            fixture.mapping.populate(page * PAGE..(page + 1) * PAGE).unwrap();
             let pinned = matches!(notice, Notice::Pin)
-                .then(|| rig.mapping.pin(page * PAGE..(page + 1) * PAGE).unwrap());
-            drop_page(&rig.mapping, page);
+                .then(|| fixture.mapping.pin(page * PAGE..(page + 1) * PAGE).unwrap());
+            drop_page(&fixture.mapping, page);
             let range = page * PAGE..(page + 1) * PAGE;
             let mut wanted = whole[range.start as usize..range.end as usize].to_vec();
             let mut buffer = [0; PAGE as usize];
             match notice {
-                Notice::Sync => rig.mapping.sync(range.clone()).unwrap(),
-                Notice::Touch => rig.mapping.touch_at(range.start, &mut buffer).unwrap(),
-                Notice::Read => rig.mapping.read_at(range.start, &mut buffer).unwrap(),
+                Notice::Sync => fixture.mapping.sync(range.clone()).unwrap(),
+                Notice::Touch => fixture.mapping.touch_at(range.start, &mut buffer).unwrap(),
+                Notice::Read => fixture.mapping.read_at(range.start, &mut buffer).unwrap(),
                 // Its bytes are as they were, though they were gone.
                 Notice::Pin => assert!(pinned.as_deref() == Some(&wanted[..])),
-                Notice::Write => rig.mapping.write_at(range.start, &[1; 8]).unwrap(),
-                Notice::PinMut => rig.mapping.pin_mut(range.clone()).unwrap()[..8].fill(1),
+                Notice::Write => fixture.mapping.write_at(range.start, &[1; 8]).unwrap(),
+                Notice::PinMut => fixture.mapping.pin_mut(range.clone()).unwrap()[..8].fill(1),
                 Notice::Word => {
-                    let words = rig.mapping.shared_words().unwrap();
+                    let words = fixture.mapping.shared_words().unwrap();
                     words.store(range.start / 8, u64::from_le_bytes([1; 8]));
                 }
             }
             if matches!(notice, Notice::Write | Notice::PinMut | Notice::Word) {
                 wanted[..8].fill(1);
             }
-            assert_eq!(rig.mapping.pin(range.clone()).unwrap()[..], wanted[..], "{notice:?}");
-            rig.object.sync().unwrap();
-            let durable = rig.disk.durable();
+            assert_eq!(fixture.mapping.pin(range.clone()).unwrap()[..], wanted[..], "{notice:?}");
+            fixture.object.sync().unwrap();
+            let durable = fixture.disk.durable();
             assert!(durable[range.start as usize..range.end as usize] == wanted, "{notice:?}");
         }
-        assert!(rig.cache.events().try_next().is_none());
+        assert!(fixture.cache.events().try_next().is_none());
     });
 }
 
@@ -159,19 +159,19 @@ fn stores_of_a_writer_who_comes_page_after_page_are_not_taken_for_lost() {
         return;
     }
     in_each_delivery(|delivery| {
-        let rig = Rig::new(delivery, MIB, MIB, writable());
-        rig.mapping.populate(0..MIB / 2).unwrap();
+        let fixture = WritableFixture::new(delivery, MIB, MIB, writable());
+        fixture.mapping.populate(0..MIB / 2).unwrap();
         for page in (5..100).step_by(7) {
-            drop_page(&rig.mapping, page);
+            drop_page(&fixture.mapping, page);
         }
-        let words = rig.mapping.shared_words().unwrap();
+        let words = fixture.mapping.shared_words().unwrap();
         for page in 0..100 {
             words.store(page * 512, 7);
         }
-        rig.object.close().unwrap();
+        fixture.object.close().unwrap();
         for page in 0..100 {
             let at = page * PAGE as usize;
-            assert_eq!(rig.disk.durable()[at..at + 8], 7u64.to_le_bytes(), "page {page}");
+            assert_eq!(fixture.disk.durable()[at..at + 8], 7u64.to_le_bytes(), "page {page}");
         }
     });
 }
@@ -211,11 +211,11 @@ fn a_private_mapping_does_not_get_old_bytes_for_lost_ones() {
         return;
     }
     in_each_delivery(|delivery| {
-        let rig = Rig::new(delivery, MIB, MIB, writable());
-        rig.mapping.write_at(0, &[7; 2 * PAGE as usize]).unwrap();
+        let fixture = WritableFixture::new(delivery, MIB, MIB, writable());
+        fixture.mapping.write_at(0, &[7; 2 * PAGE as usize]).unwrap();
         let private = mapped(delivery).sharing(Sharing::Private);
-        let private = rig.object.map(0..MIB, private).unwrap();
-        drop_page(&rig.mapping, 1);
+        let private = fixture.object.map(0..MIB, private).unwrap();
+        drop_page(&fixture.mapping, 1);
         let error = private.pin(PAGE..2 * PAGE).unwrap_err();
         assert_eq!(error.page_error().map(|page| page.kind()), Some(ErrorKind::Integrity), "{error}");
         assert!(private.pin(0..PAGE).unwrap().iter().all(|byte| *byte == 7));
@@ -235,21 +235,21 @@ fn a_page_that_is_pinned_and_lost_traps_again_after_its_poison_is_dropped() {
         return;
     }
     in_each_delivery(|delivery| {
-        let rig = Rig::new(delivery, MIB, MIB, writable());
-        rig.mapping.touch_at(0, &mut [0]).unwrap();
-        let mut pinned = rig.mapping.pin_mut(PAGE..2 * PAGE).unwrap();
+        let fixture = WritableFixture::new(delivery, MIB, MIB, writable());
+        fixture.mapping.touch_at(0, &mut [0]).unwrap();
+        let mut pinned = fixture.mapping.pin_mut(PAGE..2 * PAGE).unwrap();
         pinned[0] = 7;
-        let address = rig.mapping.as_ptr() as u64 + PAGE;
+        let address = fixture.mapping.as_ptr() as u64 + PAGE;
         assert_eq!(memobj_linux::testing::load_trapping(address), Some(7));
         for _ in 0..3 {
-            drop_page(&rig.mapping, 1);
+            drop_page(&fixture.mapping, 1);
             assert_eq!(memobj_linux::testing::load_trapping(address), None, "{delivery:?}");
         }
         drop(pinned);
-        assert!(rig.mapping.sync(0..MIB).unwrap_err().is_lost());
-        assert_eq!(rig.mapping.discard(0..MIB).unwrap(), 1);
-        assert_eq!(rig.mapping.pin(PAGE..2 * PAGE).unwrap()[..], sample(1)[..]);
-        rig.object.close().unwrap();
+        assert!(fixture.mapping.sync(0..MIB).unwrap_err().is_lost());
+        assert_eq!(fixture.mapping.discard(0..MIB).unwrap(), 1);
+        assert_eq!(fixture.mapping.pin(PAGE..2 * PAGE).unwrap()[..], sample(1)[..]);
+        fixture.object.close().unwrap();
     });
 }
 
@@ -260,7 +260,7 @@ fn memory_that_is_dropped_all_the_time_holds_up_nobody_and_loses_nothing_in_sile
         return;
     }
     in_each_delivery(|delivery| {
-        let rig = Rig::new(delivery, MIB, MIB, writable());
+        let fixture = WritableFixture::new(delivery, MIB, MIB, writable());
         let mut seed = 0x5eed_u64;
         println!("seed {seed}");
         let done = AtomicBool::new(false);
@@ -278,7 +278,7 @@ fn memory_that_is_dropped_all_the_time_holds_up_nobody_and_loses_nothing_in_sile
                     seed ^= seed << 13;
                     seed ^= seed >> 7;
                     seed ^= seed << 17;
-                    drop_page(&rig.mapping, seed % 64);
+                    drop_page(&fixture.mapping, seed % 64);
                 }
             });
             scope.spawn(|| {
@@ -286,35 +286,37 @@ fn memory_that_is_dropped_all_the_time_holds_up_nobody_and_loses_nothing_in_sile
                 let mut page = 0;
                 while !done.load(Ordering::Relaxed) {
                     page = (page + 29) % 64;
-                    let _ = rig.mapping.touch_at(page * PAGE, &mut buffer);
+                    let _ = fixture.mapping.touch_at(page * PAGE, &mut buffer);
                 }
             });
             for round in 1..=30u32 {
                 let mut stored = [false; 64];
                 for page in 0..64 {
                     allowed.fetch_max(u64::from(page % 4 == 0), Ordering::Relaxed);
-                    stored[page as usize] = rig.mapping.write_at(page * PAGE, &round.to_le_bytes()).is_ok();
+                    stored[page as usize] =
+                        fixture.mapping.write_at(page * PAGE, &round.to_le_bytes()).is_ok();
                 }
                 allowed.fetch_max(2, Ordering::Relaxed);
-                let synced = rig.mapping.sync(0..MIB);
-                let durable = rig.disk.durable();
+                let synced = fixture.mapping.sync(0..MIB);
+                let durable = fixture.disk.durable();
                 for page in 0..64 {
                     let at = (page * PAGE) as usize;
                     let has_it = durable[at..at + 4] == round.to_le_bytes();
                     let is_lost = || {
                         let range = page * PAGE..(page + 1) * PAGE;
-                        !stored[page as usize] || rig.mapping.sync(range).is_err_and(|error| error.is_lost())
+                        !stored[page as usize]
+                            || fixture.mapping.sync(range).is_err_and(|error| error.is_lost())
                     };
                     assert!(has_it || is_lost(), "{delivery:?} round {round} page {page}: {synced:?}");
                     assert!(has_it || synced.is_err(), "{delivery:?} round {round} page {page}: synced");
                 }
-                while rig.cache.events().try_next().is_some() {}
-                rig.mapping.discard(0..MIB).unwrap();
+                while fixture.cache.events().try_next().is_some() {}
+                fixture.mapping.discard(0..MIB).unwrap();
             }
         });
-        rig.mapping.write_at(0, &vec![3; MIB as usize]).unwrap();
-        rig.object.close().unwrap();
-        assert!(is_all(&rig.disk.durable(), 0..MIB, 3));
+        fixture.mapping.write_at(0, &vec![3; MIB as usize]).unwrap();
+        fixture.object.close().unwrap();
+        assert!(is_all(&fixture.disk.durable(), 0..MIB, 3));
     });
 }
 

@@ -4,12 +4,12 @@ use std::os::unix::process::ExitStatusExt;
 
 use memobj::pagers::File;
 use memobj::{
-    Cache, CacheOptions, Delivery, ErrorKind, Event, MapOptions, Mapping, ObjectOptions, Reads, Sharing,
-    Store, WriteError, Writing,
+    Cache, CacheOptions, Delivery, ErrorKind, Event, FrameVisibility, MapOptions, Mapping, ObjectOptions,
+    Reads, Sharing, WriteError, Writing,
 };
 use memobj_sim::fixture::{MIB, Sample, within};
 use memobj_sim::process::{child, part, show};
-use memobj_sim::rig::mapped;
+use memobj_sim::writable_fixture::mapped;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 const LIMIT: u64 = 256 << 10;
@@ -94,7 +94,7 @@ fn commits() {
 fn frames_in_files_and_private_pages() {
     in_children("frames_in_files_and_private_pages", |cache, path| {
         limit_files();
-        let options = ObjectOptions::new().store(Store::Shared);
+        let options = ObjectOptions::new().visibility(FrameVisibility::Shared);
         let object = cache.object("sample", File::open(path).unwrap(), options).unwrap();
         let mapped = object.map(0..MIB, MapOptions::default());
         assert!(mapped.is_err() || memobj_linux::uffd::probe().is_err(), "a file of frames behind the limit");

@@ -10,12 +10,12 @@ use memobj_sim::fixture::{check_sample, sample_bytes, sample_pager, wait_until, 
 use memobj_sim::{Calls, Counted, Gate, Gated};
 
 /// Notes who asks what it is.
-struct Asked {
+struct Counting {
     inner: Bytes,
     askers: Arc<Mutex<Vec<ThreadId>>>,
 }
 
-impl Pager for Asked {
+impl Pager for Counting {
     fn describe(&self) -> Description {
         let mut askers = self.askers.lock().unwrap();
         askers.push(std::thread::current().id());
@@ -32,7 +32,7 @@ impl Pager for Asked {
 fn a_pager_describes_itself_once_to_who_makes_the_object() {
     for way in ways() {
         let askers: Arc<Mutex<Vec<ThreadId>>> = Arc::default();
-        let pager = Asked { inner: sample_pager(64 * way.page.min(4096)), askers: Arc::clone(&askers) };
+        let pager = Counting { inner: sample_pager(64 * way.page.min(4096)), askers: Arc::clone(&askers) };
         let (_cache, mapping) = way.map(pager);
         let mut buffer = vec![0; mapping.len() as usize];
         mapping.touch_at(0, &mut buffer).unwrap();
@@ -81,8 +81,8 @@ fn a_pager_whose_drop_blocks_stops_nobody() {
     let object = cache.object("reluctant", Blocking(pager), ObjectOptions::default()).unwrap();
     let pins = MapOptions::new().delivery(Delivery::PinOnly);
     let mapping = object.map(0..4096, pins).unwrap();
-    let wish = 0..4096;
-    mapping.prefetch(std::slice::from_ref(&wish)).unwrap();
+    let range = 0..4096;
+    mapping.prefetch(std::slice::from_ref(&range)).unwrap();
     wait_until("the worker is in the pager", || calls.running() == 1);
     drop((mapping, object));
     answer.open();

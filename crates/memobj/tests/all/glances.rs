@@ -8,7 +8,7 @@ use memobj::pagers::{Faulty, Inject, Injection, Operation, Zero};
 use memobj::{AccessError, Advice, ErrorKind, GlanceWords};
 use memobj_sim::Random;
 use memobj_sim::fixture::{MIB, all_ways_and_pins, check_sample, sample_bytes, sample_pager, within};
-use memobj_sim::rig::{DELIVERIES, Rig, writable};
+use memobj_sim::writable_fixture::{DELIVERIES, WritableFixture, writable};
 
 const PAGE: u64 = 4096;
 
@@ -61,8 +61,8 @@ fn what_changes_meanwhile_is_not_answered() {
     for delivery in DELIVERIES {
         within(60, "changes under a look", move || {
             let options = writable().pin_timeout(Duration::from_millis(20));
-            let rig = Rig::new(delivery, MIB, 8 * PAGE, options);
-            let mapping = &rig.mapping;
+            let fixture = WritableFixture::new(delivery, MIB, 8 * PAGE, options);
+            let mapping = &fixture.mapping;
             let set = |value: u8| mapping.write_at(0, &[value; 2 * PAGE as usize]);
             set(1).unwrap();
             let calls = Cell::new(0);
@@ -84,7 +84,7 @@ fn what_changes_meanwhile_is_not_answered() {
             assert_eq!(changed(&|| set(2).unwrap()), 2);
             assert_eq!(changed(&|| mapping.pin_mut(0..2 * PAGE).unwrap().fill(3)), 3);
             assert_eq!(changed(&|| mapping.pin_new(PAGE..2 * PAGE).unwrap().fill(3)), 3);
-            rig.object.sync().unwrap();
+            fixture.object.sync().unwrap();
             // Pages that go and come back are other pages.
             assert_eq!(changed(&|| mapping.advise(0..2 * PAGE, Advice::DontNeed).unwrap()), 3);
             // It is pinned in the end: then stores wait.
@@ -99,7 +99,7 @@ fn what_changes_meanwhile_is_not_answered() {
             let error = mapping.try_words(0..8, |words| words.load(0)).unwrap_err();
             assert!(matches!(error, AccessError::Pinned { .. }), "{error}");
             drop(held);
-            assert_eq!(rig.cache.metrics().pinned_bytes, 0);
+            assert_eq!(fixture.cache.metrics().pinned_bytes, 0);
         });
     }
 }
@@ -166,15 +166,15 @@ fn looks_need_no_pins() {
 fn words_are_never_torn_by_plain_stores() {
     for delivery in DELIVERIES {
         within(120, "words beside stores", move || {
-            let rig = Rig::new(delivery, MIB, 4 * PAGE, writable());
-            if !rig.mapping.can_be_touched() {
+            let fixture = WritableFixture::new(delivery, MIB, 4 * PAGE, writable());
+            if !fixture.mapping.can_be_touched() {
                 return;
             }
-            rig.mapping.write_at(0, &[0; 4 * PAGE as usize]).unwrap();
+            fixture.mapping.write_at(0, &[0; 4 * PAGE as usize]).unwrap();
             let stop = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 scope.spawn(|| {
-                    let words = rig.mapping.shared_words().unwrap();
+                    let words = fixture.mapping.shared_words().unwrap();
                     let mut random = Random::new(1);
                     for round in 0..300_000_u64 {
                         words.store(random.below(words.len()), round % 256 * 0x0101_0101_0101_0101);
@@ -183,7 +183,7 @@ fn words_are_never_torn_by_plain_stores() {
                 });
                 scope.spawn(|| {
                     while !stop.load(Ordering::Relaxed) {
-                        rig.object.sync().unwrap();
+                        fixture.object.sync().unwrap();
                     }
                 });
                 let same = |bytes: &[u8]| {
@@ -192,10 +192,10 @@ fn words_are_never_torn_by_plain_stores() {
                 let mut random = Random::new(2);
                 while !stop.load(Ordering::Relaxed) {
                     let at = random.below(4 * PAGE / 8 - 16) * 8;
-                    same(&rig.mapping.try_words(at..at + 128, all).unwrap());
+                    same(&fixture.mapping.try_words(at..at + 128, all).unwrap());
                     let mut buffer = [0; 64];
                     let at = at / PAGE * PAGE + (at % PAGE).min(PAGE - 64);
-                    rig.mapping.read_at(at, &mut buffer).unwrap();
+                    fixture.mapping.read_at(at, &mut buffer).unwrap();
                     same(&buffer);
                 }
             });
@@ -204,7 +204,7 @@ fn words_are_never_torn_by_plain_stores() {
 }
 
 /// Looks at several pages until told to stop; they are pinned for writing together, and filled with one byte.
-fn look_at_several(rig: &Rig, seed: u64, length: u64, stop: &AtomicBool) {
+fn look_at_several(fixture: &WritableFixture, seed: u64, length: u64, stop: &AtomicBool) {
     let mut random = Random::new(seed);
     while !stop.load(Ordering::Relaxed) {
         let at = random.below(3) * length;
@@ -212,7 +212,7 @@ fn look_at_several(rig: &Rig, seed: u64, length: u64, stop: &AtomicBool) {
             let (page, last) = (PAGE / 8, words.len() - 1);
             [0, page - 1, page, 3 * page + 7, last].map(|index| words.load(index))
         };
-        match rig.mapping.try_words(at..at + length, ends) {
+        match fixture.mapping.try_words(at..at + length, ends) {
             Ok(seen) => assert_eq!(seen, [seen[0]; 5], "of two moments"),
             Err(AccessError::PinsExceedBudget { .. }) => {}
             Err(error) => panic!("{error}"),
@@ -225,21 +225,21 @@ fn several_pages_are_of_one_moment() {
     for delivery in DELIVERIES {
         within(120, "looks at several pages", move || {
             const LENGTH: u64 = 6 * PAGE;
-            let rig = Rig::new(delivery, 32 * PAGE, 3 * LENGTH, writable());
-            rig.mapping.write_at(0, &[0; 3 * LENGTH as usize]).unwrap();
+            let fixture = WritableFixture::new(delivery, 32 * PAGE, 3 * LENGTH, writable());
+            fixture.mapping.write_at(0, &[0; 3 * LENGTH as usize]).unwrap();
             let stop = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     let mut random = Random::new(1);
                     for round in 0..2000_u64 {
                         let at = random.below(3) * LENGTH;
-                        rig.mapping.pin_mut(at..at + LENGTH).unwrap().fill(round as u8);
+                        fixture.mapping.pin_mut(at..at + LENGTH).unwrap().fill(round as u8);
                     }
                     stop.store(true, Ordering::Relaxed);
                 });
                 for seed in [2, 3] {
-                    let (rig, stop) = (&rig, &stop);
-                    scope.spawn(move || look_at_several(rig, seed, LENGTH, stop));
+                    let (fixture, stop) = (&fixture, &stop);
+                    scope.spawn(move || look_at_several(fixture, seed, LENGTH, stop));
                 }
             });
         });

@@ -9,15 +9,15 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use memobj::{
-    AdmitError, AdmitOptions, Cache, CacheOptions, Delivery, Guest, GuestEnd, GuestProt, Mapping,
-    MemoryObject, ObjectOptions, Reads, RemoteMapping, Store, Writing,
+    AdmitError, AdmitOptions, Cache, CacheOptions, Delivery, FrameVisibility, Guest, GuestEnd, GuestProt,
+    Mapping, MemoryObject, ObjectOptions, Reads, RemoteMapping, Writing,
 };
 use memobj_linux::area::Writes;
 use memobj_linux::line::{Answer, Line, Offer};
 use memobj_linux::remote::RemoteView;
 use memobj_sim::fixture::{MIB, Sample, check_sample, wait_until, wait_until_clean, within};
 use memobj_sim::process::Usage;
-use memobj_sim::rig::mapped;
+use memobj_sim::writable_fixture::mapped;
 
 const SHORTLY: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = memobj_sim::fixture::GUARD;
@@ -32,7 +32,7 @@ struct Owner {
 fn owner(reads: Reads) -> Owner {
     let sample = Sample::new(MIB);
     let cache = Cache::new(CacheOptions::new().budget_bytes(MIB / 4).reads(reads)).unwrap();
-    let options = ObjectOptions::new().writing(Writing::InPlace).store(Store::Shared);
+    let options = ObjectOptions::new().writing(Writing::InPlace).visibility(FrameVisibility::Shared);
     let object = cache.open_file(sample.path(), options).unwrap();
     let mapping = object.map(0..MIB, mapped(Delivery::ReaderThread)).unwrap();
     Owner { mapping, object, _cache: cache, _sample: sample }
@@ -294,7 +294,7 @@ fn what_a_dismissed_guest_still_has_registered_is_protected() {
     within(60, "a page in another block", || {
         let sample = Sample::new(6 * MIB);
         let cache = Cache::new(CacheOptions::new().budget_bytes(MIB)).unwrap();
-        let options = ObjectOptions::new().writing(Writing::InPlace).store(Store::Shared);
+        let options = ObjectOptions::new().writing(Writing::InPlace).visibility(FrameVisibility::Shared);
         let object = cache.open_file(sample.path(), options).unwrap();
         let mapping = object.map(0..6 * MIB, mapped(Delivery::ReaderThread)).unwrap();
         let owner = Owner { mapping, object, _cache: cache, _sample: sample };

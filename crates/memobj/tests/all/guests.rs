@@ -7,20 +7,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use memobj::{
-    AccessError, AdmitOptions, Advice, Delivery, Guest, GuestEnd, GuestProt, MapOptions, MemoryObject,
-    ObjectOptions, RemoteError, RemoteMapping, Sharing, Store, Writing,
+    AccessError, AdmitOptions, Advice, Delivery, FrameVisibility, Guest, GuestEnd, GuestProt, MapOptions,
+    MemoryObject, ObjectOptions, RemoteError, RemoteMapping, Sharing, Writing,
 };
 use memobj_sim::fixture::{MIB, Sample, cache, check_sample, folder, sample_bytes, wait_until, within};
 use memobj_sim::process::{Started, part, start};
 use memobj_sim::random::Random;
-use memobj_sim::rig::mapped;
+use memobj_sim::writable_fixture::mapped;
 
 const SIGBUS: i32 = 7;
 const SIGKILL: i32 = 9;
 const PATIENCE: Duration = memobj_sim::fixture::GUARD;
 
 fn shared() -> ObjectOptions {
-    ObjectOptions::new().writing(Writing::InPlace).store(Store::Shared)
+    ObjectOptions::new().writing(Writing::InPlace).visibility(FrameVisibility::Shared)
 }
 
 fn attach(path: &str) -> RemoteMapping {
@@ -328,11 +328,12 @@ fn a_guest_that_sleeps_on_a_fault_is_woken_by_the_end_of_the_owner() {
     use memobj::pagers::{Inject, Operation};
     if let Some(part) = part(NAME) {
         let path = part.split_once(',').unwrap().1;
-        let rig = memobj_sim::rig::Rig::new(Delivery::ReaderThread, MIB, MIB, shared());
-        rig.inject(Operation::Supply, 0..4096, Inject::Hang, None);
+        let fixture =
+            memobj_sim::writable_fixture::WritableFixture::new(Delivery::ReaderThread, MIB, MIB, shared());
+        fixture.inject(Operation::Supply, 0..4096, Inject::Hang, None);
         let listener = UnixListener::bind(path).unwrap();
         let (stream, _) = listener.accept().unwrap();
-        let _guest = rig.object.admit(stream, AdmitOptions::default()).unwrap();
+        let _guest = fixture.object.admit(stream, AdmitOptions::default()).unwrap();
         loop {
             std::thread::park();
         }
@@ -491,16 +492,17 @@ fn a_guest_that_is_dismissed_while_it_stores_loses_none() {
 fn a_page_that_failed_traps_in_guests_until_it_is_retried() {
     use memobj::pagers::{Inject, Operation};
     within(60, "a trap", || {
-        let rig = memobj_sim::rig::Rig::new(Delivery::ReaderThread, MIB, MIB, shared());
-        let (_guest, remote) = admit_here(&rig.object, GuestProt::ReadWrite);
+        let fixture =
+            memobj_sim::writable_fixture::WritableFixture::new(Delivery::ReaderThread, MIB, MIB, shared());
+        let (_guest, remote) = admit_here(&fixture.object, GuestProt::ReadWrite);
         let mut byte = [0];
         // It has been here, protected, and has left its protection behind.
         remote.read_at(4096, &mut byte).unwrap();
-        rig.mapping.advise(0..MIB, Advice::DontNeed).unwrap();
-        rig.inject(Operation::Supply, 4096..8192, Inject::Fail(memobj::ErrorKind::Io), Some(1));
+        fixture.mapping.advise(0..MIB, Advice::DontNeed).unwrap();
+        fixture.inject(Operation::Supply, 4096..8192, Inject::Fail(memobj::ErrorKind::Io), Some(1));
         assert_eq!(remote.read_at(4000, &mut [0; 200]), Err(RemoteError::Failed { offset: 4096 }));
         assert_eq!(remote.write_at(4096, &[1]), Err(RemoteError::Failed { offset: 4096 }));
-        assert_eq!(rig.mapping.retry(0..MIB).unwrap(), 1);
+        assert_eq!(fixture.mapping.retry(0..MIB).unwrap(), 1);
         wait_until("the trap is lifted", || remote.read_at(4096, &mut byte).is_ok());
         assert_eq!(byte[0], sample_bytes(MIB)[4096]);
     });
@@ -549,9 +551,11 @@ fn guests_of_objects_that_are_committed_to_are_in_the_commit() {
 
 #[test]
 fn objects_without_shared_frames_take_no_guests() {
-    for options in
-        [ObjectOptions::default(), ObjectOptions::new().store(Store::Shared), shared().store(Store::Local)]
-    {
+    for options in [
+        ObjectOptions::default(),
+        ObjectOptions::new().visibility(FrameVisibility::Shared),
+        shared().visibility(FrameVisibility::Local),
+    ] {
         let sample = Sample::new(MIB);
         let object = cache(MIB).open_file(sample.path(), options).unwrap();
         let (ours, _theirs) = UnixStream::pair().unwrap();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use memobj::pagers::{Faulty, Inject, Injection};
-use memobj::{AccessError, Advice, Cache, Mapping, Store};
+use memobj::{AccessError, Advice, Cache, FrameVisibility, Mapping};
 use memobj_sim::fixture::{
     MIB, Reading, Sample, StopAtEnd, Way, cache, check_sample, sample_bytes, sample_pager, wait_until, ways,
     within,
@@ -160,7 +160,7 @@ fn invariant_2_metadata_is_bounded() {
             }
             let frames = cache.metrics().frame_bytes;
             let pages = LENGTH / 4096;
-            let private_frames = if way.object.store == Store::Local { frames } else { 0 };
+            let private_frames = if way.object.visibility == FrameVisibility::Local { frames } else { 0 };
             let grown = Usage::now().anonymous_bytes.saturating_sub(before).saturating_sub(private_frames);
             let bound = 8 * pages + 32 * frames / 4096 + MIB;
             assert!(grown <= bound, "{}: {grown} bytes beside the frames, bound {bound}", way.label);

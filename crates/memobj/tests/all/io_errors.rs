@@ -10,7 +10,7 @@ use memobj::{
     pagers::{Blocking, BlockingPager},
 };
 use memobj_sim::fixture::{MIB, Sample, cache};
-use memobj_sim::rig::writable;
+use memobj_sim::writable_fixture::writable;
 use std::time::Duration;
 
 const PAGE: u64 = 4096;

@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use memobj::{Advice, Delivery, FrameSize, MapOptions, ObjectOptions, Store};
+use memobj::{Advice, Delivery, FrameSize, FrameVisibility, MapOptions, ObjectOptions};
 use memobj_sim::fixture::{MIB, Reading, Sample, cache, has_large_shared_frames, sample_pager};
 use memobj_sim::random::Random;
 
 const BOTH: [Delivery; 2] = [Delivery::ReaderThread, Delivery::InThread];
 
 fn options(frames: FrameSize) -> ObjectOptions {
-    ObjectOptions::new().frames(frames).store(Store::Shared).advice(Advice::Sequential)
+    ObjectOptions::new().frames(frames).visibility(FrameVisibility::Shared).advice(Advice::Sequential)
 }
 
 #[test]

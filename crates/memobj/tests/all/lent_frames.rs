@@ -4,11 +4,11 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 use memobj::pagers::{Faulty, Inject, Injection};
-use memobj::{ErrorKind, FrameSize, MapError, ObjectOptions, Store, pagers};
+use memobj::{ErrorKind, FrameSize, FrameVisibility, MapError, ObjectOptions, pagers};
 use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes};
 
 fn lendable() -> ObjectOptions {
-    ObjectOptions::new().store(Store::Shared).frames(FrameSize::Small)
+    ObjectOptions::new().visibility(FrameVisibility::Shared).frames(FrameSize::Small)
 }
 
 /// The bytes of a page of the lent file, and whether it has a frame.

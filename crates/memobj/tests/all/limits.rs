@@ -57,7 +57,7 @@ fn a_file_that_is_removed_while_mapped_stays_readable() {
 }
 
 #[test]
-fn many_calls_that_hang_without_a_deadline_do_not_hold_up_others() {
+fn many_calls_that_hang_without_a_deadline_do_not_block_others() {
     for frames in [FrameSize::Small, FrameSize::Large] {
         let (cache, clock) = timeless(32 * MIB);
         let page = if frames == FrameSize::Small { 4096 } else { 2 * MIB };
@@ -65,8 +65,8 @@ fn many_calls_that_hang_without_a_deadline_do_not_hold_up_others() {
         let options = ObjectOptions::new().frames(frames).policy(FailurePolicy::WaitForEver);
         let hanging = cache.object("hanging", Faulty::new(Zero::new(64 * page), plan, 0), options).unwrap();
         let stuck = hanging.map(0..64 * page, MapOptions::default()).unwrap();
-        let wishes: Vec<_> = (0..64).map(|index| index * page..(index + 1) * page).collect();
-        stuck.prefetch(&wishes).unwrap();
+        let prefetches: Vec<_> = (0..64).map(|index| index * page..(index + 1) * page).collect();
+        stuck.prefetch(&prefetches).unwrap();
         let options = ObjectOptions::new().frames(frames).supply_timeout(None);
         let other = cache.object("other", Faulty::new(sample_pager(3 * page), vec![], 0), options).unwrap();
         let mapping = other.map(0..3 * page, MapOptions::default()).unwrap();
@@ -104,7 +104,7 @@ fn pins_together_larger_than_the_budget_are_refused_before_anything_is_read() {
 }
 
 #[test]
-fn a_wish_for_a_terabyte_does_not_hold_up_a_fault() {
+fn a_prefetch_of_a_terabyte_does_not_block_a_fault() {
     let cache = cache(MIB);
     let options = ObjectOptions::new().frames(FrameSize::Small);
     let slow = vec![Injection::new(0..1 << 40, Inject::Delay(Duration::from_millis(5)))];
@@ -113,8 +113,8 @@ fn a_wish_for_a_terabyte_does_not_hold_up_a_fault() {
     wished.prefetch(std::slice::from_ref(&(0..1 << 40))).unwrap();
     let object = cache.object("sample", Faulty::new(sample_pager(MIB / 2), vec![], 0), options).unwrap();
     let mapping = object.map(0..MIB / 2, MapOptions::default()).unwrap();
-    // All of the wish would take days: what ends has not waited for it.
+    // All of the prefetch would take days: what ends has not waited for it.
     let mut buffer = vec![0; 65536];
     mapping.touch_at(0, &mut buffer).unwrap();
-    check_sample(0..65536, &buffer, "beside a large wish");
+    check_sample(0..65536, &buffer, "beside a large request");
 }

@@ -1,4 +1,4 @@
-//! Many guests at once: few threads serve them, and none that hangs, floods or breaks its word holds up another.
+//! Many guests at once: few threads serve them, and none that hangs, floods or breaks its word blocks another.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use memobj::pagers::{Faulty, File, Inject, Injection};
 use memobj::{
-    AdmitOptions, Cache, CacheOptions, EngineClock, Guest, GuestEnd, GuestProt, MemoryObject, ObjectOptions,
-    RemoteMapping, Store, Writing,
+    AdmitOptions, Cache, CacheOptions, EngineClock, FrameVisibility, Guest, GuestEnd, GuestProt,
+    MemoryObject, ObjectOptions, RemoteMapping, Writing,
 };
 use memobj_linux::area::Writes;
 use memobj_linux::line::{Answer, Line, Offer};
@@ -26,7 +26,7 @@ const OBJECTS: usize = 4;
 const MOST_THREADS: u64 = 16;
 
 fn shared() -> ObjectOptions {
-    ObjectOptions::new().writing(Writing::InPlace).store(Store::Shared)
+    ObjectOptions::new().writing(Writing::InPlace).visibility(FrameVisibility::Shared)
 }
 
 /// Guests in processes of their own, which wait for a byte before they begin.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use memobj::pagers::{Faulty, Inject, Injection, Zero};
 use memobj::{Delivery, MapOptions, ObjectOptions, Writing};
 use memobj_sim::fixture::{MIB, Sample, cache, wait_until};
-use memobj_sim::rig::{mapped, writable};
 use memobj_sim::time::timeless;
+use memobj_sim::writable_fixture::{mapped, writable};
 
 const PAGE: u64 = 4096;
 

@@ -9,7 +9,7 @@ use memobj::{AccessError, Advice, Cache, Delivery, ErrorKind, FailurePolicy, Map
 use memobj_sim::Random;
 use memobj_sim::fixture::{MIB, Sample, cache, check_sample, sample_bytes, sample_pager, wait_until, within};
 use memobj_sim::process::alone;
-use memobj_sim::rig::{Rig, mapped, writable};
+use memobj_sim::writable_fixture::{WritableFixture, mapped, writable};
 
 const LENGTH: u64 = 2 * MIB + 777;
 const BUDGET: u64 = MIB / 4;
@@ -72,8 +72,8 @@ fn every_pager_gives_its_bytes_through_pins_and_copies_under_a_small_budget() {
 #[test]
 fn there_is_no_address_to_touch() {
     for options in [ObjectOptions::default(), writable()] {
-        let rig = Rig::new(Delivery::PinOnly, MIB, MIB, options);
-        let mapping = &rig.mapping;
+        let fixture = WritableFixture::new(Delivery::PinOnly, MIB, MIB, options);
+        let mapping = &fixture.mapping;
         assert!(mapping.as_ptr().is_null() && mapping.as_mut_ptr().is_null() && !mapping.can_be_touched());
         assert!(matches!(mapping.touch_at(0, &mut [0; 10]), Err(AccessError::PinOnly)));
         assert!(mapping.words().is_none() && mapping.shared_words().is_err());

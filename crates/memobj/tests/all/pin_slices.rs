@@ -2,7 +2,7 @@
 
 use memobj::{AccessError, MapOptions};
 use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes};
-use memobj_sim::rig::writable;
+use memobj_sim::writable_fixture::writable;
 use std::time::Duration;
 
 const PAGE: u64 = 4096;

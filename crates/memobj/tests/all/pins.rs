@@ -7,7 +7,7 @@ use std::time::Duration;
 use memobj::pagers::Zero;
 use memobj::{AccessError, Mapping, PinHolder, Pinned};
 use memobj_sim::fixture::{MIB, all_ways_and_pins, check_sample, sample_pager, wait_until, within};
-use memobj_sim::rig::{DELIVERIES, Rig, mapped, writable};
+use memobj_sim::writable_fixture::{DELIVERIES, WritableFixture, mapped, writable};
 use memobj_sim::{Calls, Counted, Random};
 
 const PAGE: u64 = 4096;
@@ -200,8 +200,8 @@ fn pins_of_all_kinds_are_their_makers() {
     for delivery in DELIVERIES {
         within(60, "waits for pins", move || {
             let options = writable().pin_timeout(Duration::from_millis(20));
-            let rig = Rig::new(delivery, MIB, MIB, options);
-            let mapping = &rig.mapping;
+            let fixture = WritableFixture::new(delivery, MIB, MIB, options);
+            let mapping = &fixture.mapping;
             mapping.populate(0..MIB / 2).unwrap();
             let by = |page: u64| match mapping.write_at(page * PAGE, &[1]) {
                 Err(AccessError::Pinned { by, .. }) => Some(by),
@@ -276,11 +276,11 @@ fn a_pin_that_is_forgotten_does_not_keep_its_object() {
     }
     for delivery in DELIVERIES {
         within(60, "a forgotten pin of an object that is written", move || {
-            let rig = Rig::new(delivery, MIB, MIB, writable());
-            rig.mapping.write_at(0, &[7; 100]).unwrap();
-            std::mem::forget(rig.mapping.pin_ref(0..10).unwrap());
-            rig.object.close().unwrap();
-            let Rig { mapping, object, disk, .. } = rig;
+            let fixture = WritableFixture::new(delivery, MIB, MIB, writable());
+            fixture.mapping.write_at(0, &[7; 100]).unwrap();
+            std::mem::forget(fixture.mapping.pin_ref(0..10).unwrap());
+            fixture.object.close().unwrap();
+            let WritableFixture { mapping, object, disk, .. } = fixture;
             drop((mapping, object));
             assert_eq!(disk.durable()[..100], [7; 100]);
         });
@@ -311,20 +311,20 @@ fn a_cursor_sees_an_object_grow_and_shrink() {
     for delivery in DELIVERIES {
         within(60, "lengths", move || {
             let options = writable().pin_timeout(Duration::from_millis(20));
-            let rig = Rig::new(delivery, MIB, PAGE + 100, options);
-            rig.object.set_len(2 * PAGE).unwrap();
-            let mapping = rig.object.map(0..2 * PAGE, mapped(delivery)).unwrap();
-            rig.object.set_len(PAGE + 100).unwrap();
+            let fixture = WritableFixture::new(delivery, MIB, PAGE + 100, options);
+            fixture.object.set_len(2 * PAGE).unwrap();
+            let mapping = fixture.object.map(0..2 * PAGE, mapped(delivery)).unwrap();
+            fixture.object.set_len(PAGE + 100).unwrap();
             let mut cursor = mapping.cursor();
             check_sample(PAGE..PAGE + 100, cursor.read(PAGE..PAGE + 100).unwrap(), "before");
             assert!(cursor.read(PAGE..PAGE + 101).is_err());
             check_sample(PAGE..PAGE + 100, cursor.read(PAGE..PAGE + 100).unwrap(), "before");
             cursor.release();
-            rig.object.set_len(PAGE + 200).unwrap();
+            fixture.object.set_len(PAGE + 200).unwrap();
             check_sample(PAGE..PAGE + 100, cursor.read(PAGE..PAGE + 100).unwrap(), "grown");
             assert_eq!(cursor.read(PAGE + 100..PAGE + 200).unwrap(), [0; 100]);
             cursor.release();
-            rig.object.set_len(PAGE).unwrap();
+            fixture.object.set_len(PAGE).unwrap();
             assert!(matches!(cursor.read(PAGE..PAGE + 1), Err(AccessError::OutOfRange { .. })));
             check_sample(PAGE - 8..PAGE, cursor.read(PAGE - 8..PAGE).unwrap(), "before the end");
         });
@@ -338,12 +338,12 @@ fn readers_never_see_half_of_a_write() {
     for delivery in DELIVERIES {
         within(120, "readers beside writers", move || {
             // Fewer frames than pages: they come and go, too.
-            let rig = Rig::new(delivery, 16 * PAGE, PAGES * PAGE, writable());
-            rig.mapping.write_at(0, &[0; (PAGES * PAGE) as usize]).unwrap();
+            let fixture = WritableFixture::new(delivery, 16 * PAGE, PAGES * PAGE, writable());
+            fixture.mapping.write_at(0, &[0; (PAGES * PAGE) as usize]).unwrap();
             let stop = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 for thread in 0..2 {
-                    let (mapping, stop) = (&rig.mapping, &stop);
+                    let (mapping, stop) = (&fixture.mapping, &stop);
                     scope.spawn(move || {
                         let mut random = Random::new(thread);
                         for round in 0..1500 {
@@ -362,11 +362,11 @@ fn readers_never_see_half_of_a_write() {
                     });
                 }
                 for thread in 0..2 {
-                    let (mapping, stop) = (&rig.mapping, &stop);
+                    let (mapping, stop) = (&fixture.mapping, &stop);
                     scope.spawn(move || read_whole_pages(mapping, thread, stop));
                 }
             });
-            assert_eq!(rig.cache.metrics().pinned_bytes, 0);
+            assert_eq!(fixture.cache.metrics().pinned_bytes, 0);
         });
     }
 }

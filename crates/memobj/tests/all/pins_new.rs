@@ -7,7 +7,7 @@ use memobj::pagers::{Inject, Operation};
 use memobj::{AccessError, Advice, Delivery, ErrorKind, ObjectOptions, PinHolder};
 use memobj_sim::Random;
 use memobj_sim::fixture::{MIB, check_sample, sample_bytes, within};
-use memobj_sim::rig::{DELIVERIES, Rig, is_all, writable};
+use memobj_sim::writable_fixture::{DELIVERIES, WritableFixture, is_all, writable};
 
 const PAGE: u64 = 4096;
 
@@ -22,22 +22,22 @@ fn whole_pages_that_are_absent_are_never_read() {
     in_each_delivery(|delivery| {
         // The last page is cut short, and whole if everything of it is pinned.
         let length = 40 * PAGE + 100;
-        let rig = Rig::new(delivery, MIB, length, writable());
-        rig.inject(Operation::Supply, 0..u64::MAX, Inject::Error, None);
+        let fixture = WritableFixture::new(delivery, MIB, length, writable());
+        fixture.inject(Operation::Supply, 0..u64::MAX, Inject::Error, None);
         for range in [0..PAGE, 2 * PAGE..35 * PAGE, 39 * PAGE..length] {
-            let mut pinned = rig.mapping.pin_new(range.clone()).unwrap();
+            let mut pinned = fixture.mapping.pin_new(range.clone()).unwrap();
             assert!(pinned.iter().all(|byte| *byte == 0), "{range:?}");
             pinned.fill(7);
         }
-        assert_eq!(rig.cache.metrics().failed_pages, 0);
-        rig.pager.heal(Operation::Supply);
-        rig.object.close().unwrap();
-        let disk = rig.disk.durable();
+        assert_eq!(fixture.cache.metrics().failed_pages, 0);
+        fixture.pager.heal(Operation::Supply);
+        fixture.object.close().unwrap();
+        let disk = fixture.disk.durable();
         for range in [0..PAGE, 2 * PAGE..35 * PAGE, 39 * PAGE..length] {
             assert!(is_all(&disk, range, 7));
         }
         check_sample(PAGE..2 * PAGE, &disk[PAGE as usize..2 * PAGE as usize], "between");
-        check_sample(35 * PAGE..39 * PAGE, &rig.mapping.pin(35 * PAGE..39 * PAGE).unwrap(), "between");
+        check_sample(35 * PAGE..39 * PAGE, &fixture.mapping.pin(35 * PAGE..39 * PAGE).unwrap(), "between");
         assert_eq!(disk.len() as u64, length);
     });
 }
@@ -45,10 +45,10 @@ fn whole_pages_that_are_absent_are_never_read() {
 #[test]
 fn pages_that_are_there_and_borders_begin_as_they_were() {
     in_each_delivery(|delivery| {
-        let rig = Rig::new(delivery, MIB, 20 * PAGE, writable());
-        rig.mapping.write_at(5 * PAGE, &[9; PAGE as usize]).unwrap();
-        rig.mapping.populate(3 * PAGE..4 * PAGE).unwrap();
-        let pinned = rig.mapping.pin_new(PAGE + 10..8 * PAGE + 10).unwrap();
+        let fixture = WritableFixture::new(delivery, MIB, 20 * PAGE, writable());
+        fixture.mapping.write_at(5 * PAGE, &[9; PAGE as usize]).unwrap();
+        fixture.mapping.populate(3 * PAGE..4 * PAGE).unwrap();
+        let pinned = fixture.mapping.pin_new(PAGE + 10..8 * PAGE + 10).unwrap();
         let part = |range: std::ops::Range<u64>| {
             &pinned[(range.start - PAGE - 10) as usize..(range.end - PAGE - 10) as usize]
         };
@@ -61,10 +61,10 @@ fn pages_that_are_there_and_borders_begin_as_they_were() {
         }
         drop(pinned);
         // What the caller has not written is zero for all.
-        rig.object.close().unwrap();
-        assert!(is_all(&rig.disk.durable(), 6 * PAGE..8 * PAGE, 0));
-        check_sample(8 * PAGE..9 * PAGE, &rig.mapping.pin(8 * PAGE..9 * PAGE).unwrap(), "the border");
-        assert_eq!(rig.cache.metrics().pinned_bytes, 0);
+        fixture.object.close().unwrap();
+        assert!(is_all(&fixture.disk.durable(), 6 * PAGE..8 * PAGE, 0));
+        check_sample(8 * PAGE..9 * PAGE, &fixture.mapping.pin(8 * PAGE..9 * PAGE).unwrap(), "the border");
+        assert_eq!(fixture.cache.metrics().pinned_bytes, 0);
     });
 }
 
@@ -72,28 +72,28 @@ fn pages_that_are_there_and_borders_begin_as_they_were() {
 fn an_error_changes_nothing() {
     in_each_delivery(|delivery| {
         let options = writable().pin_timeout(Duration::from_millis(50));
-        let rig = Rig::new(delivery, MIB, 20 * PAGE, options);
+        let fixture = WritableFixture::new(delivery, MIB, 20 * PAGE, options);
         // Somebody pins a page in the middle.
-        let held = rig.mapping.pin(5 * PAGE..5 * PAGE + 1).unwrap();
-        let error = rig.mapping.pin_new(0..20 * PAGE).unwrap_err();
+        let held = fixture.mapping.pin(5 * PAGE..5 * PAGE + 1).unwrap();
+        let error = fixture.mapping.pin_new(0..20 * PAGE).unwrap_err();
         assert!(matches!(error, AccessError::Pinned { by: PinHolder::ThisThread, .. }), "{error}");
         drop(held);
         // A page at the border fails.
-        rig.mapping.advise(0..20 * PAGE, Advice::DontNeed).unwrap();
-        rig.inject(Operation::Supply, 10 * PAGE..11 * PAGE, Inject::Error, None);
-        let error = rig.mapping.pin_new(0..10 * PAGE + 5).unwrap_err();
+        fixture.mapping.advise(0..20 * PAGE, Advice::DontNeed).unwrap();
+        fixture.inject(Operation::Supply, 10 * PAGE..11 * PAGE, Inject::Error, None);
+        let error = fixture.mapping.pin_new(0..10 * PAGE + 5).unwrap_err();
         assert_eq!(error.page_error().unwrap().kind(), ErrorKind::Io);
         // Too much for pins that write.
-        let wide = Rig::in_cache(&rig.cache, delivery, MIB, writable());
+        let wide = WritableFixture::in_cache(&fixture.cache, delivery, MIB, writable());
         let error = wide.mapping.pin_new(0..MIB / 2).unwrap_err();
         assert!(matches!(error, AccessError::PinsExceedBudget { .. }), "{error}");
-        rig.pager.heal(Operation::Supply);
-        rig.mapping.retry(0..20 * PAGE).unwrap();
-        check_sample(0..20 * PAGE, &rig.mapping.pin(0..20 * PAGE).unwrap(), "after errors");
-        let metrics = rig.cache.metrics();
+        fixture.pager.heal(Operation::Supply);
+        fixture.mapping.retry(0..20 * PAGE).unwrap();
+        check_sample(0..20 * PAGE, &fixture.mapping.pin(0..20 * PAGE).unwrap(), "after errors");
+        let metrics = fixture.cache.metrics();
         assert_eq!((metrics.dirty_bytes, metrics.pinned_bytes), (0, 0));
-        rig.object.close().unwrap();
-        assert!(rig.disk.durable()[..] == sample_bytes(20 * PAGE)[..]);
+        fixture.object.close().unwrap();
+        assert!(fixture.disk.durable()[..] == sample_bytes(20 * PAGE)[..]);
     });
 }
 
@@ -102,19 +102,19 @@ fn an_error_changes_nothing() {
 fn readers_see_the_page_before_or_after_and_the_file_has_what_was_written() {
     in_each_delivery(|delivery| {
         const PAGES: u64 = 64;
-        let rig = Rig::new(delivery, 32 * PAGE, PAGES * PAGE, writable());
-        rig.mapping.write_at(0, &[1; (PAGES * PAGE) as usize]).unwrap();
+        let fixture = WritableFixture::new(delivery, 32 * PAGE, PAGES * PAGE, writable());
+        fixture.mapping.write_at(0, &[1; (PAGES * PAGE) as usize]).unwrap();
         let rounds: Vec<AtomicU64> = (0..PAGES).map(|_| AtomicU64::new(1)).collect();
         std::thread::scope(|scope| {
             for thread in 0..2 {
-                let (rig, rounds) = (&rig, &rounds);
+                let (fixture, rounds) = (&fixture, &rounds);
                 scope.spawn(move || {
                     let mut random = Random::new(thread);
                     for _ in 0..1000 {
                         // Of each page one thread writes.
                         let page = random.below(PAGES / 2) * 2 + thread;
                         let value = rounds[page as usize].fetch_add(1, Ordering::Relaxed) + 1;
-                        let mut pinned = rig.mapping.pin_new(page * PAGE..(page + 1) * PAGE).unwrap();
+                        let mut pinned = fixture.mapping.pin_new(page * PAGE..(page + 1) * PAGE).unwrap();
                         let before = pinned[0];
                         let known = u64::from(before) == 0 || u64::from(before) == (value - 1) % 251;
                         assert!(known, "{before} before {value}");
@@ -128,18 +128,18 @@ fn readers_see_the_page_before_or_after_and_the_file_has_what_was_written() {
                 for _ in 0..2000 {
                     let at = random.below(PAGES) * PAGE;
                     let mut buffer = [0; PAGE as usize];
-                    rig.mapping.read_at(at, &mut buffer).unwrap();
+                    fixture.mapping.read_at(at, &mut buffer).unwrap();
                     assert!(buffer.iter().all(|byte| *byte == buffer[0]));
                 }
             });
         });
-        rig.object.close().unwrap();
-        let disk = rig.disk.durable();
+        fixture.object.close().unwrap();
+        let disk = fixture.disk.durable();
         for (page, value) in (0..).zip(&rounds) {
             let value = (value.load(Ordering::Relaxed) % 251) as u8;
             assert!(is_all(&disk, page * PAGE..(page + 1) * PAGE, value), "page {page}");
         }
-        let metrics = rig.cache.metrics();
+        let metrics = fixture.cache.metrics();
         assert!(metrics.peak_frame_bytes <= 32 * PAGE && metrics.pinned_bytes == 0, "{metrics:?}");
     });
 }
@@ -150,13 +150,13 @@ fn what_cannot_be_written_is_refused() {
     let object = cache.object("read only", memobj::pagers::Zero::new(MIB), ObjectOptions::default()).unwrap();
     let mapping = object.map(0..MIB, memobj::MapOptions::default()).unwrap();
     assert!(matches!(mapping.pin_new(0..PAGE), Err(AccessError::ReadOnly)));
-    let rig = Rig::new(Delivery::Auto, MIB, MIB, writable());
-    assert!(matches!(rig.mapping.pin_new(0..MIB + 1), Err(AccessError::OutOfRange { .. })));
-    if let Ok(words) = rig.mapping.shared_words() {
-        assert!(matches!(rig.mapping.pin_new(0..PAGE), Err(AccessError::InUse)));
+    let fixture = WritableFixture::new(Delivery::Auto, MIB, MIB, writable());
+    assert!(matches!(fixture.mapping.pin_new(0..MIB + 1), Err(AccessError::OutOfRange { .. })));
+    if let Ok(words) = fixture.mapping.shared_words() {
+        assert!(matches!(fixture.mapping.pin_new(0..PAGE), Err(AccessError::InUse)));
         drop(words);
     }
-    assert!(rig.mapping.pin_new(5..5).unwrap().is_empty());
+    assert!(fixture.mapping.pin_new(5..5).unwrap().is_empty());
 }
 
 /// Everything again with shared frames.

@@ -3,12 +3,12 @@
 use std::os::unix::net::UnixStream;
 
 use memobj::{
-    AdmitError, AdmitOptions, CacheOptions, Delivery, MapError, MapOptions, Mapping, MemoryObject, Neighbour,
-    ObjectOptions, RemoteMapping, Sharing, Store, Writing,
+    AdmitError, AdmitOptions, CacheOptions, Delivery, FrameVisibility, MapError, MapOptions, Mapping,
+    MemoryObject, Neighbour, ObjectOptions, RemoteMapping, Sharing, Writing,
 };
 use memobj_sim::fixture::{GUARD, MIB, Sample, cache, sample_bytes, wait_until};
 use memobj_sim::process::{child, part, show};
-use memobj_sim::rig::{DELIVERIES, mapped};
+use memobj_sim::writable_fixture::{DELIVERIES, mapped};
 
 const PAGE: u64 = 4096;
 /// Addresses that neither programs, nor stacks, nor the kernel's choice come to. Each test takes some of its own.
@@ -19,8 +19,8 @@ fn at(delivery: Delivery, address: usize) -> MapOptions {
     mapped(delivery).at(address)
 }
 
-fn written(store: Store) -> ObjectOptions {
-    ObjectOptions::new().writing(Writing::InPlace).store(store).max_len(2 * MIB)
+fn written(visibility: FrameVisibility) -> ObjectOptions {
+    ObjectOptions::new().writing(Writing::InPlace).visibility(visibility).max_len(2 * MIB)
 }
 
 /// The deliveries with an address that this machine has.
@@ -50,8 +50,8 @@ fn a_mapping_is_at_the_address_that_was_asked_for() {
     let sample = Sample::new(MIB);
     let cache = cache(4 * MIB);
     let mut address = HIGH;
-    for store in [Store::Local, Store::Shared] {
-        for options in [ObjectOptions::new().store(store), written(store)] {
+    for visibility in [FrameVisibility::Local, FrameVisibility::Shared] {
+        for options in [ObjectOptions::new().visibility(visibility), written(visibility)] {
             let probe = cache.open_file(sample.path(), ObjectOptions::default()).unwrap();
             for delivery in deliveries(&probe) {
                 address += GIB;
@@ -76,7 +76,7 @@ fn a_mapping_is_at_the_address_that_was_asked_for() {
 fn a_private_mapping_is_at_its_address_beside_the_shared_one() {
     let sample = Sample::new(MIB);
     let cache = cache(4 * MIB);
-    let object = cache.open_file(sample.path(), written(Store::Local)).unwrap();
+    let object = cache.open_file(sample.path(), written(FrameVisibility::Local)).unwrap();
     for (index, delivery) in deliveries(&object).into_iter().enumerate() {
         let address = HIGH + (100 + index) * GIB;
         let private = object.map(0..MIB, at(delivery, address).sharing(Sharing::Private)).unwrap();
@@ -92,13 +92,14 @@ fn a_private_mapping_is_at_its_address_beside_the_shared_one() {
 fn nobody_is_mapped_over_and_the_error_says_who_is_there() {
     let sample = Sample::new(MIB);
     let cache = cache(4 * MIB);
-    let there = cache.open_file(sample.path(), ObjectOptions::new().store(Store::Shared)).unwrap();
+    let there =
+        cache.open_file(sample.path(), ObjectOptions::new().visibility(FrameVisibility::Shared)).unwrap();
     if deliveries(&there).is_empty() {
         return;
     }
     let address = HIGH + 200 * GIB;
     let neighbour = there.map(0..MIB, at(Delivery::InThread, address)).unwrap();
-    let options = written(Store::Local).max_len(3 * MIB);
+    let options = written(FrameVisibility::Local).max_len(3 * MIB);
     let object = cache.open_file(sample.path(), options).unwrap();
     // In its first byte; and only in addresses that the object may grow to.
     for wanted in [address, address - 2 * MIB as usize] {
@@ -158,8 +159,8 @@ fn addresses_that_cannot_be_are_refused_with_a_reason() {
 fn an_object_has_one_home() {
     let sample = Sample::new(MIB);
     let cache = cache(4 * MIB);
-    for (index, store) in [Store::Local, Store::Shared].into_iter().enumerate() {
-        let object = cache.open_file(sample.path(), ObjectOptions::new().store(store)).unwrap();
+    for (index, visibility) in [FrameVisibility::Local, FrameVisibility::Shared].into_iter().enumerate() {
+        let object = cache.open_file(sample.path(), ObjectOptions::new().visibility(visibility)).unwrap();
         if deliveries(&object).is_empty() {
             return;
         }
@@ -200,7 +201,7 @@ fn pointers_in_an_object_hold_in_the_next_process() {
     const ADDRESS: usize = HIGH + 400 * GIB;
     let map = |path: &std::path::Path| {
         let cache = memobj::Cache::new(CacheOptions::new().budget_bytes(MIB / 4)).unwrap();
-        let object = cache.open_file(path, written(Store::Local)).unwrap();
+        let object = cache.open_file(path, written(FrameVisibility::Local)).unwrap();
         (object.map(0..MIB, at(Delivery::InThread, ADDRESS)), object)
     };
     if let Some(path) = part(NAME) {
@@ -227,7 +228,7 @@ fn pointers_in_an_object_hold_in_the_next_process() {
 fn a_guest_is_at_its_address() {
     let sample = Sample::new(MIB);
     let cache = cache(4 * MIB);
-    let object = cache.open_file(sample.path(), written(Store::Shared)).unwrap();
+    let object = cache.open_file(sample.path(), written(FrameVisibility::Shared)).unwrap();
     if deliveries(&object).is_empty() {
         return;
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use memobj::{Delivery, Mapping, MemoryObject};
 use memobj_sim::fixture::{MIB, Sample, within};
 use memobj_sim::process::alone;
-use memobj_sim::rig::{Rig, mapped, writable};
+use memobj_sim::writable_fixture::{WritableFixture, mapped, writable};
 
 fn cut_off_again_and_again(object: &MemoryObject, mapping: &Mapping) {
     for round in 0..2000 {
@@ -31,10 +31,10 @@ fn no_worker_panics() {
         usual(info);
     }));
     within(60, "the prefetches", || {
-        let rig = Rig::new(Delivery::PinOnly, MIB, 40_960, writable());
-        cut_off_again_and_again(&rig.object, &rig.mapping);
+        let fixture = WritableFixture::new(Delivery::PinOnly, MIB, 40_960, writable());
+        cut_off_again_and_again(&fixture.object, &fixture.mapping);
         let sample = Sample::new(40_960);
-        let object = rig.cache.open_file(sample.path(), writable()).unwrap();
+        let object = fixture.cache.open_file(sample.path(), writable()).unwrap();
         let mapping = object.map(0..40_960, mapped(Delivery::PinOnly)).unwrap();
         cut_off_again_and_again(&object, &mapping);
     });

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 use memobj::pagers::{Blocking, BlockingPager};
 use memobj::{Advice, MapOptions, Mapping, MemoryObject, Sharing, SupplyError};
 use memobj_sim::fixture::{cache, within};
-use memobj_sim::rig::writable;
+use memobj_sim::writable_fixture::writable;
 
 const PAGE: u64 = 4096;
 const HALF: usize = PAGE as usize / 2;

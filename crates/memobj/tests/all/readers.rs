@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use memobj::pagers::{Bytes, Faulty, Inject, Injection};
 use memobj::{MapOptions, ObjectOptions};
 use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes};
-use memobj_sim::rig::writable;
+use memobj_sim::writable_fixture::writable;
 
 const PAGE: u64 = 4096;
 

@@ -1,6 +1,6 @@
 //! The same bytes, however they are reached.
 
-use memobj::{Advice, Delivery, FrameSize, MapOptions, ObjectOptions, Store, pagers};
+use memobj::{Advice, Delivery, FrameSize, FrameVisibility, MapOptions, ObjectOptions, pagers};
 use memobj_sim::fixture::{MIB, Sample, all_ways, cache, has_large_shared_frames, sample_byte};
 
 #[test]
@@ -61,25 +61,26 @@ fn mappings_of_parts_start_at_their_offset() {
 #[test]
 fn two_mappings_of_one_object_share_frames() {
     let sample = Sample::new(4 * MIB);
-    let large = has_large_shared_frames().then_some((Store::Shared, FrameSize::Large));
-    let small = [(Store::Local, FrameSize::Small), (Store::Shared, FrameSize::Small)];
-    for (store, frames) in small.into_iter().chain(large) {
+    let large = has_large_shared_frames().then_some((FrameVisibility::Shared, FrameSize::Large));
+    let small = [(FrameVisibility::Local, FrameSize::Small), (FrameVisibility::Shared, FrameSize::Small)];
+    for (visibility, frames) in small.into_iter().chain(large) {
         let cache = cache(32 * MIB);
-        let options = ObjectOptions::new().store(store).frames(frames);
+        let options = ObjectOptions::new().visibility(visibility).frames(frames);
         let object = cache.open_file(sample.path(), options).unwrap();
         let in_thread = MapOptions::new().delivery(Delivery::InThread);
         let first = object.map(0..4 * MIB, in_thread).unwrap();
         first.populate(0..4 * MIB).unwrap();
         let supplied = cache.metrics().supplied_pages;
         assert_eq!(supplied, 4 * MIB / first.page_bytes());
-        let delivery = if store == Store::Shared { Delivery::ReaderThread } else { Delivery::InThread };
+        let delivery =
+            if visibility == FrameVisibility::Shared { Delivery::ReaderThread } else { Delivery::InThread };
         let second = object.map(4096..4 * MIB, MapOptions::new().delivery(delivery)).unwrap();
         let mut buffer = vec![0; (4 * MIB - 4096) as usize];
         second.touch_at(0, &mut buffer).unwrap();
         sample.check(4096..4 * MIB, &buffer, "second mapping");
-        assert_eq!(cache.metrics().supplied_pages, supplied, "{store:?}: pages were supplied twice");
+        assert_eq!(cache.metrics().supplied_pages, supplied, "{visibility:?}: pages were supplied twice");
         let other = object.map(0..MIB, MapOptions::new().delivery(Delivery::ReaderThread));
-        assert_eq!(other.is_err(), store == Store::Local);
+        assert_eq!(other.is_err(), visibility == FrameVisibility::Local);
     }
 }
 

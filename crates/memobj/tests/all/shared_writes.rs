@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use memobj::{AccessError, Delivery, MapOptions, ObjectOptions, Sharing, Store, Writing};
+use memobj::{AccessError, Delivery, FrameVisibility, MapOptions, ObjectOptions, Sharing, Writing};
 use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes, within};
 use memobj_sim::random::Random;
-use memobj_sim::rig::{is_all, mapped};
+use memobj_sim::writable_fixture::{is_all, mapped};
 
 const BOTH: [Delivery; 2] = [Delivery::ReaderThread, Delivery::InThread];
 
 fn shared() -> ObjectOptions {
-    ObjectOptions::new().writing(Writing::InPlace).store(Store::Shared)
+    ObjectOptions::new().writing(Writing::InPlace).visibility(FrameVisibility::Shared)
 }
 
 #[test]
@@ -101,20 +101,21 @@ fn sample_word(at: u64) -> u64 {
 fn a_failed_page_traps_in_both_views_until_it_is_retried() {
     use memobj::pagers::{Inject, Operation};
     within(20, "a trap", || {
-        let rig = memobj_sim::rig::Rig::new(Delivery::ReaderThread, MIB, MIB, shared());
-        let other = rig.object.map(0..MIB, mapped(Delivery::InThread)).unwrap();
+        let fixture =
+            memobj_sim::writable_fixture::WritableFixture::new(Delivery::ReaderThread, MIB, MIB, shared());
+        let other = fixture.object.map(0..MIB, mapped(Delivery::InThread)).unwrap();
         // It has been here, protected, and has left its protection behind.
         let mut byte = [0];
-        rig.mapping.touch_at(4096, &mut byte).unwrap();
+        fixture.mapping.touch_at(4096, &mut byte).unwrap();
         other.touch_at(4096, &mut byte).unwrap();
         other.advise(0..MIB, memobj::Advice::DontNeed).unwrap();
-        rig.inject(Operation::Supply, 4096..8192, Inject::Fail(memobj::ErrorKind::Io), Some(1));
-        for mapping in [&rig.mapping, &other] {
+        fixture.inject(Operation::Supply, 4096..8192, Inject::Fail(memobj::ErrorKind::Io), Some(1));
+        for mapping in [&fixture.mapping, &other] {
             let error = mapping.touch_at(4096, &mut byte).unwrap_err();
             assert!(matches!(error, AccessError::Page(_)), "{error:?}");
         }
         assert_eq!(other.retry(0..MIB).unwrap(), 1);
-        for mapping in [&rig.mapping, &other] {
+        for mapping in [&fixture.mapping, &other] {
             mapping.touch_at(4096, &mut byte).unwrap();
             assert_eq!(byte[0], sample_bytes(MIB)[4096]);
         }

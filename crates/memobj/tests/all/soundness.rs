@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use memobj::{AccessError, Cache, Delivery, ErrorKind, ObjectOptions, PinHolder, Writing};
 use memobj_sim::Random;
 use memobj_sim::fixture::{MIB, Sample, StopAtEnd, cache, wait_until, within};
-use memobj_sim::rig::{DELIVERIES, Rig, mapped, writable};
+use memobj_sim::writable_fixture::{DELIVERIES, WritableFixture, mapped, writable};
 
 const PAGE: u64 = 4096;
 const TOUCHED: [Delivery; 2] = [Delivery::InThread, Delivery::ReaderThread];
@@ -19,20 +19,20 @@ fn patient_for(pins: Duration) -> ObjectOptions {
 fn a_touch_waits_for_pins_for_writing_and_names_them() {
     for delivery in TOUCHED {
         within(60, "touches beside a pin", move || {
-            let rig = Rig::new(delivery, MIB, MIB, patient_for(Duration::from_millis(50)));
-            let pinned = rig.mapping.pin_mut(PAGE..PAGE + 8).unwrap();
+            let fixture = WritableFixture::new(delivery, MIB, MIB, patient_for(Duration::from_millis(50)));
+            let pinned = fixture.mapping.pin_mut(PAGE..PAGE + 8).unwrap();
             let mut buffer = [0; 8192];
-            let error = rig.mapping.touch_at(0, &mut buffer).unwrap_err();
+            let error = fixture.mapping.touch_at(0, &mut buffer).unwrap_err();
             let mine = AccessError::Pinned { range: PAGE..2 * PAGE, by: PinHolder::ThisThread };
             assert_eq!(error.to_string(), mine.to_string());
             let theirs = std::thread::scope(|scope| {
-                scope.spawn(|| rig.mapping.touch_at(PAGE, &mut [0; 1]).unwrap_err()).join().unwrap()
+                scope.spawn(|| fixture.mapping.touch_at(PAGE, &mut [0; 1]).unwrap_err()).join().unwrap()
             });
             assert!(matches!(theirs, AccessError::Pinned { by: PinHolder::Others, .. }), "{theirs}");
             // Neighbours are not concerned.
-            rig.mapping.touch_at(2 * PAGE, &mut buffer).unwrap();
+            fixture.mapping.touch_at(2 * PAGE, &mut buffer).unwrap();
             drop(pinned);
-            rig.mapping.touch_at(0, &mut buffer).unwrap();
+            fixture.mapping.touch_at(0, &mut buffer).unwrap();
         });
     }
 }
@@ -41,13 +41,13 @@ fn a_touch_waits_for_pins_for_writing_and_names_them() {
 fn touches_never_see_half_of_what_a_pin_writes() {
     for delivery in TOUCHED {
         within(120, "touches beside stores through pins", move || {
-            let rig = Rig::new(delivery, MIB, MIB, writable());
-            rig.mapping.write_at(0, &[0; PAGE as usize]).unwrap();
+            let fixture = WritableFixture::new(delivery, MIB, MIB, writable());
+            fixture.mapping.write_at(0, &[0; PAGE as usize]).unwrap();
             let stop = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     for round in 0..2000_u32 {
-                        let mut pinned = rig.mapping.pin_mut(0..PAGE).unwrap();
+                        let mut pinned = fixture.mapping.pin_mut(0..PAGE).unwrap();
                         for byte in pinned.iter_mut() {
                             // Byte by byte, so that half of it is there for long.
                             *std::hint::black_box(byte) = round as u8;
@@ -57,7 +57,7 @@ fn touches_never_see_half_of_what_a_pin_writes() {
                 });
                 while !stop.load(Ordering::Relaxed) {
                     let mut buffer = [0; PAGE as usize];
-                    rig.mapping.touch_at(0, &mut buffer).unwrap();
+                    fixture.mapping.touch_at(0, &mut buffer).unwrap();
                     assert!(buffer.iter().all(|byte| *byte == buffer[0]), "{delivery:?}: half of a store");
                 }
             });
@@ -123,17 +123,17 @@ fn lengths_that_change_are_errors_of_whoever_pins_and_copies() {
 fn a_store_through_a_pin_goes_on_while_the_end_is_cut_off() {
     for delivery in TOUCHED {
         within(60, "a store behind the end to be", move || {
-            let rig = Rig::new(delivery, MIB, 4 * PAGE, patient_for(Duration::from_secs(1)));
-            rig.mapping.write_at(0, &[1; PAGE as usize]).unwrap();
-            let mut pinned = rig.mapping.pin_mut(PAGE..2 * PAGE).unwrap();
-            rig.mapping.write_at(2 * PAGE, &[1; PAGE as usize]).unwrap();
+            let fixture = WritableFixture::new(delivery, MIB, 4 * PAGE, patient_for(Duration::from_secs(1)));
+            fixture.mapping.write_at(0, &[1; PAGE as usize]).unwrap();
+            let mut pinned = fixture.mapping.pin_mut(PAGE..2 * PAGE).unwrap();
+            fixture.mapping.write_at(2 * PAGE, &[1; PAGE as usize]).unwrap();
             // Pages 0 and 2 are protected together, with page 1 between them.
-            let error = rig.mapping.sync(0..4 * PAGE).unwrap_err();
+            let error = fixture.mapping.sync(0..4 * PAGE).unwrap_err();
             assert_eq!(error.pinned_by(), Some(PinHolder::ThisThread), "{error}");
             std::thread::scope(|scope| {
-                let cutting = scope.spawn(|| rig.object.set_len(10));
+                let cutting = scope.spawn(|| fixture.object.set_len(10));
                 let is_cut =
-                    || matches!(rig.mapping.read_at(100, &mut [0]), Err(AccessError::OutOfRange { .. }));
+                    || matches!(fixture.mapping.read_at(100, &mut [0]), Err(AccessError::OutOfRange { .. }));
                 wait_until("the end is cut off, or could not be", || is_cut() || cutting.is_finished());
                 pinned.fill(7);
                 let start = Instant::now();
@@ -149,32 +149,32 @@ fn errors_of_waiting_name_whose_pins_are_in_the_way() {
     for delivery in DELIVERIES {
         within(60, "waits for pins", move || {
             let options = patient_for(Duration::from_millis(50)).supply_timeout(None);
-            let rig = Rig::new(delivery, MIB, MIB, options);
-            let pinned = rig.mapping.pin_mut(0..10).unwrap();
-            let mine = rig.mapping.sync(0..MIB).unwrap_err();
+            let fixture = WritableFixture::new(delivery, MIB, MIB, options);
+            let pinned = fixture.mapping.pin_mut(0..10).unwrap();
+            let mine = fixture.mapping.sync(0..MIB).unwrap_err();
             assert_eq!(
                 mine.to_string(),
                 "write [0, 4096) of sample: timed out, a page is pinned for writing by this thread"
             );
             assert_eq!((mine.kind(), mine.pinned_by()), (ErrorKind::Timeout, Some(PinHolder::ThisThread)));
             let theirs = std::thread::scope(|scope| {
-                scope.spawn(|| rig.mapping.sync(0..MIB).unwrap_err()).join().unwrap()
+                scope.spawn(|| fixture.mapping.sync(0..MIB).unwrap_err()).join().unwrap()
             });
             assert!(
                 theirs.to_string().ends_with("timed out, a page is pinned for writing by others"),
                 "{theirs}"
             );
-            let error = rig.mapping.write_at(0, &[1]).unwrap_err();
+            let error = fixture.mapping.write_at(0, &[1]).unwrap_err();
             assert_eq!(error.to_string(), "[0, 4096) is pinned by this thread itself");
-            let error = rig.object.set_len(5).unwrap_err();
+            let error = fixture.object.set_len(5).unwrap_err();
             assert_eq!(error.pinned_by(), Some(PinHolder::ThisThread), "{error}");
             // A pin is the thread's that made it, whoever drops it.
             std::thread::scope(|scope| drop(scope.spawn(move || drop(pinned)).join()));
-            let read = rig.mapping.pin(0..10).unwrap();
-            let error = rig.mapping.pin_mut(0..10).unwrap_err();
+            let read = fixture.mapping.pin(0..10).unwrap();
+            let error = fixture.mapping.pin_mut(0..10).unwrap_err();
             assert!(matches!(error, AccessError::Pinned { by: PinHolder::ThisThread, .. }), "{error}");
             drop(read);
-            rig.object.close().unwrap();
+            fixture.object.close().unwrap();
         });
     }
 }

@@ -6,14 +6,14 @@ use memobj::stream::{
 };
 use memobj::{AccessError, Delivery, ErrorKind, MemoryObject, ObjectOptions, WriteStep, Writing};
 use memobj_sim::fixture::{MIB, Sample, cache, check_sample, sample_bytes, sample_pager, within};
-use memobj_sim::rig::{Rig, writable};
 use memobj_sim::time::passing;
+use memobj_sim::writable_fixture::{WritableFixture, writable};
 use proptest::prelude::*;
 
 const PAGE: u64 = 4096;
 
-fn rig(length: u64) -> Rig {
-    Rig::new(Delivery::PinOnly, MIB, length, writable())
+fn fixture(length: u64) -> WritableFixture {
+    WritableFixture::new(Delivery::PinOnly, MIB, length, writable())
 }
 
 fn stream(object: &MemoryObject) -> Stream {
@@ -81,8 +81,8 @@ fn threads_that_share_a_stream_get_each_byte_once() {
 #[test]
 fn guards_to_write_exclude_and_guards_to_read_overlap() {
     within(60, "the guards", || {
-        let (rig, clock) = Rig::timeless(Delivery::PinOnly, MIB, MIB, writable());
-        let stream = stream(&rig.object);
+        let (fixture, clock) = WritableFixture::timeless(Delivery::PinOnly, MIB, MIB, writable());
+        let stream = stream(&fixture.object);
         let first = stream.alloc_at(ForReading, 100, 5000).unwrap();
         let second = stream.alloc_at(ForReading, 4000, 100).unwrap();
         assert_eq!(first[3900..4000], second[..]);
@@ -98,12 +98,12 @@ fn guards_to_write_exclude_and_guards_to_read_overlap() {
         assert!(matches!(stream.close(), Err(StreamError::Held { .. })));
         // The next page is free, and another stream waits before it gives up.
         drop(stream.alloc_at(ForWriting, 2 * PAGE, 10).unwrap());
-        let other = self::stream(&rig.object);
+        let other = self::stream(&fixture.object);
         let other = passing(&clock, || other.alloc_at(ForReading, PAGE, 1));
         assert!(matches!(other, Err(StreamError::Access(AccessError::Pinned { .. }))), "{other:?}");
         written.copy_from_slice(&[7; 10]);
         drop(written);
-        assert_eq!(self::stream(&rig.object).alloc_at(ForReading, PAGE, 10).unwrap()[..], [7; 10]);
+        assert_eq!(self::stream(&fixture.object).alloc_at(ForReading, PAGE, 10).unwrap()[..], [7; 10]);
         stream.close().unwrap();
     });
 }
@@ -151,23 +151,23 @@ fn a_stream_that_is_written_past_the_end_extends_the_file() {
 
 #[test]
 fn what_cannot_be_pinned_or_is_read_only_extends_nothing() {
-    let rig = rig(10_000);
-    let growing = stream(&rig.object);
+    let fixture = fixture(10_000);
+    let growing = stream(&fixture.object);
     let error = growing.alloc_at(ForWriting, 0, MIB).unwrap_err();
     assert!(matches!(error, StreamError::Access(AccessError::PinsExceedBudget { .. })), "{error}");
     let tail = growing.alloc_at(ForReading, 9999, 1).unwrap();
     let error = growing.alloc_at(ForWriting, 5 * PAGE, 1).unwrap_err();
     assert!(matches!(error, StreamError::Held { .. }), "growing needs the last page: {error}");
     assert!(growing.alloc(ForWriting, u64::MAX).is_err());
-    assert_eq!((rig.object.len(), growing.position()), (10_000, 0));
+    assert_eq!((fixture.object.len(), growing.position()), (10_000, 0));
     drop(tail);
-    rig.inject(Operation::SetLength, 0..1, Inject::Fail(ErrorKind::NoSpace), Some(1));
+    fixture.inject(Operation::SetLength, 0..1, Inject::Fail(ErrorKind::NoSpace), Some(1));
     match growing.alloc_at(ForWriting, 5 * PAGE, 1).unwrap_err() {
         StreamError::Write(error) => assert_eq!(error.step(), WriteStep::SetLength),
         error => panic!("{error:?}"),
     }
-    assert_eq!(rig.object.len(), 10_000);
-    let fixed = fixed(&rig.object);
+    assert_eq!(fixture.object.len(), 10_000);
+    let fixed = fixed(&fixture.object);
     assert_eq!(fixed.alloc_at(ForWriting, 9990, 100).unwrap().len(), 10);
     assert!(fixed.alloc_at(ForWriting, 10_000, 100).unwrap().is_empty());
 
@@ -179,10 +179,10 @@ fn what_cannot_be_pinned_or_is_read_only_extends_nothing() {
 #[test]
 fn several_streams_that_extend_an_object_cut_nothing_off() {
     within(60, "the appenders", || {
-        let rig = rig(0);
+        let fixture = fixture(0);
         std::thread::scope(|scope| {
             for thread in 0..4u64 {
-                let stream = stream(&rig.object);
+                let stream = stream(&fixture.object);
                 scope.spawn(move || {
                     for step in 0..50 {
                         let offset = (step * 4 + thread) * PAGE;
@@ -191,7 +191,7 @@ fn several_streams_that_extend_an_object_cut_nothing_off() {
                 });
             }
         });
-        let stream = stream(&rig.object);
+        let stream = stream(&fixture.object);
         for page in 0..200 {
             let bytes = stream.alloc(ForReading, PAGE).unwrap();
             assert!(bytes.len() as u64 == PAGE && bytes.iter().all(|byte| u64::from(*byte) == page % 4 + 1));
@@ -202,10 +202,10 @@ fn several_streams_that_extend_an_object_cut_nothing_off() {
 #[test]
 fn close_reports_a_failed_write_and_can_be_called_again() {
     within(60, "the close", || {
-        let rig = rig(MIB);
-        let stream = stream(&rig.object);
+        let fixture = fixture(MIB);
+        let stream = stream(&fixture.object);
         stream.alloc(ForWriting, 3 * PAGE).unwrap().fill(9);
-        rig.inject(Operation::WriteBack, PAGE..PAGE + 1, Inject::Error, None);
+        fixture.inject(Operation::WriteBack, PAGE..PAGE + 1, Inject::Error, None);
         match stream.close().unwrap_err() {
             StreamError::Write(error) => {
                 assert_eq!((error.kind(), error.step()), (ErrorKind::Io, WriteStep::WriteBack));
@@ -213,9 +213,9 @@ fn close_reports_a_failed_write_and_can_be_called_again() {
             }
             error => panic!("{error:?}"),
         }
-        rig.pager.heal(Operation::WriteBack);
+        fixture.pager.heal(Operation::WriteBack);
         stream.close().unwrap();
-        assert!(memobj_sim::rig::is_all(&rig.disk.durable(), 0..3 * PAGE, 9));
+        assert!(memobj_sim::writable_fixture::is_all(&fixture.disk.durable(), 0..3 * PAGE, 9));
     });
 }
 
@@ -223,8 +223,8 @@ fn close_reports_a_failed_write_and_can_be_called_again() {
 fn a_stream_and_its_guards_may_go_to_other_threads() {
     fn is_send_and_sync<T: Send + Sync>() {}
     is_send_and_sync::<(Stream, ReadBytes, WriteBytes, StreamError)>();
-    let rig = rig(MIB);
-    let bytes = stream(&rig.object).alloc(ForReading, 100).unwrap();
+    let fixture = fixture(MIB);
+    let bytes = stream(&fixture.object).alloc(ForReading, 100).unwrap();
     std::thread::spawn(move || check_sample(0..100, &bytes, "after its stream")).join().unwrap();
 }
 
@@ -322,15 +322,15 @@ proptest! {
         steps in prop::collection::vec(step(), 1..60),
     ) {
         let cache = cache(256 << 10);
-        let rig = Rig::in_cache(&cache, Delivery::PinOnly, start, writable());
+        let fixture = WritableFixture::in_cache(&cache, Delivery::PinOnly, start, writable());
         let growth = if grows { Growth::Extend } else { Growth::Fixed };
-        let stream = if grows { stream(&rig.object) } else { fixed(&rig.object) };
+        let stream = if grows { stream(&fixture.object) } else { fixed(&fixture.object) };
         let mut model = Model { bytes: sample_bytes(start).to_vec(), position: 0, growth };
         for step in &steps {
             run(&stream, &mut model, step);
         }
         stream.close().unwrap();
-        prop_assert!(rig.disk.durable() == model.bytes);
+        prop_assert!(fixture.disk.durable() == model.bytes);
         prop_assert!(cache.metrics().peak_frame_bytes <= 256 << 10);
     }
 }

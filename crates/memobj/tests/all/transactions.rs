@@ -9,13 +9,16 @@ use memobj::{
 use memobj_sim::Random;
 use memobj_sim::fixture::{MIB, Sample, StopAtEnd, cache, sample_bytes, wait_until, within};
 use memobj_sim::process::rerun_shared;
-use memobj_sim::rig::DELIVERIES;
 use memobj_sim::time::{passing, timeless};
+use memobj_sim::writable_fixture::DELIVERIES;
 
 const PAGE: u64 = 4096;
 
 fn atomic() -> ObjectOptions {
-    ObjectOptions::new().writing(Writing::Atomic).frames(FrameSize::Small).store(memobj_sim::rig::store())
+    ObjectOptions::new()
+        .writing(Writing::Atomic)
+        .frames(FrameSize::Small)
+        .visibility(memobj_sim::writable_fixture::visibility())
 }
 
 fn open_in(cache: &Cache, sample: &Sample) -> (MemoryObject, Mapping) {

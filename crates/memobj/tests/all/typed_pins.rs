@@ -3,7 +3,7 @@
 use memobj::pagers::Bytes;
 use memobj::{AccessError, MapOptions, Mapping, ObjectOptions};
 use memobj_sim::fixture::{MIB, Sample, cache};
-use memobj_sim::rig::writable;
+use memobj_sim::writable_fixture::writable;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, PartialEq, Debug)]

@@ -2,7 +2,7 @@
 
 use memobj::{AccessError, MapOptions, Sharing};
 use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes};
-use memobj_sim::rig::{DELIVERIES, mapped, writable};
+use memobj_sim::writable_fixture::{DELIVERIES, mapped, writable};
 
 const PAGE: u64 = 4096;
 

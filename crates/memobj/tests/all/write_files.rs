@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use memobj::{Delivery, ErrorKind, Event, ObjectOptions, OpenError, WriteStep};
 use memobj_sim::fixture::{GUARD, MIB, Sample, cache, folder, sample_bytes, wait_until, within};
 use memobj_sim::process::{child, part, show};
-use memobj_sim::rig::{DELIVERIES, is_all, mapped, writable};
+use memobj_sim::writable_fixture::{DELIVERIES, is_all, mapped, writable};
 
 const PAGE: u64 = 4096;
 

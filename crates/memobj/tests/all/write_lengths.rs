@@ -8,8 +8,8 @@ use memobj::{AccessError, Delivery, ErrorKind, ObjectOptions, WriteStep};
 use memobj_sim::Random;
 use memobj_sim::fixture::{MIB, Sample, StopAtEnd, cache, sample_bytes, wait_until, within};
 use memobj_sim::process::{child, part, show};
-use memobj_sim::rig::{DELIVERIES, Rig, is_all, mapped, writable};
 use memobj_sim::time::passing;
+use memobj_sim::writable_fixture::{DELIVERIES, WritableFixture, is_all, mapped, writable};
 
 const SIGBUS: i32 = 7;
 
@@ -25,9 +25,9 @@ fn in_each_delivery(body: impl Fn(Delivery) + Send + Copy + 'static) {
     }
 }
 
-fn read(rig: &Rig, offset: u64, length: u64) -> Vec<u8> {
+fn read(fixture: &WritableFixture, offset: u64, length: u64) -> Vec<u8> {
     let mut buffer = vec![0xee; length as usize];
-    rig.mapping.read_at(offset, &mut buffer).unwrap();
+    fixture.mapping.read_at(offset, &mut buffer).unwrap();
     buffer
 }
 
@@ -35,19 +35,19 @@ fn read(rig: &Rig, offset: u64, length: u64) -> Vec<u8> {
 fn what_was_cut_off_comes_back_as_zeros() {
     in_each_delivery(|delivery| {
         for (short, tail) in [(8192, 0), (10_000, 10_000 - 8192), (1, 1), (0, 0)] {
-            let rig = Rig::new(delivery, MIB, MIB, writable());
-            rig.mapping.write_at(0, &[7; 300_000]).unwrap();
-            rig.object.set_len(short).unwrap();
-            assert_eq!((rig.object.len(), rig.disk.live().len() as u64), (short, short));
-            assert!(matches!(rig.mapping.write_at(short, &[1]), Err(AccessError::OutOfRange { .. })));
-            assert!(matches!(rig.mapping.pin(short..short + 1), Err(AccessError::OutOfRange { .. })));
-            assert!(rig.mapping.sync(0..MIB).is_err());
-            rig.object.sync().unwrap();
-            rig.object.set_len(MIB).unwrap();
-            let bytes = read(&rig, 0, MIB);
+            let fixture = WritableFixture::new(delivery, MIB, MIB, writable());
+            fixture.mapping.write_at(0, &[7; 300_000]).unwrap();
+            fixture.object.set_len(short).unwrap();
+            assert_eq!((fixture.object.len(), fixture.disk.live().len() as u64), (short, short));
+            assert!(matches!(fixture.mapping.write_at(short, &[1]), Err(AccessError::OutOfRange { .. })));
+            assert!(matches!(fixture.mapping.pin(short..short + 1), Err(AccessError::OutOfRange { .. })));
+            assert!(fixture.mapping.sync(0..MIB).is_err());
+            fixture.object.sync().unwrap();
+            fixture.object.set_len(MIB).unwrap();
+            let bytes = read(&fixture, 0, MIB);
             assert!(is_all(&bytes, 0..short, 7) && is_all(&bytes, short..MIB, 0), "{delivery:?} {tail}");
-            rig.object.close().unwrap();
-            let durable = rig.disk.durable();
+            fixture.object.close().unwrap();
+            let durable = fixture.disk.durable();
             assert!(durable == bytes, "{delivery:?} {short}");
         }
     });
@@ -57,20 +57,20 @@ fn what_was_cut_off_comes_back_as_zeros() {
 #[test]
 fn stray_stores_behind_the_end_do_not_become_part_of_the_object() {
     for delivery in [Delivery::InThread, Delivery::ReaderThread] {
-        let rig = Rig::new(delivery, MIB, MIB, writable());
-        rig.mapping.write_at(0, &[7; 8192]).unwrap();
-        rig.object.set_len(5000).unwrap();
-        let words = rig.mapping.shared_words().unwrap();
+        let fixture = WritableFixture::new(delivery, MIB, MIB, writable());
+        fixture.mapping.write_at(0, &[7; 8192]).unwrap();
+        fixture.object.set_len(5000).unwrap();
+        let words = fixture.mapping.shared_words().unwrap();
         assert_eq!(words.load(5000 / 8), 0, "{delivery:?}: what was cut off is still there");
         words.store(8000 / 8, u64::MAX);
         assert_eq!(words.load(8000 / 8), u64::MAX);
         drop(words);
-        rig.object.sync().unwrap();
-        rig.object.set_len(MIB).unwrap();
-        let bytes = read(&rig, 0, MIB);
+        fixture.object.sync().unwrap();
+        fixture.object.set_len(MIB).unwrap();
+        let bytes = read(&fixture, 0, MIB);
         assert!(is_all(&bytes, 0..5000, 7) && is_all(&bytes, 5000..MIB, 0), "{delivery:?}");
-        rig.object.close().unwrap();
-        assert!(rig.disk.durable() == bytes, "{delivery:?}");
+        fixture.object.close().unwrap();
+        assert!(fixture.disk.durable() == bytes, "{delivery:?}");
     }
 }
 
@@ -78,19 +78,19 @@ fn stray_stores_behind_the_end_do_not_become_part_of_the_object() {
 fn a_refused_new_length_changes_nothing() {
     in_each_delivery(|delivery| {
         for action in [Inject::Error, Inject::Fail(ErrorKind::NoSpace), Inject::Panic] {
-            let rig = Rig::new(delivery, MIB, MIB, writable());
-            rig.mapping.write_at(0, &[7; 100_000]).unwrap();
-            rig.inject(Operation::SetLength, 0..1, action, Some(2));
+            let fixture = WritableFixture::new(delivery, MIB, MIB, writable());
+            fixture.mapping.write_at(0, &[7; 100_000]).unwrap();
+            fixture.inject(Operation::SetLength, 0..1, action, Some(2));
             for length in [10_000, 2 * MIB + 5] {
-                let error = rig.object.set_len(length).unwrap_err();
+                let error = fixture.object.set_len(length).unwrap_err();
                 assert_eq!(error.step(), WriteStep::SetLength, "{error}");
-                assert_eq!(rig.object.len(), MIB);
+                assert_eq!(fixture.object.len(), MIB);
             }
-            let bytes = read(&rig, 0, MIB);
+            let bytes = read(&fixture, 0, MIB);
             assert!(is_all(&bytes, 0..100_000, 7), "{delivery:?} {action:?}");
             assert!(bytes[100_000..] == sample_bytes(MIB)[100_000..]);
-            rig.object.close().unwrap();
-            assert!(rig.disk.durable() == bytes, "{delivery:?} {action:?}");
+            fixture.object.close().unwrap();
+            assert!(fixture.disk.durable() == bytes, "{delivery:?} {action:?}");
         }
     });
 }
@@ -100,38 +100,38 @@ fn a_refused_new_length_changes_nothing() {
 fn a_new_length_that_is_refused_late_loses_nothing_of_what_others_do_meanwhile() {
     in_each_delivery(|delivery| {
         for resident in [true, false] {
-            let (rig, clock) = Rig::timeless(delivery, MIB, MIB, impatient());
+            let (fixture, clock) = WritableFixture::timeless(delivery, MIB, MIB, impatient());
             if resident {
-                rig.mapping.write_at(0, &[7; 100_000]).unwrap();
+                fixture.mapping.write_at(0, &[7; 100_000]).unwrap();
             }
-            let before = read(&rig, 0, MIB);
+            let before = read(&fixture, 0, MIB);
             if !resident {
-                rig.mapping.advise(0..MIB, memobj::Advice::DontNeed).unwrap();
+                fixture.mapping.advise(0..MIB, memobj::Advice::DontNeed).unwrap();
             }
             // Longer than the time-out: the call is given up.
-            rig.inject(Operation::SetLength, 0..1, Inject::Hang, Some(1));
+            fixture.inject(Operation::SetLength, 0..1, Inject::Hang, Some(1));
             std::thread::scope(|scope| {
-                let change = scope.spawn(|| rig.object.set_len(10_000));
+                let change = scope.spawn(|| fixture.object.set_len(10_000));
                 wait_until("the length changes", || {
-                    matches!(rig.mapping.pin(20_000..20_001), Err(AccessError::OutOfRange { .. }))
+                    matches!(fixture.mapping.pin(20_000..20_001), Err(AccessError::OutOfRange { .. }))
                 });
                 let others = scope.spawn(|| {
-                    let _ = rig.mapping.sync(0..10_000);
+                    let _ = fixture.mapping.sync(0..10_000);
                     let mut buffer = [0; 1000];
-                    rig.mapping.read_at(9000, &mut buffer).unwrap();
+                    fixture.mapping.read_at(9000, &mut buffer).unwrap();
                 });
-                wait_until("the call hangs", || rig.pager.hanging() > 0);
+                wait_until("the call hangs", || fixture.pager.hanging() > 0);
                 // waits: the others are to have come to their waits. Too soon, and less is tested.
                 std::thread::sleep(Duration::from_millis(20));
                 clock.advance(PATIENCE);
                 others.join().unwrap();
                 assert_eq!(change.join().unwrap().unwrap_err().kind(), ErrorKind::Timeout);
             });
-            rig.mapping.sync(0..MIB).unwrap();
-            rig.mapping.advise(0..MIB, memobj::Advice::DontNeed).unwrap();
-            assert!(read(&rig, 0, MIB) == before, "{delivery:?}, resident {resident}");
-            rig.object.close().unwrap();
-            assert!(rig.disk.durable() == before, "{delivery:?}, resident {resident}");
+            fixture.mapping.sync(0..MIB).unwrap();
+            fixture.mapping.advise(0..MIB, memobj::Advice::DontNeed).unwrap();
+            assert!(read(&fixture, 0, MIB) == before, "{delivery:?}, resident {resident}");
+            fixture.object.close().unwrap();
+            assert!(fixture.disk.durable() == before, "{delivery:?}, resident {resident}");
         }
     });
 }
@@ -140,24 +140,24 @@ fn a_new_length_that_is_refused_late_loses_nothing_of_what_others_do_meanwhile()
 #[test]
 fn a_failed_last_page_does_not_come_back_with_the_bytes_of_a_refused_length() {
     in_each_delivery(|delivery| {
-        let (rig, clock) = Rig::timeless(delivery, MIB, MIB, impatient());
-        let before = read(&rig, 0, MIB);
-        rig.mapping.advise(0..MIB, memobj::Advice::DontNeed).unwrap();
-        rig.inject(Operation::Supply, 8192..12_288, Inject::Error, Some(1));
-        assert!(rig.mapping.read_at(8192, &mut [0; 8]).is_err(), "{delivery:?}");
-        rig.inject(Operation::SetLength, 0..1, Inject::Hang, Some(1));
+        let (fixture, clock) = WritableFixture::timeless(delivery, MIB, MIB, impatient());
+        let before = read(&fixture, 0, MIB);
+        fixture.mapping.advise(0..MIB, memobj::Advice::DontNeed).unwrap();
+        fixture.inject(Operation::Supply, 8192..12_288, Inject::Error, Some(1));
+        assert!(fixture.mapping.read_at(8192, &mut [0; 8]).is_err(), "{delivery:?}");
+        fixture.inject(Operation::SetLength, 0..1, Inject::Hang, Some(1));
         std::thread::scope(|scope| {
-            let change = scope.spawn(|| rig.object.set_len(10_000));
-            wait_until("the call hangs", || rig.pager.hanging() > 0);
-            rig.mapping.retry(8192..10_000).unwrap();
-            let other = scope.spawn(|| drop(rig.mapping.read_at(9000, &mut [0; 1000])));
+            let change = scope.spawn(|| fixture.object.set_len(10_000));
+            wait_until("the call hangs", || fixture.pager.hanging() > 0);
+            fixture.mapping.retry(8192..10_000).unwrap();
+            let other = scope.spawn(|| drop(fixture.mapping.read_at(9000, &mut [0; 1000])));
             // waits: the other is to have come to its wait. Too soon, and less is tested.
             std::thread::sleep(Duration::from_millis(20));
             clock.advance(PATIENCE);
             other.join().unwrap();
             assert_eq!(change.join().unwrap().unwrap_err().kind(), ErrorKind::Timeout);
         });
-        assert!(read(&rig, 0, MIB) == before, "{delivery:?}");
+        assert!(read(&fixture, 0, MIB) == before, "{delivery:?}");
     });
 }
 
@@ -166,18 +166,18 @@ fn a_failed_last_page_does_not_come_back_with_the_bytes_of_a_refused_length() {
 fn a_page_that_failed_behind_an_end_is_asked_for_again_when_the_end_moves() {
     in_each_delivery(|delivery| {
         for is_refused in [true, false] {
-            let rig = Rig::new(delivery, MIB, MIB, writable());
-            rig.inject(Operation::Supply, 40_960..45_056, Inject::Fail(ErrorKind::Truncated), Some(1));
+            let fixture = WritableFixture::new(delivery, MIB, MIB, writable());
+            fixture.inject(Operation::Supply, 40_960..45_056, Inject::Fail(ErrorKind::Truncated), Some(1));
             let mut byte = [0];
-            assert!(rig.mapping.read_at(40_960, &mut byte).is_err());
+            assert!(fixture.mapping.read_at(40_960, &mut byte).is_err());
             if is_refused {
-                rig.inject(Operation::SetLength, 0..1, Inject::Error, Some(1));
-                rig.object.set_len(10_000).unwrap_err();
-                assert_eq!(read(&rig, 40_960, 1), [sample_bytes(MIB)[40_960]], "{delivery:?}");
+                fixture.inject(Operation::SetLength, 0..1, Inject::Error, Some(1));
+                fixture.object.set_len(10_000).unwrap_err();
+                assert_eq!(read(&fixture, 40_960, 1), [sample_bytes(MIB)[40_960]], "{delivery:?}");
             } else {
-                rig.object.set_len(10_000).unwrap();
-                rig.object.set_len(MIB).unwrap();
-                assert_eq!(read(&rig, 40_960, 1), [0], "{delivery:?}");
+                fixture.object.set_len(10_000).unwrap();
+                fixture.object.set_len(MIB).unwrap();
+                assert_eq!(read(&fixture, 40_960, 1), [0], "{delivery:?}");
             }
         }
     });
@@ -186,20 +186,20 @@ fn a_page_that_failed_behind_an_end_is_asked_for_again_when_the_end_moves() {
 #[test]
 fn pins_behind_the_new_end_block_it_until_the_time_out() {
     in_each_delivery(|delivery| {
-        let (rig, clock) = Rig::timeless(delivery, MIB, MIB, impatient());
-        let pinned = rig.mapping.pin(20_000..20_001).unwrap();
-        let error = passing(&clock, || rig.object.set_len(10_000)).unwrap_err();
+        let (fixture, clock) = WritableFixture::timeless(delivery, MIB, MIB, impatient());
+        let pinned = fixture.mapping.pin(20_000..20_001).unwrap();
+        let error = passing(&clock, || fixture.object.set_len(10_000)).unwrap_err();
         assert_eq!((error.kind(), error.step()), (ErrorKind::Timeout, WriteStep::SetLength), "{error}");
-        assert_eq!((rig.object.len(), pinned[0]), (MIB, sample_bytes(MIB)[20_000]));
+        assert_eq!((fixture.object.len(), pinned[0]), (MIB, sample_bytes(MIB)[20_000]));
         drop(pinned);
-        let mut pinned = rig.mapping.pin_mut(20_000..20_001).unwrap();
-        let error = passing(&clock, || rig.object.set_len(10_000)).unwrap_err();
+        let mut pinned = fixture.mapping.pin_mut(20_000..20_001).unwrap();
+        let error = passing(&clock, || fixture.object.set_len(10_000)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
         pinned[0] = 9;
         drop(pinned);
-        assert_eq!(read(&rig, 20_000, 1), [9]);
-        rig.object.set_len(10_000).unwrap();
-        assert_eq!(rig.object.len(), 10_000);
+        assert_eq!(read(&fixture, 20_000, 1), [9]);
+        fixture.object.set_len(10_000).unwrap();
+        assert_eq!(fixture.object.len(), 10_000);
     });
 }
 
@@ -216,13 +216,13 @@ fn the_length_of_an_object_that_is_not_mapped_is_durable_after_a_sync() {
 #[test]
 fn an_object_cannot_outgrow_its_addresses() {
     let options = writable().max_len(2 * MIB);
-    let rig = Rig::new(Delivery::InThread, MIB, MIB, options);
-    assert_eq!(rig.object.set_len(2 * MIB + 1).unwrap_err().kind(), ErrorKind::NoSpace);
-    rig.object.set_len(2 * MIB).unwrap();
-    assert_eq!(rig.object.len(), 2 * MIB);
+    let fixture = WritableFixture::new(Delivery::InThread, MIB, MIB, options);
+    assert_eq!(fixture.object.set_len(2 * MIB + 1).unwrap_err().kind(), ErrorKind::NoSpace);
+    fixture.object.set_len(2 * MIB).unwrap();
+    assert_eq!(fixture.object.len(), 2 * MIB);
 }
 
-fn touch_behind_the_end(name: &str, delivery: Delivery, store: impl Fn(&Rig, u64)) {
+fn touch_behind_the_end(name: &str, delivery: Delivery, store: impl Fn(&WritableFixture, u64)) {
     let Some(_) = part(name) else {
         let output = child(name, "child");
         let text = String::from_utf8_lossy(&output.stdout);
@@ -233,37 +233,39 @@ fn touch_behind_the_end(name: &str, delivery: Delivery, store: impl Fn(&Rig, u64
         }
         return;
     };
-    let rig = Rig::new(delivery, MIB, MIB, writable());
-    rig.mapping.write_at(0, &[7; 65_536]).unwrap();
-    rig.object.set_len(8192).unwrap();
-    let words = rig.mapping.shared_words().unwrap();
+    let fixture = WritableFixture::new(delivery, MIB, MIB, writable());
+    fixture.mapping.write_at(0, &[7; 65_536]).unwrap();
+    fixture.object.set_len(8192).unwrap();
+    let words = fixture.mapping.shared_words().unwrap();
     assert_eq!(words.load(0), 0x0707_0707_0707_0707);
     println!("about to touch");
-    store(&rig, 8192 / 8);
+    store(&fixture, 8192 / 8);
     println!("touched");
 }
 
 #[test]
 fn a_load_behind_the_end_traps_in_thread() {
-    let load = |rig: &Rig, word| println!("{}", rig.mapping.shared_words().unwrap().load(word));
+    let load =
+        |fixture: &WritableFixture, word| println!("{}", fixture.mapping.shared_words().unwrap().load(word));
     touch_behind_the_end("a_load_behind_the_end_traps_in_thread", Delivery::InThread, load);
 }
 
 #[test]
 fn a_load_behind_the_end_traps_reader_thread() {
-    let load = |rig: &Rig, word| println!("{}", rig.mapping.shared_words().unwrap().load(word));
+    let load =
+        |fixture: &WritableFixture, word| println!("{}", fixture.mapping.shared_words().unwrap().load(word));
     touch_behind_the_end("a_load_behind_the_end_traps_reader_thread", Delivery::ReaderThread, load);
 }
 
 #[test]
 fn a_store_behind_the_end_traps_in_thread() {
-    let store = |rig: &Rig, word| rig.mapping.shared_words().unwrap().store(word, 1);
+    let store = |fixture: &WritableFixture, word| fixture.mapping.shared_words().unwrap().store(word, 1);
     touch_behind_the_end("a_store_behind_the_end_traps_in_thread", Delivery::InThread, store);
 }
 
 #[test]
 fn a_store_behind_the_end_traps_reader_thread() {
-    let store = |rig: &Rig, word| rig.mapping.shared_words().unwrap().store(word, 1);
+    let store = |fixture: &WritableFixture, word| fixture.mapping.shared_words().unwrap().store(word, 1);
     touch_behind_the_end("a_store_behind_the_end_traps_reader_thread", Delivery::ReaderThread, store);
 }
 
@@ -329,24 +331,24 @@ fn is_asleep(id: i32) -> bool {
 
 /// Runs `change` on a thread that has to wait for a pin, and `meanwhile` before the pin ends.
 fn beside_a_wait(
-    rig: Rig,
+    fixture: WritableFixture,
     pinned: std::ops::Range<u64>,
-    change: impl FnOnce(&Rig) -> Result<(), memobj::WriteError> + Send + 'static,
-    meanwhile: impl FnOnce(&Rig) + Send + 'static,
+    change: impl FnOnce(&WritableFixture) -> Result<(), memobj::WriteError> + Send + 'static,
+    meanwhile: impl FnOnce(&WritableFixture) + Send + 'static,
 ) {
-    let rig = std::sync::Arc::new(rig);
-    let pin = rig.mapping.pin_mut(pinned).unwrap();
+    let fixture = std::sync::Arc::new(fixture);
+    let pin = fixture.mapping.pin_mut(pinned).unwrap();
     let (report, started) = std::sync::mpsc::channel();
     let changing = std::thread::spawn({
-        let rig = std::sync::Arc::clone(&rig);
+        let fixture = std::sync::Arc::clone(&fixture);
         move || {
             report.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
-            change(&rig)
+            change(&fixture)
         }
     });
     let id = started.recv().unwrap();
     wait_until("the thread waits for the pin", || is_asleep(id));
-    within(20, "others", move || meanwhile(&rig));
+    within(20, "others", move || meanwhile(&fixture));
     assert!(!changing.is_finished(), "it waited for nothing");
     drop(pin);
     within(20, "the change", move || changing.join().unwrap().unwrap());
@@ -357,8 +359,8 @@ fn patient() -> ObjectOptions {
     writable().supply_timeout(Duration::from_secs(100))
 }
 
-fn use_it(rig: &Rig) {
-    let mapping = rig.object.map(0..8192, mapped(Delivery::PinOnly)).unwrap();
+fn use_it(fixture: &WritableFixture) {
+    let mapping = fixture.object.map(0..8192, mapped(Delivery::PinOnly)).unwrap();
     mapping.write_at(0, &[3; 4096]).unwrap();
     mapping.sync(0..4096).unwrap();
     assert_eq!(mapping.pin(0..4096).unwrap()[..], [3; 4096]);
@@ -368,9 +370,9 @@ fn use_it(rig: &Rig) {
 fn a_new_length_that_waits_for_a_pin_holds_up_nobody() {
     for length in [8192, 10_000] {
         in_each_delivery(move |delivery| {
-            let rig = Rig::new(delivery, MIB, MIB, patient());
+            let fixture = WritableFixture::new(delivery, MIB, MIB, patient());
             let pinned = if length == 8192 { MIB - 4096..MIB } else { 8192..12_288 };
-            beside_a_wait(rig, pinned, move |rig| rig.object.set_len(length), use_it);
+            beside_a_wait(fixture, pinned, move |fixture| fixture.object.set_len(length), use_it);
         });
     }
 }
@@ -378,9 +380,14 @@ fn a_new_length_that_waits_for_a_pin_holds_up_nobody() {
 #[test]
 fn a_sync_that_waits_for_a_pin_holds_up_no_new_length() {
     in_each_delivery(|delivery| {
-        let rig = Rig::new(delivery, MIB, MIB, patient());
-        let (kept, changed) = (rig.object.clone(), MIB - 8192);
-        beside_a_wait(rig, 0..4096, |rig| rig.object.sync(), move |rig| rig.object.set_len(changed).unwrap());
+        let fixture = WritableFixture::new(delivery, MIB, MIB, patient());
+        let (kept, changed) = (fixture.object.clone(), MIB - 8192);
+        beside_a_wait(
+            fixture,
+            0..4096,
+            |fixture| fixture.object.sync(),
+            move |fixture| fixture.object.set_len(changed).unwrap(),
+        );
         assert_eq!(kept.len(), changed);
     });
 }

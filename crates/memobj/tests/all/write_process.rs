@@ -6,7 +6,7 @@ use std::process::Command;
 use memobj::{Delivery, Event, Mapping, MemoryObject, WriteStep};
 use memobj_sim::fixture::{MIB, Sample, cache, sample_bytes, within};
 use memobj_sim::process::{child, part, show};
-use memobj_sim::rig::{DELIVERIES, Rig, is_all, mapped, writable};
+use memobj_sim::writable_fixture::{DELIVERIES, WritableFixture, is_all, mapped, writable};
 
 const SIGKILL: i32 = 9;
 
@@ -45,7 +45,8 @@ fn in_children(
 fn drop_without_close_writes_back_and_says_so() {
     for delivery in DELIVERIES {
         within(60, "drop", move || {
-            let Rig { mapping, object, cache, disk, pager } = Rig::new(delivery, MIB, MIB, writable());
+            let WritableFixture { mapping, object, cache, disk, pager } =
+                WritableFixture::new(delivery, MIB, MIB, writable());
             mapping.write_at(100, &[7; 10_000]).unwrap();
             drop((mapping, object, pager));
             assert!(is_all(&disk.live(), 100..10_100, 7), "{delivery:?}");
@@ -61,7 +62,8 @@ fn drop_without_close_writes_back_and_says_so() {
 #[test]
 fn an_object_that_was_closed_is_dropped_in_silence() {
     for delivery in DELIVERIES {
-        let Rig { mapping, object, cache, disk, pager } = Rig::new(delivery, MIB, MIB, writable());
+        let WritableFixture { mapping, object, cache, disk, pager } =
+            WritableFixture::new(delivery, MIB, MIB, writable());
         mapping.write_at(100, &[7; 10_000]).unwrap();
         object.close().unwrap();
         assert!(is_all(&disk.durable(), 100..10_100, 7));

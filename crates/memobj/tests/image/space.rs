@@ -10,12 +10,12 @@ use memobj::image::{
 };
 use memobj::pagers::{Bytes, Faulty};
 use memobj::space::{Backing, Prot, Space, SpaceImage, SpaceOptions};
-use memobj::{Cache, FrameSize, MemoryObject, ObjectOptions, Store};
+use memobj::{Cache, FrameSize, FrameVisibility, MemoryObject, ObjectOptions};
 use memobj_sim::fixture::{MIB, cache};
 use memobj_sim::space::check_mapped;
 
 fn lendable() -> ObjectOptions {
-    ObjectOptions::new().store(Store::Shared).frames(FrameSize::Small)
+    ObjectOptions::new().visibility(FrameVisibility::Shared).frames(FrameSize::Small)
 }
 
 fn object_of(cache: &Cache, file: &File) -> MemoryObject {

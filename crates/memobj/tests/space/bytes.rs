@@ -1,6 +1,6 @@
 //! What segments show, and what stores do to them.
 
-use crate::rig::*;
+use crate::fixture::*;
 use memobj::pagers;
 use memobj::space::{Access, Advice, Place, Prot, RemapTo, Sharing, SpaceError, TouchError, Trap, VirtAddr};
 use memobj_sim::fixture::{MIB, Sample, cache, check_sample, sample_byte, sample_bytes};

@@ -1,6 +1,6 @@
 //! Copy segments: the bytes of one instant.
 
-use crate::rig::*;
+use crate::fixture::*;
 use std::os::unix::fs::FileExt;
 
 use memobj::pagers::{self, Blocking, BlockingPager};

@@ -1,6 +1,6 @@
 //! What is left in the end, and what a kernel without room leaves.
 
-use crate::rig::*;
+use crate::fixture::*;
 use memobj::pagers;
 use memobj::space::{Prot, Sharing, Space, SpaceOptions, VerbError, VirtAddr};
 use memobj_sim::fixture::{MIB, Sample, cache, sample_byte, sample_bytes, wait_until};

@@ -1,6 +1,6 @@
 //! Pages that cannot be supplied: they trap, they are told of, and they can be tried again.
 
-use crate::rig::*;
+use crate::fixture::*;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -4,7 +4,7 @@ mod bytes;
 mod copies;
 mod ends;
 mod failures;
-mod rig;
+mod fixture;
 
 #[test]
 fn as_an_ordinary_user() {

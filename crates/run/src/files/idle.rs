@@ -27,7 +27,8 @@ impl Files {
         let mut by_frames = self.by_frames.write();
         let mut closed = Vec::new();
         for object in by_frames.values() {
-            let known = current.get(&(object.id, object.wish)).is_some_and(|it| Arc::ptr_eq(it, object));
+            let known =
+                current.get(&(object.id, object.mapping_kind)).is_some_and(|it| Arc::ptr_eq(it, object));
             // Nobody else has it: nobody can come by it while both tables are locked.
             let ours = 1 + usize::from(known);
             let looks = match Arc::strong_count(object) > ours {
@@ -41,8 +42,9 @@ impl Files {
         }
         for object in &closed {
             by_frames.remove(&object.frames);
-            if current.get(&(object.id, object.wish)).is_some_and(|known| Arc::ptr_eq(known, object)) {
-                current.remove(&(object.id, object.wish));
+            if current.get(&(object.id, object.mapping_kind)).is_some_and(|known| Arc::ptr_eq(known, object))
+            {
+                current.remove(&(object.id, object.mapping_kind));
             }
         }
         drop((current, by_frames));

@@ -10,36 +10,41 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32};
 
 use memobj::pagers::{self, Faulty, Pager};
-use memobj::{FrameSize, LentFrames, ObjectOptions, Store};
+use memobj::{FrameSize, FrameVisibility, LentFrames, ObjectOptions};
 use memobj_linux::lease::{self, Refused};
 
-use super::{CURRENT, FileId, Files, FramesId, Hold, MappedObject, Version, Wish};
+use super::{CURRENT, FileId, Files, FramesId, Hold, MappedObject, MappingKind, Version};
 use crate::history::FileHistory;
 
 impl Files {
     /// The object of the file at `path`, which is `id`. `None`: the kernel is to map it.
-    pub(super) fn make(&self, path: &Path, id: FileId, wish: Wish) -> Option<Arc<MappedObject>> {
+    pub(super) fn make(
+        &self,
+        path: &Path,
+        id: FileId,
+        mapping_kind: MappingKind,
+    ) -> Option<Arc<MappedObject>> {
         let nonblock = rustix::fs::OFlags::NONBLOCK.bits() as i32;
         let file = File::options().read(true).custom_flags(nonblock).open(path).ok()?;
-        let hold = self.hold(path, &file, wish)?;
+        let hold = self.hold(path, &file, mapping_kind)?;
         // Asked for now: from here on it does not change unseen.
         let metadata = file.metadata().ok().filter(|metadata| {
             metadata.is_file()
                 && metadata.size() > 0
                 && FileId { device: metadata.dev(), inode: metadata.ino() } == id
         });
-        let made = metadata.and_then(|metadata| self.object(path, file, &metadata, hold, wish).ok());
+        let made = metadata.and_then(|metadata| self.object(path, file, &metadata, hold, mapping_kind).ok());
         let Some(object) = made else {
             // A lease has gone with the file.
             self.guardian.forget(hold);
             return None;
         };
         let mut current = self.current.lock();
-        if let Some(known) = current.get(&(id, wish)) {
+        if let Some(known) = current.get(&(id, mapping_kind)) {
             // Somebody was faster. One watch serves both, as inotify has it.
             return Some(Arc::clone(known));
         }
-        current.insert((id, wish), Arc::clone(&object));
+        current.insert((id, mapping_kind), Arc::clone(&object));
         self.by_frames.write().insert(object.frames, Arc::clone(&object));
         drop(current);
         self.guardian.keep(hold, &object);
@@ -50,14 +55,16 @@ impl Files {
     }
 
     /// What makes the file one version. `None`: nothing can.
-    fn hold(&self, path: &Path, file: &File, wish: Wish) -> Option<Hold> {
+    fn hold(&self, path: &Path, file: &File, mapping_kind: MappingKind) -> Option<Hold> {
         let reader = self.guardian.reader()?;
         match lease::take(file, reader) {
             Ok(()) => Some(Hold::Lease(file.as_raw_fd())),
             Err(Refused::Written) => None,
             // Who cannot write to it is not in a hurry to see what others write.
-            Err(Refused::NotOurs) if wish == Wish::Private && !may_write(path) => self.guardian.watch(file),
-            Err(Refused::Other(_)) if wish == Wish::Private && tells_of_changes(file) => {
+            Err(Refused::NotOurs) if mapping_kind == MappingKind::Private && !may_write(path) => {
+                self.guardian.watch(file)
+            }
+            Err(Refused::Other(_)) if mapping_kind == MappingKind::Private && tells_of_changes(file) => {
                 self.guardian.watch(file)
             }
             Err(_) => None,
@@ -70,7 +77,7 @@ impl Files {
         file: File,
         metadata: &Metadata,
         hold: Hold,
-        wish: Wish,
+        mapping_kind: MappingKind,
     ) -> io::Result<Arc<MappedObject>> {
         let name = std::fs::read_link(path).or_else(|_| std::fs::canonicalize(path));
         let name = name.unwrap_or_else(|_| path.to_owned());
@@ -78,7 +85,7 @@ impl Files {
         let lent = self.lend(&name, Arc::clone(&source))?;
         let stat = rustix::fs::fstat(lent.file().as_fd())?;
         let device = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
-        let file = self.gather.file(FileHistory {
+        let file = self.history_builder.file(FileHistory {
             path: name,
             length_bytes: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
@@ -88,7 +95,7 @@ impl Files {
             file,
             lent,
             frames: FramesId { device, inode: stat.st_ino },
-            wish,
+            mapping_kind,
             id: FileId { device: metadata.dev(), inode: metadata.ino() },
             source,
             version: Version::of(metadata),
@@ -99,8 +106,10 @@ impl Files {
     }
 
     fn lend(&self, name: &Path, source: Arc<pagers::File>) -> io::Result<LentFrames> {
-        let options =
-            ObjectOptions::new().frames(FrameSize::Small).store(Store::Shared).policy(self.options.policy);
+        let options = ObjectOptions::new()
+            .frames(FrameSize::Small)
+            .visibility(FrameVisibility::Shared)
+            .policy(self.options.policy);
         let is_meant = |path: &Path| path == Path::new("*") || name.ends_with(path);
         let injections = self.options.injections.iter().find(|injections| is_meant(&injections.path));
         let pager: Box<dyn Pager> = match injections {

@@ -28,7 +28,7 @@ use memobj::{Cache, LentFrames, pagers};
 use memobj_linux::locks::{Rank, RankedMutex, RankedRwLock};
 
 use self::guardian::Guardian;
-use crate::gather::Gather;
+use crate::history_builder::HistoryBuilder;
 use crate::options::Options;
 
 pub(crate) use self::guardian::{Post, time_to_hand_over};
@@ -36,7 +36,7 @@ pub(crate) use self::make::object_name;
 
 /// What a program wants to do with a file that it maps.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Wish {
+pub(crate) enum MappingKind {
     /// Stores are its own.
     Private,
     /// It wants to see the stores of others.
@@ -93,7 +93,7 @@ pub(crate) struct MappedObject {
     pub(crate) file: usize,
     pub(crate) lent: LentFrames,
     pub(crate) frames: FramesId,
-    pub(crate) wish: Wish,
+    pub(crate) mapping_kind: MappingKind,
     id: FileId,
     source: Arc<pagers::File>,
     version: Version,
@@ -132,8 +132,8 @@ impl MappedObject {
 pub(crate) struct Files {
     cache: Cache,
     options: Options,
-    gather: Arc<Gather>,
-    current: RankedMutex<HashMap<(FileId, Wish), Arc<MappedObject>>>,
+    history_builder: Arc<HistoryBuilder>,
+    current: RankedMutex<HashMap<(FileId, MappingKind), Arc<MappedObject>>>,
     /// All that have not been closed, also those that are not current any more.
     by_frames: RankedRwLock<HashMap<FramesId, Arc<MappedObject>>>,
     guardian: Guardian,
@@ -141,11 +141,16 @@ pub(crate) struct Files {
 
 impl Files {
     /// `post` hands work to the tracer.
-    pub(crate) fn new(cache: Cache, options: Options, gather: Arc<Gather>, post: Box<dyn Post>) -> Arc<Self> {
+    pub(crate) fn new(
+        cache: Cache,
+        options: Options,
+        history_builder: Arc<HistoryBuilder>,
+        post: Box<dyn Post>,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             cache,
             options,
-            gather,
+            history_builder,
             current: RankedMutex::new(Rank::CurrentFiles, HashMap::new()),
             by_frames: RankedRwLock::new(Rank::FilesByFrames, HashMap::new()),
             guardian: Guardian::new(this.clone(), post),
@@ -168,7 +173,7 @@ impl Files {
 
     /// The object for the file at `path`, which names it for this process: /proc/PID/fd/N, for example. `None`: the
     /// kernel is to map it. Opens the file; blocks as long as its file system does.
-    pub(crate) fn find(&self, path: &Path, wish: Wish) -> Option<Arc<MappedObject>> {
+    pub(crate) fn find(&self, path: &Path, mapping_kind: MappingKind) -> Option<Arc<MappedObject>> {
         if !make::may_be_served(path) {
             return None;
         }
@@ -177,10 +182,10 @@ impl Files {
             return None;
         }
         let id = FileId { device: metadata.dev(), inode: metadata.ino() };
-        let known = self.current.lock().get(&(id, wish)).cloned();
+        let known = self.current.lock().get(&(id, mapping_kind)).cloned();
         let object = match known {
             Some(object) => object,
-            None => self.make(path, id, wish)?,
+            None => self.make(path, id, mapping_kind)?,
         };
         object.idle_looks.store(0, Ordering::Relaxed);
         if matches!(object.hold, Hold::Watch(_)) && object.version != Version::of(&metadata) {
@@ -193,7 +198,10 @@ impl Files {
     pub(crate) fn of_file(&self, metadata: &std::fs::Metadata) -> Vec<Arc<MappedObject>> {
         let id = FileId { device: metadata.dev(), inode: metadata.ino() };
         let current = self.current.lock();
-        [Wish::Private, Wish::Shared].iter().filter_map(|wish| current.get(&(id, *wish)).cloned()).collect()
+        [MappingKind::Private, MappingKind::Shared]
+            .iter()
+            .filter_map(|mapping_kind| current.get(&(id, *mapping_kind)).cloned())
+            .collect()
     }
 
     /// Nothing of `object` is mapped anew: the tracer hands it over.
@@ -212,15 +220,15 @@ impl Files {
 
     /// What people call the file.
     pub(crate) fn name(&self, object: &MappedObject) -> String {
-        self.gather.name_of(object.file)
+        self.history_builder.name_of(object.file)
     }
 
     /// The mappings of `object` are the kernel's now.
     pub(crate) fn retire(&self, object: &Arc<MappedObject>) {
         object.state.store(RETIRED, Ordering::Release);
         let mut current = self.current.lock();
-        if current.get(&(object.id, object.wish)).is_some_and(|known| Arc::ptr_eq(known, object)) {
-            current.remove(&(object.id, object.wish));
+        if current.get(&(object.id, object.mapping_kind)).is_some_and(|known| Arc::ptr_eq(known, object)) {
+            current.remove(&(object.id, object.mapping_kind));
         }
         drop(current);
         object.give_way();

@@ -5,7 +5,7 @@
 //! (`docs/run-record.md` is the format), and [`Record::plan`] says what to read.
 
 mod format;
-mod gather;
+mod from_history;
 mod plan;
 
 use std::io;

@@ -61,7 +61,7 @@ impl Record {
             known.iter().map(|file| (file.path.as_path(), file)).collect();
         let judged: Vec<Option<LeftOut>> = self.files.iter().map(|file| judge(file, &now)).collect();
         let mut requests =
-            Requests { all: Vec::new(), by_place: HashMap::new(), room: limit_bytes / PAGE_BYTES };
+            Requests { all: Vec::new(), by_place: HashMap::new(), descriptors: limit_bytes / PAGE_BYTES };
         // A path that is recorded twice, of two versions, is that of one file now.
         let place = |run: &PageRun| {
             let index = run.file as usize;
@@ -100,7 +100,7 @@ struct Requests<'a> {
     all: Vec<(&'a Path, Range<u64>)>,
     by_place: HashMap<&'a Path, Places>,
     /// Pages that may be asked for yet.
-    room: u64,
+    descriptors: u64,
 }
 
 impl<'a> Requests<'a> {
@@ -151,8 +151,8 @@ impl<'a> Requests<'a> {
             }
         }
         let more = request.pages.end - request.pages.start - known;
-        let Some(room) = self.room.checked_sub(more) else { return false };
-        self.room = room;
+        let Some(room) = self.descriptors.checked_sub(more) else { return false };
+        self.descriptors = room;
         for (first, number) in gone {
             places.remove(&first);
             self.all[number].1 = 0..0;

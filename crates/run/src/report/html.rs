@@ -132,7 +132,7 @@ struct Faults {
     left_out: u64,
     /// Each from the one before.
     at: Vec<i64>,
-    took: Vec<u64>,
+    duration: Vec<u64>,
     file: Vec<usize>,
     page: Vec<u64>,
     process: Vec<usize>,
@@ -231,7 +231,7 @@ impl Faults {
         Faults {
             left_out: history.faults_left_out,
             at: faults.iter().map(&mut since).collect(),
-            took: faults.iter().map(|fault| us(fault.took)).collect(),
+            duration: faults.iter().map(|fault| us(fault.duration)).collect(),
             file: faults.iter().map(|fault| fault.file).collect(),
             page: faults.iter().map(|fault| fault.page).collect(),
             process: faults.iter().map(|fault| fault.process).collect(),

@@ -272,7 +272,7 @@ fn faults(history: &History) -> Vec<Fault> {
             Resolution::Resident => "minor",
             Resolution::Failed => "failed",
         };
-        (ns(fault.at), ns(fault.took), fault.process, fault.file, fault.page, resolution)
+        (ns(fault.at), ns(fault.duration), fault.process, fault.file, fault.page, resolution)
     };
     history.faults.iter().map(row).collect()
 }

@@ -50,7 +50,7 @@ pub(super) struct Part {
 impl Part {
     fn add(&mut self, fault: &FaultRecord) {
         self.counts.add(fault.resolution);
-        self.slept = self.slept.saturating_add(fault.took);
+        self.slept = self.slept.saturating_add(fault.duration);
         self.first = Some(self.first.map_or(fault.at, |first| first.min(fault.at)));
         self.last = Some(self.last.map_or(fault.at, |last| last.max(fault.at)));
     }

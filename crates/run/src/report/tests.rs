@@ -65,8 +65,8 @@ fn deep_trees_take_no_stack() {
 #[test]
 fn faults_count_for_file_and_process() {
     let fault = |at, process, file, resolution| {
-        let (at, took) = (Duration::from_micros(at), Duration::from_micros(10));
-        FaultRecord { at, took, process, file, page: 0, resolution }
+        let (at, duration) = (Duration::from_micros(at), Duration::from_micros(10));
+        FaultRecord { at, duration, process, file, page: 0, resolution }
     };
     let history = History {
         files: vec![FileHistory::default(); 2],

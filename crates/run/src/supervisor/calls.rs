@@ -6,8 +6,8 @@ use std::sync::Arc;
 use memobj_tracer::{Call, MapCall, Registers, Resume, Thread, far_away, read_memory};
 
 use crate::error::NotServed;
-use crate::files::{FramesId, MappedObject, Wish};
-use crate::space::Space;
+use crate::files::{FramesId, MappedObject, MappingKind};
+use crate::program_space::ProgramSpace;
 use crate::supervisor::resolve::Sought;
 use crate::supervisor::{Filters, PassNext, Supervisor};
 
@@ -37,7 +37,7 @@ mod numbers {
 
 /// What mmap(2) was asked for.
 #[derive(Clone, Copy)]
-struct Asked {
+struct MmapArguments {
     address: u64,
     length: u64,
     prot: u64,
@@ -46,7 +46,7 @@ struct Asked {
     offset: u64,
 }
 
-impl Asked {
+impl MmapArguments {
     /// The same, of frames.
     fn as_it_is(&self) -> MapCall {
         MapCall {
@@ -61,7 +61,7 @@ impl Asked {
 
 /// Whether it is really the object that is mapped at `start`. Another thread can have put another file in the place of the
 /// descriptor, and where /proc is that of other processes the path names something else.
-fn shows(space: &Space, start: u64, object: &MappedObject) -> bool {
+fn shows(space: &ProgramSpace, start: u64, object: &MappedObject) -> bool {
     space.maps.at(start).is_ok_and(|at| at.is_some_and(|at| FramesId::of(&at) == object.frames))
 }
 
@@ -88,7 +88,7 @@ fn keep_traced(pid: i32, mut registers: Registers) {
 fn map_frames(
     thread: Thread,
     base: &Registers,
-    space: &Space,
+    space: &ProgramSpace,
     object: &MappedObject,
     map: &MapCall,
 ) -> Result<i64, NotServed> {
@@ -117,7 +117,7 @@ impl Supervisor {
         Resume::Run
     }
 
-    pub(crate) fn space_of(&self, pid: i32) -> Option<Arc<Space>> {
+    pub(crate) fn space_of(&self, pid: i32) -> Option<Arc<ProgramSpace>> {
         self.threads.get(&pid)?.space.clone()
     }
 
@@ -129,12 +129,15 @@ impl Supervisor {
         let [from, old_length, length, flags, to, _] = registers.arguments();
         let Some(space) = self.space_of(pid).filter(|space| !space.is_left_alone()) else { return };
         let Ok(Some(found)) = space.maps.at(from) else { return };
-        let object = self.files.of_frames(FramesId::of(&found)).filter(|object| object.wish == Wish::Shared);
+        let object = self
+            .files
+            .of_frames(FramesId::of(&found))
+            .filter(|object| object.mapping_kind == MappingKind::Shared);
         let (Some(object), true) = (object, old_length == 0 && length > 0 && flags & MAY_MOVE != 0) else {
             return;
         };
         let is_fixed = flags & FIXED != 0;
-        let asked = Asked {
+        let arguments = MmapArguments {
             address: if is_fixed { to } else { 0 },
             length,
             prot: found.prot,
@@ -142,8 +145,8 @@ impl Supervisor {
             descriptor: -1,
             offset: found.offset + (from - found.start),
         };
-        match self.map_object(Thread(pid), registers, &space, &object, &asked) {
-            Ok(()) => self.gather.mapping(object.file),
+        match self.map_object(Thread(pid), registers, &space, &object, &arguments) {
+            Ok(()) => self.history_builder.mapping(object.file),
             // If it has ended, its next report tells of it.
             Err(NotServed::Ended) => {}
             Err(NotServed::Refused(_)) => {
@@ -185,11 +188,11 @@ impl Supervisor {
         let passes = std::mem::take(&mut thread.passes_next_map) == PassNext::Yes;
         let Some(space) = thread.space.clone() else { return };
         let [address, length, prot, flags, descriptor, offset] = registers.arguments();
-        let asked = Asked { address, length, prot, flags, descriptor: descriptor as i32, offset };
-        let object = if passes || space.is_left_alone() { None } else { self.object_for(pid, &asked) };
-        let Some(object) = object else { return self.gather.passed_through() };
-        match self.map_object(Thread(pid), registers, &space, &object, &asked) {
-            Ok(()) => self.gather.mapping(object.file),
+        let arguments = MmapArguments { address, length, prot, flags, descriptor: descriptor as i32, offset };
+        let object = if passes || space.is_left_alone() { None } else { self.object_for(pid, &arguments) };
+        let Some(object) = object else { return self.history_builder.passed_through() };
+        match self.map_object(Thread(pid), registers, &space, &object, &arguments) {
+            Ok(()) => self.history_builder.mapping(object.file),
             // The next reports tell of it.
             Err(NotServed::Ended) => {}
             Err(NotServed::Refused(_)) => {
@@ -205,23 +208,24 @@ impl Supervisor {
     }
 
     /// The object that is to be mapped; `None`: the kernel maps the file.
-    fn object_for(&mut self, pid: i32, asked: &Asked) -> Option<Arc<MappedObject>> {
-        let wish = match asked.flags & MAP_KIND {
-            MAP_PRIVATE => Wish::Private,
-            MAP_SHARED if asked.prot & PROT_WRITE == 0 => Wish::Shared,
+    fn object_for(&mut self, pid: i32, arguments: &MmapArguments) -> Option<Arc<MappedObject>> {
+        let mapping_kind = match arguments.flags & MAP_KIND {
+            MAP_PRIVATE => MappingKind::Private,
+            MAP_SHARED if arguments.prot & PROT_WRITE == 0 => MappingKind::Shared,
             _ => return None,
         };
-        let is_plain =
-            asked.flags & MAP_SPECIAL == 0 && asked.length > 0 && asked.offset.is_multiple_of(PAGE);
-        let path = PathBuf::from(format!("/proc/{pid}/fd/{}", asked.descriptor));
+        let is_plain = arguments.flags & MAP_SPECIAL == 0
+            && arguments.length > 0
+            && arguments.offset.is_multiple_of(PAGE);
+        let path = PathBuf::from(format!("/proc/{pid}/fd/{}", arguments.descriptor));
         let link = std::fs::symlink_metadata(&path).ok().filter(|_| is_plain)?;
         use std::os::unix::fs::PermissionsExt;
         let mode = link.permissions().mode();
         // What can be read and written through the descriptor is what may be done to the mapping.
-        if mode & 0o400 == 0 || (wish == Wish::Shared && mode & 0o200 != 0) {
+        if mode & 0o400 == 0 || (mapping_kind == MappingKind::Shared && mode & 0o200 != 0) {
             return None;
         }
-        self.find(Sought { path, wish })
+        self.find(Sought { path, mapping_kind })
     }
 
     /// Maps the frames of `object` in place of the file, registered before anybody can touch them.
@@ -229,17 +233,17 @@ impl Supervisor {
         &self,
         thread: Thread,
         base: &Registers,
-        space: &Arc<Space>,
+        space: &Arc<ProgramSpace>,
         object: &Arc<MappedObject>,
-        asked: &Asked,
+        arguments: &MmapArguments,
     ) -> Result<(), NotServed> {
         space.keep(object);
         let answer = match space.is_quiet() {
-            true => self.map_quietly(thread, base, space, object, asked)?,
-            false => self.map_among_others(thread, base, space, object, asked)?,
+            true => self.map_quietly(thread, base, space, object, arguments)?,
+            false => self.map_among_others(thread, base, space, object, arguments)?,
         };
-        if answer >= 0 && asked.flags & MAP_POPULATE != 0 {
-            let range = asked.offset..asked.offset.saturating_add(asked.length);
+        if answer >= 0 && arguments.flags & MAP_POPULATE != 0 {
+            let range = arguments.offset..arguments.offset.saturating_add(arguments.length);
             object.lent.prefetch(std::slice::from_ref(&range));
         }
         let mut after = *base;
@@ -252,13 +256,13 @@ impl Supervisor {
         &self,
         thread: Thread,
         base: &Registers,
-        space: &Space,
+        space: &ProgramSpace,
         object: &MappedObject,
-        asked: &Asked,
+        arguments: &MmapArguments,
     ) -> Result<i64, NotServed> {
-        let answer = map_frames(thread, base, space, object, &asked.as_it_is())?;
+        let answer = map_frames(thread, base, space, object, &arguments.as_it_is())?;
         if answer >= 0 {
-            let (start, length) = (answer as u64, asked.length.next_multiple_of(PAGE));
+            let (start, length) = (answer as u64, arguments.length.next_multiple_of(PAGE));
             if !shows(space, start, object) || space.faults.register(start, length, self.shows()).is_err() {
                 space.site.one(thread, base, Call::unmap(start, length))?;
                 return Err(NotServed::Refused("its mapping cannot be registered".into()));
@@ -273,12 +277,12 @@ impl Supervisor {
         &self,
         thread: Thread,
         base: &Registers,
-        space: &Space,
+        space: &ProgramSpace,
         object: &MappedObject,
-        asked: &Asked,
+        arguments: &MmapArguments,
     ) -> Result<i64, NotServed> {
-        let replaces = asked.flags & MAP_FIXED != 0;
-        let mut closed = MapCall { prot: PROT_NONE, ..asked.as_it_is() };
+        let replaces = arguments.flags & MAP_FIXED != 0;
+        let mut closed = MapCall { prot: PROT_NONE, ..arguments.as_it_is() };
         if replaces {
             // Not where it is to go: what overlaps cannot be moved.
             closed.address = far_away();
@@ -288,16 +292,16 @@ impl Supervisor {
         if answer < 0 {
             return Ok(answer);
         }
-        let (start, length) = (answer as u64, asked.length.next_multiple_of(PAGE));
+        let (start, length) = (answer as u64, arguments.length.next_multiple_of(PAGE));
         if !shows(space, start, object) || space.faults.register(start, length, self.shows()).is_err() {
             space.site.one(thread, base, Call::unmap(start, length))?;
             return Err(NotServed::Refused("its mapping cannot be registered".into()));
         }
-        space.site.one(thread, base, Call::protect(start, length, asked.prot))?;
+        space.site.one(thread, base, Call::protect(start, length, arguments.prot))?;
         if !replaces {
             return Ok(answer);
         }
-        let moved = space.site.one(thread, base, Call::move_to(start, length, asked.address))?;
+        let moved = space.site.one(thread, base, Call::move_to(start, length, arguments.address))?;
         if moved < 0 {
             space.site.one(thread, base, Call::unmap(start, length))?;
         }

@@ -3,7 +3,7 @@
 //! ```text
 //!   a writer waits for the lease        some thread of each address space that maps the object makes the calls
 //!     shared     the whole mapping becomes the kernel's, in one step
-//!     private    stores are held up; pages that were stored to are copied; the mapping becomes the kernel's, in one step
+//!     private    stores are blocked; pages that were stored to are copied; the mapping becomes the kernel's, in one step
 //!   then the lease is given back, and the writer goes on
 //! ```
 //!
@@ -20,8 +20,8 @@ use memobj_tracer::{
 };
 
 use crate::error::NotServed;
-use crate::files::{FramesId, MappedObject, Wish, time_to_hand_over};
-use crate::space::Space;
+use crate::files::{FramesId, MappedObject, MappingKind, time_to_hand_over};
+use crate::program_space::ProgramSpace;
 use crate::supervisor::stops::NotDone;
 use crate::supervisor::{Supervisor, kill};
 
@@ -89,13 +89,13 @@ impl Supervisor {
         &mut self,
         thread: Thread,
         base: &Registers,
-        space: &Arc<Space>,
+        space: &Arc<ProgramSpace>,
     ) -> Result<(), NotServed> {
         space.kept().iter().try_for_each(|object| hand_over_in(thread, base, space, object))
     }
 
     /// Hands over what a forked child has inherited of objects whose files have changed or are about to.
-    pub(crate) fn hand_over_inherited(thread: Thread, space: &Arc<Space>) -> Result<(), NotServed> {
+    pub(crate) fn hand_over_inherited(thread: Thread, space: &Arc<ProgramSpace>) -> Result<(), NotServed> {
         let base = thread.registers()?;
         let changed: Vec<_> = space.kept().into_iter().filter(|object| !object.is_current()).collect();
         if changed.is_empty() {
@@ -105,7 +105,7 @@ impl Supervisor {
         Ok(crate::supervisor::programs::continue_from(thread, &base)?)
     }
 
-    fn end_instead(&mut self, space: &Arc<Space>, object: &MappedObject, why: &NotDone) {
+    fn end_instead(&mut self, space: &Arc<ProgramSpace>, object: &MappedObject, why: &NotDone) {
         let why = match why {
             NotDone::Gone => return,
             NotDone::Late => "all its threads sleep".to_string(),
@@ -131,16 +131,16 @@ impl Supervisor {
 fn hand_over_in(
     thread: Thread,
     base: &Registers,
-    space: &Space,
+    space: &ProgramSpace,
     object: &MappedObject,
 ) -> Result<(), NotServed> {
     for found in space.maps.files()?.iter().filter(|found| FramesId::of(found) == object.frames) {
-        match object.wish {
-            Wish::Shared => {
+        match object.mapping_kind {
+            MappingKind::Shared => {
                 map_file(thread, base, space, object, found, found.start..found.end)?;
                 space.faults.wake(found.start, found.end - found.start);
             }
-            Wish::Private => {
+            MappingKind::Private => {
                 for start in (found.start..found.end).step_by(PART_BYTES as usize) {
                     let part = start..found.end.min(start + PART_BYTES);
                     hand_over_part(thread, base, space, object, found, part)?;
@@ -153,13 +153,13 @@ fn hand_over_in(
 
 /// Makes `part` of a private mapping the kernel's, with the pages that were stored to.
 ///
-/// They are copied into a mapping of the file beside, which takes the place of the old one in one step. Stores are held up
+/// They are copied into a mapping of the file beside, which takes the place of the old one in one step. Stores are blocked
 /// meanwhile; loads find the same bytes before and after. So the pages are the kernel's in all respects: it drops them,
 /// too, if the file is cut off.
 fn hand_over_part(
     thread: Thread,
     base: &Registers,
-    space: &Space,
+    space: &ProgramSpace,
     object: &MappedObject,
     found: &MappedFile,
     part: Range<u64>,
@@ -200,7 +200,7 @@ fn patiently(call: impl Fn() -> std::io::Result<()>) -> std::io::Result<()> {
 fn replace_with_copy(
     thread: Thread,
     base: &Registers,
-    space: &Space,
+    space: &ProgramSpace,
     object: &MappedObject,
     found: &MappedFile,
     part: &Range<u64>,
@@ -239,12 +239,12 @@ fn copy_pages(thread: Thread, from: u64, to: u64, pages: &[Range<u64>]) -> std::
 fn map_file(
     thread: Thread,
     base: &Registers,
-    space: &Space,
+    space: &ProgramSpace,
     object: &MappedObject,
     found: &MappedFile,
     range: Range<u64>,
 ) -> Result<(), NotServed> {
-    let sharing = if object.wish == Wish::Shared { MAP_SHARED } else { MAP_PRIVATE };
+    let sharing = if object.mapping_kind == MappingKind::Shared { MAP_SHARED } else { MAP_PRIVATE };
     let map = MapCall {
         address: range.start,
         length: range.end - range.start,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Supervisor;
 use crate::files::FramesId;
-use crate::space::Space;
+use crate::program_space::ProgramSpace;
 
 /// At least this many times as long as the last look took.
 const PAUSE_FACTOR: u32 = 20;
@@ -39,7 +39,7 @@ impl Supervisor {
     }
 
     /// Which frames the space maps. `None`: that cannot be known, or it is gone.
-    fn mapped_frames(&self, space: &Space) -> Option<HashSet<FramesId>> {
+    fn mapped_frames(&self, space: &ProgramSpace) -> Option<HashSet<FramesId>> {
         let files = space.maps.files().ok()?;
         Some(files.iter().map(FramesId::of).collect())
     }

@@ -9,12 +9,12 @@ use memobj_tracer::{Call, CallSite, MapCall, MappedFile, Maps, Registers, Resume
 
 use memobj_linux::uffd::Forks;
 
+use crate::descriptor_budget::Want;
 use crate::error::NotServed;
-use crate::files::{FramesId, MappedObject, Wish};
+use crate::files::{FramesId, MappedObject, MappingKind};
 use crate::history::ProgramEnd;
 use crate::options::Counting;
-use crate::room::Want;
-use crate::space::Space;
+use crate::program_space::ProgramSpace;
 use crate::supervisor::resolve::{Sought, rights_of};
 use crate::supervisor::{FaultsBy, Filters, Supervisor, command_of, kill};
 
@@ -31,7 +31,7 @@ const MOST_FILES: usize = 8;
 const AT_SYSINFO_EHDR: u64 = 33;
 
 /// A range of a new program that becomes a segment.
-struct Placed {
+struct PlacedSegment {
     object: Arc<MappedObject>,
     map: MapCall,
 }
@@ -51,8 +51,8 @@ impl Supervisor {
         let (parent, before, filters) = (thread.parent, thread.program, thread.filters);
         let old_space = thread.space.take();
         self.leaves(old_space);
-        self.gather.ended(before, ProgramEnd::Replaced);
-        let program = self.gather.program(pid as u32, parent as u32, command_of(pid));
+        self.history_builder.ended(before, ProgramEnd::Replaced);
+        let program = self.history_builder.program(pid as u32, parent as u32, command_of(pid));
         self.tell_of_lost_rights(pid);
         if self.options.names.is_empty() || rustix::process::geteuid().is_root() {
             // From its first program on nothing needs this process's memory. Mapped names are opened by its descriptors.
@@ -112,7 +112,7 @@ impl Supervisor {
     }
 
     /// `Ok(None)`: it is a program that cannot be served, of 32 bits.
-    fn serve_program(&mut self, pid: i32, program: usize) -> Result<Option<Arc<Space>>, NotServed> {
+    fn serve_program(&mut self, pid: i32, program: usize) -> Result<Option<Arc<ProgramSpace>>, NotServed> {
         let thread = Thread(pid);
         let base = thread.run_to_end_of_call()?;
         if !base.is_64_bit() {
@@ -121,8 +121,8 @@ impl Supervisor {
         if !sees_our_files(pid) {
             return Err(NotServed::Refused("its file system is not the supervisor's".into()));
         }
-        if !self.room.is_left(Want::Program) {
-            let most = self.room.most();
+        if !self.descriptors.is_left(Want::Program) {
+            let most = self.descriptors.most();
             return Err(NotServed::Refused(format!("five eighths of {most} descriptors are open")));
         }
         let vdso = vdso_of(pid).ok_or_else(|| NotServed::Refused("it has no vDSO".into()))?;
@@ -154,7 +154,7 @@ impl Supervisor {
                 return Err(why);
             }
         }
-        placed.iter().for_each(|placed| self.gather.mapping(placed.object.file));
+        placed.iter().for_each(|placed| self.history_builder.mapping(placed.object.file));
         continue_from(thread, &base)?;
         if let Err(error) = self.faults.serve(&space) {
             // Its first fault would sleep for ever.
@@ -172,7 +172,7 @@ impl Supervisor {
     }
 
     /// What of the new program becomes a segment.
-    fn placed(&mut self, pid: i32, maps: &Maps) -> io::Result<Vec<Placed>> {
+    fn placed(&mut self, pid: i32, maps: &Maps) -> io::Result<Vec<PlacedSegment>> {
         let mut placed = Vec::new();
         let mut known: Vec<(MappedFile, Option<Arc<MappedObject>>)> = Vec::new();
         for found in maps.files()? {
@@ -199,7 +199,7 @@ impl Supervisor {
                     flags: MAP_PRIVATE | MAP_FIXED,
                     offset: found.offset,
                 };
-                placed.push(Placed { object, map });
+                placed.push(PlacedSegment { object, map });
             }
         }
         Ok(placed)
@@ -221,7 +221,7 @@ impl Supervisor {
             let name = maps.name_at(found.start).ok()??;
             Some(PathBuf::from(format!("/proc/{pid}/root{name}"))).filter(|path| is_it(path))?
         };
-        self.find(Sought { path, wish: Wish::Private })
+        self.find(Sought { path, mapping_kind: MappingKind::Private })
     }
 
     /// An address space for the stopped thread, nothing of which is registered.
@@ -231,12 +231,12 @@ impl Supervisor {
         base: &Registers,
         site: Sites,
         program: usize,
-    ) -> Result<Arc<Space>, NotServed> {
+    ) -> Result<Arc<ProgramSpace>, NotServed> {
         let number = self.open_faults(thread, base, &site)?;
         let faults = ForeignFaults::take(thread.0, number as i32, self.forks)?;
         site.one(thread, base, Call::close(number as i32))?;
         self.next_space += 1;
-        Ok(Arc::new(Space::new(self.next_space, thread.0, program, faults, site)))
+        Ok(Arc::new(ProgramSpace::new(self.next_space, thread.0, program, faults, site)))
     }
 
     fn open_faults(&self, thread: Thread, base: &Registers, site: &Sites) -> Result<i64, NotServed> {
@@ -271,18 +271,18 @@ impl Supervisor {
     pub(crate) fn copy_space(
         &mut self,
         pid: i32,
-        parent: &Arc<Space>,
+        parent: &Arc<ProgramSpace>,
         program: usize,
         faults: Option<ForeignFaults>,
-    ) -> Result<Option<Arc<Space>>, NotServed> {
+    ) -> Result<Option<Arc<ProgramSpace>>, NotServed> {
         let inherits = faults.is_some() || self.maps_frames(pid);
         if !inherits && parent.is_left_alone() {
             return Ok(None);
         }
-        if !self.room.is_left(Want::Child) {
+        if !self.descriptors.is_left(Want::Child) {
             return Err(NotServed::Refused(format!(
                 "nearly all of {} descriptors are open",
-                self.room.most()
+                self.descriptors.most()
             )));
         }
         let site = parent.site.copy(Arc::new(Maps::open(pid)?));
@@ -293,7 +293,7 @@ impl Supervisor {
                     None => child_of(parent, &site, Thread(pid))?,
                 };
                 self.next_space += 1;
-                Arc::new(Space::new(self.next_space, pid, program, faults, site))
+                Arc::new(ProgramSpace::new(self.next_space, pid, program, faults, site))
             }
             Forks::Told | Forks::Untold => self.register_inherited(Thread(pid), site, program)?,
         };
@@ -308,7 +308,7 @@ impl Supervisor {
         thread: Thread,
         site: Sites,
         program: usize,
-    ) -> Result<Arc<Space>, NotServed> {
+    ) -> Result<Arc<ProgramSpace>, NotServed> {
         let base = thread.registers()?;
         let space = self.make_space(thread, &base, site, program)?;
         for found in space.maps.files()? {
@@ -322,7 +322,7 @@ impl Supervisor {
 }
 
 /// The userfaultfd of a child that was forked from `parent`.
-fn child_of(parent: &Space, site: &Sites, thread: Thread) -> Result<ForeignFaults, NotServed> {
+fn child_of(parent: &ProgramSpace, site: &Sites, thread: Thread) -> Result<ForeignFaults, NotServed> {
     let none = || NotServed::Refused("its fork was not reported".into());
     // Several threads can have forked at once: the child's is the one that knows a page which only the child has.
     let base = thread.registers()?;
@@ -353,13 +353,13 @@ pub(crate) fn continue_from(thread: Thread, base: &Registers) -> io::Result<()> 
 fn place(
     thread: Thread,
     base: &Registers,
-    space: &Arc<Space>,
-    placed: &[Placed],
+    space: &Arc<ProgramSpace>,
+    placed: &[PlacedSegment],
     shows: Shows,
 ) -> Result<Option<String>, NotServed> {
     let mut calls = Vec::new();
     let mut descriptors = Vec::new();
-    for Placed { object, .. } in placed {
+    for PlacedSegment { object, .. } in placed {
         if descriptors.contains(&object.frames_descriptor()) {
             continue;
         }
@@ -385,7 +385,7 @@ fn place(
             Err(NotServed::Refused(why))
         };
     }
-    for Placed { object, map } in placed {
+    for PlacedSegment { object, map } in placed {
         space.keep(object);
         let is_it = space.maps.at(map.address)?.is_some_and(|at| FramesId::of(&at) == object.frames);
         if !is_it {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use memobj_tracer::Heard;
 
-use crate::files::{MappedObject, Wish};
+use crate::files::{MappedObject, MappingKind};
 use crate::supervisor::Supervisor;
 
 /// How long an answer may take.
@@ -76,23 +76,23 @@ fn system_of_device(device: u64) -> FromKernel {
 pub(crate) struct Sought {
     /// A link of /proc: to a descriptor or a program of a process.
     pub(crate) path: PathBuf,
-    pub(crate) wish: Wish,
+    pub(crate) mapping_kind: MappingKind,
 }
 
 impl Supervisor {
     /// The object for a file; `None`: the kernel is to map it. Handles other reports while it waits.
     pub(crate) fn find(&mut self, sought: Sought) -> Option<Arc<MappedObject>> {
-        if !self.has_plenty() && !self.room.is_left(crate::room::Want::File) {
-            if self.room.tells_of_files() {
+        if !self.has_plenty() && !self.descriptors.is_left(crate::descriptor_budget::Want::File) {
+            if self.descriptors.tells_of_files() {
                 self.tell(&format!(
                     "more files than half of {} descriptors allow: the kernel maps what is new",
-                    self.room.most()
+                    self.descriptors.most()
                 ));
             }
             return None;
         }
         if self.resolver.system_of(&sought.path) == FromKernel::Yes {
-            return self.files.find(&sought.path, sought.wish);
+            return self.files.find(&sought.path, sought.mapping_kind);
         }
         let answer = self.ask_helper(&sought)?;
         let until = Instant::now() + PATIENCE;
@@ -125,7 +125,7 @@ impl Supervisor {
         const OF_A_THREAD: u64 = 2;
         const OTHERS: u64 = 256;
         let used = self.files.count() as u64 * OF_A_FILE + self.threads.len() as u64 * OF_A_THREAD + OTHERS;
-        used < self.room.most() / 4
+        used < self.descriptors.most() / 4
     }
 
     /// `None`: there are too many that wait.
@@ -140,7 +140,7 @@ impl Supervisor {
         helpers.fetch_add(1, Ordering::AcqRel);
         let counted = Arc::clone(&helpers);
         let helper = std::thread::Builder::new().name("memobj-resolve".into()).spawn(move || {
-            let _ = tell.send(files.find(&sought.path, sought.wish));
+            let _ = tell.send(files.find(&sought.path, sought.mapping_kind));
             counted.fetch_sub(1, Ordering::AcqRel);
             jobs.look_again();
         });

@@ -19,7 +19,7 @@ impl Supervisor {
         let mut copied = Vec::new();
         let lines = text.split(|byte| *byte == b'\n');
         let segments = lines.filter_map(|line| self.segment(pid, line, &mut copied)).collect();
-        self.gather.segments(thread.program, segments, &copied);
+        self.history_builder.segments(thread.program, segments, &copied);
     }
 
     fn segment(&self, pid: i32, line: &[u8], copied: &mut Vec<(usize, u64)>) -> Option<SegmentRecord> {

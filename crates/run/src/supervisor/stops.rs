@@ -6,7 +6,7 @@ use std::time::Instant;
 use memobj_tracer::{Halted, Happened, Heard, Registers, Resume, Stop, Thread};
 
 use crate::error::NotServed;
-use crate::space::Space;
+use crate::program_space::ProgramSpace;
 use crate::supervisor::Supervisor;
 use crate::supervisor::events::go_on;
 
@@ -34,7 +34,7 @@ impl Supervisor {
     /// with ends, so what it does may be done twice.
     pub(crate) fn in_space<R>(
         &mut self,
-        space: &Arc<Space>,
+        space: &Arc<ProgramSpace>,
         until: Instant,
         mut act: impl FnMut(&mut Self, Thread, &Registers) -> Result<R, NotServed>,
     ) -> Result<R, NotDone> {
@@ -79,14 +79,15 @@ impl Supervisor {
         }
     }
 
-    fn threads_of(&self, space: &Arc<Space>) -> Vec<i32> {
+    fn threads_of(&self, space: &Arc<ProgramSpace>) -> Vec<i32> {
         let threads = self.threads.iter();
-        let its = |other: &Option<Arc<Space>>| other.as_ref().is_some_and(|other| Arc::ptr_eq(other, space));
+        let its =
+            |other: &Option<Arc<ProgramSpace>>| other.as_ref().is_some_and(|other| Arc::ptr_eq(other, space));
         threads.filter(|(_, thread)| its(&thread.space)).map(|(pid, _)| *pid).collect()
     }
 
     /// The thread, if it runs in `space` and can make calls.
-    fn halted(&mut self, space: &Arc<Space>, pid: i32, happened: Happened) -> Option<Halted> {
+    fn halted(&mut self, space: &Arc<ProgramSpace>, pid: i32, happened: Happened) -> Option<Halted> {
         let Happened::Stopped(stop) = happened else { return None };
         if !self.threads_of(space).contains(&pid) {
             return None;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use memobj_run::record::{Record, RecordError};
 
 use crate::check::{check_bytes, check_input, sealed};
-use crate::gather::history;
+use crate::from_history::history;
 
 fn small() -> Record {
     let touches = [(0, 5), (0, 6), (1, 7), (0, 599)];

@@ -2,5 +2,5 @@
 
 mod bytes;
 mod check;
-mod gather;
+mod from_history;
 mod plan;

@@ -2,7 +2,7 @@ use memobj_run::record::{FilePlan, LeftOut, Record};
 
 use crate::bytes::Numbers;
 use crate::check::check_plan;
-use crate::gather::history;
+use crate::from_history::history;
 
 /// What is asked for, in pages: file, first, end.
 fn planned(record: &Record, limit_pages: u64) -> Vec<(String, u64, u64)> {

@@ -38,7 +38,7 @@ fn a_page_has_one_of_everything() {
         let data = data(&page);
         assert_eq!(data["files"].as_array().map(Vec::len), Some(history.files.len()));
         assert_eq!(data["processes"].as_array().map(Vec::len), Some(history.processes.len()));
-        for column in ["at", "took", "file", "page", "process"] {
+        for column in ["at", "duration", "file", "page", "process"] {
             assert_eq!(
                 data["faults"][column].as_array().map(Vec::len),
                 Some(history.faults.len()),

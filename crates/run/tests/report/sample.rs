@@ -98,7 +98,7 @@ fn touch(
                 file.first_touches.push(page);
             }
             let resolution = if is_new { Resolution::Supplied } else { Resolution::Resident };
-            faults.push(FaultRecord { at, took: us(4), process, file: index, page, resolution });
+            faults.push(FaultRecord { at, duration: us(4), process, file: index, page, resolution });
         }
     }
 }
@@ -146,7 +146,7 @@ pub fn big() -> History {
         };
         faults.push(FaultRecord {
             at,
-            took: us(5 + numbers.below(90)),
+            duration: us(5 + numbers.below(90)),
             process,
             file: chosen,
             page,

@@ -9,12 +9,12 @@ use super::{History, table};
 use crate::random::Random;
 use memobj::space::{SegmentRequest, SegmentSource, Sharing, Space, SpaceOptions, VerbError, VirtAddr};
 use memobj::{
-    Cache, CacheOptions, FrameSize, MapOptions, Mapping, MemoryObject, ObjectOptions, Store, pagers,
+    Cache, CacheOptions, FrameSize, FrameVisibility, MapOptions, Mapping, MemoryObject, ObjectOptions, pagers,
 };
 use memobj_core::prot::Prot;
 use memobj_linux::oracle::{Answer, Detail, Order, Signal, access, bytes_mark, trap_mark};
 use memobj_vm::space::abi::{self, Errno, Verb, linux};
-use memobj_vm::space::{ObjectId, ObjectKind, ObjectView, Source};
+use memobj_vm::space::{ObjectId, ObjectKind, ObjectView, SegmentContent};
 
 const PAGE: u64 = 4096;
 const SIGSEGV: i32 = 11;
@@ -34,7 +34,7 @@ impl RealObjects {
     /// In memory, with frames of their own.
     pub fn new() -> Self {
         let cache = Cache::new(CacheOptions::new().budget_bytes(1 << 20)).expect("a cache");
-        let options = ObjectOptions::new().store(Store::Shared).frames(FrameSize::Small);
+        let options = ObjectOptions::new().visibility(FrameVisibility::Shared).frames(FrameSize::Small);
         let objects = [0, 1].map(|which| {
             let pager = pagers::Bytes::new(file_bytes(which));
             cache.object(&format!("file {which}"), pager, options.clone()).expect("an object")
@@ -141,7 +141,7 @@ impl<'a> RealSpace<'a> {
         let (request, _) =
             linux::mmap(&linux::Mmap { address, length, prot, flags, object, offset, memory })?;
         let source = match request.source {
-            Source::Object { view, offset } => {
+            SegmentContent::Object { view, offset } => {
                 SegmentSource::Object { object: &self.objects.objects[view.id.0 as usize], offset }
             }
             _ => SegmentSource::Anonymous,

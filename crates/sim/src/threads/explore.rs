@@ -9,7 +9,7 @@ use super::mutation::Mutation;
 use super::program::{Program, Step};
 use super::scenario::Scenario;
 use super::schedule::Schedule;
-use super::scheduler::{Crew, run};
+use super::scheduler::{VirtualThreads, run};
 use crate::random::Random;
 
 /// What was run.
@@ -91,7 +91,7 @@ pub fn explore(
     mutation: Option<Mutation>,
 ) -> Result<Campaign, Failure> {
     aside(|| {
-        let mut crew = Crew::new();
+        let mut virtual_threads = VirtualThreads::new();
         let mut campaign = Campaign::default();
         let mut program = Rc::new(Program::default());
         for seed in seed..seed.saturating_add(count) {
@@ -99,9 +99,9 @@ pub fn explore(
             // Virtual threads of the run before may keep the last program still.
             Rc::make_mut(&mut program).draw(scenario, &mut random);
             let mut schedule = Schedule::random(random.draw());
-            let steps = run(&mut crew, scenario, &program, &mut schedule, mutation).map_err(|finding| {
-                Failure { scenario: scenario.name, seed, program: (*program).clone(), finding }
-            })?;
+            let steps = run(&mut virtual_threads, scenario, &program, &mut schedule, mutation).map_err(
+                |finding| Failure { scenario: scenario.name, seed, program: (*program).clone(), finding },
+            )?;
             campaign.schedules += 1;
             campaign.steps += steps;
         }
@@ -118,19 +118,20 @@ pub fn explore_all(
 ) -> Result<Campaign, Failure> {
     let program = Program { threads: threads.iter().map(|steps| steps.to_vec()).collect() };
     aside(move || {
-        let mut crew = Crew::new();
+        let mut virtual_threads = VirtualThreads::new();
         let mut campaign = Campaign::default();
         let mut picks = Vec::new();
         let program = Rc::new(program);
         loop {
             let mut schedule = Schedule::Listed { picks: std::mem::take(&mut picks), at: 0, interruptions };
-            let steps =
-                run(&mut crew, scenario, &program, &mut schedule, mutation).map_err(|finding| Failure {
+            let steps = run(&mut virtual_threads, scenario, &program, &mut schedule, mutation).map_err(
+                |finding| Failure {
                     scenario: scenario.name,
                     seed: campaign.schedules,
                     program: (*program).clone(),
                     finding,
-                })?;
+                },
+            )?;
             campaign.schedules += 1;
             campaign.steps += steps;
             let Schedule::Listed { picks: followed, .. } = schedule else { unreachable!("it was listed") };

@@ -32,12 +32,12 @@ thread_local! {
 }
 
 /// The virtual threads. They stay from run to run, as their stacks are dear; after a finding they are left as they are.
-pub(super) struct Crew {
+pub(super) struct VirtualThreads {
     threads: Vec<Generator<'static, (), ()>>,
     is_broken: bool,
 }
 
-impl Crew {
+impl VirtualThreads {
     pub(super) fn new() -> Self {
         let spawn = |index: usize| {
             let mut thread = Gn::<()>::new_opt(STACK_WORDS, move || live(index as u8));
@@ -50,7 +50,7 @@ impl Crew {
     }
 }
 
-impl Drop for Crew {
+impl Drop for VirtualThreads {
     fn drop(&mut self) {
         RUN.set(None);
         for mut thread in self.threads.drain(..) {
@@ -88,7 +88,7 @@ fn others_have_ended(world: &World) -> bool {
 
 /// One run. Says how many steps it took, or what is wrong.
 pub(super) fn run(
-    crew: &mut Crew,
+    virtual_threads: &mut VirtualThreads,
     scenario: &Scenario,
     program: &Rc<Program>,
     schedule: &mut Schedule,
@@ -103,13 +103,13 @@ pub(super) fn run(
     if scenario.is_queued {
         world.set_sleep(READER, Sleep::Awake);
     }
-    let steps = run_threads(crew, &world, schedule);
+    let steps = run_threads(virtual_threads, &world, schedule);
     if world.finding.borrow().is_none() {
         world.is_over.set(true);
         check::at_end(&world);
     }
     if let Some(finding) = world.finding.borrow().as_ref() {
-        crew.is_broken = true;
+        virtual_threads.is_broken = true;
         return Err(format!("{finding}\n{}", world.trace.borrow()));
     }
     drop(world.set_pages(None));
@@ -144,7 +144,7 @@ fn pages_of(scenario: &Scenario, world: &Rc<World>) -> Arc<Pages<SimulatedHost>>
     Arc::new(pages.expect("there is memory"))
 }
 
-fn run_threads(crew: &mut Crew, world: &World, schedule: &mut Schedule) -> u64 {
+fn run_threads(virtual_threads: &mut VirtualThreads, world: &World, schedule: &mut Schedule) -> u64 {
     for step in 0..MOST_STEPS {
         let ready = ready(world, schedule);
         if ready == 0 {
@@ -156,7 +156,7 @@ fn run_threads(crew: &mut Crew, world: &World, schedule: &mut Schedule) -> u64 {
         let thread = schedule.pick(ready, world.current.get());
         world.current.set(thread);
         wake_paused(world, thread);
-        crew.threads[thread as usize].resume();
+        virtual_threads.threads[thread as usize].resume();
         // Who has found something holds on to what he looked at.
         if world.finding.borrow().is_none() {
             check::after_step(world, thread);

@@ -1,11 +1,11 @@
 //! The probes.
 
 use super::Probe;
-use super::rig::*;
+use super::fixture::*;
 
 macro_rules! probes {
-    ($($about:literal, $words:literal: |$rig:ident| $run:expr;)*) => {
-        &[$(Probe { about: $about, words: $words, run: |$rig| { $run; } }),*]
+    ($($about:literal, $words:literal: |$fixture:ident| $run:expr;)*) => {
+        &[$(Probe { about: $about, words: $words, run: |$fixture| { $run; } }),*]
     };
 }
 
@@ -184,6 +184,6 @@ pub const PROBES: &[Probe] = probes! {
     "a stack 400 pages above another mapping", "ok SEGV_MAPERR": |r| r.map(0, 1, RW, AP, NONE).map(400, 1, RW, AP | GROWSDOWN, NONE).store(at(300), 1).store(at(250), 1);
 };
 
-fn quiet_protect(rig: &mut Rig, prot: u32) {
-    rig.protect_quietly(at(0), PAGE, prot);
+fn quiet_protect(fixture: &mut GoldenFixture, prot: u32) {
+    fixture.protect_quietly(at(0), PAGE, prot);
 }

@@ -4,14 +4,14 @@
 //! code of the signal for an access, a byte where one is asked for.
 
 mod answers;
-mod rig;
+mod fixture;
 
-use rig::Rig;
+use fixture::GoldenFixture;
 
 /// A probe: what it is about, what it does, and the words that the kernel said.
 struct Probe {
     about: &'static str,
-    run: fn(&mut Rig),
+    run: fn(&mut GoldenFixture),
     words: &'static str,
 }
 
@@ -19,9 +19,9 @@ struct Probe {
 fn recorded_answers_are_ours() {
     let mut failures = Vec::new();
     for Probe { about, run, words } in answers::PROBES {
-        let mut rig = Rig::new();
-        run(&mut rig);
-        let said = rig.end();
+        let mut fixture = GoldenFixture::new();
+        run(&mut fixture);
+        let said = fixture.end();
         if said != *words {
             failures.push(format!("{about}: the kernel said {words:?}, we said {said:?}"));
         }

@@ -3,8 +3,8 @@
 use super::{FrameNumber, Memory, Mmu, ObjectTable, Stop};
 use crate::space::abi::linux::{Madvise, Populate};
 use crate::space::{
-    AddressSpace, Change, Limits, Lock, MapRequest, OnFork, ProtectFrom, RemapTo, Segment, Sharing, Source,
-    SpaceError,
+    AddressSpace, Change, Limits, Lock, MapRequest, OnFork, ProtectFrom, RemapTo, Segment, SegmentContent,
+    Sharing, SpaceError,
 };
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -88,9 +88,11 @@ impl<M: Memory, U: Mmu> Attached<'_, M, U> {
     pub fn map(&mut self, request: &MapRequest, populate: Populate) -> Result<Segment, VerbError> {
         let mut request = *request;
         let mut snapshot = None;
-        if let (Ok(Sharing::Copy), Source::Object { view, offset }) = (request.sharing, request.source) {
+        if let (Ok(Sharing::Copy), SegmentContent::Object { view, offset }) =
+            (request.sharing, request.source)
+        {
             let id = self.objects.snapshot(view.id).ok_or(VerbError::NoSnapshot)?;
-            request.source = Source::Object { view: crate::space::ObjectView { id, ..view }, offset };
+            request.source = SegmentContent::Object { view: crate::space::ObjectView { id, ..view }, offset };
             snapshot = Some(id);
         }
         let mapped = self.verb(|space, changes| space.map(&request, changes));

@@ -4,7 +4,7 @@ use super::paged::Page;
 use super::{Attached, FrameNumber, Memory, Mmu, Stop, Trap};
 use crate::space::{Backing, Loads, Segment};
 use memobj_core::address::{PageSize, VirtAddr};
-use memobj_core::decide::{Fault, Wish};
+use memobj_core::decide::{Fault, Intent};
 use memobj_core::prot::{Access, Prot};
 
 const PAGE: PageSize = PageSize::SMALL;
@@ -109,7 +109,8 @@ impl<M: Memory, U: Mmu> Attached<'_, M, U> {
         access: Access,
     ) -> Result<FrameNumber, Stop> {
         let (object, offset) = segment.object_at(address).ok_or(Trap::Unmapped)?;
-        let wish = if access == Access::Write { Wish::Store(Fault::Any) } else { Wish::Load(Fault::Any) };
-        self.objects.reach(object, PAGE.page_of(offset).0, wish)
+        let intent =
+            if access == Access::Write { Intent::Store(Fault::Any) } else { Intent::Load(Fault::Any) };
+        self.objects.reach(object, PAGE.page_of(offset).0, intent)
     }
 }

@@ -46,7 +46,7 @@ mod planning;
 mod record;
 
 pub use error::{ImageError, Unsupported};
-pub use options::{Execution, ImageOptions, Interpret, Model, Source};
+pub use options::{Execution, FileFacts, ImageOptions, Interpret, Model};
 pub use plan::{AddressRange, ImagePlan, Placement, Step};
 pub use planning::{MOST_NEEDED_BYTES, Need, PlanFailure, Planning, plan, plan_with};
 pub use record::{ImageRecord, RecordKind};

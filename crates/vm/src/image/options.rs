@@ -4,7 +4,7 @@ use memobj_core::address::PageSize;
 
 /// What the planner must know of a file beyond its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Source {
+pub struct FileFacts {
     /// The file's length in bytes, at the moment of planning.
     pub length_bytes: u64,
     /// Whether its bytes may be executed.

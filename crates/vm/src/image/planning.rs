@@ -3,7 +3,7 @@
 use crate::image::header::{Header, Loadable, ObjectType};
 use crate::image::layout;
 use crate::image::{
-    Execution, ImageError, ImageOptions, ImagePlan, Interpret, Model, RecordKind, Source, Unsupported,
+    Execution, FileFacts, ImageError, ImageOptions, ImagePlan, Interpret, Model, RecordKind, Unsupported,
 };
 use alloc::vec::Vec;
 use memobj_core::address::ByteRange;
@@ -40,7 +40,7 @@ pub enum PlanFailure<E> {
 /// What was asked for, checked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request {
-    source: Source,
+    source: FileFacts,
     pub(super) padding_bytes: u64,
     room_records: Option<u32>,
     pub(super) page_bytes: u64,
@@ -57,7 +57,7 @@ enum Stage {
 /// # Errors
 ///
 /// What is wrong with the request or the length of the file; see [`ImageError`] for the order of the checks.
-pub fn plan(source: Source, options: &ImageOptions) -> Result<Planning, ImageError> {
+pub fn plan(source: FileFacts, options: &ImageOptions) -> Result<Planning, ImageError> {
     let page_bytes = options.page_size.bytes();
     let too_large = ImageError::PaddingTooLarge { padding_bytes: options.padding_bytes };
     let padding_bytes = options.padding_bytes.checked_next_multiple_of(page_bytes).ok_or(too_large)?;
@@ -82,7 +82,7 @@ pub fn plan(source: Source, options: &ImageOptions) -> Result<Planning, ImageErr
 ///
 /// Those of the planner, and those of `read` as they are.
 pub fn plan_with<E>(
-    source: Source,
+    source: FileFacts,
     options: &ImageOptions,
     mut read: impl FnMut(u64, &mut [u8]) -> Result<usize, E>,
 ) -> Result<ImagePlan, PlanFailure<E>> {

@@ -4,7 +4,7 @@ use super::index::check_aligned;
 use super::place::mapped_length;
 use super::{
     AddressSpace, Attributes, Backing, Change, Growth, Lock, MapRequest, ObjectKind, ObjectView, Place,
-    Segment, Sharing, Source, SpaceError, Usage,
+    Segment, SegmentContent, Sharing, SpaceError, Usage,
 };
 use alloc::vec::Vec;
 use memobj_core::address::ObjectOffset;
@@ -20,7 +20,7 @@ impl AddressSpace {
     /// was opened for, and at last the limits. As on Linux, a map is refused only if there are more segments than
     /// the limit before it, so that there can be one more.
     pub fn map(&mut self, request: &MapRequest, changes: &mut Vec<Change>) -> Result<Segment, SpaceError> {
-        if let Source::Object { offset, .. } = request.source {
+        if let SegmentContent::Object { offset, .. } = request.source {
             check_aligned(offset)?;
         }
         let length = mapped_length(request.length)?;
@@ -77,7 +77,7 @@ impl Place {
 
 /// What the segment will be, if the object and the flags allow it.
 fn describe(request: &MapRequest, length: u64) -> Result<(Backing, Attributes), SpaceError> {
-    if let Source::Object { view, offset } = request.source {
+    if let SegmentContent::Object { view, offset } = request.source {
         check_object_range(&view, offset, length)?;
     }
     let sharing = request.sharing?;
@@ -93,15 +93,15 @@ fn describe(request: &MapRequest, length: u64) -> Result<(Backing, Attributes), 
         ..Attributes::default()
     };
     let backing = match request.source {
-        Source::Object { view, offset } => {
+        SegmentContent::Object { view, offset } => {
             attributes.max_prot = check_view(&view, request.prot, sharing)?;
             Backing::Object { id: view.id, offset: ObjectOffset(offset) }
         }
-        Source::Anonymous { memory } if sharing == Sharing::Shared => {
+        SegmentContent::Anonymous { memory } if sharing == Sharing::Shared => {
             Backing::Object { id: memory, offset: ObjectOffset(0) }
         }
-        Source::Anonymous { .. } => Backing::Anonymous,
-        Source::Reserved => {
+        SegmentContent::Anonymous { .. } => Backing::Anonymous,
+        SegmentContent::Reserved => {
             (attributes.prot, attributes.max_prot) = (Prot::NONE, Prot::NONE);
             Backing::Reserved
         }
@@ -109,7 +109,7 @@ fn describe(request: &MapRequest, length: u64) -> Result<(Backing, Attributes), 
     if request.growth == Growth::Down && backing != Backing::Anonymous {
         return Err(SpaceError::BadFlags);
     }
-    if let Source::Object { view, .. } = request.source
+    if let SegmentContent::Object { view, .. } = request.source
         && view.kind == ObjectKind::Sealed
         && sharing == Sharing::Shared
     {

@@ -50,6 +50,6 @@ pub use index::AddressSpace;
 pub use limits::{Limited, Limits, Loads, Usage};
 pub use protect::ProtectFrom;
 pub use remap::RemapTo;
-pub use request::{MapRequest, ObjectKind, ObjectView, Place, Source};
+pub use request::{MapRequest, ObjectKind, ObjectView, Place, SegmentContent};
 pub use segment::{Backing, ObjectId, Segment};
 pub use sync::{Invalidate, SyncMode};

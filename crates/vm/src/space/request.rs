@@ -49,7 +49,7 @@ pub enum ObjectKind {
 
 /// What is to be behind a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Source {
+pub enum SegmentContent {
     /// Zeros: of this address space if private; if shared, `memory` is a new object of them, as long as asked for.
     Anonymous {
         /// The name of the new object, not used before; used if the segment is shared.
@@ -74,7 +74,7 @@ pub struct MapRequest {
     /// Where.
     pub place: Place,
     /// What.
-    pub source: Source,
+    pub source: SegmentContent,
     /// What the bytes may be used for.
     pub prot: Prot,
     /// Who sees the stores; or what was wrong with the flags, which is found late, once there is room.
@@ -93,7 +93,7 @@ pub struct MapRequest {
 
 impl MapRequest {
     /// `length` bytes of `source`, anywhere.
-    pub const fn new(length: u64, source: Source, prot: Prot, sharing: Sharing) -> Self {
+    pub const fn new(length: u64, source: SegmentContent, prot: Prot, sharing: Sharing) -> Self {
         Self {
             length,
             place: Place::Anywhere,

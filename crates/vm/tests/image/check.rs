@@ -4,8 +4,8 @@
 use memobj_core::address::PageSize;
 use memobj_core::prot::Prot;
 use memobj_vm::image::{
-    AddressRange, Execution, ImageError, ImageOptions, ImagePlan, ImageRecord, Interpret, MOST_NEEDED_BYTES,
-    Model, Placement, PlanFailure, RecordKind, Source, Step, plan_with,
+    AddressRange, Execution, FileFacts, ImageError, ImageOptions, ImagePlan, ImageRecord, Interpret,
+    MOST_NEEDED_BYTES, Model, Placement, PlanFailure, RecordKind, Step, plan_with,
 };
 
 const PAGE: u64 = 4096;
@@ -47,11 +47,11 @@ pub fn check_any(choice: [u8; 3], length_bytes: u64, bytes: &[u8]) {
     let room_records = choice[2].is_multiple_of(4).then_some(u32::from(choice[2] / 4));
     let execution = if choice[0] & 0x40 == 0 { Execution::Allowed } else { Execution::Forbidden };
     let options = ImageOptions { interpret, padding_bytes, room_records, page_size: PageSize::SMALL };
-    let _ = check(bytes, Source { length_bytes, execution }, &options);
+    let _ = check(bytes, FileFacts { length_bytes, execution }, &options);
 }
 
 /// Plans, and checks the plan and what was asked for on the way.
-pub fn check(bytes: &[u8], source: Source, options: &ImageOptions) -> Result<ImagePlan, ImageError> {
+pub fn check(bytes: &[u8], source: FileFacts, options: &ImageOptions) -> Result<ImagePlan, ImageError> {
     let mut steps_left = 70_000;
     let read = |offset: u64, buffer: &mut [u8]| {
         steps_left -= 1;
@@ -142,7 +142,7 @@ fn check_steps(plan: &ImagePlan) {
 }
 
 /// What is behind the first and last bytes of each part of each record is what the headers say.
-fn check_content(plan: &ImagePlan, bytes: &[u8], source: Source, options: &ImageOptions) {
+fn check_content(plan: &ImagePlan, bytes: &[u8], source: FileFacts, options: &ImageOptions) {
     let Interpret::Elf(model) = options.interpret else {
         return check_whole(plan, source, RecordKind::Plain);
     };
@@ -200,7 +200,7 @@ fn check_bytes(plan: &ImagePlan, record: &ImageRecord, phdr: &Loaded, vaddr: u64
     }
 }
 
-fn check_whole(plan: &ImagePlan, source: Source, kind: RecordKind) {
+fn check_whole(plan: &ImagePlan, source: FileFacts, kind: RecordKind) {
     let record = plan.records.iter().find(|record| record.kind != RecordKind::Padding).expect("one record");
     assert_eq!((record.kind, record.prot, record.offset), (kind, Prot::READ, 0));
     assert_eq!((record.memory_bytes, record.file_bytes), (source.length_bytes, source.length_bytes));

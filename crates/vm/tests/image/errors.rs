@@ -3,13 +3,13 @@
 use crate::build::{ET_CORE, ET_DYN, ET_EXEC, ET_REL, File, PT_SUNWBSS, R, RW, RX, load};
 use crate::check::check;
 use memobj_vm::image::{
-    Execution, ImageError, ImageOptions, ImagePlan, Interpret, Model, PlanFailure, Source, Unsupported,
+    Execution, FileFacts, ImageError, ImageOptions, ImagePlan, Interpret, Model, PlanFailure, Unsupported,
     plan_with,
 };
 
-fn source(bytes: &[u8]) -> Source {
+fn source(bytes: &[u8]) -> FileFacts {
     // The files end far behind their headers.
-    Source { length_bytes: bytes.len() as u64 + 0x4000, execution: Execution::Allowed }
+    FileFacts { length_bytes: bytes.len() as u64 + 0x4000, execution: Execution::Allowed }
 }
 
 fn result(file: &File, options: &ImageOptions) -> Result<ImagePlan, ImageError> {
@@ -34,7 +34,7 @@ fn unsupported(file: &File) -> Unsupported {
 fn the_first_failing_check_wins() {
     let mut options = ImageOptions { padding_bytes: u64::MAX, room_records: Some(0), ..Default::default() };
     let mut bytes = Vec::new();
-    let mut source = Source { length_bytes: 0, execution: Execution::Forbidden };
+    let mut source = FileFacts { length_bytes: 0, execution: Execution::Forbidden };
     let mut file = File::new(
         9,
         &[
@@ -47,7 +47,7 @@ fn the_first_failing_check_wins() {
     file.e_phentsize = 60;
     file.e_phnum = Some(0xffff);
 
-    let told = |bytes: &[u8], source: Source, options: &ImageOptions| {
+    let told = |bytes: &[u8], source: FileFacts, options: &ImageOptions| {
         check(bytes, source, options).expect_err("refused")
     };
     let why = |reason: Unsupported| ImageError::Unsupported(reason);
@@ -134,7 +134,7 @@ fn tables_that_cannot_be_are_refused() {
         let mut file = File::pie();
         file.e_phoff = table;
         let bytes = file.bytes();
-        let source = Source { length_bytes: 0x4000, execution: Execution::Allowed };
+        let source = FileFacts { length_bytes: 0x4000, execution: Execution::Allowed };
         let error = check(&bytes[..64], source, &ImageOptions::default()).expect_err("cut off");
         assert!(matches!(error, ImageError::TableCutOff { range } if range.start == table), "{error:?}");
     }
@@ -229,7 +229,7 @@ fn noexec_refuses_executables_of_fixed_addresses_only() {
         let mut file = File::pie();
         file.e_type = e_type;
         let bytes = file.bytes();
-        let source = Source { execution: Execution::Forbidden, ..source(&bytes) };
+        let source = FileFacts { execution: Execution::Forbidden, ..source(&bytes) };
         let told = check(&bytes, source, &ImageOptions::default());
         assert_eq!(told == Err(ImageError::NoExec), is_refused, "{e_type}: {told:?}");
     }

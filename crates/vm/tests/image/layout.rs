@@ -5,15 +5,15 @@ use crate::check::check;
 use memobj_core::address::{ObjectOffset, VirtAddr};
 use memobj_core::prot::Prot;
 use memobj_vm::image::{
-    AddressRange, Execution, ImageOptions, ImagePlan, ImageRecord, Interpret, Placement, RecordKind, Source,
-    Step, plan_with,
+    AddressRange, Execution, FileFacts, ImageOptions, ImagePlan, ImageRecord, Interpret, Placement,
+    RecordKind, Step, plan_with,
 };
 
 const READ_WRITE: Prot = Prot::READ.union(Prot::WRITE);
 
 fn plan_padded(file: &File, padding_bytes: u64) -> ImagePlan {
     let bytes = file.bytes();
-    let source = Source { length_bytes: 0x10_0000, execution: Execution::Allowed };
+    let source = FileFacts { length_bytes: 0x10_0000, execution: Execution::Allowed };
     check(&bytes, source, &ImageOptions { padding_bytes, ..Default::default() }).expect("a plan")
 }
 
@@ -119,7 +119,7 @@ fn holes_are_given_back() {
 
 #[test]
 fn objects_and_flat_files_are_mapped_whole() {
-    let source = Source { length_bytes: 0x1234, execution: Execution::Allowed };
+    let source = FileFacts { length_bytes: 0x1234, execution: Execution::Allowed };
     let flat = ImageOptions { interpret: Interpret::Flat, ..Default::default() };
     for (e_type, options, kind) in [
         (ET_REL, ImageOptions::default(), RecordKind::ElfHeader),
@@ -194,7 +194,7 @@ fn the_largest_table_is_read_in_pieces() {
     let length_bytes = 64 + 65_534 * 65_528;
     let mut file = File::pie();
     file.e_phnum = Some(65_534);
-    let source = Source { length_bytes, execution: Execution::Allowed };
+    let source = FileFacts { length_bytes, execution: Execution::Allowed };
     let many =
         check(&file.bytes(), source, &ImageOptions::default()).expect("the rest of the table is zeros");
     assert_eq!(many.records.len(), 4);

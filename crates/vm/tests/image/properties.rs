@@ -3,7 +3,7 @@
 use crate::build::{File, Phdr};
 use crate::check::{check, check_any};
 use crate::mutate::{Random, mutated};
-use memobj_vm::image::{Execution, ImageOptions, Source};
+use memobj_vm::image::{Execution, FileFacts, ImageOptions};
 use proptest::prelude::*;
 
 /// Any phdr whose numbers are near those of a small file, so that many are right.
@@ -61,7 +61,7 @@ proptest! {
         if e_type == 2 {
             file.phdrs.iter_mut().for_each(|phdr| phdr.p_vaddr += 0x40_0000);
         }
-        let source = Source { length_bytes: 0x10_0000, execution: Execution::Allowed };
+        let source = FileFacts { length_bytes: 0x10_0000, execution: Execution::Allowed };
         let options = ImageOptions { padding_bytes, ..Default::default() };
         let plan = check(&file.bytes(), source, &options);
         prop_assert!(plan.is_ok(), "{:?}", plan);

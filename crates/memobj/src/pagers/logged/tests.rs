@@ -25,16 +25,16 @@ fn read(logged: &Logged, page: u64) -> u8 {
 
 /// While `work` copies to the data file, a commit fails, and the next one wants to repair the log: both end.
 fn repair_beside(logged: &Arc<Logged>, work: fn(&Logged) -> Result<(), SupplyError>) {
-    let held = logged.data.trouble.hold.lock().unwrap();
-    let begun = logged.data.trouble.begun.load(Ordering::Acquire);
+    let held = logged.data.test_failures.hold.lock().unwrap();
+    let begun = logged.data.test_failures.begun.load(Ordering::Acquire);
     let (report, ended) = channel();
     let (other, told) = (Arc::clone(logged), report.clone());
     std::thread::spawn(move || told.send(work(&other)));
     // Before its first copy it could repair the log itself, and nobody would stop it.
-    while logged.data.trouble.begun.load(Ordering::Acquire) == begun {
+    while logged.data.test_failures.begun.load(Ordering::Acquire) == begun {
         std::thread::yield_now();
     }
-    logged.records.trouble.fail_sync.store(true, Ordering::Relaxed);
+    logged.records.test_failures.fail_sync.store(true, Ordering::Relaxed);
     assert!(commit(logged, 0..1, 3).is_err());
     let other = Arc::clone(logged);
     std::thread::spawn(move || report.send(commit(&other, 0..1, 4)));
@@ -85,7 +85,7 @@ fn nothing_is_appended_or_copied_after_the_end() {
 #[test]
 fn a_commit_that_failed_is_known_not_to_have_happened_after_the_next() {
     let (_folder, path, logged) = logged(8);
-    logged.records.trouble.fail_sync.store(true, Ordering::Relaxed);
+    logged.records.test_failures.fail_sync.store(true, Ordering::Relaxed);
     assert!(commit(&logged, 0..8, 2).is_err());
     logged.abandon();
     assert!(logged.has_uncommitted(), "the log is in doubt");
@@ -121,7 +121,7 @@ fn start_checkpoint(logged: &Arc<Logged>) -> std::thread::JoinHandle<Result<(), 
 fn putting_in_place_waits_for_a_checkpoint_that_runs_and_copies_the_rest() {
     let (_folder, path, logged) = logged(1024);
     commit(&logged, 0..1024, 2).unwrap();
-    let held = logged.data.trouble.hold.lock().unwrap();
+    let held = logged.data.test_failures.hold.lock().unwrap();
     let running = start_checkpoint(&logged);
     // Into the other segment: the running checkpoint does not copy it.
     commit(&logged, 0..512, 3).unwrap();
@@ -158,7 +158,7 @@ fn putting_in_place_goes_on_after_a_repair_has_stopped_it() {
 fn a_copy_in_place_that_fails_is_an_error_and_works_the_next_time() {
     let (_folder, path, logged) = logged(64);
     commit(&logged, 0..64, 2).unwrap();
-    logged.data.trouble.fail_sync.store(true, Ordering::Relaxed);
+    logged.data.test_failures.fail_sync.store(true, Ordering::Relaxed);
     let error = logged.put_in_place().unwrap_err();
     let why = error.source.map(|source| source.to_string());
     assert_eq!((error.kind, why.as_deref()), (ErrorKind::Io, Some("sync data: the test says so")));
@@ -167,7 +167,7 @@ fn a_copy_in_place_that_fails_is_an_error_and_works_the_next_time() {
     logged.put_in_place().unwrap();
     // The header that gives the log's room back fails: the log is repaired first.
     commit(&logged, 0..64, 3).unwrap();
-    logged.records.trouble.fail_sync.store(true, Ordering::Relaxed);
+    logged.records.test_failures.fail_sync.store(true, Ordering::Relaxed);
     assert_eq!(logged.put_in_place().unwrap_err().kind, ErrorKind::Io);
     logged.put_in_place().unwrap();
     assert!(std::fs::read(&path).unwrap() == vec![3; 64 * PAGE as usize]);

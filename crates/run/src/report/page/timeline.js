@@ -165,7 +165,7 @@ function timelineTip(event) {
   const i = best[0];
   const process = data.processes.find((row) => row.index === faults.process[i]);
   showTip(event, [
-    `${KINDS[best[3]]} fault at ${time(faults.at[i])}, took ${time(faults.took[i])}`,
+    `${KINDS[best[3]]} fault at ${time(faults.at[i])}, took ${time(faults.duration[i])}`,
     `${files[faults.file[i]].name}, page ${faults.page[i]} (0x${(faults.page[i] * PAGE).toString(16)})`,
     process ? `process ${process.pid}: ${process.command.slice(0, 120)}` : "",
   ].join("\n"));

@@ -35,12 +35,12 @@ use place::{Named, Place};
 use walk::{Found, Wanted};
 
 use crate::error::NotServed;
-use crate::space::Space;
+use crate::program_space::ProgramSpace;
 use crate::supervisor::Supervisor;
 use crate::supervisor::programs::{continue_from, name_of, sees_our_files};
 
 const PAGE: u64 = 4096;
-/// How long a program is held up by file systems that do not answer.
+/// How long a program is blocked by file systems that do not answer.
 const LATE: Duration = Duration::from_secs(2);
 
 /// What becomes of a call.
@@ -171,7 +171,7 @@ fn waits(flags: u64) -> bool {
 fn carry_out(
     thread: Thread,
     registers: &Registers,
-    space: &Space,
+    space: &ProgramSpace,
     naming: Naming,
     verdict: Verdict,
 ) -> Result<i64, NotServed> {
@@ -204,7 +204,7 @@ fn carry_out(
 fn on_page(
     thread: Thread,
     registers: &Registers,
-    space: &Space,
+    space: &ProgramSpace,
     path: &[u8],
     call: impl FnOnce(u64) -> Call,
 ) -> Result<i64, NotServed> {

@@ -9,7 +9,7 @@ use super::{BLOCK_PAGES, Block, Fill, NOW, ObjectTable, PAGE, PAGE_BYTES, busy};
 use crate::fault::{Memory, Notice, Stop, Trap};
 use crate::space::ObjectId;
 use memobj_core::address::PageRange;
-use memobj_core::decide::Wish;
+use memobj_core::decide::Intent;
 use memobj_core::page_word::Word;
 use memobj_core::pages::WriteClaim;
 
@@ -18,7 +18,7 @@ impl<M: Memory> ObjectTable<M> {
     pub fn read_at(&mut self, object: ObjectId, offset: u64, into: &mut [u8]) -> Result<usize, Stop> {
         let length = self.length(object).unwrap_or(0).saturating_sub(offset).min(into.len() as u64) as usize;
         for (page, at, part) in pieces(offset, length) {
-            let frame = self.reach(object, page, Wish::Presence)?;
+            let frame = self.reach(object, page, Intent::Presence)?;
             self.memory().read(frame, at, &mut into[part]);
         }
         Ok(length)
@@ -32,14 +32,14 @@ impl<M: Memory> ObjectTable<M> {
             return Ok(());
         }
         for page in offset / PAGE_BYTES..PAGE.pages_for(old.min(end)) {
-            self.reach(object, page, Wish::Change)?;
+            self.reach(object, page, Intent::Change)?;
         }
         if offset > old {
             self.zero_tail(object, offset)?;
         }
         self.put_length(object, old.max(end));
         for (page, at, part) in pieces(offset, bytes.len()) {
-            self.reach(object, page, Wish::Change)?;
+            self.reach(object, page, Intent::Change)?;
             self.store(object, page, at, &bytes[part])?;
         }
         Ok(())
@@ -115,7 +115,7 @@ impl<M: Memory> ObjectTable<M> {
         if length.is_multiple_of(PAGE_BYTES) || !self.objects[&object].word(page).is_resident() {
             return Ok(());
         }
-        self.reach(object, page, Wish::Change)?;
+        self.reach(object, page, Intent::Change)?;
         let end = (end - page * PAGE_BYTES).min(PAGE_BYTES);
         self.zero(object, page, (length % PAGE_BYTES) as usize..end as usize)
     }
@@ -142,7 +142,7 @@ impl<M: Memory> ObjectTable<M> {
         };
         let count = (end - start) as usize;
         for (page, ..) in pieces(start, count) {
-            self.reach(object, page, Wish::Change)?;
+            self.reach(object, page, Intent::Change)?;
         }
         for (page, at, part) in pieces(start, count) {
             self.store(object, page, at, &super::ZEROS[..part.len()])?;

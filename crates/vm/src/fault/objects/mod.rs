@@ -23,7 +23,7 @@ pub use block::Block;
 use block::{BLOCK_PAGES, Shared, new_block};
 use memobj_core::address::{PageIndex, PageRange, PageSize};
 use memobj_core::budget::Budget;
-use memobj_core::decide::{Decision, WaitFor, Wish, decide};
+use memobj_core::decide::{Decision, Intent, WaitFor, decide};
 use memobj_core::page_word::Word;
 use memobj_core::pages::{FillClaim, Origin, Pages, Placement, Tables};
 use memobj_core::pin_budget::PinBudget;
@@ -198,16 +198,16 @@ impl<M: Memory> ObjectTable<M> {
     /// The frame of a page, once it is as wished: for a fault that stores, it may be stored to from then on, until the next
     /// notice. If it is to be changed, snapshots have their copy. A snapshot shows pages of its origin, which have not
     /// changed since, where it has none of its own.
-    pub(super) fn reach(&mut self, object: ObjectId, page: u64, wish: Wish) -> Result<FrameNumber, Stop> {
-        let changes = matches!(wish, Wish::Store(_) | Wish::Change);
+    pub(super) fn reach(&mut self, object: ObjectId, page: u64, intent: Intent) -> Result<FrameNumber, Stop> {
+        let changes = matches!(intent, Intent::Store(_) | Intent::Change);
         let entry = self.objects.get(&object).ok_or(Trap::Failed)?;
         if !entry.has(page) {
             return Err(Trap::Beyond.into());
         }
-        let decision = decide(entry.word(page), wish);
+        let decision = decide(entry.word(page), intent);
         match (decision, entry.origin) {
             (_, Some(_)) if changes => Err(Trap::Denied.into()),
-            (Decision::Claim, Some(origin)) => self.reach(origin, page, wish),
+            (Decision::Claim, Some(origin)) => self.reach(origin, page, intent),
             (Decision::Claim, None) if page < PAGE.pages_for(entry.supplied_below) => {
                 let claim = self.claim(object, page)?;
                 self.objects.get_mut(&object).map(|entry| entry.claims.insert(page, claim));
@@ -216,7 +216,7 @@ impl<M: Memory> ObjectTable<M> {
             (Decision::Claim, None) => {
                 let frame = self.memory().zeroed().ok_or(Stop::NoFrame)?;
                 self.place(object, page, frame, Origin::Asked(NOW))?;
-                self.reach(object, page, wish)
+                self.reach(object, page, intent)
             }
             (Decision::Done | Decision::Show | Decision::Open, _) => {
                 if changes {

@@ -4,7 +4,7 @@ use super::{NOW, Object, ObjectTable, PAGE, PAGE_BYTES, ZEROS};
 use crate::fault::{Memory, Notice, Stop};
 use crate::space::ObjectId;
 use memobj_core::address::{PageIndex, PageRange};
-use memobj_core::decide::Wish;
+use memobj_core::decide::Intent;
 use memobj_core::pages::Origin;
 
 impl<M: Memory> ObjectTable<M> {
@@ -90,6 +90,6 @@ impl<M: Memory> ObjectTable<M> {
     pub(super) fn save_from(&mut self, object: ObjectId, first: u64) -> Result<(), Stop> {
         let entry = &self.objects[&object];
         let pages = if entry.snapshots.is_empty() { 0 } else { PAGE.pages_for(entry.length) };
-        (first..pages).try_for_each(|page| self.reach(object, page, Wish::Change).map(drop))
+        (first..pages).try_for_each(|page| self.reach(object, page, Intent::Change).map(drop))
     }
 }

@@ -2,7 +2,8 @@
 //! nothing is said.
 
 use super::super::{
-    Charge, Growth, Lock, MapRequest, ObjectId, ObjectView, OnExec, OnFork, Sharing, Source, SpaceError,
+    Charge, Growth, Lock, MapRequest, ObjectId, ObjectView, OnExec, OnFork, SegmentContent, Sharing,
+    SpaceError,
 };
 use super::{Errno, Numbers};
 use memobj_core::address::PageSize;
@@ -47,8 +48,8 @@ pub fn mmap(
         return Err(Errno::EINVAL);
     }
     let source = match (flags & NUMBERS.type_mask, object) {
-        (2, _) => Source::Anonymous { memory },
-        (0 | 1, Some(view)) => Source::Object { view, offset },
+        (2, _) => SegmentContent::Anonymous { memory },
+        (0 | 1, Some(view)) => SegmentContent::Object { view, offset },
         (0 | 1, None) => return Err(Errno::EBADF),
         _ => return Err(Errno::EINVAL),
     };

@@ -2,7 +2,7 @@
 
 use super::super::{
     Advice, Charge, Dump, Growth, Guard, Lock, MapRequest, ObjectId, ObjectView, OnExec, OnFork, Pattern,
-    ProtectFrom, RemapTo, Sharing, Source, SpaceError,
+    ProtectFrom, RemapTo, SegmentContent, Sharing, SpaceError,
 };
 use super::{Errno, Numbers};
 use memobj_core::address::{PageSize, VirtAddr};
@@ -82,8 +82,8 @@ pub fn mmap(call: &Mmap) -> Result<(MapRequest, Populate), Errno> {
     }
     let has = |flag| NUMBERS.has(flags, flag);
     let source = match (has(NUMBERS.anonymous), object) {
-        (true, _) => Source::Anonymous { memory },
-        (false, Some(view)) => Source::Object { view, offset },
+        (true, _) => SegmentContent::Anonymous { memory },
+        (false, Some(view)) => SegmentContent::Object { view, offset },
         (false, None) => return Err(Errno::EBADF),
     };
     if has(HUGETLB) {

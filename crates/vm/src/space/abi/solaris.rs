@@ -1,7 +1,8 @@
 //! Solaris and illumos.
 
 use super::super::{
-    Charge, Growth, Lock, MapRequest, ObjectId, ObjectView, OnExec, OnFork, Sharing, Source, SpaceError,
+    Charge, Growth, Lock, MapRequest, ObjectId, ObjectView, OnExec, OnFork, SegmentContent, Sharing,
+    SpaceError,
 };
 use super::{Errno, Numbers};
 use memobj_core::address::PageSize;
@@ -50,8 +51,8 @@ pub fn mmap(
     }
     let source = match (anonymous, object) {
         (true, Some(_)) => return Err(Errno::EINVAL),
-        (true, None) => Source::Anonymous { memory },
-        (false, Some(view)) => Source::Object { view, offset },
+        (true, None) => SegmentContent::Anonymous { memory },
+        (false, Some(view)) => SegmentContent::Object { view, offset },
         (false, None) => return Err(Errno::EBADF),
     };
     let charge = if flags & NUMBERS.uncounted != 0 { Charge::Uncounted } else { Charge::Counted };

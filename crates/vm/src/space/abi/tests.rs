@@ -2,7 +2,9 @@
 
 extern crate std;
 
-use super::super::{Backing, Growth, MapRequest, ObjectId, ObjectKind, ObjectView, Place, Sharing, Source};
+use super::super::{
+    Backing, Growth, MapRequest, ObjectId, ObjectKind, ObjectView, Place, SegmentContent, Sharing,
+};
 use super::*;
 use memobj_core::address::{ObjectOffset, VirtAddr};
 use memobj_core::prot::Prot;
@@ -12,7 +14,9 @@ const VIEW: ObjectView =
 
 fn back(numbers: &Numbers, request: &MapRequest) -> Option<(u32, u32)> {
     let object = match request.source {
-        Source::Object { view, offset } => Backing::Object { id: view.id, offset: ObjectOffset(offset) },
+        SegmentContent::Object { view, offset } => {
+            Backing::Object { id: view.id, offset: ObjectOffset(offset) }
+        }
         _ => Backing::Anonymous,
     };
     let taken =

@@ -29,12 +29,12 @@ pub(super) fn view(object: u64) -> ObjectView {
 
 /// `pages` pages of object `object` from its page `offset` on, shared, to be read.
 pub(super) fn object(pages: u64, object: u64, offset: u64) -> MapRequest {
-    let source = Source::Object { view: view(object), offset: offset * PAGE };
+    let source = SegmentContent::Object { view: view(object), offset: offset * PAGE };
     MapRequest::new(pages * PAGE, source, Prot::READ, Sharing::Shared)
 }
 
 pub(super) fn anonymous(pages: u64) -> MapRequest {
-    let source = Source::Anonymous { memory: ObjectId(99) };
+    let source = SegmentContent::Anonymous { memory: ObjectId(99) };
     MapRequest::new(pages * PAGE, source, Prot::READ | Prot::WRITE, Sharing::Private)
 }
 

@@ -147,9 +147,9 @@ proptest! {
             segments: 12, fixed_low: VirtAddr(0), ..Limits::between(VirtAddr(0), VirtAddr(u64::MAX))
         });
         for [start, length, offset, address] in calls {
-            let source = Source::Object { view: ObjectView { largest: u64::MAX, ..view(1) }, offset };
+            let source = SegmentContent::Object { view: ObjectView { largest: u64::MAX, ..view(1) }, offset };
             let request = MapRequest { growth: Growth::Down, ..MapRequest::new(
-                length, Source::Anonymous { memory: ObjectId(5) }, Prot::READ, Sharing::Private) };
+                length, SegmentContent::Anonymous { memory: ObjectId(5) }, Prot::READ, Sharing::Private) };
             let object = MapRequest::new(length, source, Prot::READ, Sharing::Shared);
             let (start, address, mut changes) = (VirtAddr(start), VirtAddr(address), vec![]);
             for place in [Place::Anywhere, Place::Low, Place::Hint(start), Place::FixedFree(start)] {

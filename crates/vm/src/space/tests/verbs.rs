@@ -76,7 +76,7 @@ fn protect_over_a_hole_changes_what_lies_below_it() {
 fn the_most_that_a_segment_allows_stays_with_its_parts() {
     let mut space = AddressSpace::new(limits());
     let read_only = ObjectView { opened: Prot::READ, ..view(1) };
-    let source = Source::Object { view: read_only, offset: 0 };
+    let source = SegmentContent::Object { view: read_only, offset: 0 };
     space.map_quietly(&anonymous(1).at(Place::Fixed(at(20)))).unwrap();
     let shared = MapRequest::new(2 * PAGE, source, Prot::READ, Sharing::Shared);
     space.map_quietly(&shared.at(Place::Fixed(at(21)))).unwrap();
@@ -114,7 +114,7 @@ fn limits_are_looked_at_after_what_the_object_allows() {
     assert_eq!(space.map_quietly(&anonymous(3)).map(drop), refused(Limited::Data, 2 * PAGE));
     space.map_quietly(&anonymous(2).at(Place::Fixed(at(20)))).unwrap();
     assert_eq!(space.map_quietly(&object(4, 1, 0)).map(drop), refused(Limited::Addresses, 5 * PAGE));
-    let source = Source::Object { view: ObjectView { opened: Prot::WRITE, ..view(1) }, offset: 0 };
+    let source = SegmentContent::Object { view: ObjectView { opened: Prot::WRITE, ..view(1) }, offset: 0 };
     let unreadable = MapRequest::new(9 * PAGE, source, Prot::READ, Sharing::Private);
     let denied = Err(SpaceError::ObjectDenied { missing: Prot::READ });
     assert_eq!(space.map_quietly(&unreadable).map(drop), denied);
@@ -271,7 +271,7 @@ fn advice_goes_on_past_holes_and_stops_at_what_it_is_not_for() {
 #[test]
 fn a_reservation_is_room_that_only_fixed_requests_take() {
     let mut space = AddressSpace::new(limits());
-    let reserved = MapRequest::new(PAGES * PAGE, Source::Reserved, RW, Sharing::Private);
+    let reserved = MapRequest::new(PAGES * PAGE, SegmentContent::Reserved, RW, Sharing::Private);
     space.map_quietly(&reserved).unwrap();
     assert!(matches!(space.map_quietly(&anonymous(1)), Err(SpaceError::NoRoom { .. })));
     let mut changes = vec![];

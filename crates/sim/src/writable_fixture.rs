@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use memobj::pagers::{Faulty, Inject, Injection, Operation};
 use memobj::{
-    Cache, Delivery, EngineClock, Event, FrameSize, MapOptions, Mapping, MemoryObject, ObjectOptions, Store,
-    Writing,
+    Cache, Delivery, EngineClock, Event, FrameSize, FrameVisibility, MapOptions, Mapping, MemoryObject,
+    ObjectOptions, Writing,
 };
 
 use crate::disk::Disk;
@@ -18,12 +18,16 @@ pub const DELIVERIES: [Delivery; 3] = [Delivery::InThread, Delivery::ReaderThrea
 
 /// Options of an object that is written in place.
 pub fn writable() -> ObjectOptions {
-    ObjectOptions::new().writing(Writing::InPlace).frames(FrameSize::Small).store(store())
+    ObjectOptions::new().writing(Writing::InPlace).frames(FrameSize::Small).visibility(visibility())
 }
 
 /// Where frames are in tests of writing: local, but in runs that [`rerun_shared`](crate::process::rerun_shared) began.
-pub fn store() -> Store {
-    if std::env::var_os(crate::process::SHARED).is_some() { Store::Shared } else { Store::Local }
+pub fn visibility() -> FrameVisibility {
+    if std::env::var_os(crate::process::SHARED).is_some() {
+        FrameVisibility::Shared
+    } else {
+        FrameVisibility::Local
+    }
 }
 
 /// Options of a mapping with this delivery.
@@ -33,7 +37,7 @@ pub fn mapped(delivery: Delivery) -> MapOptions {
 
 /// An object of sample bytes that can be written, mapped whole, and the disk under it.
 #[derive(Debug)]
-pub struct Rig {
+pub struct WritableFixture {
     /// The mapping of all of the object.
     pub mapping: Mapping,
     /// The object.
@@ -46,7 +50,7 @@ pub struct Rig {
     pub disk: Disk,
 }
 
-impl Rig {
+impl WritableFixture {
     /// `length` bytes under a budget of their own.
     pub fn new(delivery: Delivery, budget_bytes: u64, length: u64, options: ObjectOptions) -> Self {
         Self::in_cache(&cache(budget_bytes), delivery, length, options)

@@ -1,4 +1,4 @@
-//! The frame store of one mapped object, put together of its parts; and the cache, likewise.
+//! The parts of one mapped object, put together; and the cache, likewise.
 
 mod guest;
 mod request;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use memobj_linux::area::{self, Area};
-use memobj_linux::fork::Owner;
+use memobj_linux::fork::MakerProcess;
 use memobj_linux::slots::{AddressTable, SlotTable};
 use memobj_linux::uffd::Announce;
 
@@ -23,15 +23,15 @@ use request::Handoff;
 pub(crate) use request::{Request, Requests, Unit as KeptUnit};
 pub(crate) use shared::{CacheShared, system};
 
-/// All frame stores of the process, for the signal handler and the fault readers.
-pub(crate) static STORES: SlotTable<FrameStore> = SlotTable::new();
-/// From an address to a slot of [`STORES`].
+/// The parts of all mapped objects of the process, for the signal handler and the fault readers.
+pub(crate) static OBJECTS: SlotTable<ObjectParts> = SlotTable::new();
+/// From an address to a slot of [`OBJECTS`].
 pub(crate) static ADDRESSES: AddressTable = AddressTable::new();
 
 /// The parts of one mapped object. Doors and handles find it whole, and call the part that they need.
 #[derive(Debug)]
-pub(crate) struct FrameStore {
-    pub(crate) this: Weak<FrameStore>,
+pub(crate) struct ObjectParts {
+    pub(crate) this: Weak<ObjectParts>,
     pub(crate) object: Arc<ObjectCore>,
     pub(crate) area: Arc<Area>,
     pub(crate) fill: Arc<Fill>,
@@ -40,23 +40,23 @@ pub(crate) struct FrameStore {
     pub(crate) pins: Pins,
     /// Of an object that can be written.
     pub(crate) writes: Option<Arc<Writes>>,
-    pub(crate) owner: Arc<Owner>,
+    pub(crate) owner: Arc<MakerProcess>,
 }
 
-impl FrameStore {
+impl ObjectParts {
     pub(crate) fn new(
         cache: &CacheShared,
         object: &Arc<ObjectCore>,
         area: Arc<Area>,
     ) -> io::Result<Arc<Self>> {
-        let errors = Arc::new(Errors::new(&area, object, &cache.room));
+        let errors = Arc::new(Errors::new(&area, object, &cache.allocator));
         let pattern = Pattern::new(&area, object)?;
         let fill = Arc::new(Fill {
             area: Arc::clone(&area),
             object: Arc::clone(object),
             errors: Arc::clone(&errors),
-            room: Arc::clone(&cache.room),
-            tell: Arc::clone(&object.tell),
+            allocator: Arc::clone(&cache.allocator),
+            reporter: Arc::clone(&object.reporter),
             health: Arc::clone(&cache.health),
             buffers: Arc::clone(&cache.buffers),
             workers: Arc::clone(&cache.workers),
@@ -71,7 +71,7 @@ impl FrameStore {
                 area: Arc::clone(&area),
                 fill: Arc::clone(&fill),
                 owner: Arc::clone(&cache.owner),
-                driver: Box::new(Handoff { requests: Arc::clone(&cache.requests), store: Weak::clone(this) }),
+                driver: Box::new(Handoff { requests: Arc::clone(&cache.requests), parts: Weak::clone(this) }),
             });
             Self {
                 this: Weak::clone(this),

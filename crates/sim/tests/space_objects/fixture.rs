@@ -6,7 +6,9 @@ use memobj_core::prot::{Access, Prot};
 use memobj_sim::space::{SoftFrames, SoftMmu};
 use memobj_vm::fault::{Attached, Fill, FrameNumber, Memory, ObjectTable, PagedSpace, Stop, VerbError};
 use memobj_vm::space::abi::linux::Populate;
-use memobj_vm::space::{Limits, MapRequest, ObjectId, ObjectKind, ObjectView, Place, Sharing, Source};
+use memobj_vm::space::{
+    Limits, MapRequest, ObjectId, ObjectKind, ObjectView, Place, SegmentContent, Sharing,
+};
 use std::sync::Arc;
 
 pub const PAGE: u64 = 4096;
@@ -14,7 +16,7 @@ pub const BASE: u64 = 1 << 40;
 pub const FILE: ObjectId = ObjectId(1);
 pub const RW: Prot = Prot::READ.union(Prot::WRITE);
 
-pub struct Rig {
+pub struct ObjectsFixture {
     pub objects: ObjectTable<SoftFrames>,
     pub spaces: Vec<(PagedSpace, SoftMmu)>,
     /// Supplies what is needed, if it is there.
@@ -23,7 +25,7 @@ pub struct Rig {
 
 pub type Loan<'a> = Attached<'a, SoftFrames, SoftMmu>;
 
-impl Rig {
+impl ObjectsFixture {
     pub fn new(length: u64, fill: Fill) -> Self {
         Self::with_budget(length, fill, 1 << 30)
     }
@@ -39,8 +41,8 @@ impl Rig {
 
     /// An object with these bytes on a disk.
     pub fn on_disk(bytes: Vec<u8>) -> Self {
-        let rig = Self::new(bytes.len() as u64, Fill::Pager);
-        Self { disk: Some(bytes), ..rig }
+        let fixture = Self::new(bytes.len() as u64, Fill::Pager);
+        Self { disk: Some(bytes), ..fixture }
     }
 
     /// Supplies `page`, if there is a disk.
@@ -95,7 +97,7 @@ impl Rig {
 
     pub fn map(&mut self, page: u64, pages: u64, first: u64, sharing: Sharing) -> Result<(), VerbError> {
         let view = ObjectView { id: FILE, opened: RW, kind: ObjectKind::Plain, largest: i64::MAX as u64 };
-        let source = Source::Object { view, offset: first * PAGE };
+        let source = SegmentContent::Object { view, offset: first * PAGE };
         let place = Place::Fixed(VirtAddr(BASE + page * PAGE));
         let request = MapRequest::new(pages * PAGE, source, RW, sharing).at(place);
         let mapped = self.with(0, |paged| paged.map(&request, Populate::No)).map(drop);

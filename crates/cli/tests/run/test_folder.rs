@@ -12,19 +12,20 @@ pub const PAGE: usize = 4096;
 
 /// A folder beside the build's output: files of a temporary file system in memory are not served.
 #[derive(Debug)]
-pub struct Room(tempfile::TempDir);
+pub struct TestFolder(tempfile::TempDir);
 
-impl Room {
+impl TestFolder {
     /// An empty one; `None`, and the reason printed, if programs cannot be run here.
     pub fn new() -> Option<Self> {
         static REFUSED: OnceLock<Option<String>> = OnceLock::new();
-        let room = Self(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder"));
+        let test_folder =
+            Self(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder"));
         let refused = REFUSED.get_or_init(|| {
-            let end = run(room.memobj(&[], &["true"]));
+            let end = run(test_folder.memobj(&[], &["true"]));
             (end.err.contains("programs can be run only where")).then(|| end.err.trim_end().to_string())
         });
         match refused {
-            None => Some(room),
+            None => Some(test_folder),
             Some(reason) => {
                 println!("skipped: {reason}");
                 None

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use memobj_linux::eventfd::EventFd;
 use memobj_linux::fault_loop::Listeners;
 use memobj_linux::futex;
-use memobj_linux::wake::Doorbell;
 
 /// How stores and the hand talk to the cleaner, which writes Dirty pages in the background. The areas count the bytes.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(crate) struct Unwritten {
     pub(crate) bytes: Arc<AtomicU64>,
     budget_bytes: u64,
     /// The cleaner hears it.
-    pub(crate) bell: Doorbell,
+    pub(crate) eventfd: EventFd,
     /// Everything is to be written, not only what is above the soft target.
     hurry: AtomicBool,
     /// Changes whenever pages were written, for those who wait for that.
@@ -29,7 +29,7 @@ impl Unwritten {
         Ok(Self {
             bytes: Arc::default(),
             budget_bytes,
-            bell: Doorbell::new()?,
+            eventfd: EventFd::new()?,
             hurry: AtomicBool::new(false),
             progress: AtomicU32::new(0),
             sleepers: AtomicU32::new(0),
@@ -56,14 +56,14 @@ impl Unwritten {
     /// Wakes the cleaner if there is enough for it to do.
     pub(crate) fn wake_if_enough(&self) {
         if self.is_enough(self.bytes()) {
-            self.bell.ring();
+            self.eventfd.notify();
         }
     }
 
     /// Somebody waits: everything that is Dirty is to be written.
     pub(crate) fn hurry(&self) {
         self.hurry.store(true, Ordering::Release);
-        self.bell.ring();
+        self.eventfd.notify();
     }
 
     /// Nothing was found that can be written now.

@@ -38,16 +38,16 @@ impl Guards {
 
 /// The guards of one stream.
 #[derive(Clone, Debug)]
-pub(super) struct Held(Arc<RankedMutex<Guards>>);
+pub(super) struct StreamGuards(Arc<RankedMutex<Guards>>);
 
 /// A place among the guards, given back on drop.
 #[derive(Debug)]
 pub struct Place {
-    held: Held,
+    held: StreamGuards,
     id: u64,
 }
 
-impl Held {
+impl StreamGuards {
     pub(super) fn new() -> Self {
         Self(Arc::new(RankedMutex::new(Rank::Stream, Guards::default())))
     }

@@ -40,7 +40,7 @@ const LEFT_OUT: usize = usize::MAX;
 
 /// A history that is being made.
 #[derive(Debug)]
-pub(crate) struct Gather {
+pub(crate) struct HistoryBuilder {
     begun: Instant,
     counting: Counting,
     bounds: Bounds,
@@ -57,7 +57,7 @@ struct State {
     segments: usize,
 }
 
-impl Gather {
+impl HistoryBuilder {
     /// With [`Counting::Totals`] nothing is kept but totals.
     pub(crate) fn new(counting: Counting) -> Self {
         let state = RankedMutex::new(Rank::History, State::default());
@@ -226,8 +226,8 @@ mod tests {
     const FEW: Bounds = Bounds { faults: 5, pages: 6, files: 2, programs: 3, segments: 4, command_bytes: 10 };
 
     fn fault(process: usize, file: usize, page: u64) -> FaultRecord {
-        let (at, took) = (Duration::ZERO, Duration::ZERO);
-        FaultRecord { at, took, process, file, page, resolution: Resolution::Supplied }
+        let (at, duration) = (Duration::ZERO, Duration::ZERO);
+        FaultRecord { at, duration, process, file, page, resolution: Resolution::Supplied }
     }
 
     fn file(length_bytes: u64) -> FileHistory {
@@ -235,26 +235,26 @@ mod tests {
     }
 
     /// A run of many programs, files, pages and segments.
-    fn busy(gather: &Gather) -> History {
+    fn busy(history_builder: &HistoryBuilder) -> History {
         for round in 0..20 {
-            let file = gather.file(file(u64::MAX));
-            gather.mapping(file);
-            let program = gather.program(round, 1, vec!["make".into(), "x".repeat(100).into()]);
+            let file = history_builder.file(file(u64::MAX));
+            history_builder.mapping(file);
+            let program = history_builder.program(round, 1, vec!["make".into(), "x".repeat(100).into()]);
             for page in 0..10 {
-                gather.fault(fault(program, file, page << 40));
+                history_builder.fault(fault(program, file, page << 40));
                 let failed = FaultRecord { resolution: Resolution::Failed, ..fault(program, file, page) };
-                gather.failed(failed, "input/output error");
+                history_builder.failed(failed, "input/output error");
             }
-            gather.segments(program, vec![SegmentRecord::default(); 3], &[(file, 7), (file, 9)]);
-            gather.ended(program, ProgramEnd::Exited(0));
-            gather.passed_through();
+            history_builder.segments(program, vec![SegmentRecord::default(); 3], &[(file, 7), (file, 9)]);
+            history_builder.ended(program, ProgramEnd::Exited(0));
+            history_builder.passed_through();
         }
-        gather.history()
+        history_builder.history()
     }
 
     #[test]
     fn a_run_that_nobody_reports_keeps_totals_only() {
-        let history = busy(&Gather::new(Counting::Totals));
+        let history = busy(&HistoryBuilder::new(Counting::Totals));
         let totals = history.totals;
         assert_eq!(totals.passed_through, 20);
         assert_eq!(History { duration: Duration::ZERO, ..history }, History { totals, ..History::default() });
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded_and_the_rest_is_counted() {
-        let history = busy(&Gather { bounds: FEW, ..Gather::new(Counting::Touches) });
+        let history = busy(&HistoryBuilder { bounds: FEW, ..HistoryBuilder::new(Counting::Touches) });
         assert_eq!((history.files.len(), history.processes.len(), history.faults.len()), (2, 3, 5));
         assert_eq!((history.files_left_out, history.programs_left_out), (18, 17));
         assert_eq!(history.faults_left_out, 20 * 20 - 5);

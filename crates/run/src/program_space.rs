@@ -15,7 +15,7 @@ use crate::files::{FramesId, MappedObject};
 
 /// The address space of one program, and of its threads and vfork children.
 #[derive(Debug)]
-pub(crate) struct Space {
+pub(crate) struct ProgramSpace {
     /// By which its faults are known.
     pub(crate) number: u64,
     /// Whose it is.
@@ -49,7 +49,7 @@ const BIRTH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is looked whether the child is there still.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-impl Space {
+impl ProgramSpace {
     pub(crate) fn new(number: u64, process: i32, program: usize, faults: ForeignFaults, site: Sites) -> Self {
         Self {
             number,

@@ -9,12 +9,12 @@ const MOST_EVENTS: usize = 65_536;
 
 /// The counters and the queue of events of one cache. Everybody who does something writes; users read.
 #[derive(Debug)]
-pub(crate) struct Tell {
+pub(crate) struct Reporter {
     pub(crate) counters: Counters,
     pub(crate) events: Sender,
 }
 
-impl Tell {
+impl Reporter {
     pub(crate) fn new(event_capacity: usize) -> Self {
         Self { counters: Counters::default(), events: Sender::new(event_capacity.min(MOST_EVENTS)) }
     }
@@ -31,11 +31,11 @@ impl Tell {
 #[derive(Debug)]
 pub(crate) struct ObjectTell {
     pub(crate) counters: ObjectCounters,
-    cache: Arc<Tell>,
+    cache: Arc<Reporter>,
 }
 
 impl ObjectTell {
-    pub(crate) fn new(cache: &Arc<Tell>) -> Self {
+    pub(crate) fn new(cache: &Arc<Reporter>) -> Self {
         Self { counters: ObjectCounters::new(&cache.counters), cache: Arc::clone(cache) }
     }
 
@@ -44,7 +44,7 @@ impl ObjectTell {
         &self.cache.counters
     }
 
-    /// As [`Tell::event`].
+    /// As [`Reporter::event`].
     pub(crate) fn event(&self, event: Event) {
         self.cache.event(event);
     }

@@ -4,18 +4,18 @@ use std::io;
 use std::sync::Arc;
 
 use memobj_linux::capability::memory_bytes;
-use memobj_linux::fork::Owner;
+use memobj_linux::fork::MakerProcess;
 use memobj_linux::region::SMALL;
 
 use super::Requests;
+use crate::allocator::{FrameAllocator, LEAST_FRAMES, Unwritten};
 use crate::buffers::Buffers;
 use crate::error::CacheError;
 use crate::health::Health;
 use crate::machine::Machine;
 use crate::options::CacheOptions;
 use crate::pages::CallPagers;
-use crate::room::{LEAST_FRAMES, Room, Unwritten};
-use crate::tell::Tell;
+use crate::reporter::Reporter;
 use crate::threads::Disposal;
 use crate::write::Cleaner;
 
@@ -23,14 +23,14 @@ use crate::write::Cleaner;
 #[derive(Debug)]
 pub(crate) struct CacheShared {
     pub(crate) options: CacheOptions,
-    pub(crate) room: Arc<Room>,
-    pub(crate) tell: Arc<Tell>,
+    pub(crate) allocator: Arc<FrameAllocator>,
+    pub(crate) reporter: Arc<Reporter>,
     pub(crate) health: Arc<Health>,
     pub(crate) requests: Arc<Requests>,
     pub(crate) workers: Arc<dyn CallPagers>,
     pub(crate) buffers: Arc<Buffers>,
     pub(crate) machine: Machine,
-    pub(crate) owner: Arc<Owner>,
+    pub(crate) owner: Arc<MakerProcess>,
     pub(crate) disposal: Arc<Disposal>,
     pub(crate) cleaner: Arc<Cleaner>,
 }
@@ -56,20 +56,20 @@ impl CacheShared {
         check_budget(options.budget_bytes)?;
         let limit = options.budget_bytes;
         let unwritten = Unwritten::new(limit).map_err(system("create an eventfd"))?;
-        let tell = Arc::new(Tell::new(options.event_capacity));
-        let room = Arc::new(Room::new(limit, unwritten, &tell));
-        let health = Arc::new(Health::new(&room, &tell));
+        let reporter = Arc::new(Reporter::new(options.event_capacity));
+        let allocator = Arc::new(FrameAllocator::new(limit, unwritten, &reporter));
+        let health = Arc::new(Health::new(&allocator, &reporter));
         let buffers = Buffers::new(options.reads).map_err(system("allocate pages for faults"))?;
         Ok(Self {
             requests: Arc::new(Requests::new(&health).map_err(system("create an eventfd"))?),
-            cleaner: Arc::new(Cleaner::new(&room, &health, buffers.mechanism)),
-            room,
-            tell,
+            cleaner: Arc::new(Cleaner::new(&allocator, &health, buffers.mechanism)),
+            allocator,
+            reporter,
             health,
             workers,
             buffers: Arc::new(buffers),
             machine: Machine::new(),
-            owner: Arc::new(Owner::new().map_err(system("mark the process"))?),
+            owner: Arc::new(MakerProcess::new().map_err(system("mark the process"))?),
             disposal: Arc::new(Disposal::new()),
             options,
         })

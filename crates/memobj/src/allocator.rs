@@ -17,7 +17,7 @@ use memobj_linux::pool::{Frame, FramePool, Take};
 use memobj_linux::region::{LARGE, SMALL};
 use memobj_linux::slots::SlotTable;
 
-use crate::tell::Tell;
+use crate::reporter::Reporter;
 use hand::Hand;
 pub(crate) use unwritten::Unwritten;
 
@@ -50,7 +50,7 @@ pub(crate) enum Patience {
 /// The budgets of a cache, the areas whose frames count, and the hands that choose what goes. Everybody who needs a frame
 /// asks here; of objects it knows the areas only.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct FrameAllocator {
     pub(crate) budget: Arc<Budget>,
     pub(crate) pins: Arc<PinBudget>,
     /// Bounds what is pinned for writing: it cannot be cleaned.
@@ -65,11 +65,11 @@ pub(crate) struct Room {
     hand: Hand,
     table_hand: Hand,
     pool: OnceLock<Option<Arc<FramePool>>>,
-    tell: Arc<Tell>,
+    reporter: Arc<Reporter>,
 }
 
-impl Room {
-    pub(crate) fn new(limit: u64, unwritten: Unwritten, tell: &Arc<Tell>) -> Self {
+impl FrameAllocator {
+    pub(crate) fn new(limit: u64, unwritten: Unwritten, reporter: &Arc<Reporter>) -> Self {
         // What pins may not have keeps faults going.
         let kept_free = (limit / 8).max((LEAST_FRAMES * SMALL as u64).min(limit / 4));
         Self {
@@ -83,7 +83,7 @@ impl Room {
             hand: Hand::default(),
             table_hand: Hand::default(),
             pool: OnceLock::new(),
-            tell: Arc::clone(tell),
+            reporter: Arc::clone(reporter),
         }
     }
 
@@ -180,7 +180,7 @@ impl Room {
     /// Takes back all frames of `pages` of `area` that can go.
     pub(crate) fn evict(&self, area: &Arc<Area>, pages: PageRange) {
         let evicted = area.evict_all(pages, self.ages.now());
-        self.tell.counters.evicted_pages.add(evicted.pages);
+        self.reporter.counters.evicted_pages.add(evicted.pages);
     }
 
     /// Moves the hand until a block gives up a page; `false` when a whole sweep found none that may go.
@@ -198,7 +198,7 @@ impl Room {
             let now = self.ages.now();
             let evicted = self.members.with(slot, |area| area.evict_block(block, now, victims));
             if let Some(evicted) = evicted.filter(|evicted| evicted.pages > 0) {
-                self.tell.counters.evicted_pages.add(evicted.pages);
+                self.reporter.counters.evicted_pages.add(evicted.pages);
                 return true;
             }
         }
@@ -215,7 +215,7 @@ impl Room {
             let now = self.ages.now();
             let given = self.members.with(slot, |area| {
                 let (evicted, is_empty) = area.empty_block(block, now, victims);
-                self.tell.counters.evicted_pages.add(evicted.pages);
+                self.reporter.counters.evicted_pages.add(evicted.pages);
                 is_empty
             });
             in_vain = if given == Some(true) { 0 } else { in_vain + 1 };

@@ -29,13 +29,13 @@ pub const fn at(page: u64) -> u64 {
     WINDOW_START + page * PAGE
 }
 
-pub struct Rig {
+pub struct GoldenFixture {
     machine: Machine,
     words: Vec<String>,
     process: Process,
 }
 
-impl Rig {
+impl GoldenFixture {
     pub fn new() -> Self {
         // Recorded on a processor without protection keys.
         Self { machine: Machine::new(900, Loads::Implied), words: Vec::new(), process: 0 }

@@ -4,13 +4,13 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::job::Held;
+use crate::job::MemoryUse;
 use crate::{cgroup, usage};
 
 /// Looks at /proc and the cgroup; the caller says how much of it is frames.
-pub fn now(cgroup: Option<&Path>, frame_bytes: u64) -> io::Result<Held> {
+pub fn now(cgroup: Option<&Path>, frame_bytes: u64) -> io::Result<MemoryUse> {
     // The text of thousands of mappings is read last: it is memory of this process too.
-    Ok(Held {
+    Ok(MemoryUse {
         rss_bytes: usage::status_bytes("VmRSS:")?,
         page_table_bytes: usage::status_bytes("VmPTE:")?,
         frame_bytes,

@@ -11,12 +11,12 @@ const LONG_ENOUGH: u64 = 3;
 
 /// The ends of recent misses of one object. Lock-free, for signal handlers; a lost update costs a guess.
 #[derive(Debug, Default)]
-pub(crate) struct Streams {
+pub(crate) struct Sequences {
     entries: [AtomicU64; ENTRIES],
     next: AtomicUsize,
 }
 
-impl Streams {
+impl Sequences {
     /// Notes a miss of `pages`; says whether it goes on from where others ended.
     pub(crate) fn note(&self, pages: PageRange) -> bool {
         self.steps(pages) >= LONG_ENOUGH
@@ -59,12 +59,12 @@ mod tests {
 
     #[test]
     fn interleaved_streams_are_seen_and_random_pages_are_not() {
-        let streams = Streams::default();
+        let sequences = Sequences::default();
         let seen: Vec<bool> =
-            (0..8).flat_map(|step| [streams.note(page(step)), streams.note(page(1000 + step))]).collect();
+            (0..8).flat_map(|step| [sequences.note(page(step)), sequences.note(page(1000 + step))]).collect();
         assert!(seen[..4].iter().all(|yes| !yes));
         assert!(seen[4..].iter().all(|yes| *yes));
-        let streams = Streams::default();
-        assert!((0..1000u64).all(|step| !streams.note(page(step * 7919 % 10007))));
+        let sequences = Sequences::default();
+        assert!((0..1000u64).all(|step| !sequences.note(page(step * 7919 % 10007))));
     }
 }

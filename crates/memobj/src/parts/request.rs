@@ -4,9 +4,9 @@ use std::io;
 use std::sync::{Arc, Weak};
 
 use crossbeam_queue::ArrayQueue;
-use memobj_linux::wake::Doorbell;
+use memobj_linux::eventfd::EventFd;
 
-use super::FrameStore;
+use super::ObjectParts;
 use crate::health::Health;
 use crate::pages::{Arrived, Keep};
 use crate::pins::{Ask, AskDriver};
@@ -16,9 +16,9 @@ const MOST_REQUESTS: usize = 4096;
 /// What others ask of the driver. Made and queued in signal handlers: moving it must not allocate.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// For a frame store, if it is still there.
-    Of(Weak<FrameStore>, Ask),
-    /// The frame store at this address in memory has lost its last mapping.
+    /// For the parts of an object, if it is still there.
+    Of(Weak<ObjectParts>, Ask),
+    /// The parts at this address in memory has lost its last mapping.
     Forget(usize),
     /// What a pager was asked for ahead of its reader, as this unit of the driver, is here; or it never will be.
     Arrived(u64, Option<Arrived>),
@@ -28,14 +28,14 @@ pub(crate) enum Request {
 #[derive(Debug)]
 pub(crate) struct Requests {
     queue: ArrayQueue<Request>,
-    pub(crate) bell: Doorbell,
+    pub(crate) eventfd: EventFd,
     health: Arc<Health>,
 }
 
 impl Requests {
     pub(crate) fn new(health: &Arc<Health>) -> io::Result<Self> {
         let queue = ArrayQueue::new(MOST_REQUESTS);
-        Ok(Self { queue, bell: Doorbell::new()?, health: Arc::clone(health) })
+        Ok(Self { queue, eventfd: EventFd::new()?, health: Arc::clone(health) })
     }
 
     /// Hands a request to the driver. Safe in a signal handler.
@@ -46,10 +46,10 @@ impl Requests {
                 return;
             }
             request = back;
-            self.bell.ring();
+            self.eventfd.notify();
             std::thread::yield_now();
         }
-        self.bell.ring();
+        self.eventfd.notify();
     }
 
     /// The next request, for the driver.
@@ -71,15 +71,15 @@ impl Keep for Unit {
     }
 }
 
-/// Asks the driver in the name of one frame store.
+/// Asks the driver in the name of one object.
 #[derive(Debug)]
 pub(super) struct Handoff {
     pub(super) requests: Arc<Requests>,
-    pub(super) store: Weak<FrameStore>,
+    pub(super) parts: Weak<ObjectParts>,
 }
 
 impl AskDriver for Handoff {
     fn ask(&self, ask: Ask) {
-        self.requests.ask(Request::Of(Weak::clone(&self.store), ask));
+        self.requests.ask(Request::Of(Weak::clone(&self.parts), ask));
     }
 }

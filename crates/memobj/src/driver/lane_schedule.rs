@@ -6,8 +6,8 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
+use memobj_linux::eventfd::EventFd;
 use memobj_linux::processor;
-use memobj_linux::wake::Doorbell;
 
 /// Faults in a row of one thread, each of which woke a lane, after which its processor is looked up.
 const STREAK: u32 = 32;
@@ -18,9 +18,9 @@ const ALL: usize = usize::MAX;
 
 /// Where one lane is, and how to call it.
 #[derive(Debug)]
-struct Station {
+struct LanePlace {
     processor: usize,
-    bell: Doorbell,
+    eventfd: EventFd,
 }
 
 /// How a lane came to read an event.
@@ -34,8 +34,8 @@ pub(super) enum Found {
 
 /// What the lanes of a cache share.
 #[derive(Debug)]
-pub(super) struct Duty {
-    stations: Vec<Station>,
+pub(super) struct LaneSchedule {
+    places: Vec<LanePlace>,
     /// The one lane that waits for events, or `ALL`.
     alone: AtomicUsize,
     /// Who faulted last.
@@ -45,12 +45,12 @@ pub(super) struct Duty {
     over: AtomicBool,
 }
 
-impl Duty {
-    /// One lane for each of these processors, all on duty.
+impl LaneSchedule {
+    /// One lane for each of these processors, all scheduled.
     pub(super) fn new(processors: &[usize]) -> io::Result<Self> {
-        let station = |&processor| Ok(Station { processor, bell: Doorbell::new()? });
+        let place = |&processor| Ok(LanePlace { processor, eventfd: EventFd::new()? });
         Ok(Self {
-            stations: processors.iter().map(station).collect::<io::Result<_>>()?,
+            places: processors.iter().map(place).collect::<io::Result<_>>()?,
             alone: AtomicUsize::new(ALL),
             thread: AtomicU32::new(0),
             left: AtomicU32::new(STREAK),
@@ -58,18 +58,18 @@ impl Duty {
         })
     }
 
-    /// The processor and the bell of a lane.
-    pub(super) fn station(&self, lane: usize) -> (usize, &Doorbell) {
-        (self.stations[lane].processor, &self.stations[lane].bell)
+    /// The processor and the eventfd of a lane.
+    pub(super) fn place(&self, lane: usize) -> (usize, &EventFd) {
+        (self.places[lane].processor, &self.places[lane].eventfd)
     }
 
-    /// Whether a lane is to wait for events. It asks before each wait; who changes the answer to yes rings its bell.
+    /// Whether a lane is to wait for events. It asks before each wait; who changes the answer to yes notifies its eventfd.
     pub(super) fn includes(&self, lane: usize) -> bool {
         let alone = self.alone.load(Ordering::SeqCst);
         alone == ALL || alone == lane
     }
 
-    /// Notes who faulted, and changes the lanes on duty if that gives reason to.
+    /// Notes who faulted, and changes the scheduled lanes if that gives reason to.
     ///
     /// Here and below, what two lanes count at once may get lost. That delays a look-up, no more.
     pub(super) fn note(&self, thread: u32, found: Found) {
@@ -86,7 +86,7 @@ impl Duty {
             _ => {
                 self.left.store(STREAK, Ordering::Relaxed);
                 let processor = processor::last_of(thread);
-                let lane = self.stations.iter().position(|station| Some(station.processor) == processor);
+                let lane = self.places.iter().position(|place| Some(place.processor) == processor);
                 self.assign(lane.unwrap_or(ALL));
             }
         }
@@ -96,18 +96,18 @@ impl Duty {
         if self.alone.load(Ordering::Relaxed) == alone || self.alone.swap(alone, Ordering::SeqCst) == alone {
             return;
         }
-        // Rung after the change is visible: whoever hears it finds itself on duty, or was relieved again since.
-        for (lane, station) in self.stations.iter().enumerate() {
+        // Rung after the change is visible: whoever hears it finds itself scheduled, or is not any more.
+        for (lane, place) in self.places.iter().enumerate() {
             if alone == ALL || alone == lane {
-                station.bell.ring();
+                place.eventfd.notify();
             }
         }
     }
 
-    /// Sends all lanes home.
+    /// Ends all lanes.
     pub(super) fn stop(&self) {
         self.over.store(true, Ordering::SeqCst);
-        self.stations.iter().for_each(|station| station.bell.ring());
+        self.places.iter().for_each(|place| place.eventfd.notify());
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -124,8 +124,8 @@ mod tests {
         (thread, processor::last_of(thread).unwrap())
     }
 
-    fn on_duty(duty: &Duty) -> Vec<bool> {
-        (0..duty.stations.len()).map(|lane| duty.includes(lane)).collect()
+    fn is_scheduled(schedule: &LaneSchedule) -> Vec<bool> {
+        (0..schedule.places.len()).map(|lane| schedule.includes(lane)).collect()
     }
 
     #[test]
@@ -135,15 +135,15 @@ mod tests {
             processor::stay_on(here).unwrap();
             let (thread, processor) = this_thread();
             assert_eq!(processor, here);
-            let duty = Duty::new(&[here + 1, here, here + 2]).unwrap();
-            (0..STREAK).for_each(|_| duty.note(thread, Found::Asleep));
-            assert_eq!(on_duty(&duty), [true, true, true]);
-            duty.note(thread, Found::Asleep);
-            assert_eq!(on_duty(&duty), [false, true, false]);
-            duty.note(thread + 1, Found::Asleep);
-            assert_eq!(on_duty(&duty), [true, true, true]);
-            (0..1000).for_each(|count| duty.note(thread + count % 2, Found::Awake));
-            assert_eq!(on_duty(&duty), [true, true, true]);
+            let schedule = LaneSchedule::new(&[here + 1, here, here + 2]).unwrap();
+            (0..STREAK).for_each(|_| schedule.note(thread, Found::Asleep));
+            assert_eq!(is_scheduled(&schedule), [true, true, true]);
+            schedule.note(thread, Found::Asleep);
+            assert_eq!(is_scheduled(&schedule), [false, true, false]);
+            schedule.note(thread + 1, Found::Asleep);
+            assert_eq!(is_scheduled(&schedule), [true, true, true]);
+            (0..1000).for_each(|count| schedule.note(thread + count % 2, Found::Awake));
+            assert_eq!(is_scheduled(&schedule), [true, true, true]);
         });
         inside.join().unwrap();
     }
@@ -151,22 +151,22 @@ mod tests {
     #[test]
     fn a_thread_that_moved_is_found_soon() {
         let (thread, _) = this_thread();
-        let duty = Duty::new(&[usize::MAX - 1, usize::MAX - 2]).unwrap();
-        duty.note(thread, Found::Asleep);
-        duty.alone.store(1, Ordering::SeqCst);
-        duty.note(thread, Found::Awake);
-        (1..SHORT_STREAK).for_each(|_| duty.note(thread, Found::Asleep));
-        assert_eq!(on_duty(&duty), [false, true]);
-        duty.note(thread, Found::Asleep);
-        assert_eq!(on_duty(&duty), [true, true]);
+        let schedule = LaneSchedule::new(&[usize::MAX - 1, usize::MAX - 2]).unwrap();
+        schedule.note(thread, Found::Asleep);
+        schedule.alone.store(1, Ordering::SeqCst);
+        schedule.note(thread, Found::Awake);
+        (1..SHORT_STREAK).for_each(|_| schedule.note(thread, Found::Asleep));
+        assert_eq!(is_scheduled(&schedule), [false, true]);
+        schedule.note(thread, Found::Asleep);
+        assert_eq!(is_scheduled(&schedule), [true, true]);
     }
 
     #[test]
     fn a_thread_of_no_known_processor_has_all_lanes() {
-        let duty = Duty::new(&[usize::MAX - 1, usize::MAX - 2]).unwrap();
+        let schedule = LaneSchedule::new(&[usize::MAX - 1, usize::MAX - 2]).unwrap();
         let (thread, _) = this_thread();
-        (0..1000).for_each(|_| duty.note(thread, Found::Asleep));
-        (0..1000).for_each(|_| duty.note(0, Found::Asleep));
-        assert_eq!(on_duty(&duty), [true, true]);
+        (0..1000).for_each(|_| schedule.note(thread, Found::Asleep));
+        (0..1000).for_each(|_| schedule.note(0, Found::Asleep));
+        assert_eq!(is_scheduled(&schedule), [true, true]);
     }
 }

@@ -8,7 +8,7 @@ use memobj_linux::area::{GuestNumber, GuestView, Viewer};
 use memobj_linux::line::Line;
 use memobj_linux::uffd::Userfaultfd;
 
-use super::FrameStore;
+use super::ObjectParts;
 use crate::locks::RankedMutex;
 use crate::write::User;
 
@@ -38,7 +38,7 @@ pub enum GuestEnd {
 /// What the owner's threads share about a guest.
 #[derive(Debug)]
 pub(crate) struct GuestState {
-    pub(crate) store: Arc<FrameStore>,
+    pub(crate) parts: Arc<ObjectParts>,
     pub(crate) uffd: Arc<Userfaultfd>,
     pub(crate) start: usize,
     pub(crate) prot: GuestProt,
@@ -64,7 +64,7 @@ impl GuestState {
         if self.is_ending.swap(true, Ordering::AcqRel) {
             return;
         }
-        self.store.area.dismiss(&self.view);
+        self.parts.area.dismiss(&self.view);
         drop(self.user.lock().take());
         let end = if self.view.is_broken() { GuestEnd::Broken } else { end };
         *self.end.lock() = Some(end);

@@ -16,7 +16,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The records of one file.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct RecordFile {
     pub(super) mapping: Mapping,
     object: MemoryObject,
     way: Way,
@@ -31,7 +31,7 @@ pub(super) fn copies_of(promise: Promise, way: Way) -> Copies {
     }
 }
 
-impl Store {
+impl RecordFile {
     /// Opens the file; what a killed process left of a commit is settled then.
     pub(super) fn open(
         path: &Path,

@@ -32,13 +32,13 @@ pub(crate) enum Want {
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct DescriptorBudget {
     any: OwnedFd,
     most: u64,
     is_told: AtomicBool,
 }
 
-impl Room {
+impl DescriptorBudget {
     /// Of this process, whose limit stays.
     pub(crate) fn new() -> io::Result<Self> {
         let any = eventfd(0, EventfdFlags::CLOEXEC)?;

@@ -3,7 +3,9 @@
 use memobj::space::{
     Prot, Segment, SegmentRequest, SegmentSource, Sharing, Space, SpaceOptions, VerbError, VirtAddr,
 };
-use memobj::{Advice, Cache, FrameSize, MapOptions, MemoryObject, ObjectOptions, Store, pagers::Pager};
+use memobj::{
+    Advice, Cache, FrameSize, FrameVisibility, MapOptions, MemoryObject, ObjectOptions, pagers::Pager,
+};
 use memobj_linux::oracle::{Order, Signal, access};
 
 pub const PAGE: u64 = 4096;
@@ -13,7 +15,7 @@ pub const SIGSEGV: i32 = 11;
 pub const SIGBUS: i32 = 7;
 
 pub fn lendable() -> ObjectOptions {
-    ObjectOptions::new().store(Store::Shared).frames(FrameSize::Small)
+    ObjectOptions::new().visibility(FrameVisibility::Shared).frames(FrameSize::Small)
 }
 
 pub fn object(cache: &Cache, pager: impl Pager + 'static) -> MemoryObject {

@@ -16,7 +16,7 @@ pub fn history(names: &[&str], touches: &[(usize, u64)]) -> History {
         .collect();
     let fault = |(file, page): &(usize, u64)| FaultRecord {
         at: Duration::ZERO,
-        took: Duration::ZERO,
+        duration: Duration::ZERO,
         process: 0,
         file: *file,
         page: *page,

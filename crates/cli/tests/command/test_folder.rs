@@ -8,9 +8,9 @@ use std::process::{Command, Output};
 const TIME_LIMIT: &str = "600";
 
 /// A temporary directory, the command's working directory.
-pub struct Room(tempfile::TempDir);
+pub struct TestFolder(tempfile::TempDir);
 
-impl Room {
+impl TestFolder {
     /// An empty one.
     pub fn new() -> Self {
         Self(tempfile::tempdir().expect("a temporary directory"))

@@ -12,7 +12,8 @@ impl Record {
     /// too many, come after these, file by file in the order in which each file's were touched. Pages that could not
     /// be supplied are left out, and so are files without a page.
     pub fn from_history(history: &History) -> Record {
-        let mut gathered = Gathered { seen: vec![HashSet::new(); history.files.len()], touches: Vec::new() };
+        let mut gathered =
+            TouchesOnce { seen: vec![HashSet::new(); history.files.len()], touches: Vec::new() };
         for fault in history.faults.iter().filter(|fault| fault.resolution != Resolution::Failed) {
             if let Some(file) = history.files.get(fault.file) {
                 gathered.touch(fault.file, file, fault.page);
@@ -31,13 +32,13 @@ fn has_failed(file: &FileHistory, page: u64) -> bool {
     file.failed.binary_search_by_key(&page, |(failed, _)| *failed).is_ok()
 }
 
-struct Gathered {
+struct TouchesOnce {
     seen: Vec<HashSet<u64>>,
     /// The file's index in the history, its page, and how many.
     touches: Vec<(usize, u64, u64)>,
 }
 
-impl Gathered {
+impl TouchesOnce {
     /// Counts the page, if it is one of the file's and not there yet.
     fn touch(&mut self, index: usize, file: &FileHistory, page: u64) {
         let pages = file.length_bytes.div_ceil(super::PAGE_BYTES);

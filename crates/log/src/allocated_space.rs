@@ -17,7 +17,7 @@ const LOG_STEP_BLOCKS: u64 = 256;
 
 /// What is known to be there.
 #[derive(Debug, Default)]
-pub(super) struct Room {
+pub(super) struct AllocatedSpace {
     /// Blocks at the beginning of each segment.
     segments: [u64; 2],
     /// Units in place: 64 to a word.
@@ -26,7 +26,7 @@ pub(super) struct Room {
     unsynced: bool,
 }
 
-impl Room {
+impl AllocatedSpace {
     /// Makes sure of the blocks of a segment below `end`, and that the log storage is as long; across a crash too,
     /// because recovery writes records anew. If the sync fails, so may have other writes of the log.
     pub(super) fn log<S: Storage>(
