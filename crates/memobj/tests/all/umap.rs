@@ -156,6 +156,7 @@ fn unmapping_leaks_memory_descriptors_and_threads() {
         for _ in 0..3 {
             ways().for_each(|way| one_life(&way, &sample));
         }
+        fill_the_cache_of_stacks();
         let before = settled();
         for _ in 0..50 {
             ways().for_each(|way| one_life(&way, &sample));
@@ -164,9 +165,17 @@ fn unmapping_leaks_memory_descriptors_and_threads() {
         assert_eq!((after.descriptors, after.threads), (before.descriptors, before.threads));
         let grown = |now: u64, then: u64| now.saturating_sub(then);
         assert!(grown(after.resident_bytes, before.resident_bytes) < MIB, "{before:?} {after:?}");
-        // Stacks that the C library keeps for threads to come are 2 MiB each, and two mappings.
-        assert!(grown(after.virtual_bytes, before.virtual_bytes) < 16 * MIB, "{before:?} {after:?}");
-        assert!(after.mappings <= before.mappings + 8 + 2 * 8, "{before:?} {after:?}");
+        assert!(grown(after.virtual_bytes, before.virtual_bytes) < 8 * MIB, "{before:?} {after:?}");
+        assert!(after.mappings <= before.mappings + 8, "{before:?} {after:?}");
+    });
+}
+
+/// The C library keeps up to 40 MiB of stacks for threads to come, of 2 MiB each. How many threads run at once in a life is a
+/// matter of chance.
+fn fill_the_cache_of_stacks() {
+    let together = std::sync::Barrier::new(24);
+    std::thread::scope(|scope| {
+        (0..24).for_each(|_| drop(scope.spawn(|| together.wait())));
     });
 }
 
