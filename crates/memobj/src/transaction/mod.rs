@@ -47,7 +47,7 @@ use copies::Copies;
 /// # let path = std::env::temp_dir().join(format!("memobj-transaction-{}", std::process::id()));
 /// # std::fs::write(&path, vec![0; 1 << 20])?;
 /// let cache = Cache::new(CacheOptions::default())?;
-/// let atomic = ObjectOptions { writing: Writing::Atomic, ..Default::default() };
+/// let atomic = ObjectOptions::new().writing(Writing::Atomic);
 /// let object = cache.open_file(&path, atomic)?;
 ///
 /// let mut transfer = object.begin()?;

@@ -83,7 +83,10 @@ impl Workers {
 
     pub(crate) fn calls(&self) -> PagerCalls {
         let state = self.shared.lock();
-        PagerCalls { waited_for: state.under_way.len() + state.queued, given_up: state.stuck.len() }
+        PagerCalls {
+            waited_for: state.under_way.len() + state.queued,
+            given_up: state.stuck.len() + state.cancelled.len(),
+        }
     }
 
     /// Ends all threads. Queued jobs are dropped: their pages are absent again. Requests that are under way are cancelled.

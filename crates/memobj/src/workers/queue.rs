@@ -48,8 +48,10 @@ struct ObjectQueue {
     position: u64,
     depth: usize,
     blocks: bool,
-    /// The most pages of one request.
+    /// The most pages of one request that nobody waits for.
     run_pages: u64,
+    /// The most pages of one that somebody waits for: those of a block. Else a page that hangs would hold up its neighbours.
+    block_pages: u64,
     is_listed: bool,
 }
 
@@ -78,6 +80,8 @@ pub(super) struct State {
     deadlines: BTreeSet<(Instant, u64)>,
     /// Requests that have overrun their time and are not answered.
     pub(super) stuck: HashMap<u64, Arc<Job>>,
+    /// Requests of objects that were closed meanwhile, which are not answered.
+    pub(super) cancelled: HashMap<u64, Arc<Job>>,
     /// When the supervisor looks next; `None` if it waits to be told.
     pub(super) looks_at: Option<Instant>,
     pub(super) running: Vec<Running>,
@@ -107,6 +111,7 @@ impl ObjectQueue {
             depth: description.depth_limit(),
             blocks: description.is_blocking(),
             run_pages: fill.run_pages(),
+            block_pages: fill.block_pages(),
             ..Self::default()
         }
     }
@@ -133,12 +138,15 @@ impl ObjectQueue {
 
     /// The next job in the order of pages, with those that follow it.
     fn next_job(&mut self) -> Option<(Job, usize)> {
-        let queue = if self.demand.is_empty() { &mut self.advance } else { &mut self.demand };
+        let (queue, most) = match self.demand.is_empty() {
+            true => (&mut self.advance, self.run_pages),
+            false => (&mut self.demand, self.block_pages),
+        };
         let first = queue.range(self.position..).next().or_else(|| queue.iter().next()).map(|(at, _)| *at)?;
         let mut job = queue.remove(&first)?;
         let mut taken = 1;
         while let Some(next) = queue.remove(&job.pages.end) {
-            if let Some(next) = job.join(next, self.run_pages) {
+            if let Some(next) = job.join(next, most) {
                 queue.insert(next.pages.start, next);
                 break;
             }
@@ -288,7 +296,7 @@ impl State {
 
     /// A request is answered, or overdue. What comes back may be the last to know its object.
     pub(super) fn settle(&mut self, number: u64) -> Option<Arc<Job>> {
-        if let Some(job) = self.stuck.remove(&number) {
+        if let Some(job) = self.stuck.remove(&number).or_else(|| self.cancelled.remove(&number)) {
             return Some(job);
         }
         let (job, deadline) = self.under_way.remove(&number)?;
@@ -386,7 +394,12 @@ impl State {
             self.queued -= jobs.len();
         }
         jobs.extend(take_out(&mut self.delayed, &|job| job.key() == key));
-        (jobs, self.reason().into_iter().filter(|job| job.key() == key).collect())
+        let asked: Vec<Arc<Job>> = self.reason().into_iter().filter(|job| job.key() == key).collect();
+        for job in &asked {
+            self.settle(job.number());
+            self.cancelled.insert(job.number(), Arc::clone(job));
+        }
+        (jobs, asked)
     }
 
     /// All jobs that are queued or wait for their next try.
