@@ -22,7 +22,7 @@
 //! | shared | the object | refused: `max_prot` has no stores, however the object was opened |
 //! | copy | the object at the instant of the mapping, whatever becomes of it | its own |
 //!
-//! A **copy segment** shows the object itself where its pager is [immutable](crate::pagers::Pager::is_immutable), a
+//! A **copy segment** shows the object itself where its pager is [immutable](crate::pagers::Description::immutable), a
 //! reflink of its file where the file system has those, else bytes that were copied to a temporary file, within
 //! [`SpaceOptions::copy_bytes`]. Where none of these goes, the mapping is refused ([`NoCopy`]): never a mix.
 //!
