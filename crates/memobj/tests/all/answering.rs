@@ -344,7 +344,7 @@ fn a_pager_that_hangs_in_any_function_holds_up_nobody_else() {
         let object =
             cache.object("sticks", Blocking(pager), ObjectOptions::new().writing(Writing::InPlace)).unwrap();
         let mapping = object.map_all(MapOptions::new().delivery(Delivery::PinOnly)).unwrap();
-        let hanging: Vec<_> = (0..8)
+        let mut hanging: Vec<_> = (0..8)
             .map(|index: u64| {
                 let (object, mapping) = (object.clone(), mapping.clone());
                 std::thread::spawn(move || {
@@ -361,7 +361,8 @@ fn a_pager_that_hangs_in_any_function_holds_up_nobody_else() {
                 })
             })
             .collect();
-        drop((object, mapping));
+        // The last handle drops the pager, which may hang.
+        hanging.push(std::thread::spawn(move || drop((object, mapping))));
         wait_until("the pager hangs", || entered.load(Ordering::SeqCst) > 0);
         let other = Kept::new(Description::new(4 * MIB));
         let read = within(30, "the other object", {
