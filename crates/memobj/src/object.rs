@@ -68,6 +68,11 @@ impl MemoryObject {
         self.handle.core.length()
     }
 
+    /// The version that its pager [named](crate::pagers::Description::version), if it did.
+    pub fn version(&self) -> Option<&str> {
+        self.handle.core.description.version_name()
+    }
+
     /// Whether it has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

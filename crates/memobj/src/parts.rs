@@ -52,6 +52,7 @@ impl ObjectParts {
         let errors = Arc::new(Errors::new(&area, object, &cache.allocator));
         let pattern = Pattern::new(&area, object)?;
         let fill = Arc::new(Fill {
+            number: Fill::next_number(),
             area: Arc::clone(&area),
             object: Arc::clone(object),
             errors: Arc::clone(&errors),

@@ -53,13 +53,13 @@ pub(super) struct Unit {
     ready: Option<Target>,
     in_flight: bool,
     /// What a pager's bytes take of the memory of requests.
-    allocator: Option<Box<dyn std::any::Any + Send>>,
+    room: Option<Box<dyn std::any::Any + Send>>,
 }
 
 impl Unit {
     fn of(parts: &Arc<ObjectParts>, pages: PageRange, claim: Option<FillClaim>, purpose: Purpose) -> Self {
         let parts = Arc::clone(parts);
-        Self { parts, pages, claim, purpose, wanted: false, ready: None, in_flight: true, allocator: None }
+        Self { parts, pages, claim, purpose, wanted: false, ready: None, in_flight: true, room: None }
     }
 
     pub(super) fn is_in_flight(&self) -> bool {
@@ -122,7 +122,7 @@ impl Driver {
         let number = self.next_unit;
         self.next_unit += 1;
         self.units.insert(number, Unit::of(parts, claim.pages(), None, purpose));
-        let unit = KeptUnit { requests: Arc::clone(&self.shared.requests), number };
+        let unit = KeptUnit::new(&self.shared.requests, number);
         let fill = &parts.fill;
         fill.workers.submit(Arc::clone(fill), claim, reason, Some(Box::new(unit)));
         Ok(())
@@ -130,13 +130,13 @@ impl Driver {
 
     /// What a pager was asked for as `number` is here, or never will be: then whoever wants it asks by himself.
     pub(super) fn arrived(&mut self, number: u64, arrived: Option<Arrived>) {
-        let Some(Arrived { claim, target, allocator }) = arrived else {
+        let Some(Arrived { claim, target, room }) = arrived else {
             self.units.remove(&number);
             return;
         };
         let Some(unit) = self.units.get_mut(&number) else { return };
         unit.claim = Some(claim);
-        unit.allocator = Some(allocator);
+        unit.room = Some(room);
         self.is_ready(number, target);
     }
 

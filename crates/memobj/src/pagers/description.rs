@@ -17,8 +17,8 @@ const LARGEST_BLOCK: u64 = 16 << 20;
 /// ```
 /// use memobj::pagers::Description;
 ///
-/// let parts = Description::new(10 << 30).block_bytes(1 << 20).depth(64).version("etag-17").immutable();
-/// assert_eq!((parts.length(), parts.depth_limit()), (10 << 30, 64));
+/// let store = Description::new(10 << 30).block_bytes(1 << 20).depth(64).version("etag-17").immutable();
+/// assert_eq!((store.length(), store.depth_limit()), (10 << 30, 64));
 /// ```
 #[derive(Clone)]
 pub struct Description {
@@ -81,7 +81,7 @@ impl Description {
         }
     }
 
-    /// Names the version of the object that the pager supplies: an ETag, a generation. It appears in errors and metrics.
+    /// Names the version of the object that the pager supplies: an ETag, a generation. See [`MemoryObject::version`](crate::MemoryObject::version).
     #[must_use]
     pub fn version(mut self, version: impl Into<Arc<str>>) -> Self {
         self.version = Some(version.into());

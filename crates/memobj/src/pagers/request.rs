@@ -223,9 +223,9 @@ impl Drop for SupplyRequest {
 pub(crate) type AnswerTo = Box<dyn FnOnce(Result<(), SupplyError>) + Send>;
 
 /// One question with a yes or an error for an answer.
-struct FillReason(Option<AnswerTo>);
+struct Question(Option<AnswerTo>);
 
-impl FillReason {
+impl Question {
     fn finish(&mut self, answer: Result<(), SupplyError>) {
         if let Some(to) = self.0.take() {
             to(answer);
@@ -233,7 +233,7 @@ impl FillReason {
     }
 }
 
-impl Drop for FillReason {
+impl Drop for Question {
     fn drop(&mut self) {
         self.finish(Err(dropped()));
     }
@@ -246,7 +246,7 @@ impl Drop for FillReason {
 pub struct WriteRequest {
     range: Range<u64>,
     bytes: Vec<u8>,
-    to: FillReason,
+    to: Question,
 }
 
 impl fmt::Debug for WriteRequest {
@@ -257,7 +257,7 @@ impl fmt::Debug for WriteRequest {
 
 impl WriteRequest {
     pub(crate) fn to(range: Range<u64>, bytes: Vec<u8>, to: AnswerTo) -> Self {
-        Self { range, bytes, to: FillReason(Some(to)) }
+        Self { range, bytes, to: Question(Some(to)) }
     }
 
     /// A request of your own, see [`SupplyRequest::new`]. `bytes` go to `offset`.
@@ -301,7 +301,7 @@ macro_rules! question {
         $(#[$doc])*
         pub struct $name {
             $($field: $type,)?
-            to: FillReason,
+            to: Question,
         }
 
         impl fmt::Debug for $name {
@@ -313,7 +313,7 @@ macro_rules! question {
         impl $name {
             /// A request of your own, see [`SupplyRequest::new`].
             pub fn new($($field: $type,)? answer: impl FnOnce(Result<(), SupplyError>) + Send + 'static) -> Self {
-                Self { $($field,)? to: FillReason(Some(Box::new(answer))) }
+                Self { $($field,)? to: Question(Some(Box::new(answer))) }
             }
 
             $(

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use memobj_core::address::{PageIndex, PageRange, PageSize};
 use memobj_core::pages::PlaceError;
@@ -33,7 +33,7 @@ pub(crate) trait CallPagers: std::fmt::Debug + Send + Sync {
 
 /// Keeps what a pager has supplied ready, until somebody wants it.
 pub(crate) trait Keep: std::fmt::Debug + Send + Sync {
-    /// It is here; `None`: it never will be. Called once, on any thread; must not block.
+    /// It is here; `None`: it never will be. What is told first counts. On any thread; must not block.
     fn keep(&self, arrived: Option<Arrived>);
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Arrived {
     pub(crate) claim: FillClaim,
     pub(crate) target: Target,
     /// What they take of the memory of requests, until dropped.
-    pub(crate) allocator: Box<dyn std::any::Any + Send>,
+    pub(crate) room: Box<dyn std::any::Any + Send>,
 }
 
 /// Whether anybody waits for the pages of a claim.
@@ -62,6 +62,8 @@ pub(crate) enum FillReason {
 /// From a claim to a resident page, within the budget. Doors, batches and workers bring claims, and the bytes.
 #[derive(Debug)]
 pub(crate) struct Fill {
+    /// A number that no other has, ever: an address would be used again.
+    pub(crate) number: u64,
     pub(crate) area: Arc<Area>,
     pub(crate) object: Arc<ObjectCore>,
     pub(crate) errors: Arc<Errors>,
@@ -75,6 +77,12 @@ pub(crate) struct Fill {
 }
 
 impl Fill {
+    /// A number for the next one.
+    pub(crate) fn next_number() -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }

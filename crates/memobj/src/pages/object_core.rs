@@ -111,8 +111,8 @@ impl ObjectCore {
     /// Has `ask` ask the pager on this thread, and waits for the answer as long as the object's time-out says.
     pub(crate) fn ask_now(&self, ask: impl FnOnce(&dyn Pager, AnswerTo)) -> Result<(), SupplyError> {
         let (to, answer) = answer_channel();
-        let reason = catch_unwind(AssertUnwindSafe(|| ask(&*self.pager, to)));
-        if reason.is_err() {
+        let asked = catch_unwind(AssertUnwindSafe(|| ask(&*self.pager, to)));
+        if asked.is_err() {
             return Err(SupplyError::new(ErrorKind::Integrity));
         }
         self.wait_for(&answer)

@@ -1,6 +1,7 @@
 //! What others ask of the driver.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use crossbeam_queue::ArrayQueue;
@@ -61,13 +62,29 @@ impl Requests {
 /// Keeps what a pager has supplied as a unit of the driver.
 #[derive(Debug)]
 pub(crate) struct Unit {
-    pub(crate) requests: Arc<Requests>,
-    pub(crate) number: u64,
+    requests: Arc<Requests>,
+    number: u64,
+    was_told: AtomicBool,
+}
+
+impl Unit {
+    pub(crate) fn new(requests: &Arc<Requests>, number: u64) -> Self {
+        Self { requests: Arc::clone(requests), number, was_told: AtomicBool::new(false) }
+    }
 }
 
 impl Keep for Unit {
     fn keep(&self, arrived: Option<Arrived>) {
-        self.requests.ask(Request::Arrived(self.number, arrived));
+        if !self.was_told.swap(true, Ordering::AcqRel) {
+            self.requests.ask(Request::Arrived(self.number, arrived));
+        }
+    }
+}
+
+impl Drop for Unit {
+    /// A request that was dropped unasked: the driver would keep the object for it.
+    fn drop(&mut self) {
+        self.keep(None);
     }
 }
 

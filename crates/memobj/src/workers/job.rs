@@ -45,8 +45,8 @@ pub(super) struct Live {
 #[derive(Clone, Debug)]
 struct Terms {
     name: Arc<str>,
-    /// Of its mapped pages.
-    key: usize,
+    /// Of its mapped pages: [`Fill::number`].
+    key: u64,
     object: usize,
     clock: EngineClock,
     policy: FailurePolicy,
@@ -114,7 +114,7 @@ impl Job {
         let object = &fill.object;
         let terms = Terms {
             name: Arc::clone(&object.name),
-            key: Arc::as_ptr(&fill) as usize,
+            key: fill.number,
             object: Arc::as_ptr(object) as usize,
             clock: object.clock.clone(),
             policy: object.options.policy,
@@ -149,7 +149,7 @@ impl Job {
     }
 
     /// Names the mapped pages that it is of.
-    pub(super) fn key(&self) -> usize {
+    pub(super) fn key(&self) -> u64 {
         self.terms.key
     }
 
@@ -243,9 +243,11 @@ impl Job {
         self.live.lock().take()
     }
 
-    /// The claim, to be dropped where no lock is held; the hook, to be called.
+    /// Nobody waits any more. The claim, to be dropped where no lock is held; the hook, to be called.
     pub(super) fn cancel(&self) -> (Option<Live>, Option<Hook>) {
-        (self.take_live(), self.end_hook())
+        let live = self.take_live();
+        self.tell_keeper(None);
+        (live, self.end_hook())
     }
 
     /// The hook of the pager, which from now on is never called by the job.
@@ -334,8 +336,8 @@ impl Job {
         }
         if self.keep.is_some() {
             let reserved = self.reserved.lock().take();
-            let allocator = Box::new(reserved);
-            self.tell_keeper(Some(Arrived { claim, target: Target::Chunk(buffer), allocator }));
+            let room = Box::new(reserved);
+            self.tell_keeper(Some(Arrived { claim, target: Target::Chunk(buffer), room }));
             return Next::Done;
         }
         self.place(fill, claim, buffer, Patience::Short, memory)

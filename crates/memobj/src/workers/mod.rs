@@ -95,13 +95,13 @@ impl Workers {
         let mut state = self.shared.lock();
         state.stopping = true;
         let jobs = state.take_all();
-        let reason = state.reason();
+        let unanswered = state.unanswered();
         self.shared.work.notify_all();
         self.shared.change.notify_all();
         self.shared.less.notify_all();
         drop(state);
         drop(jobs);
-        reason.iter().map(|job| job.cancel()).for_each(|(live, hook)| {
+        unanswered.iter().map(|job| job.cancel()).for_each(|(live, hook)| {
             drop(live);
             hook.into_iter().for_each(call_hook);
         });
@@ -165,7 +165,7 @@ impl CallPagers for Workers {
     }
 
     fn forget(&self, fill: &Fill) {
-        let (jobs, under_way) = self.shared.lock().forget(std::ptr::from_ref(fill) as usize);
+        let (jobs, under_way) = self.shared.lock().forget(fill.number);
         drop(jobs);
         for job in under_way {
             let (live, hook) = job.cancel();

@@ -46,6 +46,7 @@ struct ObjectQueue {
     under_way: usize,
     /// Where the last request ended.
     position: u64,
+    /// Zero until something is asked for that takes part in it: what a job leaves behind is queued without its description.
     depth: usize,
     blocks: bool,
     /// The most pages of one request that nobody waits for.
@@ -59,7 +60,7 @@ struct ObjectQueue {
 #[derive(Debug)]
 pub(super) struct Running {
     call: u64,
-    key: usize,
+    key: u64,
     /// The number of the request, if that is what it calls for.
     request: Option<u64>,
     pub(super) name: Arc<str>,
@@ -69,9 +70,9 @@ pub(super) struct Running {
 
 #[derive(Default)]
 pub(super) struct State {
-    objects: HashMap<usize, ObjectQueue>,
+    objects: HashMap<u64, ObjectQueue>,
     /// Objects that have something to do.
-    ready: VecDeque<usize>,
+    ready: VecDeque<u64>,
     /// Jobs in all queues.
     pub(super) queued: usize,
     delayed: BTreeMap<(Instant, u64), Job>,
@@ -105,15 +106,12 @@ impl std::fmt::Debug for State {
 }
 
 impl ObjectQueue {
-    fn of(fill: &Fill) -> Self {
+    fn describe(&mut self, fill: &Fill) {
         let description = &fill.object.description;
-        Self {
-            depth: description.depth_limit(),
-            blocks: description.is_blocking(),
-            run_pages: fill.run_pages(),
-            block_pages: fill.block_pages(),
-            ..Self::default()
-        }
+        self.depth = description.depth_limit();
+        self.blocks = description.is_blocking();
+        self.run_pages = fill.run_pages();
+        self.block_pages = fill.block_pages();
     }
 
     fn jobs(&self) -> usize {
@@ -165,31 +163,35 @@ fn take_out<K: Ord + Copy>(queue: &mut BTreeMap<K, Job>, is_meant: &dyn Fn(&Job)
 
 impl State {
     fn object(&mut self, fill: &Fill) -> &mut ObjectQueue {
-        self.objects.entry(std::ptr::from_ref(fill) as usize).or_insert_with(|| ObjectQueue::of(fill))
+        let queue = self.objects.entry(fill.number).or_default();
+        if queue.depth == 0 {
+            queue.describe(fill);
+        }
+        queue
     }
 
-    /// Queues `job`; `None` without pages left to decide.
+    /// Queues `job`, which is of `fill`.
     pub(super) fn push(&mut self, fill: &Fill, job: Job) {
         let queue = self.object(fill);
         let class = if job.is_demand() { &mut queue.demand } else { &mut queue.advance };
         class.insert(job.pages.start, job);
         self.queued += 1;
-        self.list(std::ptr::from_ref(fill) as usize);
+        self.list(fill.number);
     }
 
     /// Queues something else for the pager of `fill`.
     pub(super) fn push_other(&mut self, fill: &Fill, task: Task) {
         self.object(fill).others.push_back(task);
-        self.list(std::ptr::from_ref(fill) as usize);
+        self.list(fill.number);
     }
 
     /// As `push_other`, of an object that was asked for before.
-    pub(super) fn push_known(&mut self, key: usize, task: Task) {
+    pub(super) fn push_known(&mut self, key: u64, task: Task) {
         self.objects.entry(key).or_default().others.push_back(task);
         self.list(key);
     }
 
-    fn list(&mut self, key: usize) {
+    fn list(&mut self, key: u64) {
         if let Some(queue) = self.objects.get_mut(&key)
             && !std::mem::replace(&mut queue.is_listed, true)
         {
@@ -232,7 +234,7 @@ impl State {
         None
     }
 
-    fn take(&mut self, key: usize, memory: &Arc<Memory>, now: Instant) -> Option<(Task, u64)> {
+    fn take(&mut self, key: u64, memory: &Arc<Memory>, now: Instant) -> Option<(Task, u64)> {
         let queue = self.objects.get_mut(&key)?;
         if let Some(task) = queue.others.pop_front() {
             return Some(self.runs(key, now, task));
@@ -254,7 +256,7 @@ impl State {
         Some(self.begin(key, job, now))
     }
 
-    fn begin(&mut self, key: usize, mut job: Job, now: Instant) -> (Task, u64) {
+    fn begin(&mut self, key: u64, mut job: Job, now: Instant) -> (Task, u64) {
         let number = self.number();
         job.begin(number);
         let deadline = job.deadline();
@@ -270,7 +272,7 @@ impl State {
     }
 
     /// Notes that a thread is in a call now, and names the call.
-    fn runs(&mut self, key: usize, started: Instant, task: Task) -> (Task, u64) {
+    fn runs(&mut self, key: u64, started: Instant, task: Task) -> (Task, u64) {
         let (request, name) = match &task {
             Task::Ask(job) => (Some(job.number()), job.name()),
             Task::Place(job, _) | Task::Locate(job, _) => (None, job.name()),
@@ -334,7 +336,7 @@ impl State {
     }
 
     /// All requests that are not answered.
-    pub(super) fn reason(&self) -> Vec<Arc<Job>> {
+    pub(super) fn unanswered(&self) -> Vec<Arc<Job>> {
         let under_way = self.under_way.values().map(|(job, _)| job);
         under_way.chain(self.stuck.values()).cloned().collect()
     }
@@ -372,7 +374,7 @@ impl State {
     pub(super) fn wants_thread(&self, limit: usize, now: Instant) -> bool {
         let regular = limit + self.occupied(now).min(MOST_STUCK);
         let most = if self.running.len() < regular { self.most_of_one(limit) } else { 1 };
-        let is_open = |key: &usize| self.objects.get(key).is_some_and(|queue| queue.is_open(most));
+        let is_open = |key: &u64| self.objects.get(key).is_some_and(|queue| queue.is_open(most));
         self.ready.iter().any(is_open)
     }
 
@@ -386,7 +388,7 @@ impl State {
     }
 
     /// Everything of the object that is queued or waits for its next try, and what is under way: to be cancelled.
-    pub(super) fn forget(&mut self, key: usize) -> (Vec<Job>, Vec<Arc<Job>>) {
+    pub(super) fn forget(&mut self, key: u64) -> (Vec<Job>, Vec<Arc<Job>>) {
         let mut jobs = Vec::new();
         if let Some(queue) = self.objects.get_mut(&key) {
             jobs.extend(std::mem::take(&mut queue.demand).into_values());
@@ -394,7 +396,7 @@ impl State {
             self.queued -= jobs.len();
         }
         jobs.extend(take_out(&mut self.delayed, &|job| job.key() == key));
-        let asked: Vec<Arc<Job>> = self.reason().into_iter().filter(|job| job.key() == key).collect();
+        let asked: Vec<Arc<Job>> = self.unanswered().into_iter().filter(|job| job.key() == key).collect();
         for job in &asked {
             self.settle(job.number());
             self.cancelled.insert(job.number(), Arc::clone(job));

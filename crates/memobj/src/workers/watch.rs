@@ -26,15 +26,15 @@ impl Shared {
         let mut state = self.lock();
         state.unwatched = true;
         let jobs = state.take_all();
-        let reason: Vec<Arc<Job>> = state.reason();
+        let unanswered = state.unanswered();
         self.less.notify_all();
         drop(state);
         let why = std::io::Error::other("a thread of the cache has ended by a panic");
         let error = SupplyError::because(ErrorKind::Detached, why);
-        for job in jobs.iter().chain(reason.iter().map(|job| &**job)) {
+        for job in jobs.iter().chain(unanswered.iter().map(|job| &**job)) {
             job.tell_thread_ended(CLOCK);
         }
-        jobs.iter().chain(reason.iter().map(|job| &**job)).for_each(|job| job.give_up(&error));
+        jobs.iter().chain(unanswered.iter().map(|job| &**job)).for_each(|job| job.give_up(&error));
     }
 
     fn supervise(self: &Arc<Self>) {

@@ -45,7 +45,7 @@ pub(super) struct Window {
     depth: usize,
     most_bytes: u64,
     /// The most pages of one request.
-    pub(super) run_pages: u64,
+    run_pages: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -104,14 +104,36 @@ impl Window {
         }
     }
 
-    /// How many pages may be started now. One request may always be under way.
-    pub(super) fn free_pages(&self) -> u64 {
-        let state = self.state.lock();
+    /// Whether a request more may be under way.
+    fn is_open(&self) -> bool {
+        self.free_pages(*self.state.lock()) > 0
+    }
+
+    /// The pages of a request that may be started now. One may always be under way.
+    fn free_pages(&self, state: UnderWay) -> u64 {
         if state.requests >= self.depth {
             return 0;
         }
-        let bytes = self.most_bytes.saturating_sub(state.bytes) / SMALL as u64;
-        if state.requests == 0 { bytes.max(1) } else { bytes }
+        let pages = self.most_bytes.saturating_sub(state.bytes) / SMALL as u64;
+        let pages = if state.requests == 0 { pages.max(1) } else { pages };
+        pages.min(self.run_pages)
+    }
+
+    /// Takes a place for one request, and room for as many pages as it may have. Several threads start writes at once.
+    fn enter(&self) -> Option<u64> {
+        let mut state = self.state.lock();
+        let pages = self.free_pages(*state);
+        if pages == 0 {
+            return None;
+        }
+        state.requests += 1;
+        state.bytes += pages * SMALL as u64;
+        Some(pages)
+    }
+
+    /// Gives back what a request does not use of its room.
+    fn trim(&self, bytes: u64) {
+        self.state.lock().bytes -= bytes;
     }
 
     /// Bytes under way.
@@ -119,13 +141,7 @@ impl Window {
         self.state.lock().bytes
     }
 
-    fn open(&self, bytes: u64) {
-        let mut state = self.state.lock();
-        state.requests += 1;
-        state.bytes += bytes;
-    }
-
-    fn close(&self, bytes: u64) {
+    fn leave(&self, bytes: u64) {
         let mut state = self.state.lock();
         state.requests -= 1;
         state.bytes -= bytes;
@@ -196,14 +212,14 @@ impl Writes {
     ) -> Result<(u64, u64), SupplyError> {
         let (mut next, mut offered) = (pages.start, 0);
         while next < pages.end {
-            let free = self.window.free_pages().min(self.window.run_pages);
-            if free == 0 {
-                break;
-            }
+            let Some(most) = self.window.enter() else { break };
             // One run at a time: what is locked and not offered would hold stores up.
-            let part = PageRange { start: next, end: pages.end };
-            let Some(copy) = self.copy_first_dirty(part, free)? else { return Ok((pages.end, offered)) };
-            let (offer, buffer) = copy;
+            let copied = self.copy_first_dirty(PageRange { start: next, end: pages.end }, most);
+            let Ok(Some((offer, buffer))) = copied else {
+                self.window.leave(most * SMALL as u64);
+                return copied.map(|_| (pages.end, offered));
+            };
+            self.window.trim(most * SMALL as u64 - offer.claim.bytes().len());
             next = offer.claim.pages().end;
             offered += offer.claim.pages().len();
             self.send(offer, buffer, outcome, quiet);
@@ -219,7 +235,6 @@ impl Writes {
         quiet: Option<&Arc<Quiet>>,
     ) {
         let bytes = offer.claim.bytes();
-        self.window.open(bytes.len());
         if let Some(outcome) = outcome {
             outcome.started();
         }
@@ -250,7 +265,7 @@ impl Writes {
         if let Some(outcome) = outcome {
             outcome.ended(error);
         }
-        self.window.close(bytes);
+        self.window.leave(bytes);
         self.fill.allocator.unwritten.eventfd.notify();
     }
 
@@ -266,7 +281,7 @@ impl Writes {
 
     /// Waits until a request more may be under way, or one of `outcome` has failed.
     pub(super) fn wait_for_window(&self, outcome: &Outcome, pages: PageRange) -> Result<(), WriteError> {
-        self.wait_for_answers(&|| self.window.free_pages() > 0 || outcome.error().is_some(), pages)
+        self.wait_for_answers(&|| self.window.is_open() || outcome.error().is_some(), pages)
     }
 
     /// Waits until all writes of `outcome` are answered; the first error.

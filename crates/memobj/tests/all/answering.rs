@@ -209,6 +209,38 @@ fn ten_thousand_cancelled_requests_leave_nothing_behind() {
     assert!(after.virtual_bytes < before.virtual_bytes + 16 * MIB, "{before:?} {after:?}");
 }
 
+/// What was being read ahead for a mapping goes with it, although the pager answers nothing any more.
+#[test]
+fn a_reader_that_leaves_takes_its_read_ahead_along() {
+    let (length, block) = (1 << 40, 16 * PAGE);
+    let cache = cache(64 * MIB);
+    let before = Usage::now().virtual_bytes;
+    let pager = Kept::new(Description::new(length).block_bytes(block).depth(8));
+    let mapping = map(&cache, &pager, ObjectOptions::new().advice(memobj::Advice::Sequential));
+    let reader = std::thread::spawn({
+        let mapping = mapping.clone();
+        move || (0..64).for_each(|page| drop(mapping.pin(page * PAGE..page * PAGE + 1).unwrap()))
+    });
+    while !reader.is_finished() {
+        for request in pager.supplies(0) {
+            request.answer(|_, buffer| {
+                buffer.fill(7);
+                Ok(buffer.len())
+            });
+        }
+        std::thread::yield_now();
+    }
+    reader.join().unwrap();
+    let asked = pager.supplies(1);
+    assert!(Usage::now().virtual_bytes > before + length / 2);
+    drop(mapping);
+    wait_until("the addresses are given back", || Usage::now().virtual_bytes < before + length / 2);
+    assert!(asked.iter().all(|request| !request.is_wanted()));
+    wait_until("nobody waits", || cache.pager_calls().waited_for == 0);
+    drop(asked);
+    wait_until("nothing is left", || cache.pager_calls().given_up == 0);
+}
+
 fn take(request: WriteRequest, disk: &mut [u8]) {
     let range = request.range();
     disk[range.start as usize..range.end as usize].copy_from_slice(request.bytes());
