@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use memobj::pagers::{Blocking, BlockingPager, Description, SupplyRequest, WriteRequest};
 use memobj::{
-    AccessError, Cache, CacheOptions, Delivery, EngineClock, ErrorKind, MapOptions, Mapping, ObjectOptions,
-    SupplyError, Writing,
+    AccessError, Cache, CacheOptions, Delivery, EngineClock, ErrorKind, MapOptions, Mapping, MemoryObject,
+    ObjectOptions, SupplyError, Writing,
 };
 use memobj_sim::fixture::{MIB, check_sample, sample_bytes, wait_until, within};
 use memobj_sim::process::Usage;
@@ -311,7 +311,7 @@ fn writes_ascend_at_the_depth_of_the_pager() {
 
 /// Which function of a pager waits at a gate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stuck {
+pub(crate) enum Stuck {
     Supply,
     WriteBack,
     Sync,
@@ -319,10 +319,10 @@ enum Stuck {
     Drop,
 }
 
-struct Sticks {
-    stuck: Stuck,
-    gate: Gate,
-    entered: Arc<AtomicUsize>,
+pub(crate) struct Sticks {
+    pub(crate) stuck: Stuck,
+    pub(crate) gate: Gate,
+    pub(crate) entered: Arc<AtomicUsize>,
 }
 
 impl Sticks {
@@ -366,6 +366,30 @@ impl Drop for Sticks {
     }
 }
 
+/// Has threads call `stuck` of the object's pager, which hangs, and lets go of the object.
+pub(crate) fn hang(stuck: Stuck, object: MemoryObject, mapping: Mapping) -> Vec<std::thread::JoinHandle<()>> {
+    let mut hanging: Vec<_> = (0..8)
+        .map(|index: u64| {
+            let (object, mapping) = (object.clone(), mapping.clone());
+            std::thread::spawn(move || {
+                let at = index * 8 * PAGE;
+                match stuck {
+                    Stuck::Supply => drop(mapping.pin(at..at + 1)),
+                    Stuck::WriteBack | Stuck::Sync => {
+                        let _ = mapping.write_at(at, &[1; PAGE as usize]);
+                        let _ = mapping.sync(at..at + PAGE);
+                    }
+                    Stuck::SetLength => drop(object.set_len((60 + index % 2) * PAGE)),
+                    Stuck::Drop => {}
+                }
+            })
+        })
+        .collect();
+    // The last handle drops the pager, which may hang.
+    hanging.push(std::thread::spawn(move || drop((object, mapping))));
+    hanging
+}
+
 /// A pager that hangs in any of its functions, with as many calls as it is made, blocks nobody else of its cache.
 #[test]
 fn a_pager_that_hangs_in_any_function_holds_up_nobody_else() {
@@ -376,25 +400,7 @@ fn a_pager_that_hangs_in_any_function_holds_up_nobody_else() {
         let object =
             cache.object("sticks", Blocking(pager), ObjectOptions::new().writing(Writing::InPlace)).unwrap();
         let mapping = object.map_all(MapOptions::new().delivery(Delivery::PinOnly)).unwrap();
-        let mut hanging: Vec<_> = (0..8)
-            .map(|index: u64| {
-                let (object, mapping) = (object.clone(), mapping.clone());
-                std::thread::spawn(move || {
-                    let at = index * 8 * PAGE;
-                    match stuck {
-                        Stuck::Supply => drop(mapping.pin(at..at + 1)),
-                        Stuck::WriteBack | Stuck::Sync => {
-                            let _ = mapping.write_at(at, &[1; PAGE as usize]);
-                            let _ = mapping.sync(at..at + PAGE);
-                        }
-                        Stuck::SetLength => drop(object.set_len((60 + index % 2) * PAGE)),
-                        Stuck::Drop => {}
-                    }
-                })
-            })
-            .collect();
-        // The last handle drops the pager, which may hang.
-        hanging.push(std::thread::spawn(move || drop((object, mapping))));
+        let hanging = hang(stuck, object, mapping);
         wait_until("the pager hangs", || entered.load(Ordering::SeqCst) > 0);
         let other = Kept::new(Description::new(4 * MIB));
         let read = within(30, "the other object", {

@@ -2,13 +2,17 @@
 //! decide no test.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use memobj::pagers::{Description, Pager, SupplyRequest, WriteRequest};
+use memobj::pagers::{Blocking, BlockingPager, Description, Pager, SupplyRequest, WriteRequest};
 use memobj::{Advice, Cache, CacheOptions, Delivery, MapOptions, ObjectOptions, Writing};
-use memobj_sim::fixture::MIB;
+use memobj_sim::fixture::{MIB, wait_until};
 use memobj_sim::process::Usage;
+use memobj_sim::{Gate, Random};
+
+use crate::answering::{Sticks, Stuck, hang};
 
 const PAGE: u64 = 4096;
 const LATENCY: Duration = Duration::from_millis(20);
@@ -114,6 +118,7 @@ fn a_far_pager_is_used_at_its_depth() {
         sequential(block);
     }
     write_back();
+    beside_hangs();
 }
 
 /// 64 pages here and there, at once.
@@ -196,4 +201,60 @@ fn write_back() {
     println!(
         "write-back of {dirty} dirty bytes: {took:?}, best possible {ideal:?}, at most {most} at once, {descents} out of order, {threads} threads"
     );
+}
+
+/// Supplies sevens at once, by calls.
+struct Sevens;
+
+impl BlockingPager for Sevens {
+    fn length(&self) -> u64 {
+        64 * MIB
+    }
+    fn supply(&self, _: std::ops::Range<u64>, buffer: &mut [u8]) -> Result<usize, memobj::SupplyError> {
+        buffer.fill(7);
+        Ok(buffer.len())
+    }
+}
+
+/// The 99th percentile of pins of absent pages of another object.
+fn slow_pin(cache: &Cache) -> Duration {
+    let options = ObjectOptions::new().advice(Advice::Random);
+    let object = cache.object("sevens", Blocking(Sevens), options).unwrap();
+    let mapping = object.map_all(MapOptions::new().delivery(Delivery::PinOnly)).unwrap();
+    let mut random = Random::new(1);
+    let mut times: Vec<Duration> = (0..20_000)
+        .map(|_| {
+            let at = random.below(64 * MIB / PAGE) * PAGE;
+            let begin = Instant::now();
+            drop(mapping.pin(at..at + 1).unwrap());
+            begin.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    times[times.len() / 100 * 99]
+}
+
+fn beside_hangs() {
+    for stuck in [Stuck::Supply, Stuck::WriteBack, Stuck::Sync, Stuck::SetLength, Stuck::Drop] {
+        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        for _ in 0..5 {
+            let cache = Cache::new(CacheOptions::new().budget_bytes(4 * MIB)).unwrap();
+            alone.push(slow_pin(&cache));
+            let (gate, entered) = (Gate::default(), Arc::new(AtomicUsize::new(0)));
+            let pager = Sticks { stuck, gate: gate.clone(), entered: Arc::clone(&entered) };
+            let options = ObjectOptions::new().writing(Writing::InPlace);
+            let object = cache.object("sticks", Blocking(pager), options).unwrap();
+            let mapping = object.map_all(MapOptions::new().delivery(Delivery::PinOnly)).unwrap();
+            let hanging = hang(stuck, object, mapping);
+            wait_until("the pager hangs", || entered.load(Ordering::SeqCst) > 0);
+            beside.push(slow_pin(&cache));
+            gate.open();
+            hanging.into_iter().for_each(|thread| thread.join().unwrap());
+        }
+        let (alone, beside) = (median(alone), median(beside));
+        let ratio = beside.as_secs_f64() / alone.as_secs_f64();
+        println!(
+            "p99 of another object: alone {alone:?}, beside a hang in {stuck:?} {beside:?}, ratio {ratio:.2}"
+        );
+    }
 }
