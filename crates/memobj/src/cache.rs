@@ -149,6 +149,7 @@ impl Cache {
             Writing::Atomic => return refused("only local files can be committed to"),
             Writing::InPlace => {}
         }
+        pager.attach(pagers::PagerReports::new(name, &self.inner.shared.reporter));
         Ok(MemoryObject::new(Arc::clone(&self.inner), name, Box::new(pager), description, options, None))
     }
 

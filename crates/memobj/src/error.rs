@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 mod admit;
 mod as_io;
@@ -27,22 +28,32 @@ pub type Cause = Arc<dyn Error + Send + Sync>;
 
 /// A pager's answer when it cannot supply.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SupplyError {
     /// Why, in the closed set.
     pub kind: ErrorKind,
     /// The underlying error, if there is one.
     pub source: Option<Cause>,
+    /// How long a server wants to be left alone before it is asked again. A retry waits for at least that long.
+    pub retry_after: Option<Duration>,
 }
 
 impl SupplyError {
     /// A failure of this kind, with nothing underneath.
     pub fn new(kind: ErrorKind) -> Self {
-        Self { kind, source: None }
+        Self { kind, source: None, retry_after: None }
     }
 
     /// A failure of this kind, because of `source`.
     pub fn because(kind: ErrorKind, source: impl Error + Send + Sync + 'static) -> Self {
-        Self { kind, source: Some(Arc::new(source)) }
+        Self { source: Some(Arc::new(source)), ..Self::new(kind) }
+    }
+
+    /// The same, with the [pause](Self::retry_after) that a server asked for.
+    #[must_use]
+    pub fn retry_after(mut self, pause: Duration) -> Self {
+        self.retry_after = Some(pause);
+        self
     }
 }
 

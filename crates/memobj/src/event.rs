@@ -48,6 +48,35 @@ pub enum Event {
         /// The name of the thread.
         thread: &'static str,
     },
+    /// The server behind an object does not answer, and is still tried. Told once for each silence.
+    ServerSilent {
+        /// The object.
+        object: String,
+        /// The server.
+        server: String,
+        /// How long it has not answered.
+        silence: Duration,
+        /// How the last try went.
+        why: String,
+    },
+    /// A server that was silent answers again.
+    ServerAnswers {
+        /// The object.
+        object: String,
+        /// The server.
+        server: String,
+        /// How long it did not answer.
+        silence: Duration,
+    },
+    /// A copy that was kept of bytes of an object, in a disk cache for example, was damaged. It was not used.
+    CopyDamaged {
+        /// The object.
+        object: String,
+        /// The bytes of the object.
+        bytes: std::ops::Range<u64>,
+        /// Where the copy was.
+        place: String,
+    },
 }
 
 /// The events of one cache, in order. Each event goes to one receiver.

@@ -222,6 +222,11 @@ impl MemoryObject {
         core.reporter.counters.get(core.log.as_ref().map(|log| log.checkpoints.get()).unwrap_or_default())
     }
 
+    /// What the pager counts of itself, by name: see [`Pager::counters`](crate::pagers::Pager::counters).
+    pub fn pager_counters(&self) -> Vec<(&'static str, u64)> {
+        self.handle.core.pager.counters()
+    }
+
     /// Writes back all changes and makes them durable, as [`Mapping::sync`] of everything does.
     pub fn sync(&self) -> Result<(), WriteError> {
         self.refuse_in_child(WriteStep::Sync)?;

@@ -47,6 +47,17 @@ impl Event {
             Self::ThreadEnded { thread } => {
                 error!(thread, "the thread {thread} of the cache has ended by a panic")
             }
+            Self::ServerSilent { object, server, why, .. } => {
+                warn!(%object, %server, "{server} does not answer, and is still tried: {why}");
+            }
+            Self::ServerAnswers { object, server, silence } => {
+                let silence_ms = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX);
+                info!(%object, %server, silence_ms, "{server} answers again");
+            }
+            Self::CopyDamaged { object, bytes, place } => {
+                let (start, end) = (bytes.start, bytes.end);
+                warn!(%object, start, end, %place, "a copy of [{start}, {end}) of {object} was damaged, and is not used");
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ mod file;
 mod filled;
 mod log_file;
 mod logged;
+mod reports;
 mod request;
 mod storage;
 mod told_length;
@@ -41,6 +42,7 @@ pub use file::File;
 pub use log_file::ForeignLog;
 pub(crate) use log_file::{open_in_place, recover};
 pub(crate) use logged::Logged;
+pub use reports::PagerReports;
 pub(crate) use request::{Hook, SupplyTo};
 pub use request::{LengthRequest, SupplyRequest, SyncRequest, WriteRequest};
 pub use zero::Zero;
@@ -94,6 +96,17 @@ pub trait Pager: Send + Sync {
     /// long as the pager lives, but for the length, which [`set_length`](Self::set_length) changes.
     fn describe(&self) -> Description;
 
+    /// Hands the pager what it reports to. Called once, when an object was made of the pager and before the first request.
+    fn attach(&self, reports: PagerReports) {
+        drop(reports);
+    }
+
+    /// What the pager counts of itself, each number with a name of small letters and underscores that says the unit:
+    /// `network_read_bytes`. Must not block. See [`MemoryObject::pager_counters`](crate::MemoryObject::pager_counters).
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
     /// Is to answer `request` with the bytes of its range.
     fn supply(&self, request: SupplyRequest);
 
@@ -127,6 +140,12 @@ macro_rules! forward {
         impl<P: Pager + ?Sized> Pager for $pointer<P> {
             fn describe(&self) -> Description {
                 (**self).describe()
+            }
+            fn attach(&self, reports: PagerReports) {
+                (**self).attach(reports);
+            }
+            fn counters(&self) -> Vec<(&'static str, u64)> {
+                (**self).counters()
             }
             fn supply(&self, request: SupplyRequest) {
                 (**self).supply(request);

@@ -482,6 +482,7 @@ impl Job {
             return None;
         }
         let pause = FIRST_PAUSE.saturating_mul(1 << self.tries.min(10)).min(LONGEST_PAUSE);
+        let pause = pause.max(error.retry_after.unwrap_or_default());
         let at = self.terms.clock.now() + pause;
         match self.terms.policy {
             FailurePolicy::FailAtOnce => None,

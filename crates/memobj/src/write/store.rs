@@ -152,7 +152,7 @@ impl Writes {
         self.area.evict_all(PageRange::one(page), self.fill.allocator.ages.now());
         let Ok(claim) = self.area.claim(page, Placement::AtOnce) else { return false };
         let bytes = claim.bytes();
-        let error = SupplyError { kind: error.kind(), source: Some(Arc::new(error)) };
+        let error = SupplyError::because(error.kind(), error);
         self.errors.fail(claim, &error, 0, bytes);
         true
     }
