@@ -57,6 +57,24 @@ fn is_alive(pid: i32) -> bool {
     stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).is_some_and(|state| !"ZX".contains(state))
 }
 
+/// Waits until each of `processes` has had some more faults.
+fn wait_until_pages_come_and_go(processes: &[i32]) {
+    const FAULTS: u64 = 8;
+    let faults = |process: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it is alive");
+        // Behind the name, which may have blanks; minflt and majflt in proc_pid_stat(5).
+        let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+        fields[7].parse::<u64>().expect("minflt") + fields[9].parse::<u64>().expect("majflt")
+    };
+    let since = Instant::now();
+    let before: Vec<u64> = processes.iter().map(faults).collect();
+    while processes.iter().zip(&before).any(|(process, before)| faults(process) < before + FAULTS) {
+        assert!(since.elapsed() < LIMIT, "a process has no faults");
+        // waits: polls counters of the kernel.
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// Kills one of those who supply pages while 21 processes check bytes of a file that is 32 times the budget, and looks how they end.
 fn kill_while_processes_read(name: &str, whom: impl Fn(i32) -> Option<i32>) {
     let Some(test_folder) = TestFolder::new() else { return };
@@ -69,11 +87,10 @@ fn kill_while_processes_read(name: &str, whom: impl Fn(i32) -> Option<i32>) {
     let options = ["--tight", "--budget", "256k", "--inject", "sample:delay=5@0+8M"];
     let mut running = Running::start(test_folder.memobj(&options, &words));
     running.hear("running");
-    // waits: lets them come to a state in which pages come and go.
-    std::thread::sleep(Duration::from_millis(150));
     let said = running.said().0;
     let processes: Vec<i32> = said.lines().filter_map(|line| line.parse().ok()).collect();
     assert!(processes.len() == 20 && processes.iter().all(|process| is_alive(*process)), "{said}");
+    wait_until_pages_come_and_go(&processes);
     let victim = whom(running.pid()).and_then(Pid::from_raw).expect("the one to be killed");
     let since = Instant::now();
     kill_process(victim, Signal::KILL).expect("it is there");
