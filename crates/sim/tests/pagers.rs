@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use memobj::pagers::{Bytes, CacheUse, Faulty, File, Inject, Injection, Zero};
+use memobj::pagers::{Awaited, Bytes, CacheUse, Faulty, File, Inject, Injection, Zero};
 use memobj_sim::{Calls, Counted, Disk, conformance, known_byte};
 
 fn bytes(length: u64) -> Vec<u8> {
@@ -51,6 +51,8 @@ fn faulty_without_faults_conforms() {
     for length in LENGTHS {
         conformance::run(|| Faulty::new(Bytes::new(bytes(length)), Vec::new(), 0), &bytes(length));
         conformance::run(|| Box::new(Bytes::new(bytes(length))), &bytes(length));
+        let awaited = || Faulty::new(Awaited::new(Bytes::new(bytes(length))), Vec::new(), 0);
+        conformance::run(awaited, &bytes(length));
         conformance::run(|| Counted::new(Bytes::new(bytes(length)), Calls::default()), &bytes(length));
     }
 }

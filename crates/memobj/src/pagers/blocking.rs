@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Description, LengthRequest, Pager, SupplyRequest, SyncRequest, WriteRequest};
+use super::{Description, LengthRequest, Pager, PagerReports, SupplyRequest, SyncRequest, WriteRequest};
 use crate::error::SupplyError;
 
 /// A pager of few lines: its calls block, and return what they did.
@@ -60,9 +60,24 @@ pub trait BlockingPager: Send + Sync {
         false
     }
 
+    /// What [`Description::version`] says. Asked for once.
+    fn version(&self) -> Option<Arc<str>> {
+        None
+    }
+
     /// What [`Description::block_bytes`] says, for blocks larger than a page.
     fn block_bytes(&self) -> u64 {
         4096
+    }
+
+    /// What [`Pager::attach`] says.
+    fn attach(&self, reports: PagerReports) {
+        drop(reports);
+    }
+
+    /// What [`Pager::counters`] says.
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
     }
 
     /// The object is closed: end every `supply` that still runs, with an error. Called once; must not block.
@@ -79,8 +94,20 @@ impl<P: BlockingPager> Pager for Blocking<P> {
     fn describe(&self) -> Description {
         let calls = Description::new(self.0.length());
         let calls = calls.block_bytes(self.0.block_bytes()).depth(usize::MAX).blocking();
+        let calls = match self.0.version() {
+            Some(version) => calls.version(version),
+            None => calls,
+        };
         let calls = if self.0.is_writable() { calls.writable() } else { calls };
         if self.0.is_immutable() { calls.immutable() } else { calls }
+    }
+
+    fn attach(&self, reports: PagerReports) {
+        self.0.attach(reports);
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        self.0.counters()
     }
 
     fn supply(&self, request: SupplyRequest) {
@@ -133,6 +160,15 @@ macro_rules! forward {
             fn block_bytes(&self) -> u64 {
                 (**self).block_bytes()
             }
+            fn version(&self) -> Option<Arc<str>> {
+                (**self).version()
+            }
+            fn attach(&self, reports: PagerReports) {
+                (**self).attach(reports);
+            }
+            fn counters(&self) -> Vec<(&'static str, u64)> {
+                (**self).counters()
+            }
             fn detach(&self) {
                 (**self).detach();
             }
@@ -150,6 +186,12 @@ macro_rules! by_calls {
             fn describe(&self) -> $crate::pagers::Description {
                 let describe: fn(&Self, $crate::pagers::Description) -> $crate::pagers::Description = $describe;
                 describe(self, $crate::pagers::Pager::describe(&$crate::pagers::Blocking(self)))
+            }
+            fn attach(&self, reports: $crate::pagers::PagerReports) {
+                $crate::pagers::BlockingPager::attach(self, reports);
+            }
+            fn counters(&self) -> Vec<(&'static str, u64)> {
+                $crate::pagers::BlockingPager::counters(self)
             }
             fn supply(&self, request: $crate::pagers::SupplyRequest) {
                 $crate::pagers::Pager::supply(&$crate::pagers::Blocking(self), request);

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Condvar;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar};
 use std::time::Duration;
 
-use super::{BlockingPager, by_calls};
+use super::{BlockingPager, PagerReports, by_calls};
 use crate::error::{ErrorKind, SupplyError};
 use crate::locks::{Guard, Rank, RankedMutex};
 use crate::options::setters;
@@ -236,6 +236,22 @@ impl<P: BlockingPager> BlockingPager for Faulty<P> {
     fn set_length(&self, length: u64) -> Result<(), SupplyError> {
         let inject = self.next(Operation::SetLength, None);
         self.answer(inject, || Ok(()), || self.inner.set_length(length))
+    }
+
+    fn block_bytes(&self) -> u64 {
+        self.inner.block_bytes()
+    }
+
+    fn version(&self) -> Option<Arc<str>> {
+        self.inner.version()
+    }
+
+    fn attach(&self, reports: PagerReports) {
+        self.inner.attach(reports);
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        self.inner.counters()
     }
 
     fn detach(&self) {

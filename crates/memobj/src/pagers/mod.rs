@@ -14,6 +14,7 @@
 //! [`set_length`](BlockingPager::set_length) too. One that has many requests under way at once, without a thread for
 //! each, is a [`Pager`].
 
+mod awaited;
 mod blocking;
 mod bytes;
 mod create;
@@ -31,6 +32,7 @@ mod zero;
 
 use std::sync::Arc;
 
+pub use awaited::Awaited;
 pub(crate) use blocking::by_calls;
 pub use blocking::{Blocking, BlockingPager};
 pub use bytes::Bytes;
