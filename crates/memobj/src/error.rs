@@ -36,12 +36,15 @@ pub struct SupplyError {
     pub source: Option<Cause>,
     /// How long a server wants to be left alone before it is asked again. A retry waits for at least that long.
     pub retry_after: Option<Duration>,
+    /// Of a sync that failed: the pager has all that it took, still, and the next sync makes it durable. Nothing is lost, and
+    /// nothing is offered again.
+    pub keeps_written: bool,
 }
 
 impl SupplyError {
     /// A failure of this kind, with nothing underneath.
     pub fn new(kind: ErrorKind) -> Self {
-        Self { kind, source: None, retry_after: None }
+        Self { kind, source: None, retry_after: None, keeps_written: false }
     }
 
     /// A failure of this kind, because of `source`.
@@ -49,11 +52,25 @@ impl SupplyError {
         Self { source: Some(Arc::new(source)), ..Self::new(kind) }
     }
 
+    /// The same, of a sync after which the pager [keeps](Self::keeps_written) what it took.
+    #[must_use]
+    pub fn keeps_written(mut self) -> Self {
+        self.keeps_written = true;
+        self
+    }
+
     /// The same, with the [pause](Self::retry_after) that a server asked for.
     #[must_use]
     pub fn retry_after(mut self, pause: Duration) -> Self {
         self.retry_after = Some(pause);
         self
+    }
+}
+
+impl SupplyError {
+    /// Of a sync: whether the pager has what it took.
+    pub(crate) fn leaves_nothing_to_offer(&self) -> bool {
+        self.keeps_written || self.kind == ErrorKind::Stale
     }
 }
 

@@ -12,14 +12,14 @@ use crate::locks::{self, Rank, RankedMutex};
 use crate::mapping::Mapping;
 use crate::metrics::ObjectMetrics;
 use crate::options::{Delivery, FrameVisibility, MapOptions, ObjectOptions, Sharing, Writing};
-use crate::pagers::{Blocking, Description, LengthRequest, Logged, Pager, SyncRequest};
-use crate::pages::{AnswerTo, ObjectCore};
+use crate::pagers::{Blocking, Description, Logged, Pager, SyncRequest};
+use crate::pages::{LengthChange, LengthError, ObjectCore};
 use crate::parts::CacheShared;
 use crate::place::Home;
 use crate::private::Private;
 use crate::ranges::bytes_in;
 use crate::transaction::Transaction;
-use crate::write::{Obstacle, Writes};
+use crate::write::{CUT_OFF_UNTOLD, NOT_CUT_OFF, Obstacle, Writes};
 
 /// What can be mapped: so many bytes, with a name and a pager that has them. Cheap to clone.
 ///
@@ -240,7 +240,10 @@ impl MemoryObject {
             None if self.handle.core.log.is_some() => self.commit_unmapped(),
             // It was never mapped, but its length may have changed.
             None if self.is_writable() => {
-                self.ask_unmapped(WriteStep::Sync, self.len(), |pager, to| pager.sync(SyncRequest::new(to)))
+                self.settle_length_unmapped(WriteStep::Sync)?;
+                let sync = |core: &ObjectCore| core.ask_now(|pager, to| pager.sync(SyncRequest::new(to)));
+                let answer = locks::outside(|| sync(&self.handle.core));
+                answer.map_err(|error| self.handle.core.write_error(WriteStep::Sync, 0..self.len(), &error))
             }
             None => Ok(()),
         }
@@ -353,11 +356,7 @@ impl MemoryObject {
                 return Ok(());
             }
             let Some(writes) = self.kept() else {
-                self.ask_unmapped(WriteStep::SetLength, length, |pager, to| {
-                    pager.set_length(LengthRequest::new(length, to));
-                })?;
-                core.set_length(length);
-                return Ok(());
+                return self.set_length_unmapped(length);
             };
             match writes.set_length(length) {
                 Ok(()) => return Ok(()),
@@ -372,16 +371,48 @@ impl MemoryObject {
         }
     }
 
-    /// Asks the pager of an object that was never mapped, on the calling thread.
-    fn ask_unmapped(
-        &self,
-        step: WriteStep,
-        length: u64,
-        ask: impl FnOnce(&dyn Pager, AnswerTo),
-    ) -> Result<(), WriteError> {
+    /// Changes the length of an object that was never mapped, on the calling thread.
+    fn set_length_unmapped(&self, length: u64) -> Result<(), WriteError> {
         let core = &self.handle.core;
-        let answer = locks::outside(|| core.ask_now(ask));
-        answer.map_err(|error| core.write_error(step, 0..length, &error))
+        let refused = |error: &SupplyError| core.write_error(WriteStep::SetLength, 0..length, error);
+        let cuts_off = length < core.length();
+        if !cuts_off {
+            self.settle_length_unmapped(WriteStep::SetLength)?;
+        }
+        match self.tell_length_unmapped(length) {
+            Ok(()) => core.pager_length.is_known(),
+            Err(LengthError::Unknown(error)) if cuts_off => {
+                core.pager_length.may_be_longer();
+                core.set_length(length);
+                return Err(refused(&error).because(CUT_OFF_UNTOLD));
+            }
+            Err(LengthError::Unchanged(error) | LengthError::Unknown(error)) => return Err(refused(&error)),
+        }
+        core.set_length(length);
+        Ok(())
+    }
+
+    fn tell_length_unmapped(&self, length: u64) -> Result<(), LengthError> {
+        let core = &self.handle.core;
+        let ask = |change: LengthChange| core.ask_now(|pager, to| change.make(pager, length, to));
+        locks::outside(|| core.change_pager_length(ask))
+    }
+
+    /// Tells a pager that may be longer than the object where it ends.
+    fn settle_length_unmapped(&self, step: WriteStep) -> Result<(), WriteError> {
+        let core = &self.handle.core;
+        if !core.pager_length.has_to_be_told() {
+            return Ok(());
+        }
+        match self.tell_length_unmapped(core.length()) {
+            Ok(()) => {
+                core.pager_length.is_known();
+                Ok(())
+            }
+            Err(LengthError::Unchanged(error) | LengthError::Unknown(error)) => {
+                Err(core.write_error(step, 0..core.length(), &error).because(NOT_CUT_OFF))
+            }
+        }
     }
 
     fn refuse_in_child(&self, step: WriteStep) -> Result<(), WriteError> {

@@ -14,7 +14,8 @@ const PAGE: usize = 4096;
 /// Calls for which there can be a gate, and those for which there is none.
 const SYNC: usize = 0;
 const WRITE: usize = 1;
-const SUPPLY: usize = 2;
+const REFUSED_LENGTH: usize = 2;
+const SUPPLY: usize = 3;
 
 /// A pager of bytes in memory that can be written. Clones are the same disk.
 ///
@@ -32,7 +33,7 @@ struct State {
     shortest: usize,
     pending: BTreeSet<usize>,
     failing_syncs: u32,
-    held: [Option<Gate>; 2],
+    held: [Option<Gate>; 3],
     arrived: usize,
     failed_syncs: u32,
     syncs: u32,
@@ -54,7 +55,7 @@ impl Disk {
             shortest,
             pending,
             failing_syncs,
-            held: [None, None],
+            held: [None, None, None],
             arrived: 0,
             failed_syncs,
             syncs,
@@ -91,6 +92,11 @@ impl Disk {
     /// The next write waits at the gate that is returned, before it changes anything.
     pub fn hold_write(&self) -> Gate {
         self.hold(WRITE)
+    }
+
+    /// The next change of the length waits at the gate that is returned, and is refused then.
+    pub fn refuse_length(&self) -> Gate {
+        self.hold(REFUSED_LENGTH)
     }
 
     fn hold(&self, which: usize) -> Gate {
@@ -214,6 +220,11 @@ impl BlockingPager for Disk {
     }
 
     fn set_length(&self, length: u64) -> Result<(), SupplyError> {
+        let is_refused = self.state().held[REFUSED_LENGTH].is_some();
+        self.arrive(REFUSED_LENGTH);
+        if is_refused {
+            return Err(SupplyError::new(ErrorKind::Io));
+        }
         let mut state = self.state();
         state.live.resize(length as usize, 0);
         state.shortest = state.shortest.min(length as usize);

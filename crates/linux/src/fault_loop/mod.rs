@@ -71,7 +71,7 @@ use state::State;
 
 /// Events that are read, and parked faults that are resolved, in one turn of a client. A fault takes 10 us or so; who waits
 /// for its turn beside a client that floods waits for so many.
-pub const BATCH: usize = 2;
+pub const BATCH: usize = 1;
 /// What its threads are called.
 pub const THREAD: &str = "memobj-faults";
 /// The most threads of a loop.
@@ -116,6 +116,8 @@ pub struct FaultLoop {
 pub struct Registration {
     owner: Arc<FaultLoop>,
     number: u64,
+    /// Whether its end waits.
+    wait: state::Wait,
 }
 
 /// What the threads share.
@@ -250,7 +252,7 @@ impl FaultLoop {
             self.shared.need_spare()?;
         }
         let number = self.shared.add(client)?;
-        Ok(Registration { owner: Arc::clone(self), number })
+        Ok(Registration { owner: Arc::clone(self), number, wait: state::Wait::ForTurn })
     }
 
     /// What it does.
@@ -284,10 +286,8 @@ impl Drop for FaultLoop {
 
 impl Registration {
     /// Takes the client out without waiting for a turn of it that is under way.
-    pub fn end_later(self) {
-        if self.owner.is_here() {
-            self.owner.shared.remove(self.number, state::Wait::No);
-        }
+    pub fn end_later(mut self) {
+        self.wait = state::Wait::No;
     }
 
     /// The loop that the client is in.
@@ -299,7 +299,7 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         if self.owner.is_here() {
-            self.owner.shared.remove(self.number, state::Wait::ForTurn);
+            self.owner.shared.remove(self.number, self.wait);
         }
     }
 }

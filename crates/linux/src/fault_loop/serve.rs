@@ -155,6 +155,7 @@ impl Shared {
         if is_woken || time_is_over || state.is_look_due() {
             state.look();
         }
+        state.order_queue();
         state.queued()
     }
 

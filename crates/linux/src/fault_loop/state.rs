@@ -48,6 +48,8 @@ impl Parked {
 pub(super) enum Look {
     #[default]
     None,
+    /// Those that a look has not come to.
+    Rest,
     /// Those that are over.
     Over,
     /// Some of the others, too.
@@ -61,6 +63,8 @@ pub(super) struct Work {
     /// Descriptors that can be read, one bit each.
     pub(super) readable: u8,
     pub(super) look: Look,
+    /// With [`Look::Rest`]: how many, from the oldest on.
+    pub(super) left_to_look_at: usize,
     /// Faults in a row that were refused.
     pub(super) refused: u32,
     /// Something is to be tried again of which nobody tells.
@@ -73,6 +77,8 @@ struct Slot {
     client: Arc<dyn Client>,
     work: Work,
     is_queued: bool,
+    /// The number of its last turn.
+    last_turn: u64,
     has_turn: bool,
     is_removed: bool,
     /// Descriptors that epoll watches, one bit each.
@@ -99,6 +105,7 @@ pub(super) struct State {
     leaving: HashSet<u64>,
     queue: VecDeque<u64>,
     next_number: u64,
+    turns: u64,
     last_look: Option<Instant>,
     last_slow_look: Option<Instant>,
     pub(super) threads: Threads,
@@ -138,6 +145,15 @@ impl State {
             && !std::mem::replace(&mut slot.is_queued, true)
         {
             self.queue.push_back(number);
+        }
+    }
+
+    /// Puts those who had their turns long ago in front: a client that always has events is told of first again and again.
+    pub(super) fn order_queue(&mut self) {
+        let slots = &self.slots;
+        let last_turn = |number: &u64| slots.get(number).map_or(0, |slot| slot.last_turn);
+        if self.queue.len() > 1 {
+            self.queue.make_contiguous().sort_by_key(last_turn);
         }
     }
 
@@ -226,6 +242,8 @@ impl State {
             let Some(slot) = self.slots.get_mut(&number) else { continue };
             slot.is_queued = false;
             slot.has_turn = true;
+            self.turns += 1;
+            slot.last_turn = self.turns;
             let has_room = slot.has_room();
             let mut work = std::mem::take(&mut slot.work);
             work.is_late = false;
@@ -316,7 +334,15 @@ impl Shared {
             watched |= 1 << index;
         }
         let work = Work::default();
-        let slot = Slot { client, work, is_queued: false, has_turn: false, is_removed: false, watched };
+        let slot = Slot {
+            client,
+            work,
+            is_queued: false,
+            last_turn: 0,
+            has_turn: false,
+            is_removed: false,
+            watched,
+        };
         state.slots.insert(number, slot);
         Ok(number)
     }

@@ -429,3 +429,38 @@ fn the_loop_of_the_process_ends_with_its_last_handle_and_begins_anew() {
     }
     assert_eq!(seen, HashSet::from([1]));
 }
+
+#[test]
+fn who_ends_later_does_not_wait_for_a_turn() {
+    let (all, gate): (_, Arc<Gate>) = (start(), Arc::default());
+    let client = peer_that(MayBlock::Yes, &[(7, Plan::Block)], &gate);
+    let kept = all.add(client.client.clone()).unwrap();
+    client.fault(7);
+    wait_until("it is called", || client.client.calls_at_once.load(Ordering::SeqCst) == 1);
+    let (sender, ended) = std::sync::mpsc::channel();
+    let ending = std::thread::spawn(move || {
+        kept.end_later();
+        sender.send(()).unwrap();
+    });
+    let is_ended = ended.recv_timeout(Duration::from_secs(60)).is_ok();
+    gate.open();
+    ending.join().unwrap();
+    assert!(is_ended, "end_later waited for the turn");
+}
+
+/// However many there are: each is tried once in each look.
+#[test]
+fn faults_that_are_tried_later_are_tried_with_pauses() {
+    const FAULTS: usize = 5;
+    let (all, gate) = (start(), Arc::default());
+    let client = peer(&[(7, Plan::Later(u32::MAX))], &gate);
+    let _kept = all.add(client.client.clone()).unwrap();
+    (0..FAULTS).for_each(|_| client.fault(7));
+    wait_until("they are parked", || all.metrics().parked == FAULTS);
+    let (since, before) = (Instant::now(), all.shared.calls.load(Ordering::Relaxed));
+    let calls = || (all.shared.calls.load(Ordering::Relaxed) - before) as u128;
+    wait_until("they are tried many times", || calls() >= 50 * FAULTS as u128);
+    // A look every 2 ms, and every 50 ms one more.
+    let most = (since.elapsed().as_millis() / 2 * 27 / 25 + 3) * FAULTS as u128;
+    assert!(calls() <= most, "{} calls, where {most} are due", calls());
+}

@@ -53,11 +53,16 @@ impl<'a> Turn<'a> {
         let oldest = if look == Look::Slow { SLOW_LOOKS } else { 0 };
         let most = BATCH.max(oldest);
         let mut looked = 0;
+        let left = match look {
+            Look::Rest => self.work.left_to_look_at.min(self.work.parked.len()),
+            _ => self.work.parked.len(),
+        };
         // In place: whatever happens, nobody who is parked is forgotten.
-        for at in 0..self.work.parked.len() {
+        for at in 0..left {
             if looked == most || self.end.is_some() {
-                // The rest has the next turn.
-                self.work.look = Look::Over;
+                // The rest has the next turn: not what this look has parked again, which is looked at after a pause.
+                self.work.look = self.work.look.max(Look::Rest);
+                self.work.left_to_look_at = left - at;
                 return;
             }
             let Some(parked) = self.work.parked.pop_front() else { return };

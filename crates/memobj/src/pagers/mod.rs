@@ -122,7 +122,8 @@ pub trait Pager: Send + Sync {
     /// Is to make durable what it took before this call, and the length.
     ///
     /// After an error the engine offers what it still has of these bytes again, and takes the rest for lost. `Stale` is
-    /// for a pager that has all bytes, of an object that nobody will find again: nothing is offered again then.
+    /// for a pager that has all bytes, of an object that nobody will find again: nothing is offered again then. Nor is it after
+    /// an error of a pager that [keeps](SupplyError::keeps_written) what it took.
     fn sync(&self, request: SyncRequest) {
         request.done();
     }

@@ -5,13 +5,15 @@
 
 mod errors;
 mod fill;
+mod length_change;
 mod lost;
 mod object_core;
 mod pattern;
 
 pub(crate) use errors::Errors;
 pub(crate) use fill::{AlignedPage, Arrived, CallPagers, Fill, FillReason, Keep, split};
-pub(crate) use object_core::{AnswerTo, AtOnce, ObjectCore, answer_channel};
+pub(crate) use length_change::LengthChange;
+pub(crate) use object_core::{AnswerTo, AtOnce, LengthError, ObjectCore, answer_channel};
 pub(crate) use pattern::Pattern;
 
 use std::ops::Range;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 
+use super::length_change::{Changed, LengthChange, PagerLength};
 use crate::clock::{Deadline, EngineClock};
 use crate::error::{ErrorKind, SupplyError, WriteError, WriteStep};
 use crate::metrics::Timed;
@@ -15,6 +16,8 @@ use crate::reporter::{ObjectTell, Reporter};
 use crate::threads::Disposal;
 
 pub(crate) struct ObjectCore {
+    /// A number that no other object has, ever.
+    pub(crate) number: u64,
     pub(crate) name: Arc<str>,
     pub(crate) pager: Arc<dyn Pager>,
     /// What the pager said when the object was made, on the thread that made it. Nobody asks again.
@@ -22,6 +25,7 @@ pub(crate) struct ObjectCore {
     local: Option<Local>,
     /// Bytes, as the mapped pages have them.
     length: AtomicU64,
+    pub(crate) pager_length: PagerLength,
     pub(crate) options: ObjectOptions,
     /// Of an object that is committed to.
     pub(crate) log: Option<Arc<Logged>>,
@@ -47,9 +51,12 @@ impl ObjectCore {
         log: Option<Arc<Logged>>,
     ) -> Self {
         let pager: Arc<dyn Pager> = pager.into();
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             name: name.into(),
             length: AtomicU64::new(description.length()),
+            pager_length: PagerLength::default(),
             local: description.take_local(),
             description,
             pager,
@@ -134,6 +141,21 @@ impl ObjectCore {
         })
     }
 
+    /// Has `ask` hand a change of the length to the pager, and waits for the answer.
+    pub(crate) fn change_pager_length(
+        &self,
+        ask: impl FnOnce(LengthChange) -> Result<(), SupplyError>,
+    ) -> Result<(), LengthError> {
+        let change = self.pager_length.begin().map_err(LengthError::Unchanged)?;
+        let Err(error) = ask(change.clone()) else { return Ok(()) };
+        match change.end() {
+            Changed::Answered(Ok(())) => Ok(()),
+            Changed::Answered(Err(error)) => Err(LengthError::Unchanged(error)),
+            Changed::NotMade => Err(LengthError::Unchanged(error)),
+            Changed::Unknown => Err(LengthError::Unknown(error)),
+        }
+    }
+
     /// Takes advice about all of the object, for when it is mapped next: pages keep their size while it is mapped.
     pub(crate) fn advise_next(&self, advice: Advice) {
         self.is_sequential.store(advice == Advice::Sequential, Ordering::Relaxed);
@@ -167,6 +189,15 @@ impl ObjectCore {
     pub(crate) fn is_writable(&self) -> bool {
         self.options.writing != Writing::ReadOnly
     }
+}
+
+/// Why a pager has not changed its length as asked.
+#[derive(Debug)]
+pub(crate) enum LengthError {
+    /// It has the length that it had.
+    Unchanged(SupplyError),
+    /// It was called and has not answered: it has one length or the other.
+    Unknown(SupplyError),
 }
 
 /// Bytes of an object that need no waiting.

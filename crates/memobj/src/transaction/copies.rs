@@ -105,23 +105,32 @@ impl Copies {
     fn join(&mut self, pages: PageRange) -> Result<(), TryReserveError> {
         let mut whole = Vec::new();
         whole.try_reserve_exact((pages.len() * PAGE) as usize)?;
+        let (mut joined, mut rest) = (Vec::new(), Vec::new());
         let mut at = pages.start;
         while at < pages.end {
             let Some((first, end)) = self.run_from(at) else { break };
-            let Some(run) = self.runs.remove(&first) else { break };
+            let Some(run) = self.runs.get(&first) else { break };
             let inside = ((at - first) * PAGE) as usize..((end.min(pages.end) - first) * PAGE) as usize;
-            if inside.start > 0 {
-                self.runs.insert(first, run[..inside.start].to_vec());
-            }
-            if inside.end < run.len() {
-                self.runs.insert(pages.end, run[inside.end..].to_vec());
-            }
+            rest.extend(kept(first, &run[..inside.start])?);
+            rest.extend(kept(pages.end, &run[inside.end..])?);
+            joined.push(first);
             whole.extend_from_slice(&run[inside]);
             at = end;
         }
+        // Nothing fails from here on.
+        joined.iter().for_each(|first| drop(self.runs.remove(first)));
+        self.runs.extend(rest);
         self.runs.insert(pages.start, whole);
         Ok(())
     }
+}
+
+/// A copy of what a run has outside of what is joined, if anything.
+fn kept(first: u64, bytes: &[u8]) -> Result<Option<(u64, Vec<u8>)>, TryReserveError> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(bytes.len())?;
+    copy.extend_from_slice(bytes);
+    Ok((!copy.is_empty()).then_some((first, copy)))
 }
 
 #[cfg(test)]

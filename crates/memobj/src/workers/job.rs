@@ -47,7 +47,7 @@ struct Terms {
     name: Arc<str>,
     /// Of its mapped pages: [`Fill::number`].
     key: u64,
-    object: usize,
+    object: u64,
     clock: EngineClock,
     policy: FailurePolicy,
     timeout: Option<Duration>,
@@ -115,7 +115,7 @@ impl Job {
         let terms = Terms {
             name: Arc::clone(&object.name),
             key: fill.number,
-            object: Arc::as_ptr(object) as usize,
+            object: object.number,
             clock: object.clock.clone(),
             policy: object.options.policy,
             timeout: object.options.supply_timeout,
@@ -153,7 +153,8 @@ impl Job {
         self.terms.key
     }
 
-    pub(super) fn object(&self) -> usize {
+    /// Names the object, which can be mapped anew.
+    pub(super) fn object(&self) -> u64 {
         self.terms.object
     }
 
@@ -220,6 +221,11 @@ impl Job {
     /// When the wait for the request ends.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// When it was queued.
+    pub(super) fn queued(&self) -> Instant {
+        self.queued
     }
 
     /// When the wait for a thread ends, if it comes to that.
@@ -385,14 +391,25 @@ impl Job {
 
     /// The pager has failed.
     pub(super) fn failed(&self, error: SupplyError) -> Next {
-        let Some(live) = self.take_live() else { return Next::Done };
-        let whole = live.fill.is_large() && self.is_demand() && self.retry_at(&error).is_none();
-        if whole && is_of_a_part(&error) && self.bytes.len() > SMALL as u64 {
-            *self.live.lock() = Some(live);
+        if self.is_to_be_located(&error) {
+            // The job stays undecided: whoever ends its wait meanwhile has the reason.
             *self.known.lock() = Some(error.clone());
-            return Next::Locate(error);
+            return match self.live.lock().is_some() {
+                true => Next::Locate(error),
+                false => Next::Done,
+            };
         }
-        self.settle(live, error, self.bytes)
+        self.take_live().map_or(Next::Done, |live| self.settle(live, error, self.bytes))
+    }
+
+    /// Whether a part of the page is to blame for its failure, and it is to be found out which.
+    fn is_to_be_located(&self, error: &SupplyError) -> bool {
+        let is_large = || self.live.lock().as_ref().is_some_and(|live| live.fill.is_large());
+        is_of_a_part(error)
+            && self.bytes.len() > SMALL as u64
+            && self.is_demand()
+            && self.retry_at(error).is_none()
+            && is_large()
     }
 
     /// Retries, fails or forgets.

@@ -95,12 +95,13 @@ impl Workers {
         let mut state = self.shared.lock();
         state.stopping = true;
         let jobs = state.take_all();
+        let others = state.take_others();
         let unanswered = state.unanswered();
         self.shared.work.notify_all();
         self.shared.change.notify_all();
         self.shared.less.notify_all();
         drop(state);
-        drop(jobs);
+        drop((jobs, others));
         unanswered.iter().map(|job| job.cancel()).for_each(|(live, hook)| {
             drop(live);
             hook.into_iter().for_each(call_hook);
@@ -166,6 +167,8 @@ impl CallPagers for Workers {
 
     fn forget(&self, fill: &Fill) {
         let (jobs, under_way) = self.shared.lock().forget(fill.number);
+        // Of what was queued there is less now.
+        self.shared.less.notify_all();
         drop(jobs);
         for job in under_way {
             let (live, hook) = job.cancel();
@@ -195,7 +198,11 @@ impl Shared {
             drop(state);
             return drop(job);
         }
+        let late = job.queue_deadline().filter(|_| state.is_blocked(fill.number));
         state.push(fill, job);
+        if let Some(at) = late {
+            self.tell_supervisor(&state, at);
+        }
         if state.idle == 0 {
             // All threads can be in calls: then it is started when one of these is slow.
             self.tell_supervisor(&state, self.clock.now() + SLOW);
@@ -248,7 +255,8 @@ impl Shared {
     /// The request of `job` is answered, and `next` follows from that. On any thread.
     fn answered(self: &Arc<Self>, job: &Arc<Job>, next: Next) {
         let hook = job.end_hook();
-        if !matches!(next, Next::Locate(_)) {
+        if !matches!(next, Next::Locate(_) | Next::Place(_)) {
+            // Not while a buffer is kept.
             job.give_back_room();
         }
         let mut state = self.lock();

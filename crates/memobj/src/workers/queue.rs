@@ -40,7 +40,7 @@ struct ObjectQueue {
     /// nobody waits for these yet.
     advance: BTreeMap<u64, Job>,
     others: VecDeque<Task>,
-    /// Threads in calls of its pager.
+    /// Threads in calls of its pager, but for requests that are overdue: these are made up for.
     running: usize,
     /// Requests that are not answered, and not overdue.
     under_way: usize,
@@ -240,11 +240,19 @@ impl State {
             return Some(self.runs(key, now, task));
         }
         let (mut job, taken) = queue.next_job()?;
-        let need = if queue.under_way == 0 { Need::Progress } else { Need::Demand };
-        if job.has_reserved() || !job.is_demand() {
-            // What nobody waits for has room from the beginning: a page that is claimed never waits for some.
+        let need = match job.is_demand() {
+            true if queue.under_way == 0 => Need::Progress,
+            true => Need::Demand,
+            false => Need::Guess,
+        };
+        if job.has_reserved() {
+            // What nobody waits for had room from the beginning.
         } else if let Some(reserved) = memory.reserve(job.buffer_bytes(), need) {
             job.keep_reserved(reserved);
+        } else if !job.is_demand() {
+            // What is left of a guess that failed. A page that is claimed never waits for room: it is absent again.
+            self.queued -= taken;
+            return Some(self.runs(key, now, Task::Call(Box::new(move || job.forget()))));
         } else {
             queue.position = job.pages.start;
             queue.demand.insert(job.pages.start, job);
@@ -289,8 +297,8 @@ impl State {
     /// A thread has returned from `call`.
     pub(super) fn returned(&mut self, call: u64) {
         let Some(at) = self.running.iter().position(|running| running.call == call) else { return };
-        let Running { key, .. } = self.running.swap_remove(at);
-        if let Some(queue) = self.objects.get_mut(&key) {
+        let Running { key, is_overdue, .. } = self.running.swap_remove(at);
+        if let Some(queue) = self.objects.get_mut(&key).filter(|_| !is_overdue) {
             queue.running -= 1;
         }
         self.list(key);
@@ -319,6 +327,9 @@ impl State {
             let Some(job) = self.settle(number) else { continue };
             if let Some(running) = self.running.iter_mut().find(|running| running.request == Some(number)) {
                 running.is_overdue = true;
+                if let Some(queue) = self.objects.get_mut(&running.key) {
+                    queue.running -= 1;
+                }
             }
             self.stuck.insert(number, Arc::clone(&job));
             overdue.push(job);
@@ -341,26 +352,58 @@ impl State {
         under_way.chain(self.stuck.values()).cloned().collect()
     }
 
-    /// The jobs whose pager hangs in too many requests already, and, when no thread may be started any more, those that
-    /// have waited for one for as long as a request may take.
+    /// The jobs that will not be asked for in time: those whose pager hangs in too many requests already, those that have
+    /// waited for longer than a request may take while every thread that may call their pager was in one call, and, when no
+    /// thread may be started any more, all that have waited for so long.
     pub(super) fn take_hopeless(&mut self, now: Instant, no_thread: bool) -> Vec<Job> {
-        if self.stuck.len() < MOST_STUCK_OF_ONE && !no_thread {
+        let lost = self.lost_requests();
+        let blocked = self.blocked_since();
+        if lost.is_empty() && blocked.is_empty() && !no_thread {
             return Vec::new();
         }
-        let mut stuck: HashMap<usize, usize> = HashMap::new();
-        self.stuck.values().for_each(|job| *stuck.entry(job.object()).or_default() += 1);
-        let hopeless = |job: &Job| {
-            stuck.get(&job.object()).is_some_and(|count| *count >= MOST_STUCK_OF_ONE)
-                || (no_thread && job.queue_deadline().is_some_and(|deadline| deadline <= now))
-        };
         let mut taken = Vec::new();
-        for queue in self.objects.values_mut() {
+        for (key, queue) in &mut self.objects {
+            let since = blocked.get(key);
+            let hopeless = |job: &Job| {
+                let is_late = || job.queue_deadline().is_some_and(|deadline| deadline <= now);
+                lost.get(&job.object()).is_some_and(|count| *count >= MOST_STUCK_OF_ONE)
+                    || (no_thread || since.is_some_and(|since| job.queued() >= *since)) && is_late()
+            };
             for class in [&mut queue.demand, &mut queue.advance] {
                 taken.extend(take_out(class, &hopeless));
             }
         }
         self.queued -= taken.len();
         taken
+    }
+
+    /// How many requests of each object overran their time, or occupy a thread after their mapping was closed.
+    fn lost_requests(&self) -> HashMap<u64, usize> {
+        let mut lost: HashMap<u64, usize> = HashMap::new();
+        self.stuck.values().for_each(|job| *lost.entry(job.object()).or_default() += 1);
+        for running in &self.running {
+            if let Some(job) = running.request.and_then(|number| self.cancelled.get(&number)) {
+                *lost.entry(job.object()).or_default() += 1;
+            }
+        }
+        lost
+    }
+
+    /// The objects that wait for a thread to return from their pager, and since when none has begun a call.
+    fn blocked_since(&self) -> HashMap<u64, Instant> {
+        let mut blocked = HashMap::new();
+        for running in &self.running {
+            if self.objects.get(&running.key).is_some_and(|queue| queue.running > 0 && queue.jobs() > 0) {
+                let since = blocked.entry(running.key).or_insert(running.started);
+                *since = running.started.max(*since);
+            }
+        }
+        blocked
+    }
+
+    /// Whether a job of `key` that is queued now waits for a thread to return.
+    pub(super) fn is_blocked(&self, key: u64) -> bool {
+        self.objects.get(&key).is_some_and(|queue| queue.running > 0)
     }
 
     /// Threads that are as good as lost: in calls that overran their time, or have run for long.
@@ -415,6 +458,11 @@ impl State {
         jobs
     }
 
+    /// All calls that are queued. They keep objects, which keep the workers: to be dropped, with no lock held.
+    pub(super) fn take_others(&mut self) -> Vec<Task> {
+        self.objects.values_mut().flat_map(|queue| std::mem::take(&mut queue.others)).collect()
+    }
+
     /// Has `job` queued again at `at`.
     pub(super) fn delay(&mut self, at: Instant, job: Job) {
         let number = self.number();
@@ -426,8 +474,13 @@ impl State {
         let delayed = self.delayed.first_key_value().map(|((at, _), _)| *at);
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         let no_thread = self.has_no_thread_left(limit, now);
-        let queues = self.objects.values().filter(|_| no_thread);
-        let queued = queues.flat_map(|queue| queue.demand.values()).filter_map(Job::queue_deadline).min();
+        let blocked = self.blocked_since();
+        let queued = self.objects.iter().flat_map(|(key, queue)| {
+            let since = blocked.get(key).copied();
+            let waits = move |job: &&Job| no_thread || since.is_some_and(|since| job.queued() >= since);
+            queue.demand.values().filter(waits).filter_map(Job::queue_deadline)
+        });
+        let queued = queued.min();
         // Somebody waits for a thread: look again when a call is long enough under way to start another.
         let waits = self.ready.iter().any(|key| self.objects.get(key).is_some_and(ObjectQueue::has_work));
         let slow = self.running.iter().filter(|_| waits && !no_thread).map(|running| running.started + SLOW);

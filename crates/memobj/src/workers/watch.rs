@@ -47,6 +47,7 @@ impl Shared {
             let no_thread = state.has_no_thread_left(self.limit, now);
             let hopeless = state.take_hopeless(now, no_thread);
             if !due.is_empty() || !overdue.is_empty() || !hopeless.is_empty() {
+                self.less.notify_all();
                 drop(state);
                 self.start_again(due);
                 self.end_waits(&overdue, hopeless);

@@ -127,7 +127,10 @@ impl Claims {
     fn give_back(&self, pages: &[u64]) {
         let mut table = self.table.lock();
         for page in pages {
-            table.pages.remove(page);
+            if let Some(holder) = table.pages.remove(page) {
+                // Who waited for it may not have run yet, and waits for nobody now.
+                table.end_waits_for(holder);
+            }
         }
         self.changed.notify_all();
     }
@@ -155,6 +158,12 @@ impl Table {
         if let Some(own) = self.transactions.get_mut(&number) {
             own.waits_for = holder;
         }
+    }
+
+    /// Those that wait for `holder` look again, and say then for whom they wait.
+    fn end_waits_for(&mut self, holder: u64) {
+        let waiting = self.transactions.values_mut().filter(|own| own.waits_for == Some(holder));
+        waiting.for_each(|own| own.waits_for = None);
     }
 
     fn thread_of(&self, number: u64) -> PinHolder {

@@ -12,7 +12,8 @@ use super::{WriteStep, Writes};
 use crate::clock::Deadline;
 use crate::error::{ErrorKind, SupplyError, WriteError};
 use crate::locks;
-use crate::pagers::{BlockingPager, LengthRequest};
+use crate::pagers::BlockingPager;
+use crate::pages::LengthError;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -20,6 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// without.
 const SHORTLY: Duration = Duration::from_millis(20);
 const PAGE: u64 = SMALL as u64;
+pub(crate) const CUT_OFF_UNTOLD: &str =
+    "the object ends there now; its pager has not answered whether it does";
+pub(crate) const NOT_CUT_OFF: &str =
+    "the pager has not answered whether it was cut off where the object ends";
 
 /// What keeps a length from being changed. Nothing has changed, and no lock is held.
 pub(crate) enum Obstacle {
@@ -89,7 +94,7 @@ impl Writes {
     }
 
     /// Changes the length of the object. Pages that are pinned cannot be cut off: they are not waited for. On error
-    /// nothing has changed.
+    /// nothing has changed, but for a pager that is to cut off and has not answered in time: then the object is cut off.
     pub(crate) fn set_length(self: &Arc<Self>, length: u64) -> Result<(), Obstacle> {
         let refused = |error: SupplyError| self.object.write_error(WriteStep::SetLength, 0..length, &error);
         if length > self.area.capacity() {
@@ -102,10 +107,8 @@ impl Writes {
         let old = self.area.length();
         match length < old {
             true => self.shrink(length, old),
-            false => self.extend(length, old),
-        }?;
-        self.object.set_length(length);
-        Ok(())
+            false => self.extend(length, old).inspect(|()| self.object.set_length(length)),
+        }
     }
 
     /// Waits until `page`, which was in the way of the new length `length`, may be free. The caller holds no lock.
@@ -139,11 +142,16 @@ impl Writes {
         // From here on nothing new comes in behind the end.
         self.area.set_length(length);
         let settled = self.settle_behind(length, old);
-        if let Err(error) = settled.and_then(|()| Ok(self.set_pager_length(length)?)) {
-            self.area.set_length(old);
-            self.retry_behind(length, old);
-            return Err(error);
-        }
+        let cut = settled.and_then(|()| self.cut_pager_off(length));
+        let late = match cut {
+            Ok(late) => late,
+            Err(error) => {
+                self.area.set_length(old);
+                self.retry_behind(length, old);
+                return Err(error);
+            }
+        };
+        self.object.set_length(length);
         if let Some(tail) = &mut tail {
             // What cannot be cleared now is behind the end. It is cleared before the object grows, or that fails.
             let _ = tail.zero((length % PAGE) as usize..SMALL);
@@ -152,7 +160,42 @@ impl Writes {
         // One that is pinned stays Failed.
         let _ = self.errors.lift(&(length.next_multiple_of(PAGE)..u64::MAX));
         self.errors.lost.forget(&(length..u64::MAX));
-        Ok(())
+        late.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Has the pager cut itself off. What comes back is the error of one that has been called and has not answered: nobody may
+    /// see what is behind the end any more, since the pager may cut it off at any time.
+    fn cut_pager_off(self: &Arc<Self>, length: u64) -> Result<Option<WriteError>, Obstacle> {
+        let refused = |error| self.object.write_error(WriteStep::SetLength, 0..length, &error);
+        match self.set_pager_length(length) {
+            Ok(()) => {
+                self.object.pager_length.is_known();
+                Ok(None)
+            }
+            Err(LengthError::Unchanged(error)) => Err(refused(error).into()),
+            Err(LengthError::Unknown(error)) => {
+                self.object.pager_length.may_be_longer();
+                Ok(Some(refused(error).because(CUT_OFF_UNTOLD)))
+            }
+        }
+    }
+
+    /// Tells a pager that may be longer than the object where it ends, so that zeros are behind when it grows, and a sync makes
+    /// this end durable.
+    pub(super) fn settle_pager_length(self: &Arc<Self>, step: WriteStep) -> Result<(), WriteError> {
+        if !self.object.pager_length.has_to_be_told() {
+            return Ok(());
+        }
+        let length = self.area.length();
+        let told = self.set_pager_length(length);
+        let (LengthError::Unchanged(error) | LengthError::Unknown(error)) = match told {
+            Ok(()) => {
+                self.object.pager_length.is_known();
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        Err(self.object.write_error(step, 0..length, &error).because(NOT_CUT_OFF))
     }
 
     fn extend(self: &Arc<Self>, length: u64, old: u64) -> Result<(), Obstacle> {
@@ -170,7 +213,13 @@ impl Writes {
             return Err(Obstacle::Held(page));
         }
         self.drop_behind(old, length);
-        self.set_pager_length(length)?;
+        self.settle_pager_length(WriteStep::SetLength)?;
+        self.set_pager_length(length).map_err(
+            |(LengthError::Unchanged(error) | LengthError::Unknown(error))| {
+                // A pager that is longer meanwhile has zeros there.
+                self.object.write_error(WriteStep::SetLength, 0..length, &error)
+            },
+        )?;
         self.area.extend(length);
         self.retry_behind(old, length);
         Ok(())
@@ -181,14 +230,15 @@ impl Writes {
         self.errors.retry(pages(end, length));
     }
 
-    fn set_pager_length(self: &Arc<Self>, length: u64) -> Result<(), WriteError> {
-        let changed = match (self.object.file(), &self.object.log) {
-            (Some(file), _) => locks::outside(|| file.set_length(length)),
+    fn set_pager_length(self: &Arc<Self>, length: u64) -> Result<(), LengthError> {
+        match (self.object.file(), &self.object.log) {
+            (Some(file), _) => locks::outside(|| file.set_length(length)).map_err(LengthError::Unchanged),
             // A call that is left behind would change the length later, and the log is about to be committed with it.
-            (None, Some(log)) => log.set_length(length),
-            (None, None) => self.ask_aside(move |pager, to| pager.set_length(LengthRequest::new(length, to))),
-        };
-        changed.map_err(|error| self.object.write_error(WriteStep::SetLength, 0..length, &error))
+            (None, Some(log)) => log.set_length(length).map_err(LengthError::Unchanged),
+            (None, None) => self.object.change_pager_length(|change| {
+                self.ask_aside(move |pager, to| change.make(pager, length, to))
+            }),
+        }
     }
 
     /// Keeps everybody off `page` until the length is changed. One that has failed cannot be held: it could come back

@@ -43,7 +43,7 @@ pub(crate) use cleaner::Cleaner;
 #[cfg(test)]
 pub(crate) use cleaner::THREAD as CLEANER;
 pub(crate) use install::{Claim, CopyRoom};
-pub(crate) use length::Obstacle;
+pub(crate) use length::{CUT_OFF_UNTOLD, NOT_CUT_OFF, Obstacle};
 pub(crate) use store::{FaultFor, MutPinned, Stored, expect};
 pub(crate) use unsynced::Unsynced;
 pub(crate) use users::User;

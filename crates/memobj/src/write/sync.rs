@@ -11,7 +11,7 @@ use super::requests::Outcome;
 use super::transfer::{DEPTH, Writer};
 use super::{WriteStep, Writes};
 use crate::clock::Deadline;
-use crate::error::{ErrorKind, SupplyError, WriteError};
+use crate::error::{SupplyError, WriteError};
 use crate::locks::{self, ReadGuard};
 use crate::pagers::{BlockingPager, File, SyncRequest};
 use crate::pages::bytes_of;
@@ -251,13 +251,14 @@ impl Writes {
     /// as lost by every sync if not.
     fn make_durable(self: &Arc<Self>, range: &Range<u64>) -> Result<(), WriteError> {
         let _turn = self.turn.lock();
+        self.settle_pager_length(WriteStep::Sync)?;
         let mut pages = self.unsynced.take();
         let synced = match self.object.file() {
             Some(file) => locks::outside(|| file.sync()),
             None => self.ask_aside(|pager, to| pager.sync(SyncRequest::new(to))),
         };
         let Err(error) = synced else { return Ok(()) };
-        if error.kind != ErrorKind::Stale {
+        if !error.leaves_nothing_to_offer() {
             // What the pager accepted while it was failing may have been part of it: see `accept`.
             let mut write_failures = self.write_failures.lock();
             write_failures.failed_syncs += 1;
@@ -271,8 +272,8 @@ impl Writes {
     }
 
     fn offer_again(&self, run: PageRange, error: &SupplyError) {
-        // The file is whole, it only has no name: there is nothing to offer again.
-        if error.kind == ErrorKind::Stale {
+        // A file that is Stale is whole, it only has no name; other pagers say that they have the bytes.
+        if error.leaves_nothing_to_offer() {
             return self.unsynced.add(run);
         }
         for page in run.iter() {

@@ -10,7 +10,7 @@ use memobj::{
     ObjectOptions, SupplyError, Writing,
 };
 use memobj_sim::fixture::{MIB, check_sample, sample_bytes, wait_until, within};
-use memobj_sim::process::Usage;
+use memobj_sim::process::{Usage, alone};
 use memobj_sim::{Gate, Kept, Random};
 
 const PAGE: u64 = 4096;
@@ -161,6 +161,14 @@ fn a_request_that_is_overdue_is_told_and_its_answer_changes_nothing() {
 /// Unmapping cancels: nothing of 10,000 requests is left, although the pager has not answered one.
 #[test]
 fn ten_thousand_cancelled_requests_leave_nothing_behind() {
+    // What a process uses is counted.
+    alone(
+        "ten_thousand_cancelled_requests_leave_nothing_behind",
+        ten_thousand_cancelled_requests_leave_nothing_behind_alone,
+    );
+}
+
+fn ten_thousand_cancelled_requests_leave_nothing_behind_alone() {
     const REQUESTS: usize = 10_000;
     let length = 2 * REQUESTS as u64 * PAGE;
     let told = Arc::new(AtomicUsize::new(0));
@@ -212,6 +220,14 @@ fn ten_thousand_cancelled_requests_leave_nothing_behind() {
 /// What was being read ahead for a mapping goes with it, although the pager answers nothing any more.
 #[test]
 fn a_reader_that_leaves_takes_its_read_ahead_along() {
+    // What a process uses is counted.
+    alone(
+        "a_reader_that_leaves_takes_its_read_ahead_along",
+        a_reader_that_leaves_takes_its_read_ahead_along_alone,
+    );
+}
+
+fn a_reader_that_leaves_takes_its_read_ahead_along_alone() {
     let (length, block) = (1 << 40, 16 * PAGE);
     let cache = cache(64 * MIB);
     let before = Usage::now().virtual_bytes;
@@ -250,6 +266,11 @@ fn take(request: WriteRequest, disk: &mut [u8]) {
 /// Writes ascend, as many under way as the depth; what fails is Dirty again, and no page is offered twice at once.
 #[test]
 fn writes_ascend_at_the_depth_of_the_pager() {
+    // What a process uses is counted.
+    alone("writes_ascend_at_the_depth_of_the_pager", writes_ascend_at_the_depth_of_the_pager_alone);
+}
+
+fn writes_ascend_at_the_depth_of_the_pager_alone() {
     let (length, block, depth) = (8 * MIB, 16 * PAGE, 8);
     let pager = Kept::new(Description::new(length).block_bytes(block).depth(depth).writable());
     let cache = cache(64 * MIB);

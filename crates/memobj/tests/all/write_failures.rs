@@ -1,10 +1,15 @@
 //! Changes that cannot be written back: a typed error, nothing forgotten, and everything written when the fault is
 //! gone.
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use memobj::pagers::{Inject, Operation, Pager};
-use memobj::{AccessError, Advice, Delivery, ErrorKind, Event, FailurePolicy, ObjectOptions, WriteStep};
+use memobj::pagers::{Blocking, BlockingPager, Inject, Operation};
+use memobj::{
+    AccessError, Advice, Delivery, ErrorKind, Event, FailurePolicy, ObjectOptions, SupplyError, WriteStep,
+};
 use memobj_sim::Gate;
 use memobj_sim::fixture::{MIB, cache, sample_bytes, wait_until, wait_until_clean, within};
 use memobj_sim::time::{passing, passing_while, timeless};
@@ -124,6 +129,58 @@ fn what_was_evicted_before_a_failed_sync_is_reported_as_lost_until_discarded() {
 
 /// Two syncs of the same pages at once: the one whose turn comes later finds nothing to write, and must not say
 /// that all is well.
+/// Its syncs fail as long as it is told to, and it keeps what it took meanwhile.
+#[derive(Debug, Default)]
+struct Spooling {
+    bytes: Mutex<Vec<u8>>,
+    fails: AtomicBool,
+}
+
+impl BlockingPager for Spooling {
+    fn length(&self) -> u64 {
+        MIB
+    }
+
+    fn supply(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<usize, SupplyError> {
+        buffer.copy_from_slice(&self.bytes.lock().unwrap()[range.start as usize..range.end as usize]);
+        Ok(buffer.len())
+    }
+
+    fn is_writable(&self) -> bool {
+        true
+    }
+
+    fn write_back(&self, range: Range<u64>, bytes: &[u8]) -> Result<(), SupplyError> {
+        self.bytes.lock().unwrap()[range.start as usize..range.end as usize].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), SupplyError> {
+        match self.fails.load(Ordering::SeqCst) {
+            true => Err(SupplyError::new(ErrorKind::Io).keeps_written()),
+            false => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn what_a_pager_keeps_after_a_failed_sync_is_not_lost() {
+    let pager = Arc::new(Spooling { bytes: Mutex::new(vec![1; MIB as usize]), fails: AtomicBool::new(true) });
+    let cache = cache(MIB);
+    let object = cache.object("spooling", Blocking(Arc::clone(&pager)), writable()).unwrap();
+    let mapping = object.map_all(memobj::MapOptions::new().delivery(Delivery::PinOnly)).unwrap();
+    mapping.write_at(0, &[7; 65536]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(mapping.sync(..).unwrap_err().kind(), ErrorKind::Io);
+        mapping.advise(0..MIB, Advice::DontNeed).unwrap();
+        assert_eq!(mapping.pin(0..65536).unwrap()[..], [7; 65536]);
+    }
+    pager.fails.store(false, Ordering::SeqCst);
+    mapping.sync(..).unwrap();
+    object.close().unwrap();
+    assert_eq!(cache.metrics().dirty_bytes, 0);
+}
+
 #[test]
 fn a_sync_beside_one_that_fails_does_not_succeed_without_its_bytes() {
     in_each_delivery(|delivery| {

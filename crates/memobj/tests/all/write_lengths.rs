@@ -100,7 +100,7 @@ fn a_refused_new_length_changes_nothing() {
 fn a_new_length_that_is_refused_late_loses_nothing_of_what_others_do_meanwhile() {
     in_each_delivery(|delivery| {
         for resident in [true, false] {
-            let (fixture, clock) = WritableFixture::timeless(delivery, MIB, MIB, impatient());
+            let fixture = WritableFixture::new(delivery, MIB, MIB, writable());
             if resident {
                 fixture.mapping.write_at(0, &[7; 100_000]).unwrap();
             }
@@ -108,8 +108,7 @@ fn a_new_length_that_is_refused_late_loses_nothing_of_what_others_do_meanwhile()
             if !resident {
                 fixture.mapping.advise(0..MIB, memobj::Advice::DontNeed).unwrap();
             }
-            // Longer than the time-out: the call is given up.
-            fixture.inject(Operation::SetLength, 0..1, Inject::Hang, Some(1));
+            let gate = fixture.disk.refuse_length();
             std::thread::scope(|scope| {
                 let change = scope.spawn(|| fixture.object.set_len(10_000));
                 wait_until("the length changes", || {
@@ -120,12 +119,12 @@ fn a_new_length_that_is_refused_late_loses_nothing_of_what_others_do_meanwhile()
                     let mut buffer = [0; 1000];
                     fixture.mapping.read_at(9000, &mut buffer).unwrap();
                 });
-                wait_until("the call hangs", || fixture.pager.hanging() > 0);
+                wait_until("the call is made", || fixture.disk.arrived() == 1);
                 // waits: the others are to have come to their waits. Too soon, and less is tested.
                 std::thread::sleep(Duration::from_millis(20));
-                clock.advance(PATIENCE);
+                gate.open();
                 others.join().unwrap();
-                assert_eq!(change.join().unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+                assert_eq!(change.join().unwrap().unwrap_err().kind(), ErrorKind::Io);
             });
             fixture.mapping.sync(0..MIB).unwrap();
             fixture.mapping.advise(0..MIB, memobj::Advice::DontNeed).unwrap();
@@ -140,22 +139,22 @@ fn a_new_length_that_is_refused_late_loses_nothing_of_what_others_do_meanwhile()
 #[test]
 fn a_failed_last_page_does_not_come_back_with_the_bytes_of_a_refused_length() {
     in_each_delivery(|delivery| {
-        let (fixture, clock) = WritableFixture::timeless(delivery, MIB, MIB, impatient());
+        let fixture = WritableFixture::new(delivery, MIB, MIB, writable());
         let before = read(&fixture, 0, MIB);
         fixture.mapping.advise(0..MIB, memobj::Advice::DontNeed).unwrap();
         fixture.inject(Operation::Supply, 8192..12_288, Inject::Error, Some(1));
         assert!(fixture.mapping.read_at(8192, &mut [0; 8]).is_err(), "{delivery:?}");
-        fixture.inject(Operation::SetLength, 0..1, Inject::Hang, Some(1));
+        let gate = fixture.disk.refuse_length();
         std::thread::scope(|scope| {
             let change = scope.spawn(|| fixture.object.set_len(10_000));
-            wait_until("the call hangs", || fixture.pager.hanging() > 0);
+            wait_until("the call is made", || fixture.disk.arrived() == 1);
             fixture.mapping.retry(8192..10_000).unwrap();
             let other = scope.spawn(|| drop(fixture.mapping.read_at(9000, &mut [0; 1000])));
             // waits: the other is to have come to its wait. Too soon, and less is tested.
             std::thread::sleep(Duration::from_millis(20));
-            clock.advance(PATIENCE);
+            gate.open();
             other.join().unwrap();
-            assert_eq!(change.join().unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+            assert_eq!(change.join().unwrap().unwrap_err().kind(), ErrorKind::Io);
         });
         assert!(read(&fixture, 0, MIB) == before, "{delivery:?}");
     });
