@@ -175,14 +175,19 @@ impl Evictor {
         Ok(())
     }
 
-    /// Deletes a file and says what it counted. One with a second name stays: it counts by that.
+    /// Deletes what is no folder, and says what it counted. A file with a second name stays: it counts by that.
     fn delete(&self, name: &str) -> io::Result<u64> {
-        match found(&self.store.directory, name)? {
-            Some(stat) if stat.st_nlink == 1 => {
-                self.store.directory.unlink(name)?;
-                Ok(format::charge(size(&stat)))
-            }
-            _ => Ok(0),
+        let directory = &self.store.directory;
+        let counted = match found(directory, name)? {
+            Some(stat) if stat.st_nlink > 1 => return Ok(0),
+            Some(stat) => format::charge(size(&stat)),
+            None => 0,
+        };
+        match directory.unlink(name) {
+            Ok(()) => Ok(counted),
+            // A folder.
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => Ok(0),
+            Err(error) => Err(error),
         }
     }
 }

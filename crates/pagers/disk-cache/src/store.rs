@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, fstat, futimens};
+use rustix::io::Errno;
 
 use crate::directory::{Directory, REMOVED, is_file, size};
 use crate::format::{self, FOOTER_BYTES, file_bytes};
@@ -66,6 +67,8 @@ impl Store {
             Ok(looked) => looked,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Looked::Absent,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Looked::Damaged,
+            // A symbolic link.
+            Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => Looked::Damaged,
             Err(error) => Looked::Failed(error),
         }
     }
