@@ -134,8 +134,11 @@ impl Core {
 
     /// The inner pager has answered: those who wait first, the disk afterwards.
     pub(crate) fn answered(self: &Arc<Self>, fetch: &Arc<Fetch>, answer: Result<&[u8], SupplyError>) {
+        // Before anybody has an answer: who has one, and then waits for the keeper, waits for these blocks.
+        let admitted = answer.as_ref().map(|bytes| self.admit(fetch, bytes)).unwrap_or_default();
         self.serve(fetch, fetch.take_waiters(), &answer);
-        let copies = answer.as_ref().map(|bytes| self.copies(fetch, bytes)).unwrap_or_default();
+        let copies: Vec<(u64, Copy)> =
+            admitted.into_iter().map(|(number, bytes)| (number, Arc::new(bytes.to_vec()))).collect();
         loop {
             let late = self.table.end(fetch, &copies);
             if late.is_empty() {
@@ -175,9 +178,9 @@ impl Core {
         }
     }
 
-    /// Copies of the blocks of `fetch` that may be kept and for which there is memory.
-    fn copies(&self, fetch: &Fetch, bytes: &[u8]) -> Vec<(u64, Copy)> {
-        let mut copies = Vec::new();
+    /// The blocks of `fetch` that may be kept and for which there is memory.
+    fn admit<'a>(&self, fetch: &Fetch, bytes: &'a [u8]) -> Vec<(u64, &'a [u8])> {
+        let mut admitted = Vec::new();
         for number in fetch.blocks.clone() {
             let place = self.blocks.bytes_of(number..number.saturating_add(1));
             let place = within(&place, &fetch.range).and_then(|place| bytes.get(place));
@@ -185,10 +188,10 @@ impl Core {
             if let Some(block) = place.filter(|_| !self.is_changed())
                 && self.shared.keeper.admit(block.len() as u64)
             {
-                copies.push((number, Arc::new(block.to_vec())));
+                admitted.push((number, block));
             }
         }
-        copies
+        admitted
     }
 }
 

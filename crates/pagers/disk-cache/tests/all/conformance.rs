@@ -46,7 +46,7 @@ fn an_engine_reads_an_object_through_it() {
                 memobj_sim::fixture::check_sample(range.clone(), &way.read(&mapping, range).unwrap(), disk);
             }
         }
-        assert_eq!(object.version().as_deref(), Some("v"));
+        assert_eq!(object.version(), Some("v"));
         let counters: std::collections::BTreeMap<_, _> = object.pager_counters().into_iter().collect();
         assert_eq!(counters["inner_counter"], 7);
         match disk {

@@ -219,7 +219,7 @@ fn blocks_that_cannot_be_read_are_misses() {
     read(&pager(&cache, "v"), 0..LENGTH);
     settle(&cache);
     let block = blocks(directory.path()).remove(1);
-    std::fs::set_permissions(&block, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&block, std::fs::Permissions::from_mode(0o000)).unwrap();
     if std::fs::File::open(&block).is_ok() {
         return println!("skipped: this user can read what nobody may");
     }
