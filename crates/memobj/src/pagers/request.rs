@@ -12,15 +12,14 @@
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 use memobj_linux::region::{Chunk, ChunkPool, SMALL};
 
 use super::filled::Filled;
+use super::interest::{Hook, Interest, SupplyControl};
 use crate::error::{ErrorKind, SupplyError};
-
-/// Called when nobody waits for a request any more.
-pub(crate) type Hook = Box<dyn FnOnce() + Send>;
 
 /// Who hears the answer to a [`SupplyRequest`].
 pub(crate) trait SupplyTo: Send + Sync {
@@ -72,15 +71,32 @@ impl fmt::Debug for SupplyRequest {
 }
 
 /// The answer goes to a closure.
-struct ToClosure<F>(std::sync::Mutex<Option<F>>, Range<u64>);
+struct ToClosure<F> {
+    closure: std::sync::Mutex<Option<F>>,
+    range: Range<u64>,
+    interest: Arc<Interest>,
+}
 
 impl<F: FnOnce(Result<&[u8], SupplyError>) + Send> SupplyTo for ToClosure<F> {
     fn answered(&self, buffer: Chunk, answer: Result<(), SupplyError>) {
-        let closure = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        self.interest.answered();
+        let closure = self.closure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Some(closure) = closure {
-            let len = (self.1.end - self.1.start) as usize;
+            let len = (self.range.end - self.range.start) as usize;
             closure(answer.map(|()| &buffer[..len]));
         }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.interest.is_wanted()
+    }
+
+    fn when_unwanted(&self, hook: Hook) {
+        self.interest.when_unwanted(hook);
+    }
+
+    fn is_urgent(&self) -> bool {
+        self.interest.is_urgent()
     }
 }
 
@@ -100,12 +116,33 @@ impl SupplyRequest {
         range: Range<u64>,
         answer: impl FnOnce(Result<&[u8], SupplyError>) + Send + 'static,
     ) -> io::Result<Self> {
+        Ok(Self::cancellable(range, answer)?.0)
+    }
+
+    /// As [`new`](Self::new), with what cancels it: for pagers whose own requests can become unwanted.
+    ///
+    /// ```
+    /// # use memobj::pagers::SupplyRequest;
+    /// let (inner, control) = SupplyRequest::cancellable(0..4096, |answer| drop(answer))?;
+    /// control.cancel();
+    /// assert!(!inner.is_wanted());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If there is no memory for its buffer.
+    pub fn cancellable(
+        range: Range<u64>,
+        answer: impl FnOnce(Result<&[u8], SupplyError>) + Send + 'static,
+    ) -> io::Result<(Self, SupplyControl)> {
         let len = usize::try_from(range.end.saturating_sub(range.start))
             .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
         let pool = ChunkPool::new(1, len.max(1).next_multiple_of(SMALL))?;
         let buffer = pool.take().ok_or(io::ErrorKind::OutOfMemory)?;
-        let to = ToClosure(std::sync::Mutex::new(Some(answer)), range.clone());
-        Ok(Self::to(range, buffer, Box::new(to)))
+        let (closure, interest) = (std::sync::Mutex::new(Some(answer)), Interest::new());
+        let to = ToClosure { closure, range: range.clone(), interest: Arc::clone(&interest) };
+        Ok((Self::to(range, buffer, Box::new(to)), SupplyControl(interest)))
     }
 
     /// The bytes of the object that are asked for. They start at a multiple of 4 KiB, and end at one or at the object's end.
@@ -130,7 +167,8 @@ impl SupplyRequest {
 
     /// Has `hook` called once nobody waits any more: to cancel a transfer. If that is so already, it is called soon. It is
     /// called on a thread of the engine on which it may block, and dropped if the request is answered before. A second hook
-    /// replaces the first.
+    /// replaces the first. The hook of a request that another pager made is called where
+    /// [`SupplyControl::cancel`] is.
     pub fn when_unwanted(&self, hook: impl FnOnce() + Send + 'static) {
         if let Some(to) = &self.to {
             to.when_unwanted(Box::new(hook));
