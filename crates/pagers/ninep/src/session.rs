@@ -1,0 +1,246 @@
+//! Makes a connection on which the file is open: connect, version, attach, walk, open, stat.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::address::Address;
+use crate::attributes::Attributes;
+use crate::dialect::Dialect;
+use crate::frames::{FrameError, Frames};
+use crate::message::{
+    self, Answer, LEAST_MSIZE_BYTES, MOST_NAMES, NO_TAG, OVERHEAD_BYTES, OpenMode, Reply, User, kind,
+};
+use crate::open_error::{Cause, OpenError, OpenStep};
+use crate::stream::{ConnectError, Stream};
+
+/// The fid of the tree, and that of the file.
+const ROOT: u32 = 0;
+pub(crate) const FILE: u32 = 1;
+/// The tag of each request before the file is open: they are made one by one.
+const TAG: u16 = 0;
+
+/// What is opened, and as whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) address: Address,
+    pub(crate) names: Vec<Vec<u8>>,
+    pub(crate) user: User,
+    pub(crate) tree: String,
+    pub(crate) mode: OpenMode,
+    pub(crate) msize_bytes: u32,
+    /// In the order in which they are tried.
+    pub(crate) dialects: Vec<Dialect>,
+    /// How long each step may take.
+    pub(crate) limit: Duration,
+}
+
+/// A connection on which the file is open as [`FILE`].
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) stream: Arc<Stream>,
+    pub(crate) frames: Frames,
+    pub(crate) dialect: Dialect,
+    /// The most data in one message.
+    pub(crate) payload_bytes: u32,
+    pub(crate) attributes: Attributes,
+}
+
+/// Asks one thing after the other on a new connection.
+struct Dialogue<'a> {
+    target: &'a Target,
+    stream: Arc<Stream>,
+    frames: Frames,
+    dialect: Dialect,
+    msize_bytes: u32,
+    /// When the step that is under way has to be done.
+    until: Instant,
+    out: Vec<u8>,
+}
+
+impl Target {
+    /// Makes a connection and opens the file. Blocks; each step at most for the limit.
+    pub(crate) fn establish(&self) -> Result<Session, OpenError> {
+        let mut dialogue = Dialogue::connect(self)?;
+        for index in 0..self.dialects.len() {
+            let left = self.dialects.get(index..).unwrap_or_default();
+            match dialogue.agree(left) {
+                Ok(true) => return dialogue.open(),
+                Ok(false) => {}
+                // Some servers end the connection instead of an answer.
+                Err(_) if left.len() > 1 => dialogue = Dialogue::connect(self)?,
+                Err(error) => return Err(error),
+            }
+        }
+        let names: Vec<_> = self.dialects.iter().map(|dialect| dialect.name()).collect();
+        Err(self.wrong(OpenStep::Version, format!("the server does not speak {}", names.join(", "))))
+    }
+
+    fn fail(&self, step: OpenStep, cause: Cause) -> OpenError {
+        OpenError::new(self.address.to_string(), step, cause)
+    }
+
+    fn wrong(&self, step: OpenStep, what: impl Into<String>) -> OpenError {
+        self.fail(step, Cause::Answer(what.into()))
+    }
+}
+
+impl<'a> Dialogue<'a> {
+    fn connect(target: &'a Target) -> Result<Self, OpenError> {
+        let stream = Stream::connect(&target.address, target.limit).map_err(|error| match error {
+            ConnectError::Resolve(error) => target.fail(OpenStep::Resolve, Cause::Connection(error)),
+            ConnectError::Connect(error) => target.fail(OpenStep::Connect, Cause::Connection(error)),
+        })?;
+        let set = stream.set_write_timeout(Some(target.limit));
+        set.map_err(|error| target.fail(OpenStep::Connect, Cause::Connection(error)))?;
+        Ok(Self {
+            target,
+            stream: Arc::new(stream),
+            frames: Frames::new(target.msize_bytes),
+            dialect: Dialect::Plan9,
+            msize_bytes: target.msize_bytes,
+            until: Instant::now() + target.limit,
+            out: Vec::new(),
+        })
+    }
+
+    /// Sends the request that is in `out`, and gives the answer to it to `take`.
+    fn ask<R>(
+        &mut self,
+        step: &OpenStep,
+        (request, tag): (u8, u16),
+        take: impl FnOnce(Reply<'_>) -> Option<R>,
+    ) -> Result<R, OpenError> {
+        self.until = Instant::now() + self.target.limit;
+        let failed = |cause| self.target.fail(step.clone(), cause);
+        (&*self.stream).write_all(&self.out).map_err(|error| failed(Cause::Connection(error)))?;
+        self.out.clear();
+        let bytes = next(&mut self.frames, &self.stream, self.until).map_err(failed)?;
+        let wrong = |what: &str| failed(Cause::Answer(what.into()));
+        let answer = Answer::decode(bytes, self.dialect).map_err(|malformed| wrong(malformed.0))?;
+        if answer.tag != tag {
+            return Err(wrong("the answer has another tag"));
+        }
+        match answer.reply {
+            Reply::Error(error) => Err(failed(Cause::Server(error))),
+            reply if answer.kind == request + 1 => take(reply).ok_or_else(|| wrong("an unexpected answer")),
+            _ => Err(wrong("the answer has another type")),
+        }
+    }
+
+    /// Offers the first of `dialects`. Whether the server took it, or a lesser one of them.
+    fn agree(&mut self, dialects: &[Dialect]) -> Result<bool, OpenError> {
+        let Some(offered) = dialects.first() else { return Ok(false) };
+        self.dialect = *offered;
+        message::version(&mut self.out, self.target.msize_bytes, offered.name());
+        let answer = self.ask(&OpenStep::Version, (kind::TVERSION, NO_TAG), |reply| match reply {
+            Reply::Version { msize_bytes, name } => {
+                Some((msize_bytes, Dialect::named(name), name == b"unknown"))
+            }
+            _ => None,
+        });
+        let (msize_bytes, dialect) = match answer {
+            Err(error) if error.server_error().is_some() => return Ok(false),
+            Err(error) => return Err(error),
+            Ok((_, _, true)) => return Ok(false),
+            Ok((msize_bytes, dialect, false)) => (msize_bytes, dialect),
+        };
+        self.dialect = match dialect {
+            Some(dialect) if dialects.contains(&dialect) => dialect,
+            _ => return Ok(false),
+        };
+        if !(LEAST_MSIZE_BYTES..=self.target.msize_bytes).contains(&msize_bytes) {
+            let what =
+                format!("the server answers {} with a msize of {msize_bytes}", self.target.msize_bytes);
+            return Err(self.target.wrong(OpenStep::Version, what));
+        }
+        self.msize_bytes = msize_bytes;
+        self.frames.limit(msize_bytes);
+        Ok(true)
+    }
+
+    /// Attach, walk, open, stat.
+    fn open(mut self) -> Result<Session, OpenError> {
+        let (target, dialect) = (self.target, self.dialect);
+        message::attach(&mut self.out, TAG, ROOT, (&target.user, &target.tree), dialect);
+        let is_attached = |reply: Reply<'_>| (reply == Reply::Attach).then_some(());
+        self.ask(&OpenStep::Attach, (kind::TATTACH, TAG), is_attached)?;
+        self.walk()?;
+        message::open(&mut self.out, TAG, FILE, target.mode, dialect);
+        let request = if dialect == Dialect::Linux { kind::TLOPEN } else { kind::TOPEN };
+        let (qid, unit_bytes) = self.ask(&OpenStep::Open, (request, TAG), |reply| match reply {
+            Reply::Open { qid, unit_bytes } => Some((qid, unit_bytes)),
+            _ => None,
+        })?;
+        if qid.is_folder() {
+            return Err(target.wrong(OpenStep::Open, "it is a folder"));
+        }
+        message::stat(&mut self.out, TAG, FILE, dialect);
+        let request = if dialect == Dialect::Linux { kind::TGETATTR } else { kind::TSTAT };
+        let attributes = self.ask(&OpenStep::Stat, (request, TAG), |reply| match reply {
+            Reply::Attributes(attributes) => Some(attributes),
+            _ => None,
+        })?;
+        Ok(self.into_session(attributes, unit_bytes))
+    }
+
+    fn into_session(self, attributes: Attributes, unit_bytes: u32) -> Session {
+        let most = self.msize_bytes - OVERHEAD_BYTES;
+        let payload_bytes = if unit_bytes == 0 { most } else { most.min(unit_bytes) };
+        let Self { stream, frames, dialect, .. } = self;
+        Session { stream, frames, dialect, payload_bytes, attributes }
+    }
+
+    /// Walks to the file: some names at once, from [`ROOT`] at first.
+    fn walk(&mut self) -> Result<(), OpenError> {
+        let target = self.target;
+        let mut from = ROOT;
+        let mut names = target.names.as_slice();
+        loop {
+            let (some, rest) = names.split_at(names.len().min(MOST_NAMES));
+            message::walk(&mut self.out, TAG, (from, FILE), some);
+            let step = |index: usize| {
+                let name = some.get(index).map_or("/".into(), |name| String::from_utf8_lossy(name));
+                OpenStep::Walk(name.into_owned())
+            };
+            let walked = self.ask(&step(0), (kind::TWALK, TAG), |reply| match reply {
+                Reply::Walk { count, .. } => Some(count),
+                _ => None,
+            })?;
+            if walked != some.len() {
+                let error = crate::server_error::ServerError::new("file not found", None);
+                return Err(target.fail(step(walked), Cause::Server(error)));
+            }
+            if rest.is_empty() {
+                return Ok(());
+            }
+            (from, names) = (FILE, rest);
+        }
+    }
+}
+
+/// Reads from a connection until a point in time.
+struct Until<'a>(&'a Stream, Instant);
+
+impl Read for Until<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.1.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.0.set_read_timeout(Some(left))?;
+        (&mut &*self.0).read(buffer)
+    }
+}
+
+/// The next message, if all of it comes until `until`.
+fn next<'f>(frames: &'f mut Frames, stream: &Stream, until: Instant) -> Result<&'f [u8], Cause> {
+    frames.next(&mut Until(stream, until)).map_err(|error| match error {
+        FrameError::Ended => Cause::Connection(io::ErrorKind::UnexpectedEof.into()),
+        FrameError::Connection(error) if crate::stream::is_timeout(&error) => {
+            Cause::Connection(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"))
+        }
+        FrameError::Connection(error) => Cause::Connection(error),
+        FrameError::Size(size) => Cause::Answer(format!("a message of {size} bytes")),
+    })
+}

@@ -1,0 +1,10 @@
+//! The pager and the proxy against real servers and a scripted one.
+
+mod asking;
+mod conformance;
+mod fake;
+mod hostile;
+mod restarts;
+mod servers;
+mod silence;
+mod writing;
