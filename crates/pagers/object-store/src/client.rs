@@ -14,12 +14,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A redirect can lead to another mirror and from there to a file. More are a loop.
 const MOST_REDIRECTS: usize = 5;
 
-/// One client for servers of this machine, which no proxy is asked for, and one for all others.
+/// One client for servers that no proxy is asked for, and one for all others.
 static CLIENTS: [OnceLock<reqwest::Client>; 2] = [const { OnceLock::new() }; 2];
 
 /// The client for requests to `url`.
 pub(crate) fn client_for(url: &Url) -> Result<reqwest::Client, Failure> {
-    let is_local = is_loopback(url);
+    let is_local = is_local(url);
     let [local, distant] = &CLIENTS;
     let place = if is_local { local } else { distant };
     if let Some(client) = place.get() {
@@ -29,10 +29,12 @@ pub(crate) fn client_for(url: &Url) -> Result<reqwest::Client, Failure> {
     Ok(place.get_or_init(|| client).clone())
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether a server is on this machine or its link. Services for credentials are on the link (169.254.169.254), and what they
+/// say is for no proxy.
+fn is_local(url: &Url) -> bool {
     match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Ipv4(address)) => address.is_loopback() || address.is_link_local(),
+        Some(Host::Ipv6(address)) => address.is_loopback() || address.is_unicast_link_local(),
         Some(Host::Domain(name)) => name == "localhost",
         None => false,
     }
@@ -78,8 +80,9 @@ mod tests {
 
     #[test]
     fn servers_of_this_machine_are_known() {
-        let local = |text| is_loopback(&Url::parse(text).unwrap());
+        let local = |text| is_local(&Url::parse(text).unwrap());
         assert!(local("http://127.0.0.9:1/") && local("http://[::1]/") && local("http://localhost/a"));
+        assert!(local("http://169.254.169.254/latest/meta-data/"));
         assert!(!local("http://128.0.0.1/") && !local("https://localhost.example/"));
     }
 }

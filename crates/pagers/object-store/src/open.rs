@@ -4,7 +4,7 @@
 //! the server has ranges, which no answer to HEAD does; and servers that refuse HEAD answer it.
 
 use http::StatusCode;
-use http::header::{HeaderMap, HeaderName};
+use http::header::HeaderMap;
 use memobj::ErrorKind;
 use reqwest::Response;
 
@@ -20,13 +20,6 @@ pub(crate) struct Opened {
     pub(crate) base: Base,
     /// All headers: a new version keeps some of them.
     pub(crate) headers: HeaderMap,
-}
-
-impl Opened {
-    /// The value of a header.
-    pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
 }
 
 /// Asks for length and version.

@@ -1,43 +1,27 @@
-//! The pager: starts a task for each request, and ends it when nobody waits.
+//! The pager: starts a task for each request.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
-use memobj::pagers::{Description, Pager, PagerReports, SupplyRequest};
+use memobj::pagers::{
+    Description, LengthRequest, Pager, PagerReports, SupplyRequest, SyncRequest, WriteRequest,
+};
 use memobj::{ErrorKind, SupplyError};
-use tokio::sync::{Notify, watch};
 
-use crate::counters::Counters;
 use crate::error::{ObjectStoreError, Step};
-use crate::failure::Failure;
-use crate::fetch::{Base, Fetcher};
-use crate::file::LocalFile;
-use crate::hedge::Latencies;
-use crate::location::{Location, Scheme};
-use crate::open::{Opened, open};
+use crate::location::Location;
+use crate::opening::open_at;
 use crate::options::ObjectStoreOptions;
-use crate::reader::{Reader, Source};
+use crate::reader::Source;
 use crate::runtime;
-use crate::silence::Silence;
-use crate::store::Store;
-use crate::transport::Transport;
-use crate::version::Version;
+use crate::shared::Shared;
+use crate::write::{Origin, Unchanged};
 
 /// A pager of one object of a store or web server. Clones are the same pager.
 #[derive(Clone)]
 pub struct ObjectStorePager {
     shared: Arc<Shared>,
-}
-
-/// What tasks use.
-struct Shared {
-    reader: Reader,
-    base: Base,
-    url: Arc<str>,
-    counters: Arc<Counters>,
-    description: Description,
-    /// Becomes true when the object is closed.
-    closed: watch::Sender<bool>,
 }
 
 impl fmt::Debug for ObjectStorePager {
@@ -57,114 +41,39 @@ impl ObjectStorePager {
     pub fn open(url: &str, options: ObjectStoreOptions) -> Result<Self, ObjectStoreError> {
         let location = Location::parse(url)?;
         let shown = Arc::clone(&location.shown);
-        let opening = async move { open_at(&location, &options).await };
-        let opened = runtime::wait_for(opening);
-        opened.unwrap_or_else(|error| {
-            let failure = Failure::because(ErrorKind::Io, format!("threads: {error}"), error);
-            Err(ObjectStoreError::new(Step::Open, &shown, failure))
-        })
+        let opened = runtime::wait_for(async move { open_at(&location, &options).await });
+        let opened =
+            opened.unwrap_or_else(|error| Err(ObjectStoreError::new(Step::Open, &shown, error.into())));
+        Ok(Self { shared: Arc::new(opened?) })
+    }
+
+    /// Stores the object with all changes as another one, which must not exist: what is left to do when another writer was
+    /// faster, and [`sync`](Pager::sync) failed as Stale. Blocks until all is stored.
+    ///
+    /// # Errors
+    ///
+    /// [`Step::SaveAs`]; `Stale` if there is an object at `url`, or if bytes are wanted of a version that is gone. The changes
+    /// stay in the spool in any case.
+    pub fn save_as(&self, url: &str, unchanged: Unchanged) -> Result<(), ObjectStoreError> {
+        let location = Location::parse(url)?;
+        let shown = Arc::clone(&location.shown);
+        let shared = Arc::clone(&self.shared);
+        let saved = runtime::wait_for(async move { shared.save_as(&location, unchanged).await });
+        let saved = saved.unwrap_or_else(|error| Err(error.into()));
+        saved.map_err(|failure| ObjectStoreError::new(Step::SaveAs, &shown, failure))
+    }
+
+    /// The ranges that were written, or whose length has changed, since the last version was published.
+    pub fn unpublished(&self) -> Vec<Range<u64>> {
+        let Some(publisher) = &self.shared.publisher else { return Vec::new() };
+        let pieces = publisher.layers.pieces(0..publisher.layers.length());
+        let written = pieces.into_iter().filter(|piece| !matches!(piece.origin, Origin::Base(_)));
+        written.map(|piece| piece.range).collect()
     }
 
     /// The object's URL, without secrets.
     pub fn url(&self) -> &str {
         &self.shared.url
-    }
-}
-
-async fn open_at(
-    location: &Location,
-    options: &ObjectStoreOptions,
-) -> Result<ObjectStorePager, ObjectStoreError> {
-    let failed = |step: Step| move |failure| ObjectStoreError::new(step.clone(), &location.shown, failure);
-    let counters = Arc::new(Counters::default());
-    let (source, opened) = match location.scheme {
-        Scheme::File => open_file(location).map_err(failed(Step::Open))?,
-        _ => {
-            let store = Store::new(location, options).map_err(failed(Step::Configure))?;
-            let fetcher = fetcher(store, location, options, &counters);
-            let opened = open(&fetcher, options).await.map_err(failed(Step::Open))?;
-            (Source::Server(Box::new(fetcher)), opened)
-        }
-    };
-    let description = describe(&opened.base, options).map_err(failed(Step::Open))?;
-    let reader = Reader { source, manifest: options.manifest.clone(), counters: Arc::clone(&counters) };
-    let (closed, _) = watch::channel(false);
-    let url = Arc::clone(&location.shown);
-    let shared = Shared { reader, base: opened.base, url, counters, description, closed };
-    Ok(ObjectStorePager { shared: Arc::new(shared) })
-}
-
-fn fetcher(
-    store: Store,
-    location: &Location,
-    options: &ObjectStoreOptions,
-    counters: &Arc<Counters>,
-) -> Fetcher {
-    let clock = options.clock.clone();
-    Fetcher {
-        store,
-        transport: Transport {
-            counters: Arc::clone(counters),
-            clock: clock.clone(),
-            timeout: options.request_timeout,
-        },
-        silence: Silence::new(location.server(), clock),
-        latencies: Latencies::default(),
-        hedging: options.hedging,
-    }
-}
-
-fn open_file(location: &Location) -> Result<(Source, Opened), Failure> {
-    let file = LocalFile::open(&location.url)?;
-    let base = Base { version: Version::Tag(file.version()), length: file.length(), is_whole: false };
-    Ok((Source::File(file), Opened { base, headers: Default::default() }))
-}
-
-fn describe(base: &Base, options: &ObjectStoreOptions) -> Result<Description, Failure> {
-    let block = options.manifest.as_ref().map_or(options.block_bytes, |manifest| {
-        // A block is asked for whole in any case.
-        options.block_bytes.max(manifest.block_bytes())
-    });
-    if let Some(manifest) = options.manifest.as_ref().filter(|manifest| manifest.length() != base.length) {
-        let what = format!("it has {} bytes, its manifest is of {}", base.length, manifest.length());
-        return Err(Failure::new(ErrorKind::Stale, what));
-    }
-    let description = Description::new(base.length).block_bytes(block).depth(options.depth).immutable();
-    Ok(match base.version.name(base.length) {
-        Some(version) => description.version(version),
-        None => description,
-    })
-}
-
-impl Shared {
-    /// Fills `request`. Pieces are copied as they come.
-    async fn fill(&self, request: &mut SupplyRequest) -> Result<(), Failure> {
-        let range = request.range();
-        self.reader.read(&self.base, range, |at, bytes| Ok(request.fill(at, bytes)?)).await
-    }
-
-    fn cancelled(&self) -> Result<(), Failure> {
-        self.counters.cancelled.add(1);
-        Err(Failure::detached())
-    }
-
-    /// Answers `request`, unless nobody waits any more.
-    async fn answer(&self, mut request: SupplyRequest) {
-        let unwanted = Arc::new(Notify::new());
-        let told = Arc::clone(&unwanted);
-        request.when_unwanted(move || told.notify_one());
-        let mut closed = self.closed.subscribe();
-        let step = Step::Supply(request.range());
-        let filled = tokio::select! {
-            biased;
-            _ = closed.wait_for(|closed| *closed) => self.cancelled(),
-            () = unwanted.notified() => self.cancelled(),
-            filled = self.fill(&mut request) => filled,
-        };
-        match filled {
-            Ok(()) => request.done(),
-            Err(failure) => request.fail(ObjectStoreError::new(step, &self.url, failure).into()),
-        }
     }
 }
 
@@ -188,6 +97,53 @@ impl Pager for ObjectStorePager {
         match runtime::handle() {
             Ok(runtime) => drop(runtime.spawn(async move { shared.answer(request).await })),
             Err(error) => request.fail(SupplyError::from(error)),
+        }
+    }
+
+    fn write_back(&self, request: WriteRequest) {
+        let Some(publisher) = &self.shared.publisher else {
+            return request.fail(SupplyError::new(ErrorKind::Denied));
+        };
+        let (layers, url) = (Arc::clone(&publisher.layers), Arc::clone(&self.shared.url));
+        let write = move || {
+            request.answer(|range, bytes| {
+                let kept = layers.write(range.start, bytes);
+                kept.map_err(|error| ObjectStoreError::new(Step::WriteBack(range), &url, error.into()).into())
+            });
+        };
+        match runtime::handle() {
+            Ok(runtime) => drop(runtime.spawn_blocking(write)),
+            // The request is dropped, which leaves its pages Dirty.
+            Err(_) => drop(write),
+        }
+    }
+
+    /// Publishes what was written as a new version. A failure of the kind `Stale` means that another writer has published one:
+    /// this pager has all changes still, and [`save_as`](ObjectStorePager::save_as) stores them elsewhere. After failures of
+    /// other kinds the next sync tries again with all of them.
+    fn sync(&self, request: SyncRequest) {
+        let shared = Arc::clone(&self.shared);
+        let publish = async move {
+            let synced = shared.sync().await;
+            request.answer(
+                synced.map_err(|failure| ObjectStoreError::new(Step::Publish, &shared.url, failure).into()),
+            );
+        };
+        match runtime::handle() {
+            Ok(runtime) => drop(runtime.spawn(publish)),
+            // The request is dropped, which fails it.
+            Err(_) => drop(publish),
+        }
+    }
+
+    /// Takes effect for others with the next [`sync`](Pager::sync).
+    fn set_length(&self, request: LengthRequest) {
+        match &self.shared.publisher {
+            None => request.fail(SupplyError::new(ErrorKind::Denied)),
+            Some(publisher) => {
+                publisher.layers.set_length(request.length());
+                request.done();
+            }
         }
     }
 

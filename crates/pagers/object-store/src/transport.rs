@@ -34,26 +34,35 @@ impl Transport {
     /// A kept connection can be closed by the server in the moment in which it is used. A request that reads and was
     /// answered by nothing at all is therefore sent once more.
     pub(crate) async fn send(&self, request: Request) -> Result<Response, Failure> {
+        self.send_within(request, self.timeout).await
+    }
+
+    /// The same for a request that may take longer.
+    pub(crate) async fn send_within(&self, request: Request, limit: Duration) -> Result<Response, Failure> {
         let may_repeat = matches!(*request.method(), Method::GET | Method::HEAD);
         let again = if may_repeat { request.try_clone() } else { None };
-        match (self.send_once(request).await?, again) {
+        match (self.send_once(request, limit).await?, again) {
             (Err(error), Some(again)) if is_closed(&error) => {
                 self.counters.retries_asked.add(1);
-                self.send_once(again).await?.map_err(|error| failure(error, "no answer"))
+                self.send_once(again, limit).await?.map_err(|error| failure(error, "no answer"))
             }
             (answer, _) => answer.map_err(|error| failure(error, "no answer")),
         }
     }
 
-    async fn send_once(&self, request: Request) -> Result<Result<Response, reqwest::Error>, Failure> {
+    async fn send_once(
+        &self,
+        request: Request,
+        limit: Duration,
+    ) -> Result<Result<Response, reqwest::Error>, Failure> {
         let client = client_for(request.url())?;
         self.counters.requests.add(1);
         if let Some(body) = request.body().and_then(reqwest::Body::as_bytes) {
             self.counters.network_written_bytes.add_len(body);
         }
-        within(&self.clock, self.timeout, client.execute(request))
+        within(&self.clock, limit, client.execute(request))
             .await
-            .ok_or_else(|| Failure::timeout(self.timeout, "no answer"))
+            .ok_or_else(|| Failure::timeout(limit, "no answer"))
     }
 
     /// The next bytes of a body; `None` at its end.

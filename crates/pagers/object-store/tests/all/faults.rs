@@ -299,7 +299,7 @@ fn a_request_that_nobody_waits_for_is_cancelled() {
     let gate = Gate::default();
     let mapping = map(&cache(&clock), &pager, FailurePolicy::FailAtOnce);
     server.fault(1, Fault::Hold(gate.clone()));
-    mapping.prefetch(&[0..1]).unwrap();
+    mapping.prefetch(std::slice::from_ref(&(0..1))).unwrap();
     wait_until("it is under way", || server.under_way() == 1);
     drop(mapping);
     wait_until("it is cancelled", || counter(&pager, "cancelled") == 1);

@@ -3,5 +3,10 @@
 mod conformance;
 mod faults;
 mod help;
+mod measure;
+mod other_stores;
+mod proxy;
+mod publishing_faults;
 mod scripted;
 mod servers;
+mod writing;

@@ -22,6 +22,7 @@ pub struct Asked {
     pub method: String,
     pub target: String,
     pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
 }
 
 impl Asked {
@@ -130,8 +131,8 @@ impl Scripted {
         format!("http://{}/folder/object", self.address)
     }
 
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// The next `count` GETs go wrong.
@@ -232,7 +233,12 @@ fn serve(connection: &TcpStream, inside: &Inside) -> std::io::Result<bool> {
         // The first question of all, for one byte, is always answered right.
         let is_first = asked.header("range") == Some("bytes=0-0");
         let fault = if asked.method == "GET" && !is_first { state.faults.pop_front() } else { None };
-        (state.served.clone(), fault, state.delay)
+        let served = state.served.clone();
+        if asked.method == "PUT" && !is_refused(&asked, &served) {
+            let tag = format!("put{}", state.asked.len());
+            state.served = Served { has_ranges: true, honours: true, ..Served::new(&asked.body, &tag) };
+        }
+        (served, fault, state.delay)
     };
     let now = inside.under_way.fetch_add(1, Ordering::SeqCst) + 1;
     inside.most.fetch_max(now, Ordering::SeqCst);
@@ -244,7 +250,7 @@ fn serve(connection: &TcpStream, inside: &Inside) -> std::io::Result<bool> {
         gate.pass();
     }
     inside.under_way.fetch_sub(1, Ordering::SeqCst);
-    answer(connection, &asked, &served, fault)
+    answer(connection, &asked, &served, fault, inside)
 }
 
 fn read_request(reader: &mut BufReader<&TcpStream>) -> std::io::Result<Option<Asked>> {
@@ -261,10 +267,10 @@ fn read_request(reader: &mut BufReader<&TcpStream>) -> std::io::Result<Option<As
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         headers.push((name.to_owned(), value.trim().to_owned()));
     }
-    let asked = Asked { method, target, headers };
+    let mut asked = Asked { method, target, headers, body: Vec::new() };
     let length = asked.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
+    asked.body = vec![0; length];
+    reader.read_exact(&mut asked.body)?;
     Ok(Some(asked))
 }
 
@@ -275,15 +281,33 @@ struct Answer {
     body: Vec<u8>,
 }
 
+/// Whether a condition of the request does not hold.
+fn is_refused(asked: &Asked, served: &Served) -> bool {
+    let differs =
+        |name, is: &Option<String>| asked.header(name).is_some_and(|wanted| Some(wanted) != is.as_deref());
+    differs("if-match", &served.tag)
+        || differs("if-unmodified-since", &served.modified)
+        || differs("x-goog-if-generation-match", &served.tag.as_deref().map(generation))
+        || asked.header("if-none-match").is_some()
+}
+
+/// The headers of the version that is served now.
+fn tags(inside: &Inside) -> Vec<(&'static str, String)> {
+    let tag = inside.state().served.tag.clone().unwrap_or_default();
+    vec![("x-goog-generation", generation(&tag)), ("ETag", tag)]
+}
+
+/// What the server says as generation of a version.
+fn generation(tag: &str) -> String {
+    tag.bytes().map(u64::from).sum::<u64>().to_string()
+}
+
 fn plain(asked: &Asked, served: &Served) -> Answer {
     let mut headers = Vec::new();
     headers.extend(served.tag.clone().map(|tag| ("ETag", tag)));
     headers.extend(served.modified.clone().map(|date| ("Last-Modified", date)));
-    let changed = asked.header("if-match").is_some_and(|wanted| Some(wanted) != served.tag.as_deref())
-        || asked
-            .header("if-unmodified-since")
-            .is_some_and(|wanted| Some(wanted) != served.modified.as_deref());
-    if served.honours && changed {
+    headers.extend(served.tag.as_deref().map(|tag| ("x-goog-generation", generation(tag))));
+    if served.honours && is_refused(asked, served) {
         return Answer { status: 412, headers, body: Vec::new() };
     }
     let length = served.bytes.len();
@@ -335,8 +359,12 @@ fn answer(
     asked: &Asked,
     served: &Served,
     fault: Option<Fault>,
+    inside: &Inside,
 ) -> std::io::Result<bool> {
     let mut answer = plain(asked, served);
+    if asked.method == "PUT" && answer.status == 200 {
+        answer = Answer { status: 201, headers: tags(inside), body: Vec::new() };
+    }
     if let Some(fault) = &fault {
         spoil(&mut answer, fault, served);
     }

@@ -125,13 +125,27 @@ pub fn moto() -> Option<Moto> {
 }
 
 impl Moto {
-    /// Puts an object, or makes the bucket if the key is empty; the status. By hand: no other client is needed.
+    pub fn port(&self) -> u16 {
+        self.0.port
+    }
+
+    /// Puts an object, or makes the bucket if the key is empty; the status.
     pub fn put(&self, key: &str, bytes: &[u8]) -> u16 {
+        self.request("PUT", key, bytes).0
+    }
+
+    /// The status and the text of an answer.
+    pub fn request(&self, method: &str, key: &str, bytes: &[u8]) -> (u16, String) {
+        self.request_with(method, key, "", bytes)
+    }
+
+    /// The same, with headers. By hand: no other client is needed.
+    pub fn request_with(&self, method: &str, key: &str, headers: &str, bytes: &[u8]) -> (u16, String) {
         let path = if key.is_empty() { "/bucket".to_owned() } else { format!("/bucket/{key}") };
         let head = format!(
-            "PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: {}\r\nConnection: close\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: {}\r\nConnection: close\r\n\
              Authorization: AWS4-HMAC-SHA256 Credential=key/20261201/us-east-1/s3/aws4_request, \
-             SignedHeaders=host, Signature=0\r\n\r\n",
+             SignedHeaders=host, Signature=0\r\n{headers}\r\n",
             self.0.port,
             bytes.len()
         );
@@ -140,8 +154,9 @@ impl Moto {
         connection.write_all(bytes).unwrap();
         let mut answer = Vec::new();
         std::io::Read::read_to_end(&mut connection, &mut answer).unwrap();
-        let answer = String::from_utf8_lossy(&answer);
-        answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+        (status, answer)
     }
 
     /// Options that lead to it.
