@@ -1,0 +1,12 @@
+//! Tests of the pager against servers: scripted ones, nginx and moto. All of them are on loopback.
+
+mod conformance;
+mod faults;
+mod help;
+mod measure;
+mod other_stores;
+mod proxy;
+mod publishing_faults;
+mod scripted;
+mod servers;
+mod writing;
