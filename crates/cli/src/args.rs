@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::digest::{DIGEST_HELP, DigestArguments};
 use crate::image_args::{IMAGE_HELP, ImageArguments, SEGMENTS_HELP, SegmentsArguments};
 use crate::inject::{self, FaultPlan};
 use crate::options::{AccessMethod, Delivery, Frames, LogArguments, Settings, StatsFormat};
 use crate::retry::{self, Retry};
 use crate::run_args::{RUN_HELP, RunArguments};
+use crate::servers::ServerArguments;
 use crate::size;
 use crate::write_args::{
     COPY_HELP, CopyArguments, PATCH_HELP, PatchArguments, TORTURE_HELP, TortureArguments, WorkerArguments,
@@ -44,6 +46,8 @@ Examples:
   memobj image /bin/ls                             what of a program is mapped where
   memobj segments --format umem --self             the segment table of a process
   memobj run -- ls -l                              a program over demand-paged files
+  memobj hash s3://bucket/key                      an object of a store, in the same memory
+  memobj copy --retry 1m https://host/big.iso big.iso
   memobj doctor                                    what this machine offers, and how to get more";
 
 const HASH_EXAMPLES: &str = "\
@@ -52,6 +56,7 @@ Examples:
   memobj hash --frames 4k --stats json big.img 2>stats.json
   memobj hash --inject error@1M+4k:times=2 --retry 10s big.img   an error that goes away in time
   memobj hash --inject delay=20@0+1G,seed=7 big.img              a slow disk
+  memobj hash --retry forever --disk-cache /var/tmp/cache:20G s3://bucket/big.img
 
 The digest is BLAKE3. Each line is DIGEST, two spaces, FILE, as b3sum prints it, so that
 `b3sum --check` can read it: a name with a backslash or newline is escaped and its line begins with
@@ -108,6 +113,9 @@ pub(crate) enum Command {
     /// Run a program whose file mappings are pages of memobj
     #[command(after_help = RUN_HELP)]
     Run(RunArguments),
+    /// Write digests of the blocks of a file, for --manifest
+    #[command(after_help = DIGEST_HELP)]
+    Digest(DigestArguments),
     /// Say what this machine offers, what is missing, what is used instead, and how to fix it
     Doctor(DoctorArguments),
 }
@@ -141,6 +149,9 @@ pub(crate) struct ReadArguments {
 /// `memobj doctor`.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArguments {
+    /// A URL: says whether its server answers, what it is good for, and how fast it is
+    #[arg(value_name = "URL")]
+    pub(crate) url: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -177,6 +188,8 @@ pub(crate) struct CommonArguments {
     /// Print statistics on standard error at the end, as one JSON object
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) stats: Option<StatsFormat>,
+    #[command(flatten)]
+    servers: ServerArguments,
 }
 
 impl CommonArguments {
@@ -191,6 +204,7 @@ impl CommonArguments {
             faults: self.inject.clone().unwrap_or_default(),
             retry: self.retry,
             foreign_log: self.log.foreign_log(),
+            servers: self.servers.clone(),
         }
     }
 }

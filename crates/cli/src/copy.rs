@@ -15,6 +15,7 @@ use crate::failure::{Failure, complain};
 use crate::interrupt::Interrupt;
 use crate::options::Settings;
 use crate::progress::{Output, Progress};
+use crate::servers;
 use crate::stats;
 use crate::target::{Ending, Target};
 use crate::write_args::CopyArguments;
@@ -28,7 +29,7 @@ const OWNER_WRITES: u32 = 0o200;
 /// Copies the file.
 pub(crate) fn run(arguments: &CopyArguments, interrupt: &Interrupt) -> Result<(), Failure> {
     let begin = Instant::now();
-    let settings = Settings::sequential(arguments.common.budget);
+    let settings = arguments.common.settings();
     let engine = Engine::new(Settings { foreign_log: arguments.log.foreign_log(), ..settings })?;
     let result = copy(&engine, arguments, interrupt);
     stats::print(result, arguments.common.stats, &engine, begin)
@@ -38,13 +39,13 @@ fn copy(engine: &Engine, arguments: &CopyArguments, interrupt: &Interrupt) -> Re
     let source = CopySource::open(engine, &arguments.source, interrupt)?;
     let place = Place::prepare(&arguments.target, &source)?;
     let ending = arguments.common.ending();
-    let target = engine.open_target(&place.path, ending, source.view.length());
+    let target = engine.open_target(&place.path, ending, source.view.length(), interrupt);
     let target = target.inspect_err(|_| place.remove_if_new())?;
     let piece_bytes =
         (arguments.common.budget / 16 / PAGE_BYTES * PAGE_BYTES).clamp(PAGE_BYTES, MAX_PIECE_BYTES);
     let progress = Progress::begin(&arguments.target.to_string_lossy(), source.view.length(), Output::Lines);
     let mut copy = Copy { source, target, piece_bytes, ending, old_length: 0, done: 0 };
-    let result = copy.all(place.is_device, interrupt, &progress);
+    let result = copy.all(place.kind == PlaceKind::Device, interrupt, &progress);
     drop(progress);
     match result.and_then(|()| place.keep()) {
         Ok(()) => Ok(()),
@@ -67,6 +68,13 @@ fn copy(engine: &Engine, arguments: &CopyArguments, interrupt: &Interrupt) -> Re
 struct CopySource {
     path: PathBuf,
     view: View,
+    /// `None`: it is an object of a server, whose pager answers for one version.
+    local: Option<Local>,
+}
+
+/// A file of this machine.
+#[derive(Debug)]
+struct Local {
     /// Knows where the holes are.
     file: File,
     metadata: Metadata,
@@ -74,6 +82,11 @@ struct CopySource {
 
 impl CopySource {
     fn open(engine: &Engine, path: &Path, interrupt: &Interrupt) -> Result<Self, Failure> {
+        if servers::url_of(path).is_some() {
+            let view = engine.open(path, interrupt)?;
+            return Ok(Self { path: path.to_owned(), view, local: None });
+        }
+        let path = &servers::local(path)?;
         let refused = |error: &io::Error| Failure::io(&format!("open {}", path.display()), error);
         // Without waiting for anybody to write into a FIFO; the library says what it cannot map.
         let flags = OFlags::NONBLOCK.bits() as i32;
@@ -84,9 +97,9 @@ impl CopySource {
         let metadata = file.metadata().map_err(|error| refused(&error))?;
         // The name stood for one file before and after, so the library opened that one.
         let same = fs::metadata(path).is_ok_and(|now| is_same_file(&now, &metadata));
-        let source = Self { path: path.to_owned(), view, file, metadata };
-        let tells_length = source.metadata.is_file() && source.view.origin() == Origin::File;
-        let length_fits = !tells_length || source.metadata.len() == source.view.length();
+        let tells_length = metadata.is_file() && view.origin() == Origin::File;
+        let length_fits = !tells_length || metadata.len() == view.length();
+        let source = Self { path: path.to_owned(), view, local: Some(Local { file, metadata }) };
         if same && length_fits { Ok(source) } else { Err(source.changed()) }
     }
 
@@ -96,15 +109,15 @@ impl CopySource {
 
     /// Pages that were read are known to be of one version; this says the same of what was taken for holes.
     fn check_unchanged(&self) -> Result<(), Failure> {
-        if self.view.origin() == Origin::Copy {
+        let Some(local) = self.local.as_ref().filter(|_| self.view.origin() == Origin::File) else {
             return Ok(());
-        }
+        };
         let version = |of: &Metadata| {
             (of.dev(), of.ino(), of.len(), (of.mtime(), of.mtime_nsec()), (of.ctime(), of.ctime_nsec()))
         };
         let now =
-            self.file.metadata().map_err(|error| Failure::io("read the metadata of the source", &error))?;
-        if version(&now) == version(&self.metadata) { Ok(()) } else { Err(self.changed()) }
+            local.file.metadata().map_err(|error| Failure::io("read the metadata of the source", &error))?;
+        if version(&now) == version(&local.metadata) { Ok(()) } else { Err(self.changed()) }
     }
 }
 
@@ -112,19 +125,33 @@ impl CopySource {
 #[derive(Debug)]
 struct Place {
     path: PathBuf,
-    is_device: bool,
-    is_new: bool,
+    kind: PlaceKind,
     /// What is set at the end, because the file has to be open to writing until then.
     permissions: Option<Permissions>,
 }
 
+/// What is there before the copy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum PlaceKind {
+    File,
+    NewFile,
+    Device,
+    Server,
+}
+
 impl Place {
     fn prepare(path: &Path, source: &CopySource) -> Result<Self, Failure> {
+        if servers::url_of(path).is_some() {
+            return Ok(Self { path: path.to_owned(), kind: PlaceKind::Server, permissions: None });
+        }
+        let path = &servers::local(path)?;
         let refused = |error: &io::Error| Failure::io(&format!("open {}", path.display()), error);
         match fs::metadata(path) {
             Ok(metadata) => Self::existing(path, &metadata, source),
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                Self::create(path, source.metadata.mode() & 0o777).map_err(|error| refused(&error))
+                const DEFAULT_MODE: u32 = 0o666;
+                let mode = source.local.as_ref().map_or(DEFAULT_MODE, |local| local.metadata.mode() & 0o777);
+                Self::create(path, mode).map_err(|error| refused(&error))
             }
             Err(error) => Err(refused(&error)),
         }
@@ -137,12 +164,13 @@ impl Place {
                 "{name} is a directory: name the file to write, in it or elsewhere"
             )));
         }
-        if is_same_file(metadata, &source.metadata) {
+        if source.local.as_ref().is_some_and(|local| is_same_file(metadata, &local.metadata)) {
             let source = source.path.display();
             return Err(Failure::Message(format!("copy {source} to {name}: they are the same file")));
         }
         let is_device = metadata.file_type().is_block_device();
-        Ok(Self { path: path.to_owned(), is_device, is_new: false, permissions: None })
+        let kind = if is_device { PlaceKind::Device } else { PlaceKind::File };
+        Ok(Self { path: path.to_owned(), kind, permissions: None })
     }
 
     fn create(path: &Path, mode: u32) -> io::Result<Self> {
@@ -150,7 +178,7 @@ impl Place {
         let missing = mode & OWNER_WRITES == 0;
         let permissions = file.metadata()?.permissions();
         let permissions = missing.then(|| Permissions::from_mode(permissions.mode() & !OWNER_WRITES));
-        Ok(Self { path: path.to_owned(), is_device: false, is_new: true, permissions })
+        Ok(Self { path: path.to_owned(), kind: PlaceKind::NewFile, permissions })
     }
 
     /// Gives the file its permissions, and makes its name durable.
@@ -161,14 +189,18 @@ impl Place {
                 File::open(&self.path)?.sync_all()?;
             }
             let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            if self.is_new { File::open(folder.unwrap_or(Path::new(".")))?.sync_all() } else { Ok(()) }
+            if self.kind == PlaceKind::NewFile {
+                File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+            } else {
+                Ok(())
+            }
         };
         keep().map_err(|error| Failure::io(&format!("finish {}", self.path.display()), &error))
     }
 
     /// Removes a file that has nothing of the copy, and was not there before.
     fn remove_if_new(&self) {
-        if self.is_new
+        if self.kind == PlaceKind::NewFile
             && let Err(error) = fs::remove_file(&self.path)
         {
             Failure::io(&format!("remove {}", self.path.display()), &error).print();
@@ -196,9 +228,9 @@ impl Copy {
         while self.done < length {
             let failed =
                 |error| Failure::io(&format!("look for holes of {}", self.source.path.display()), &error);
-            let data = match self.source.view.origin() {
-                Origin::File => next_data(&self.source.file, self.done..length).map_err(failed)?,
-                Origin::Copy => Some(self.done..length),
+            let data = match (self.source.view.origin(), &self.source.local) {
+                (Origin::File, Some(local)) => next_data(&local.file, self.done..length).map_err(failed)?,
+                _ => Some(self.done..length),
             };
             let data = data.unwrap_or(length..length);
             self.skip(data.start, interrupt, progress)?;

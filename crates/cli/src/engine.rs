@@ -1,26 +1,30 @@
 //! What the commands do with the library: a cache, an open file, its bytes. What is written is a [`Target`].
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::{Arc, OnceLock, PoisonError};
 
-use memobj::pagers::{self, BlockingPager, Faulty, ForeignLog, Inject, Injection, Pager};
+use memobj::pagers::{self, Awaited, BlockingPager, Faulty, ForeignLog, Inject, Injection, Pager};
 use memobj::{
-    Advice, Cache, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, Mapping, ObjectOptions,
-    OpenError,
+    Advice, Cache, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, Mapping, MemoryObject,
+    ObjectOptions, OpenError, Writing,
 };
 use serde::Serialize;
 
+use crate::counted::{Counted, Totals};
 use crate::failure::{Failure, failure};
 use crate::inject::{Action, FaultPlan, InjectedFault};
 use crate::interrupt::Interrupt;
 use crate::options::{self, AccessMethod, Frames, Settings};
 use crate::retry::Retry;
+use crate::servers::{self, Servers};
 use crate::spool::{self, Contents};
 use crate::target::{Ending, Target};
 use crate::walk::Plan;
 
 /// What the cache counted since it began.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Counters {
     pub(crate) faults: u64,
     pub(crate) supplied_pages: u64,
@@ -31,6 +35,9 @@ pub(crate) struct Counters {
     pub(crate) budget_bytes: u64,
     pub(crate) read_bytes: u64,
     pub(crate) written_bytes: u64,
+    /// What pagers of servers count, by their names.
+    #[serde(flatten)]
+    pub(crate) pagers: BTreeMap<&'static str, u64>,
 }
 
 /// One line of the doctor's report.
@@ -49,6 +56,10 @@ pub(crate) struct Facility {
 pub(crate) struct Engine {
     settings: Settings,
     cache: Cache,
+    servers: Servers,
+    /// Events of servers are told since the first one was opened.
+    is_telling: OnceLock<()>,
+    totals: Arc<Totals>,
 }
 
 /// An open file, all of it mapped.
@@ -57,6 +68,8 @@ pub(crate) struct View {
     mapping: Mapping,
     settings: Settings,
     origin: Origin,
+    /// Of an object of a server.
+    _counted: Option<Counted>,
 }
 
 /// Where the bytes of a view come from.
@@ -66,6 +79,8 @@ pub(crate) enum Origin {
     File,
     /// A copy of a file that does not tell its length: what it was when it was opened.
     Copy,
+    /// A server, which has answered for one version only.
+    Server,
 }
 
 /// Opens a file for reading, with what was committed to it in place. `None`: it does not tell its length.
@@ -117,11 +132,17 @@ impl Engine {
     /// A cache with the budget of `settings`.
     pub(crate) fn new(settings: Settings) -> Result<Self, Failure> {
         let options = CacheOptions::new().budget_bytes(settings.budget_bytes);
-        Ok(Self { settings, cache: Cache::new(options).map_err(failure)? })
+        let servers = Servers::new(&settings.servers, settings.retry)?;
+        let cache = Cache::new(options).map_err(failure)?;
+        Ok(Self { settings, cache, servers, is_telling: OnceLock::new(), totals: Arc::default() })
     }
 
     /// Opens and maps the file at `path`. One that does not tell its length is read to its end first.
     pub(crate) fn open(&self, path: &Path, interrupt: &Interrupt) -> Result<View, Failure> {
+        if let Some(url) = servers::url_of(path) {
+            return self.open_url(url, interrupt);
+        }
+        let path = &servers::local(path)?;
         let name = path.display().to_string();
         if let Some(file) = open_file(path, self.settings.foreign_log)? {
             return self.view(&name, file, Origin::File);
@@ -148,11 +169,40 @@ impl Engine {
         } else {
             self.cache.object(name, Faulty::new(pager, injections(faults), faults.seed), options)
         };
+        self.map(object.map_err(failure)?, origin)
+    }
+
+    /// Opens and maps an object of a server.
+    fn open_url(&self, url: &str, interrupt: &Interrupt) -> Result<View, Failure> {
+        let (name, options) = (memobj_url::shown(url), self.object_options());
+        let pager = self.pager(url, &options, interrupt)?;
+        let faults = &self.settings.faults;
+        let object = if faults.faults.is_empty() {
+            self.cache.object(&name, pager, options)
+        } else {
+            let faulty = Faulty::new(Awaited::new(pager), injections(faults), faults.seed);
+            self.cache.object(&name, faulty, options)
+        };
         let object = object.map_err(failure)?;
+        let counted = Counted::new(&object, &self.totals);
+        Ok(View { _counted: Some(counted), ..self.map(object, Origin::Server)? })
+    }
+
+    fn pager(
+        &self,
+        url: &str,
+        options: &ObjectOptions,
+        interrupt: &Interrupt,
+    ) -> Result<Box<dyn Pager>, Failure> {
+        self.is_telling.get_or_init(|| servers::tell(self.cache.events()));
+        self.servers.pager(url, options, interrupt)
+    }
+
+    fn map(&self, object: MemoryObject, origin: Origin) -> Result<View, Failure> {
         let delivery = delivery(self.settings.delivery);
         let mapping = object.map(0..object.len(), MapOptions::new().delivery(delivery)).map_err(failure)?;
         mapping.advise(0..object.len(), Advice::Sequential).map_err(failure)?;
-        Ok(View { mapping, settings: self.settings.clone(), origin })
+        Ok(View { mapping, settings: self.settings.clone(), origin, _counted: None })
     }
 
     /// Opens the file at `path` for writing. It can grow to `room_bytes`.
@@ -161,8 +211,22 @@ impl Engine {
         path: &Path,
         ending: Ending,
         room_bytes: u64,
+        interrupt: &Interrupt,
     ) -> Result<Target, Failure> {
-        Target::open(&self.cache, path, ending, room_bytes)
+        let Some(url) = servers::url_of(path) else {
+            return Target::open(&self.cache, &servers::local(path)?, ending, room_bytes);
+        };
+        let policy = self.object_options().policy;
+        let options = Target::options(Writing::InPlace, room_bytes).policy(policy);
+        let pager = self.pager(url, &options, interrupt)?;
+        let object = self.cache.object(&memobj_url::shown(url), pager, options).map_err(failure)?;
+        let counted = Counted::new(&object, &self.totals);
+        Target::of(object, ending, Some(counted))
+    }
+
+    /// Lets what is done in the background end: what was read is kept in the disk cache.
+    pub(crate) fn settle(&self) {
+        self.servers.settle();
     }
 
     fn object_options(&self) -> ObjectOptions {
@@ -184,6 +248,7 @@ impl Engine {
     pub(crate) fn counters(&self) -> Counters {
         let metrics = self.cache.metrics();
         Counters {
+            pagers: self.totals.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             faults: metrics.faults,
             supplied_pages: metrics.supplied_pages,
             evicted_pages: metrics.evicted_pages,
@@ -201,6 +266,11 @@ impl View {
     /// The file's length in bytes.
     pub(crate) fn length(&self) -> u64 {
         self.mapping.len()
+    }
+
+    /// Its bytes, from the first on.
+    pub(crate) fn reader(&self) -> impl std::io::Read {
+        self.mapping.reader()
     }
 
     /// Where its bytes come from.

@@ -5,6 +5,8 @@
 
 mod args;
 mod copy;
+mod counted;
+mod digest;
 mod doctor;
 mod engine;
 mod extents;
@@ -24,6 +26,7 @@ mod retry;
 mod run;
 mod run_args;
 mod segments;
+mod servers;
 mod size;
 mod spool;
 mod stats;
@@ -76,6 +79,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Segments(arguments) => segments::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Digest(arguments) => digest::run(&arguments, &Interrupt::install()?),
     }
 }
 

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::inject::FaultPlan;
 use crate::retry::Retry;
+use crate::servers::ServerArguments;
 
 /// The size of the frames that hold pages.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -62,6 +63,7 @@ pub(crate) struct Settings {
     pub(crate) faults: FaultPlan,
     pub(crate) retry: Retry,
     pub(crate) foreign_log: ForeignLog,
+    pub(crate) servers: ServerArguments,
 }
 
 impl Settings {
@@ -76,6 +78,7 @@ impl Settings {
             faults: FaultPlan::default(),
             retry: Retry::Never,
             foreign_log: ForeignLog::Refuse,
+            servers: ServerArguments::default(),
         }
     }
 }

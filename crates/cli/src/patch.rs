@@ -9,7 +9,6 @@ use rustix::io::{Errno, read};
 use crate::engine::Engine;
 use crate::failure::{Failure, complain};
 use crate::interrupt::Interrupt;
-use crate::options::Settings;
 use crate::output;
 use crate::stats;
 use crate::target::{Ending, Target};
@@ -27,7 +26,7 @@ const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 /// Writes standard input into the file.
 pub(crate) fn run(arguments: &PatchArguments, interrupt: &Interrupt) -> Result<(), Failure> {
     let begin = Instant::now();
-    let engine = Engine::new(Settings::sequential(arguments.common.budget))?;
+    let engine = Engine::new(arguments.common.settings())?;
     let result = patch(&engine, arguments, interrupt);
     stats::print(result, arguments.common.stats, &engine, begin)
 }
@@ -40,7 +39,7 @@ fn patch(engine: &Engine, arguments: &PatchArguments, interrupt: &Interrupt) -> 
         let name = arguments.file.display();
         return Err(Failure::Message(format!("write {name} at {at}: offsets past 64T cannot be mapped")));
     }
-    let mut target = engine.open_target(&arguments.file, ending, at + ROOM_BYTES)?;
+    let mut target = engine.open_target(&arguments.file, ending, at + ROOM_BYTES, interrupt)?;
     let mut end = at;
     let result = write_input(&mut target, &mut end, interrupt).and_then(|()| target.finish());
     result.map_err(|failure| {

@@ -24,6 +24,12 @@ pub(crate) fn parse(text: &str) -> Result<Retry, String> {
     }
 }
 
+/// Reads a time such as `500ms`, `10s`, `2m`, which is not zero.
+pub(crate) fn parse_time_argument(text: &str) -> Result<Duration, String> {
+    let time = parse_time(text).filter(|time| !time.is_zero());
+    time.ok_or_else(|| format!("not a time: {text:?} (examples: 500ms, 10s, 2m)"))
+}
+
 fn parse_time(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit_at);

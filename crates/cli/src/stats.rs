@@ -26,6 +26,7 @@ pub(crate) fn print(
     engine: &Engine,
     begin: Instant,
 ) -> Result<(), Failure> {
+    engine.settle();
     let Some(StatsFormat::Json) = format else { return result };
     let failed = |error: io::Error| Failure::io("write standard error", &error);
     let written = writeln!(stderr(), "{}", json(engine.counters(), begin.elapsed().as_secs_f64()));

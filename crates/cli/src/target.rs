@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use memobj::{Cache, Delivery, FrameSize, MapOptions, Mapping, MemoryObject, ObjectOptions, Writing};
 
+use crate::counted::Counted;
 use crate::failure::{Failure, complain, failure};
 
 /// How long to wait for another process that is writing the file.
@@ -35,6 +36,8 @@ pub(crate) struct Target {
     object: MemoryObject,
     mapping: Mapping,
     ending: Ending,
+    /// Of an object of a server.
+    _counted: Option<Counted>,
 }
 
 impl Target {
@@ -44,14 +47,27 @@ impl Target {
             Ending::Sync => Writing::InPlace,
             Ending::Commit => Writing::Atomic,
         };
-        let options = ObjectOptions::new()
+        let object = cache.open_file(path, Self::options(writing, room_bytes)).map_err(failure)?;
+        Self::of(object, ending, None)
+    }
+
+    /// How it is opened.
+    pub(crate) fn options(writing: Writing, room_bytes: u64) -> ObjectOptions {
+        ObjectOptions::new()
             .writing(writing)
             .frames(FrameSize::Small)
             .lock_timeout(LOCK_TIMEOUT)
-            .max_len(room_bytes);
-        let object = cache.open_file(path, options).map_err(failure)?;
+            .max_len(room_bytes)
+    }
+
+    /// An object that is open.
+    pub(crate) fn of(
+        object: MemoryObject,
+        ending: Ending,
+        counted: Option<Counted>,
+    ) -> Result<Self, Failure> {
         let mapping = map(&object)?;
-        Ok(Self { object, mapping, ending })
+        Ok(Self { object, mapping, ending, _counted: counted })
     }
 
     /// The file's length in bytes.

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::options::{Delivery, LogArguments, StatsFormat};
+use crate::options::{Delivery, LogArguments, Settings, StatsFormat};
+use crate::retry::{self, Retry};
+use crate::servers::ServerArguments;
 use crate::size;
 use crate::target::Ending;
 
@@ -17,15 +19,20 @@ Examples:
   memobj copy --budget 16M disk.img backup.img     through less memory
   memobj copy --commit new.db live.db              live.db is the old or the new one, never a mix
 
+  memobj copy s3://bucket/key local.img            a download, checked against one version of the object
+  memobj copy --retry 1m local.img 9p://host/img   files of 9P servers are overwritten page by page
+
 DST is created with the permission bits of SRC, less the umask, or overwritten. Its length becomes
 that of SRC, holes of SRC become holes of DST, and it is durable when the command ends with status
 0. A copy that fails or is interrupted says how far it is durable; with --commit an existing DST is
-as it was, and a new one is removed.";
+as it was, and a new one is removed. An object of a store has the new bytes when the command has
+ended with status 0, and the old ones until then.";
 
 pub(crate) const PATCH_HELP: &str = "\
 Examples:
   head -c 4096 /dev/zero | memobj patch disk.img --at 1M
   memobj patch --commit --at 512 live.db <new-header
+  memobj patch s3://bucket/key --at 1M <block      a new version; what is unchanged is copied in the store
   zcat dump.gz | memobj patch disk.img --at 4G     any length, in bounded memory
 
 The file must exist. It is extended where the bytes reach past its end. Nothing is printed when all
@@ -89,12 +96,22 @@ pub(crate) struct WriteArguments {
     /// All of it or nothing, whatever crashes; else page by page
     #[arg(long)]
     commit: bool,
+    /// Try what fails at a server again for this long: a time such as 500ms, 10s or 2m, never, or forever
+    #[arg(long, value_name = "DURATION", default_value = "never", value_parser = retry::parse)]
+    retry: Retry,
     /// Print statistics on standard error at the end, as one JSON object
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) stats: Option<StatsFormat>,
+    #[command(flatten)]
+    servers: ServerArguments,
 }
 
 impl WriteArguments {
+    /// What the engine is told.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings { retry: self.retry, servers: self.servers.clone(), ..Settings::sequential(self.budget) }
+    }
+
     /// How what is written becomes durable.
     pub(crate) fn ending(&self) -> Ending {
         if self.commit { Ending::Commit } else { Ending::Sync }
