@@ -155,6 +155,8 @@ pub(crate) struct DoctorArguments {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) servers: ServerArguments,
 }
 
 /// The options that `hash` and `read` share.

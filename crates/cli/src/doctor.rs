@@ -3,8 +3,10 @@
 use serde::Serialize;
 
 use crate::args::DoctorArguments;
+use crate::doctor_url;
 use crate::engine::{self, Facility};
 use crate::failure::Failure;
+use crate::interrupt::Interrupt;
 use crate::output::put;
 
 /// The whole report, as `--json` prints it.
@@ -14,7 +16,15 @@ struct Report {
 }
 
 /// Prints the report. What is missing is not a failure: something correct is used instead.
-pub(crate) fn run(arguments: &DoctorArguments) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &DoctorArguments, interrupt: &Interrupt) -> Result<(), Failure> {
+    if let Some(url) = &arguments.url {
+        let report = doctor_url::report(url, &arguments.servers, interrupt)?;
+        let text = match arguments.json {
+            true => serde_json::to_string_pretty(&report).expect("numbers and texts are JSON") + "\n",
+            false => doctor_url::table(&report),
+        };
+        return put(text.as_bytes());
+    }
     let report = Report { facilities: engine::doctor() };
     let text = if arguments.json { json(&report) } else { table(&report) };
     put(text.as_bytes())

@@ -76,9 +76,23 @@ pub(crate) fn reason(error: &io::Error) -> String {
     letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
-/// What the library said.
+/// What the library said, and why: each cause that the text has not told already.
 pub(crate) fn failure(error: impl std::error::Error) -> Failure {
-    Failure::Message(error.to_string())
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        let words = words.split_once(" (os error").map_or(words.as_str(), |(words, _)| words);
+        // What was to be done stands in front already.
+        let done = text.split_once(": ").map_or("", |(done, _)| done);
+        let words = words.strip_prefix(done).map_or(words, |rest| rest.trim_start_matches(": "));
+        if !words.is_empty() && !text.to_lowercase().contains(&words.to_lowercase()) {
+            text.push_str(": ");
+            text.push_str(words);
+        }
+        source = cause.source();
+    }
+    Failure::Message(text)
 }
 
 #[cfg(test)]

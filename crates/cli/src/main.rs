@@ -8,6 +8,7 @@ mod copy;
 mod counted;
 mod digest;
 mod doctor;
+mod doctor_url;
 mod engine;
 mod extents;
 mod failure;
@@ -78,7 +79,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Image(arguments) => image::run(&arguments),
         Command::Segments(arguments) => segments::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
-        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments, &Interrupt::install()?),
         Command::Digest(arguments) => digest::run(&arguments, &Interrupt::install()?),
     }
 }
