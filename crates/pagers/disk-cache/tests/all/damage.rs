@@ -101,7 +101,8 @@ fn a_damaged_block_is_an_event_once() {
     let cache = open(directory.path(), 16 * MIB);
     read(&pager(&cache, "v"), 0..LENGTH);
     settle(&cache);
-    flip(&blocks(directory.path())[1], 5);
+    let block = blocks(directory.path()).remove(1);
+    flip(&block, 5);
     let engine = memobj_sim::fixture::cache(MIB);
     let events = engine.events();
     let object = engine.object("sample", pager(&cache, "v"), ObjectOptions::new()).unwrap();
@@ -120,7 +121,7 @@ fn a_damaged_block_is_an_event_once() {
     }
     assert_eq!(damaged.len(), 1, "{damaged:?}");
     assert_eq!((&damaged[0].0[..], damaged[0].1.clone()), ("sample", BLOCK..2 * BLOCK));
-    assert_eq!(Path::new(&damaged[0].2), blocks(directory.path())[1]);
+    assert_eq!(Path::new(&damaged[0].2), block);
 }
 
 #[test]

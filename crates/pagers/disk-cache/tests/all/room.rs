@@ -67,6 +67,24 @@ fn what_was_not_used_for_the_longest_time_goes_first() {
     assert!(bytes_on_disk(directory.path()) <= 16 * MIB);
 }
 
+/// As while another process evicts, slowly.
+#[test]
+fn what_does_not_fit_is_not_kept_while_nobody_evicts() {
+    let directory = directory();
+    let cache = open(directory.path(), 16 * MIB);
+    settle(&cache);
+    let turn = std::fs::File::open(directory.path().join("blocks/turn")).unwrap();
+    turn.lock().unwrap();
+    fill(&cache, "key", 20 * MIB);
+    let most = 16 * MIB / CHARGE;
+    assert_eq!(blocks(directory.path()).len() as u64, most, "as many as fit");
+    assert_eq!(cache.used_bytes().unwrap(), most * CHARGE);
+    drop(turn);
+    fill(&cache, "other", MIB);
+    let used = cache.used_bytes().unwrap();
+    assert!(used < 14 * MIB, "{used}");
+}
+
 #[test]
 fn folders_of_versions_that_are_gone_go_too() {
     let directory = directory();
