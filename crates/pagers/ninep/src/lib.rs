@@ -58,12 +58,16 @@ mod address;
 mod attributes;
 mod counters;
 mod dialect;
+mod exchange;
 mod frames;
+#[cfg(test)]
+mod fuzz_tests;
 mod location;
 mod message;
 mod open_error;
 mod options;
 mod pager;
+pub mod proxy;
 mod ranges;
 mod server_error;
 mod session;

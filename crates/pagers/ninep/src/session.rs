@@ -1,13 +1,14 @@
 //! Makes a connection on which the file is open: connect, version, attach, walk, open, stat.
 
-use std::io::{self, Read, Write};
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::attributes::Attributes;
 use crate::dialect::Dialect;
-use crate::frames::{FrameError, Frames};
+use crate::exchange;
+use crate::frames::Frames;
 use crate::message::{
     self, Answer, LEAST_MSIZE_BYTES, MOST_NAMES, NO_TAG, OVERHEAD_BYTES, OpenMode, Reply, User, kind,
 };
@@ -115,7 +116,7 @@ impl<'a> Dialogue<'a> {
         let failed = |cause| self.target.fail(step.clone(), cause);
         (&*self.stream).write_all(&self.out).map_err(|error| failed(Cause::Connection(error)))?;
         self.out.clear();
-        let bytes = next(&mut self.frames, &self.stream, self.until).map_err(failed)?;
+        let bytes = exchange::next(&mut self.frames, &self.stream, self.until).map_err(failed)?;
         let wrong = |what: &str| failed(Cause::Answer(what.into()));
         let answer = Answer::decode(bytes, self.dialect).map_err(|malformed| wrong(malformed.0))?;
         if answer.tag != tag {
@@ -217,30 +218,4 @@ impl<'a> Dialogue<'a> {
             (from, names) = (FILE, rest);
         }
     }
-}
-
-/// Reads from a connection until a point in time.
-struct Until<'a>(&'a Stream, Instant);
-
-impl Read for Until<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.1.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.0.set_read_timeout(Some(left))?;
-        (&mut &*self.0).read(buffer)
-    }
-}
-
-/// The next message, if all of it comes until `until`.
-fn next<'f>(frames: &'f mut Frames, stream: &Stream, until: Instant) -> Result<&'f [u8], Cause> {
-    frames.next(&mut Until(stream, until)).map_err(|error| match error {
-        FrameError::Ended => Cause::Connection(io::ErrorKind::UnexpectedEof.into()),
-        FrameError::Connection(error) if crate::stream::is_timeout(&error) => {
-            Cause::Connection(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"))
-        }
-        FrameError::Connection(error) => Cause::Connection(error),
-        FrameError::Size(size) => Cause::Answer(format!("a message of {size} bytes")),
-    })
 }

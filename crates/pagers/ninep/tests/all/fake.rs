@@ -17,6 +17,7 @@ pub(crate) const TFLUSH: u8 = 108;
 pub(crate) const TWALK: u8 = 110;
 pub(crate) const TREAD: u8 = 116;
 pub(crate) const TWRITE: u8 = 118;
+pub(crate) const TCLUNK: u8 = 120;
 
 /// A request, with its size cut off.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +84,7 @@ pub(crate) struct State {
     kept: Vec<Request>,
     connection: Option<TcpStream>,
     connections: usize,
+    open: usize,
     refuses: bool,
 }
 
@@ -108,6 +110,7 @@ impl Fake {
             kept: Vec::new(),
             connection: None,
             connections: 0,
+            open: 0,
             refuses: false,
         };
         let fake = Self { state: Arc::new((Mutex::new(state), Condvar::new())), port };
@@ -188,6 +191,11 @@ impl Fake {
         self.lock().refuses = refuses;
     }
 
+    /// Whether all connections have ended.
+    pub(crate) fn is_left(&self) -> bool {
+        self.lock().open == 0
+    }
+
     /// Loses what was not synced, and ends the connection.
     pub(crate) fn crash(&self) {
         let mut state = self.lock();
@@ -203,6 +211,8 @@ impl Fake {
         state.connection = Some(stream.try_clone().unwrap());
         state.connections += 1;
         drop(state);
+        self.lock().open += 1;
+        let _closed = Closed(self);
         while let Some(request) = read(&mut reader) {
             let mut state = self.lock();
             state.requests.push(request.clone());
@@ -226,6 +236,14 @@ impl Fake {
                 return;
             }
         }
+    }
+}
+
+struct Closed<'a>(&'a Fake);
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        self.0.lock().open -= 1;
     }
 }
 
@@ -272,7 +290,7 @@ fn answer(state: &mut State, request: &Request) -> Vec<u8> {
             state.durable = state.bytes.clone();
             Vec::new()
         }
-        TFLUSH => Vec::new(),
+        TFLUSH | TCLUNK => Vec::new(),
         other => panic!("a request of type {other}"),
     };
     message(request.kind + 1, request.tag, &body)

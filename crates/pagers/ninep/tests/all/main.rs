@@ -4,6 +4,8 @@ mod asking;
 mod conformance;
 mod fake;
 mod hostile;
+mod plain;
+mod proxy;
 mod restarts;
 mod servers;
 mod silence;

@@ -15,7 +15,7 @@ use crate::servers::{Kind, Server};
 const PAGE: u64 = 4096;
 const RESTARTS: usize = 20;
 
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let seed = std::env::var("MEMOBJ_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand);
     println!("MEMOBJ_SEED={seed}");
     seed
@@ -27,7 +27,7 @@ fn rand() -> u64 {
 }
 
 /// Bytes of which no two pages are alike.
-fn known(length: u64) -> Vec<u8> {
+pub(crate) fn known(length: u64) -> Vec<u8> {
     (0..length).step_by(8).flat_map(|at| Random::new(at).draw().to_le_bytes()).collect()
 }
 
@@ -39,7 +39,7 @@ fn map(pager: NinePager, budget_bytes: u64, options: ObjectOptions) -> (MemoryOb
 }
 
 /// Kills and starts `server` whenever it is told to.
-fn restarting(server: &mut Server, moments: std::sync::mpsc::Receiver<()>) {
+pub(crate) fn restarting(server: &mut Server, moments: std::sync::mpsc::Receiver<()>) {
     for () in moments {
         server.kill();
         assert!(server.run(), "{}", server.output());
