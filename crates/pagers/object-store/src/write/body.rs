@@ -13,7 +13,7 @@ use crate::reader::Reader;
 use crate::runtime::blocking;
 
 /// So much of a part is in memory at once.
-const CHUNK: u64 = 256 << 10;
+const CHUNK: u64 = 1 << 20;
 
 /// All bytes of a new version.
 #[derive(Debug)]

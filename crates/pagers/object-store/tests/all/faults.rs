@@ -344,9 +344,7 @@ fn a_reader_survives_its_server() {
     let (mut server, clock) =
         (Scripted::start(Served::new(sample_bytes(length), "one")), EngineClock::system());
     let pager = open(&server, options(&clock));
-    let cache = cache(&clock);
-    let events = cache.events();
-    let mapping = map(&cache, &pager, FailurePolicy::WaitForEver);
+    let mapping = map(&cache(&clock), &pager, FailurePolicy::WaitForEver);
     let reader = std::thread::spawn({
         let mapping = mapping.clone();
         move || {
@@ -359,18 +357,36 @@ fn a_reader_survives_its_server() {
     for round in 1..=5 {
         wait_until("some was read", || server.asked().len() > 20 * round || reader.is_finished());
         server.stop();
-        if !reader.is_finished() {
-            wait_until("the reader waits", || {
-                reader.is_finished() || cache.metrics().frame_bytes == 0 || {
-                    let mut silent = false;
-                    while let Some(event) = events.try_next() {
-                        silent |= matches!(event, Event::ServerSilent { .. });
-                    }
-                    silent
-                }
-            });
-        }
+        let before = counter(&pager, "requests");
+        wait_until("it is asked in vain", || {
+            counter(&pager, "requests") > before + 1 || reader.is_finished()
+        });
         server.restart();
     }
     within(60, "the reader", move || reader.join().unwrap());
+}
+
+/// Events say once that a server is gone, and that it is back.
+#[test]
+fn events_tell_of_a_silent_server() {
+    let (mut server, clock) = (small(), EngineClock::system());
+    let pager = open(&server, options(&clock));
+    let cache = cache(&clock);
+    let events = cache.events();
+    let mapping = map(&cache, &pager, FailurePolicy::FailAtOnce);
+    server.stop();
+    for _ in 0..3 {
+        assert_eq!(kind(&mapping.pin(ALONE).unwrap_err()), ErrorKind::Io);
+        mapping.retry(ALONE).unwrap();
+    }
+    server.restart();
+    check_sample(ALONE, &mapping.pin(ALONE).unwrap(), "it is back");
+    let told = std::iter::from_fn(|| events.try_next());
+    let told: Vec<_> = told.filter(|event| !matches!(event, Event::PageFailed(_))).collect();
+    let [Event::ServerSilent { server: silent, .. }, Event::ServerAnswers { server: answers, .. }] =
+        &told[..]
+    else {
+        panic!("{told:?}")
+    };
+    assert!(silent == answers && server.endpoint().ends_with(silent), "{silent}");
 }

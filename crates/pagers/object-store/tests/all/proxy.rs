@@ -24,6 +24,7 @@ type Rules = Arc<dyn Fn(&str) -> Rule + Send + Sync>;
 pub struct Proxy {
     address: SocketAddr,
     bytes: Arc<AtomicU64>,
+    under_way: Arc<AtomicU64>,
 }
 
 impl Proxy {
@@ -32,22 +33,31 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, bytes) = (listener.local_addr().unwrap(), Arc::new(AtomicU64::new(0)));
         let (counted, rules): (_, Rules) = (Arc::clone(&bytes), Arc::new(rules));
+        let under_way = Arc::new(AtomicU64::new(0));
+        let busy = Arc::clone(&under_way);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (counted, rules) = (Arc::clone(&counted), Arc::clone(&rules));
+                let (counted, rules, busy) = (Arc::clone(&counted), Arc::clone(&rules), Arc::clone(&busy));
+                busy.fetch_add(1, Ordering::SeqCst);
                 // Ends when its connection does.
-                std::thread::spawn(move || forward(&client, port, &rules, &counted));
+                std::thread::spawn(move || {
+                    // A connection that ends early is one of the rules, or the client's wish.
+                    let _ = forward(&client, port, &rules, &counted);
+                    busy.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
-        Self { address, bytes }
+        Self { address, bytes, under_way }
     }
 
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Bytes at the socket so far, both ways, heads included.
+    /// Bytes at the socket so far, both ways, heads included. Waits for requests that are under way.
     pub fn bytes(&self) -> u64 {
+        let is_idle = || self.under_way.load(Ordering::SeqCst) == 0;
+        memobj_sim::fixture::wait_until("no request is under way", is_idle);
         self.bytes.load(Ordering::SeqCst)
     }
 }

@@ -3,7 +3,9 @@
 use memobj::{
     Cache, CacheOptions, Delivery, ErrorKind, MapOptions, Mapping, MemoryObject, ObjectOptions, Writing,
 };
-use memobj_object_store::{ObjectStoreOptions, ObjectStorePager, Unchanged, abort_upload, left_uploads};
+use memobj_object_store::{
+    Hedging, ObjectStoreOptions, ObjectStorePager, Unchanged, abort_upload, left_uploads,
+};
 use memobj_sim::fixture::{MIB, sample_bytes, wait_until_clean};
 
 use crate::help::{counter, message};
@@ -110,7 +112,7 @@ fn unchanged_parts_are_copied_inside_of_the_store() {
         (0..length / 8).flat_map(|word| word.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).collect();
     moto.put("large", &expected);
     let proxy = Proxy::start(moto.port(), |_| Rule::Pass);
-    let options = moto.options(writable()).setting("aws_endpoint", proxy.endpoint());
+    let options = moto.options(writable().hedging(Hedging::Off)).setting("aws_endpoint", proxy.endpoint());
     let pager = ObjectStorePager::open("s3://bucket/large", options).unwrap();
     let cache = cache();
     let (_object, mapping) = open(&cache, &pager);
