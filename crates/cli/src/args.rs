@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::digest::{DIGEST_HELP, DigestArguments};
 use crate::image_args::{IMAGE_HELP, ImageArguments, SEGMENTS_HELP, SegmentsArguments};
 use crate::inject::{self, FaultPlan};
+use crate::ninep_proxy::{PROXY_HELP, ProxyArguments};
 use crate::options::{AccessMethod, Delivery, Frames, LogArguments, Settings, StatsFormat};
 use crate::retry::{self, Retry};
 use crate::run_args::{RUN_HELP, RunArguments};
@@ -48,6 +48,7 @@ Examples:
   memobj run -- ls -l                              a program over demand-paged files
   memobj hash s3://bucket/key                      an object of a store, in the same memory
   memobj copy --retry 1m https://host/big.iso big.iso
+  memobj 9p-proxy 0.0.0.0:5640 fileserver:564      clients do not notice that the server restarts
   memobj doctor                                    what this machine offers, and how to get more";
 
 const HASH_EXAMPLES: &str = "\
@@ -68,6 +69,16 @@ Examples:
   memobj read --offset 1M --length 4k big.img | xxd | head
 
 An offset past the end of the file is an error. A length past the end stops at the end.";
+
+const DIGEST_HELP: &str = "\
+Examples:
+  memobj digest big.img >big.img.digest
+  memobj hash --manifest big.img.digest https://host/big.img    a wrong byte is an error with its range
+  memobj digest s3://bucket/key >key.digest                     of what the store has now
+
+The output has the BLAKE3 digest of each block, and their root, which is what `memobj hash` prints. It is written to a
+file or a pipe, not to a terminal. With --manifest, a block whose digest is wrong is asked for once
+more; if it is wrong again, it fails as \"wrong answer from the pager\".";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -116,6 +127,9 @@ pub(crate) enum Command {
     /// Write digests of the blocks of a file, for --manifest
     #[command(after_help = DIGEST_HELP)]
     Digest(DigestArguments),
+    /// Stand between 9P clients and a server that may be restarted
+    #[command(name = "9p-proxy", after_help = PROXY_HELP)]
+    NinepProxy(ProxyArguments),
     /// Say what this machine offers, what is missing, what is used instead, and how to fix it
     Doctor(DoctorArguments),
 }
@@ -142,6 +156,19 @@ pub(crate) struct ReadArguments {
     #[command(flatten)]
     pub(crate) common: CommonArguments,
     /// The file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+/// `memobj digest`.
+#[derive(Debug, Args)]
+pub(crate) struct DigestArguments {
+    /// Bytes of a block, a power of two from 64k to 16M
+    #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = size::parse)]
+    pub(crate) digest_block: u64,
+    #[command(flatten)]
+    pub(crate) common: CommonArguments,
+    /// The file or URL
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 }

@@ -18,6 +18,7 @@ mod image;
 mod image_args;
 mod inject;
 mod interrupt;
+mod ninep_proxy;
 mod options;
 mod output;
 mod patch;
@@ -80,6 +81,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Segments(arguments) => segments::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments, &Interrupt::install()?),
+        Command::NinepProxy(arguments) => ninep_proxy::run(&arguments, &Interrupt::install()?),
         Command::Digest(arguments) => digest::run(&arguments, &Interrupt::install()?),
     }
 }
