@@ -15,7 +15,7 @@ use crate::failure::{Failure, complain};
 use crate::interrupt::Interrupt;
 use crate::options::Settings;
 use crate::progress::{Output, Progress};
-use crate::servers;
+use crate::servers::{self, Missing};
 use crate::stats;
 use crate::target::{Ending, Target};
 use crate::write_args::CopyArguments;
@@ -39,7 +39,7 @@ fn copy(engine: &Engine, arguments: &CopyArguments, interrupt: &Interrupt) -> Re
     let source = CopySource::open(engine, &arguments.source, interrupt)?;
     let place = Place::prepare(&arguments.target, &source)?;
     let ending = arguments.common.ending();
-    let target = engine.open_target(&place.path, ending, source.view.length(), interrupt);
+    let target = engine.open_target(&place.path, ending, source.view.length(), Missing::IsMade, interrupt);
     let target = target.inspect_err(|_| place.remove_if_new())?;
     let piece_bytes =
         (arguments.common.budget / 16 / PAGE_BYTES * PAGE_BYTES).clamp(PAGE_BYTES, MAX_PIECE_BYTES);

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::failure::{Failure, failure};
 use crate::interrupt::Interrupt;
 use crate::retry::Retry;
-use crate::servers::{ServerArguments, Servers};
+use crate::servers::{Missing, ServerArguments, Servers};
 
 /// How often the object is opened.
 const OPENS: u32 = 5;
@@ -49,7 +49,7 @@ pub(crate) fn report(
     for _ in 0..OPENS {
         interrupt.check()?;
         let begin = Instant::now();
-        pager = Some(servers.pager(url, &ObjectOptions::new(), interrupt)?);
+        pager = Some(servers.pager(url, &ObjectOptions::new(), Missing::IsAnError, interrupt)?);
         opens.push(begin.elapsed());
     }
     let pager = pager.ok_or(Failure::Reported)?;

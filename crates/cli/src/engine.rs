@@ -18,7 +18,7 @@ use crate::inject::{Action, FaultPlan, InjectedFault};
 use crate::interrupt::Interrupt;
 use crate::options::{self, AccessMethod, Frames, Settings};
 use crate::retry::Retry;
-use crate::servers::{self, Servers};
+use crate::servers::{self, Missing, Servers};
 use crate::spool::{self, Contents};
 use crate::target::{Ending, Target};
 use crate::walk::Plan;
@@ -175,7 +175,7 @@ impl Engine {
     /// Opens and maps an object of a server.
     fn open_url(&self, url: &str, interrupt: &Interrupt) -> Result<View, Failure> {
         let (name, options) = (memobj_url::shown(url), self.object_options());
-        let pager = self.pager(url, &options, interrupt)?;
+        let pager = self.pager(url, &options, Missing::IsAnError, interrupt)?;
         let faults = &self.settings.faults;
         let object = if faults.faults.is_empty() {
             self.cache.object(&name, pager, options)
@@ -192,10 +192,11 @@ impl Engine {
         &self,
         url: &str,
         options: &ObjectOptions,
+        missing: Missing,
         interrupt: &Interrupt,
     ) -> Result<Box<dyn Pager>, Failure> {
         self.is_telling.get_or_init(|| servers::tell(self.cache.events()));
-        self.servers.pager(url, options, interrupt)
+        self.servers.pager(url, options, missing, interrupt)
     }
 
     fn map(&self, object: MemoryObject, origin: Origin) -> Result<View, Failure> {
@@ -205,12 +206,13 @@ impl Engine {
         Ok(View { mapping, settings: self.settings.clone(), origin, _counted: None })
     }
 
-    /// Opens the file at `path` for writing. It can grow to `room_bytes`.
+    /// Opens the file at `path` for writing. It can grow to `room_bytes`. Of servers, `missing` says whether an object is made.
     pub(crate) fn open_target(
         &self,
         path: &Path,
         ending: Ending,
         room_bytes: u64,
+        missing: Missing,
         interrupt: &Interrupt,
     ) -> Result<Target, Failure> {
         let Some(url) = servers::url_of(path) else {
@@ -218,7 +220,7 @@ impl Engine {
         };
         let policy = self.object_options().policy;
         let options = Target::options(Writing::InPlace, room_bytes).policy(policy);
-        let pager = self.pager(url, &options, interrupt)?;
+        let pager = self.pager(url, &options, missing, interrupt)?;
         let object = self.cache.object(&memobj_url::shown(url), pager, options).map_err(failure)?;
         let counted = Counted::new(&object, &self.totals);
         Target::of(object, ending, Some(counted))

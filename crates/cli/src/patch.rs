@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::failure::{Failure, complain};
 use crate::interrupt::Interrupt;
 use crate::output;
+use crate::servers::Missing;
 use crate::stats;
 use crate::target::{Ending, Target};
 use crate::write_args::PatchArguments;
@@ -39,7 +40,8 @@ fn patch(engine: &Engine, arguments: &PatchArguments, interrupt: &Interrupt) -> 
         let name = arguments.file.display();
         return Err(Failure::Message(format!("write {name} at {at}: offsets past 64T cannot be mapped")));
     }
-    let mut target = engine.open_target(&arguments.file, ending, at + ROOM_BYTES, interrupt)?;
+    let mut target =
+        engine.open_target(&arguments.file, ending, at + ROOM_BYTES, Missing::IsAnError, interrupt)?;
     let mut end = at;
     let result = write_input(&mut target, &mut end, interrupt).and_then(|()| target.finish());
     result.map_err(|failure| {

@@ -77,6 +77,13 @@ pub(crate) fn local(path: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
+/// What becomes of an object that is not there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Missing {
+    IsAnError,
+    IsMade,
+}
+
 /// What is used to open objects of servers.
 #[derive(Debug, Default)]
 pub(crate) struct Servers {
@@ -108,9 +115,11 @@ impl Servers {
         &self,
         url: &str,
         object: &ObjectOptions,
+        missing: Missing,
         interrupt: &Interrupt,
     ) -> Result<Box<dyn Pager>, Failure> {
         let options = self.options.clone().object(object.clone());
+        let options = if missing == Missing::IsMade { options.creating() } else { options };
         let (begin, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
             let error = match memobj_url::pager(url, &options) {

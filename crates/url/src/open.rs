@@ -101,7 +101,7 @@ fn object_store(url: &str, options: &UrlOptions) -> Result<Box<dyn Pager>, UrlEr
         store = store.depth(depth);
     }
     if options.object.writing != Writing::ReadOnly {
-        store = store.writable();
+        store = if options.creates { store.creating() } else { store.writable() };
     }
     let pager = ObjectStorePager::open(url, store).map_err(UrlError::ObjectStore)?;
     Ok(kept(pager, url, options))

@@ -18,6 +18,8 @@ pub struct UrlOptions {
     pub server_timeout: Option<Duration>,
     /// Requests under way at once; what suits the server if `None`.
     pub depth: Option<usize>,
+    /// An object of a store that is not there is made, if it is opened for writing.
+    pub creates: bool,
     /// Where blocks are kept on the disk.
     #[cfg(feature = "disk-cache")]
     pub disk_cache: Option<memobj_disk_cache::DiskCache>,
@@ -45,6 +47,13 @@ impl UrlOptions {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Sets [`creates`](Self#structfield.creates).
+    #[must_use]
+    pub fn creating(mut self) -> Self {
+        self.creates = true;
+        self
     }
 
     setters!(

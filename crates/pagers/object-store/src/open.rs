@@ -26,7 +26,10 @@ pub(crate) struct Opened {
 pub(crate) async fn open(fetcher: &Fetcher, options: &ObjectStoreOptions) -> Result<Opened, Failure> {
     let opened = match fetcher.store.is_web() {
         true => open_web(fetcher, options).await?,
-        false => open_store(fetcher).await?,
+        false => match open_store(fetcher).await {
+            Err(failure) if options.creates && failure.status == Some(404) => return Ok(absent()),
+            opened => opened?,
+        },
     };
     if opened.base.version == Version::Untold
         && opened.base.length > 0
@@ -37,6 +40,12 @@ pub(crate) async fn open(fetcher: &Fetcher, options: &ObjectStoreOptions) -> Res
         return Err(Failure::new(ErrorKind::Denied, what));
     }
     Ok(opened)
+}
+
+/// An object that is to be made: without a version, and empty.
+fn absent() -> Opened {
+    let base = Base { version: Version::Untold, length: 0, is_whole: false };
+    Opened { base, headers: HeaderMap::new() }
 }
 
 /// The failure of an answer to the first question: a status that later means "not there any more" means "not there" now.

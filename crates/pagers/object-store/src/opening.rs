@@ -114,7 +114,8 @@ fn publisher(
     if options.manifest.is_some() {
         return refused("an object with a manifest cannot be written: the manifest is of one version");
     }
-    if opened.base.version.tag().is_none() {
+    let is_to_be_made = options.creates && opened.headers.is_empty();
+    if opened.base.version.tag().is_none() && !is_to_be_made {
         return refused(
             "an object without an ETag cannot be written: two writers could not notice each other",
         );

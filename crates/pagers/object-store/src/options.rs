@@ -61,6 +61,9 @@ pub struct ObjectStoreOptions {
     pub manifest: Option<Arc<Manifest>>,
     /// Whether the object can be written. See the README for what the store needs to have.
     pub is_writable: bool,
+    /// Whether an object that is not there is made, by the first sync; it is empty until something is written. Only for one that
+    /// [can be written](Self::is_writable).
+    pub creates: bool,
     /// Where written bytes are kept until a sync; the system's folder for temporary files if `None`.
     pub spool_folder: Option<PathBuf>,
     /// Settings of the store by the names that the crate object_store has for them: `aws_endpoint`, `aws_region`,
@@ -83,6 +86,7 @@ impl Default for ObjectStoreOptions {
             hedging: Hedging::Slowest,
             manifest: None,
             is_writable: false,
+            creates: false,
             spool_folder: None,
             settings: Vec::new(),
             headers: Vec::new(),
@@ -133,6 +137,13 @@ impl ObjectStoreOptions {
     #[must_use]
     pub fn writable(mut self) -> Self {
         self.is_writable = true;
+        self
+    }
+
+    /// The object can be written, and need not be there: [`creates`](Self#structfield.creates).
+    #[must_use]
+    pub fn creating(mut self) -> Self {
+        (self.is_writable, self.creates) = (true, true);
         self
     }
 

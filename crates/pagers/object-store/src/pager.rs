@@ -118,16 +118,18 @@ impl Pager for ObjectStorePager {
         }
     }
 
-    /// Publishes what was written as a new version. A failure of the kind `Stale` means that another writer has published one:
+    /// Publishes what was written as a new version, or makes the object. A failure of the kind `Stale` means that another writer has published one:
     /// this pager has all changes still, and [`save_as`](ObjectStorePager::save_as) stores them elsewhere. After failures of
     /// other kinds the next sync tries again with all of them.
     fn sync(&self, request: SyncRequest) {
         let shared = Arc::clone(&self.shared);
         let publish = async move {
             let synced = shared.sync().await;
-            request.answer(
-                synced.map_err(|failure| ObjectStoreError::new(Step::Publish, &shared.url, failure).into()),
-            );
+            request.answer(synced.map_err(|failure| {
+                // All that was written is in the spool.
+                let error = ObjectStoreError::new(Step::Publish, &shared.url, failure);
+                SupplyError::from(error).keeps_written()
+            }));
         };
         match runtime::handle() {
             Ok(runtime) => drop(runtime.spawn(publish)),

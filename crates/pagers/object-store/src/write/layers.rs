@@ -134,7 +134,8 @@ impl Layers {
         let is_published = |layer: &Layer| {
             layer.written.is_empty() && layer.length == state.base.length && layer.cut == state.base.length
         };
-        if state.layers.iter().all(is_published) {
+        // One without a tag is not there yet.
+        if state.base.version.tag().is_some() && state.layers.iter().all(is_published) {
             return Ok(None);
         }
         let length = state.layers.last().map_or(state.base.length, |top| top.length);

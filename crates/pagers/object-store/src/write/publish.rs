@@ -49,8 +49,13 @@ impl Publisher {
         let pieces = self.layers.pieces_of(snapshot, 0..snapshot.length);
         let content = Arc::new(Content::new(Arc::clone(&self.reader), pieces));
         let base = self.layers.base();
-        let condition = Condition::Replace { base: base.clone(), generation: generation.clone() };
-        let published = store(&self.target, &self.bucket, &content, &condition, Some(&base)).await?;
+        let (condition, copied_from) = match base.version.tag() {
+            Some(_) => {
+                (Condition::Replace { base: base.clone(), generation: generation.clone() }, Some(&base))
+            }
+            None => (Condition::Create, None),
+        };
+        let published = store(&self.target, &self.bucket, &content, &condition, copied_from).await?;
         unfinished.finish();
         *generation = published.generation;
         self.layers.published(snapshot, published.base);
