@@ -8,7 +8,7 @@ use std::path::Path;
 use memobj::FailurePolicy;
 use memobj_run::record::{LeftOut, Record};
 use memobj_run::{
-    Counting, FileInjections, FrontEnds, LEAST_BUDGET_BYTES, Messages, NameMap, Options, Supervisor, report,
+    Counting, FileInjections, FrontEnds, LEAST_BUDGET_BYTES, MapTarget, Messages, NameMap, Options, Supervisor, report,
     run_in_front,
 };
 use rustix::fs::OFlags;
@@ -126,7 +126,7 @@ fn options(arguments: &RunArguments, counts: bool) -> Options {
         seed: plan.seed,
     });
     let names =
-        arguments.map.iter().map(|(guest, object)| NameMap { guest: guest.clone(), object: object.clone() });
+        arguments.map.iter().map(|(guest, object)| NameMap { guest: guest.clone(), target: MapTarget::Path(object.clone()) });
     Options {
         budget_bytes: arguments.budget,
         policy: match arguments.retry {

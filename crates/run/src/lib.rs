@@ -22,6 +22,7 @@ mod files;
 mod front;
 pub mod history;
 mod history_builder;
+mod objects;
 mod options;
 mod program_space;
 pub mod record;
@@ -31,6 +32,7 @@ mod supervisor;
 mod thrash;
 
 pub use error::RunError;
+pub use objects::{Entry, EntryKind, MapTarget, ObjectFolder, OpenedObject};
 pub use front::{FrontEnds, run_in_front};
 pub use options::{Counting, FileInjections, LEAST_BUDGET_BYTES, Messages, NameMap, Options};
 pub use supervisor::{Outcome, Progress, Supervisor};

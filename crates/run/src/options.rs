@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use memobj::FailurePolicy;
 use memobj::pagers::Injection;
 
+use crate::objects::MapTarget;
+
 /// A budget below this is too small for most programs: an interpreter and its libraries touch about as much before they do
 /// anything, and read the same pages again and again in less.
 pub const LEAST_BUDGET_BYTES: u64 = 4 << 20;
@@ -19,7 +21,7 @@ pub struct Options {
     pub policy: FailurePolicy,
     /// Faults to inject into files.
     pub injections: Vec<FileInjections>,
-    /// Names that stand for other files.
+    /// Names that stand for other files, or for objects.
     pub names: Vec<NameMap>,
     /// What is counted.
     pub counting: Counting,
@@ -56,13 +58,13 @@ pub struct FileInjections {
     pub seed: u64,
 }
 
-/// A name that stands for another file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A name that stands for another file, or for an object.
+#[derive(Clone, Debug)]
 pub struct NameMap {
     /// What programs say: an absolute path, or one of a folder.
     pub guest: PathBuf,
-    /// The file that they get, or the folder of those that they get.
-    pub object: PathBuf,
+    /// What they get.
+    pub target: MapTarget,
 }
 
 /// What is counted.

@@ -31,12 +31,13 @@ use crate::faults::Faults;
 use crate::files::{Files, MappedObject, MappingKind};
 use crate::history::{History, ProgramEnd, Totals};
 use crate::history_builder::HistoryBuilder;
+use crate::objects::ObjectFiles;
 use crate::options::{Counting, Options};
 use crate::program_space::ProgramSpace;
 use crate::record::{FilePlan, Record, RecordedFile};
 use events::{FirstProgram, Jobs};
 use idle::Looks;
-use names::Names;
+use names::{Names, guests};
 use programs::continue_from;
 use resolve::Resolver;
 
@@ -170,11 +171,14 @@ impl Supervisor {
         let cache = CacheOptions::new().budget_bytes(options.budget_bytes);
         let cache = Cache::new(cache).map_err(RunError::Cache)?;
         let history_builder = Arc::new(HistoryBuilder::new(options.counting));
+        let guests = guests(&options.names);
+        let objects = ObjectFiles::start(&guests, &cache, &options, &history_builder)?;
+        let names = Names::new(&guests, objects).map_err(system("open what names stand for"))?;
         let files = Files::new(cache, options.clone(), Arc::clone(&history_builder), Box::new(jobs.clone()));
         let faults = Faults::start(Arc::clone(&files), Arc::clone(&history_builder), options.clone());
         Ok(Self {
             faults: faults.map_err(system("start the event loop for faults"))?,
-            names: Arc::new(Names::new(&options.names).map_err(system("open what names stand for"))?),
+            names: Arc::new(names),
             options,
             files,
             history_builder,

@@ -132,7 +132,7 @@ impl Supervisor {
         let object = self
             .files
             .of_frames(FramesId::of(&found))
-            .filter(|object| object.mapping_kind == MappingKind::Shared);
+            .filter(|object| object.may_be_shared());
         let (Some(object), true) = (object, old_length == 0 && length > 0 && flags & MAY_MOVE != 0) else {
             return;
         };

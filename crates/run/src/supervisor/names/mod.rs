@@ -30,11 +30,12 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use call::{Kind, Naming, flags};
-pub(crate) use place::Names;
+pub(crate) use place::{Names, guests};
 use place::{Named, Place};
 use walk::{Found, Wanted};
 
 use crate::error::NotServed;
+use crate::objects::Opened;
 use crate::program_space::ProgramSpace;
 use crate::supervisor::Supervisor;
 use crate::supervisor::programs::{continue_from, name_of, sees_our_files};
@@ -47,8 +48,8 @@ const LATE: Duration = Duration::from_secs(2);
 enum Verdict {
     /// It returns this.
     Answer(i64),
-    /// It is made on this file.
-    File(Arc<Named>),
+    /// It is made on this file, and while this object is open if the file is one.
+    File(Arc<Named>, Option<Arc<Opened>>),
     /// It is made on this entry of a folder.
     Entry(Arc<Named>, Vec<u8>),
     /// It reads this link.
@@ -112,7 +113,7 @@ fn verdict(names: &Names, naming: &Naming, caller: (i32, i32)) -> Option<Verdict
     if !walked.crossed {
         return None;
     }
-    Some(match walked.found.and_then(|found| of_found(naming, found)) {
+    Some(match walked.found.and_then(|found| of_found(names, naming, found)) {
         Ok(verdict) => verdict,
         Err(errno) => Verdict::Answer(-i64::from(errno.raw_os_error())),
     })
@@ -132,7 +133,7 @@ fn start(names: &Names, naming: &Naming, thread: i32) -> Option<Option<Place>> {
     }))
 }
 
-fn of_found(naming: &Naming, found: Found) -> Result<Verdict, Errno> {
+fn of_found(names: &Names, naming: &Naming, found: Found) -> Result<Verdict, Errno> {
     let makes = naming.flags & flags::CREATE != 0;
     let is_fifo = found.file.as_ref().is_some_and(|file| file.kind() == FileType::Fifo);
     if naming.kind == Kind::Open && is_fifo && waits(naming.flags) {
@@ -158,7 +159,9 @@ fn of_found(naming: &Naming, found: Found) -> Result<Verdict, Errno> {
         },
         Kind::Open => {}
     }
-    Ok(Verdict::File(file))
+    let reads = naming.kind == Kind::Open && naming.flags & (flags::PATH | flags::ACCESS) == 0;
+    let opened = if reads { names.open_object(&file)? } else { None };
+    Ok(Verdict::File(file, opened))
 }
 
 /// Whether the opening of a FIFO waits for its other end: the supervisor cannot wait, since the other end may be waiting
@@ -177,7 +180,7 @@ fn carry_out(
 ) -> Result<i64, NotServed> {
     match verdict {
         Verdict::Answer(answer) => Ok(answer),
-        Verdict::File(file) => {
+        Verdict::File(file, _opened) => {
             let path = space.site.path_of(thread, registers, file.as_fd().as_raw_fd())?;
             Ok(space.site.one(thread, registers, naming.of_what_is_there().on(path))?)
         }

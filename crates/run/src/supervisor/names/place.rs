@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags
 use rustix::io::Errno;
 
 use super::helper::Helper;
+use crate::objects::{MapTarget, ObjectFiles, Opened};
 use crate::options::NameMap;
 
 /// A descriptor that names a file, whatever may be done to it.
@@ -51,18 +52,47 @@ struct Mount {
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     mounts: Vec<Mount>,
+    objects: Option<Arc<ObjectFiles>>,
     pub(crate) helper: Helper,
 }
 
+/// The mapped names without links.
+pub(crate) fn guests(maps: &[NameMap]) -> Vec<(PathBuf, MapTarget)> {
+    maps.iter().map(|map| (without_links(&map.guest), map.target.clone())).collect()
+}
+
 impl Names {
-    /// Opens what the names stand for.
-    pub(crate) fn new(maps: &[NameMap]) -> io::Result<Self> {
-        let mount = |map: &NameMap| {
-            let object = Named::open(&map.object)?;
+    /// Opens what the names stand for: `objects` has those that are no local files.
+    pub(crate) fn new(
+        guests: &[(PathBuf, MapTarget)],
+        objects: Option<Arc<ObjectFiles>>,
+    ) -> io::Result<Self> {
+        let mount = |(guest, target): &(PathBuf, MapTarget)| {
+            let object = match (target, &objects) {
+                (MapTarget::Path(path), _) => Named::open(path)?,
+                (_, Some(objects)) => Named::of(objects.name(guest)?)?,
+                (_, None) => return Err(io::ErrorKind::Unsupported.into()),
+            };
             let real = object.name();
-            Ok(Mount { guest: without_links(&map.guest), object: Arc::new(object), real })
+            Ok(Mount { guest: guest.clone(), object: Arc::new(object), real })
         };
-        Ok(Self { mounts: maps.iter().map(mount).collect::<io::Result<_>>()?, helper: Helper::default() })
+        let mounts = guests.iter().map(mount).collect::<io::Result<_>>()?;
+        Ok(Self { mounts, objects, helper: Helper::default() })
+    }
+
+    /// The files that are objects, if there are any.
+    pub(crate) fn objects(&self) -> Option<&Arc<ObjectFiles>> {
+        self.objects.as_ref()
+    }
+
+    /// If the file is an object, has it open while the answer is kept.
+    pub(super) fn open_object(&self, file: &Named) -> Result<Option<Arc<Opened>>, Errno> {
+        match &self.objects {
+            Some(objects) if file.kind() == FileType::RegularFile && objects.is_of(file.stat.st_dev) => {
+                objects.open(file.stat.st_ino).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
