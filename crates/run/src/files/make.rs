@@ -110,9 +110,6 @@ impl Files {
         opened: &Arc<Opened>,
         objects: &Arc<ObjectFiles>,
     ) -> Option<Arc<MappedObject>> {
-        if opened.length() == 0 {
-            return None;
-        }
         let id = FileId { device: objects.device(), inode: opened.inode };
         let key = (id, MappingKind::Private);
         let known = self.current.lock().get(&key).cloned();

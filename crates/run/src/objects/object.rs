@@ -74,9 +74,11 @@ pub(crate) struct Opened {
     pub(super) path: PathBuf,
     /// The index in the history.
     pub(crate) file: usize,
-    memory: MemoryObject,
+    length: u64,
     /// Copied from for read(2). `None`: it has no bytes.
     mapping: Option<Mapping>,
+    /// Its frames, for mappings of programs. `None`: they cannot be lent, or there are none.
+    lent: Option<LentFrames>,
 }
 
 impl Opener {
@@ -107,11 +109,19 @@ impl Opener {
             // The list of the folder is older.
             return Err(Errno::STALE);
         }
+        // Before the mapping: what is only pinned has no file of frames.
+        let lent = if memory.is_empty() { None } else { memory.lend_frames().ok() };
         let options = MapOptions::new().delivery(Delivery::PinOnly);
         let mapping = (!memory.is_empty()).then(|| memory.map_all(options)).transpose();
         let mapping = mapping.map_err(|error| refused(&io::Error::other(error.to_string())))?;
-        let file = *object.file.get_or_init(|| self.history_builder.file(object.history()));
-        Ok(Arc::new(Opened { inode: object.inode, path: object.path.clone(), file, memory, mapping }))
+        Ok(Arc::new(Opened {
+            inode: object.inode,
+            path: object.path.clone(),
+            file: *object.file.get_or_init(|| self.history_builder.file(object.history())),
+            length: object.length,
+            mapping,
+            lent,
+        }))
     }
 }
 
@@ -198,7 +208,7 @@ impl Object {
     pub(super) fn name(&self) -> String {
         match &self.source {
             Source::Fixed(memory) => memory.name().to_owned(),
-            Source::Folder(folder, path) => format!("{}/{path}", folder.name()),
+            Source::Folder(folder, path) => format!("{}/{path}", folder.name().trim_end_matches('/')),
         }
     }
 
@@ -223,20 +233,15 @@ impl fmt::Debug for Object {
 impl Opened {
     /// The bytes from `offset` on, as many as there are up to `size`. Blocks until they are there, or have failed.
     pub(super) fn read(&self, offset: u64, size: usize) -> Result<Vec<u8>, AccessError> {
-        let left = usize::try_from(self.memory.len().saturating_sub(offset)).unwrap_or(usize::MAX);
+        let left = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX);
         let Some(mapping) = self.mapping.as_ref().filter(|_| left > 0) else { return Ok(Vec::new()) };
         let mut buffer = vec![0; size.min(left)];
         mapping.read_at(offset, &mut buffer)?;
         Ok(buffer)
     }
 
-    /// Its frames, for mappings of programs. `None`: they cannot be lent.
+    /// Its frames, for mappings of programs. `None`: they cannot be lent, or there are none.
     pub(crate) fn lend(&self) -> Option<LentFrames> {
-        self.memory.lend_frames().ok()
-    }
-
-    /// Bytes.
-    pub(crate) fn length(&self) -> u64 {
-        self.memory.len()
+        self.lent.clone()
     }
 }
