@@ -1,7 +1,7 @@
 //! Runs a program that finds synthetic objects under names: what the tests of mapped objects start.
 //!
 //! ```text
-//! map_objects [--budget BYTES] [--copies] [--quiet-totals] --map GUEST=OBJECT ... -- PROGRAM ARGUMENTS
+//! map_objects [--budget BYTES] [--copies] [--progress] [--totals] [--touches] --map GUEST=OBJECT ... -- PROGRAM ARGUMENTS
 //!   OBJECT  LENGTH[,seed=N][,block=BYTES][,delay=MS][,fail=START-END][,kind=KIND][,hang=START-END][,opens=MS]
 //!           dir:NAME=OBJECT;NAME=OBJECT;...    a folder
 //! ```
@@ -16,8 +16,8 @@ use std::time::{Duration, SystemTime};
 use memobj::pagers::{Blocking, BlockingPager, Description, Pager, SupplyRequest};
 use memobj::{ErrorKind, SupplyError};
 use memobj_run::{
-    Counting, Entry, FrontEnds, MapTarget, NameMap, ObjectFolder, OpenedObject, Options, Supervisor,
-    run_in_front,
+    CopyProgress, Counting, Entry, FrontEnds, MapTarget, NameMap, ObjectAccess, ObjectFolder, OpenedObject,
+    Options, Supervisor, run_in_front,
 };
 
 /// An object whose bytes depend on their position.
@@ -127,6 +127,11 @@ impl ObjectFolder for Folder {
     }
 
     fn entries(&self, path: &str) -> io::Result<Vec<Entry>> {
+        if path.contains("hangs") {
+            loop {
+                std::thread::park();
+            }
+        }
         let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
         let mut entries = BTreeMap::new();
         for (name, object) in &self.0 {
@@ -184,6 +189,11 @@ fn main() {
         match argument.to_str() {
             Some("--budget") => options.budget_bytes = value().parse().expect("a number"),
             Some("--totals") => totals = true,
+            Some("--copies") => options.object_access = ObjectAccess::Copies,
+            Some("--progress") => {
+                let hear = |name: &str, done, length| eprintln!("{name}: {done} of {length}");
+                options.copying = Some(CopyProgress::new(hear));
+            }
             Some("--touches") => options.counting = Counting::Touches,
             Some("--map") => {
                 let map = value();
