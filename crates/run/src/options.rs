@@ -88,7 +88,9 @@ pub enum ObjectAccess {
 
 /// Hears how objects are copied: the object, bytes that are copied, and bytes that it has.
 #[derive(Clone)]
-pub struct CopyProgress(Arc<dyn Fn(&str, u64, u64) + Send + Sync>);
+pub struct CopyProgress(Arc<HearCopies>);
+
+type HearCopies = dyn Fn(&str, u64, u64) + Send + Sync;
 
 impl CopyProgress {
     /// `hear` is called after each piece, by the thread that copies.

@@ -168,7 +168,10 @@ mod tests {
 
     #[test]
     fn requests_are_what_they_say() {
-        let read = bytes(code::READ, &[[3u64, 5].map(u64::to_ne_bytes).concat(), vec![9, 0, 0, 0], vec![0; 20]].concat());
+        let read = bytes(
+            code::READ,
+            &[[3u64, 5].map(u64::to_ne_bytes).concat(), vec![9, 0, 0, 0], vec![0; 20]].concat(),
+        );
         let operation = Request::parse(&read).expect("a request").operation;
         assert!(matches!(operation, Operation::Read { handle: 3, offset: 5, size: 9 }), "{operation:?}");
         let look_up = Request::parse(&bytes(code::LOOKUP, b"name\0")).expect("a request").operation;

@@ -1,8 +1,8 @@
 //! Answers requests: what the file system is.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 
 use memobj_linux::locks::{Rank, RankedMutex};
 use rustix::io::Errno;
@@ -93,7 +93,9 @@ impl Service {
             // It is listed when it is read: a program is led to it by a call that must not block.
             Operation::OpenFolder => match self.tree.kind(node) {
                 Some(NodeKind::Object(_)) => Answer::Failed(Errno::NOTDIR),
-                Some(kind) => self.handle(Handle::Folder(Arc::new(OpenFolder { kind, names: OnceLock::new() }))),
+                Some(kind) => {
+                    self.handle(Handle::Folder(Arc::new(OpenFolder { kind, names: OnceLock::new() })))
+                }
                 None => Answer::Failed(Errno::STALE),
             },
             Operation::ReadFolder { handle, offset, size } => match self.of_handle(*handle) {

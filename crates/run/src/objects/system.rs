@@ -132,11 +132,24 @@ impl ObjectFiles {
         Ok(Arc::new(Self { root: mounted.root, device: device?, service }))
     }
 
-    /// A descriptor that names the file or folder of this guest, an absolute path.
+    /// A descriptor that names the file or folder of this guest, an absolute path. Blocks as long as a folder above it does that
+    /// is one of objects, too.
     pub(crate) fn name(&self, guest: &Path) -> Result<OwnedFd, Errno> {
-        let below = guest.strip_prefix("/").unwrap_or(guest);
-        let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
-        rustix::fs::openat(&self.root, below, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        let open = |folder: &OwnedFd, name: &Path| {
+            rustix::fs::openat(folder, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        };
+        let mut here = open(&self.root, Path::new("."))?;
+        for name in guest.strip_prefix("/").unwrap_or(guest).components() {
+            let name = Path::new(name.as_os_str());
+            here = match open(&here, name) {
+                Err(Errno::AGAIN) => {
+                    self.list(rustix::fs::fstat(&here)?.st_ino)?;
+                    open(&here, name)?
+                }
+                found => found?,
+            };
+        }
+        Ok(here)
     }
 
     /// Whether a file of this device, as stat(2) has it, is one of these.
