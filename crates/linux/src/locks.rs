@@ -23,6 +23,8 @@ pub enum Rank {
     BornChildren,
     /// The objects of files that have not changed.
     CurrentFiles,
+    /// Requests of the kernel for files that are objects, and who works on them.
+    ObjectRequests,
 
     // Of the engine.
     /// The mapping that a stream works on.
@@ -101,6 +103,20 @@ pub enum Rank {
     Names,
     /// The history of a run.
     History,
+    /// Which requests for files that are objects are under way.
+    WaitingRequests,
+    /// Files and folders of objects that the kernel knows.
+    ObjectNodes,
+    /// What is in folders of objects.
+    ObjectListings,
+    /// Whether an object is open. Not held while it is opened.
+    OpenObject,
+    /// What programs have open of objects.
+    ObjectHandles,
+    /// Objects that were closed a while ago.
+    RecentObjects,
+    /// Failures that were told of.
+    ToldFailures,
     /// What is read again and again.
     Thrash,
 

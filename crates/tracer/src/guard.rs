@@ -75,6 +75,8 @@ fn stand(tracer: Pid) -> ! {
             let second = libc::timespec { tv_sec: 1, tv_nsec: 0 };
             libc::sigtimedwait(&raw const term, std::ptr::null_mut(), &raw const second);
         }
+        // The tracer answers them, and nobody else does: programs that wait for it could not end.
+        close_fuse_devices();
         while somebody_runs() {
             let wait = libc::timespec { tv_sec: 0, tv_nsec: LOOK_AGAIN_NS };
             libc::nanosleep(&raw const wait, std::ptr::null_mut());
@@ -85,11 +87,35 @@ fn stand(tracer: Pid) -> ! {
 
 /// Whether an address space lives of which there is a userfaultfd here.
 fn somebody_runs() -> bool {
-    // SAFETY: calls on numbers and structures of this stack.
-    unsafe {
+    numbers().any(memobj_linux::uffd::address_space_lives)
+}
+
+/// Closes the devices at which the tracer answered for file systems in user space (fuse(4)). What waits for an answer fails.
+fn close_fuse_devices() {
+    /// Of /dev/fuse: admin-guide/devices.txt.
+    const MAJOR: u32 = 10;
+    const MINOR: u32 = 229;
+    for number in numbers() {
+        // SAFETY: calls on numbers and a structure of this stack.
+        unsafe {
+            let mut stat: libc::stat = std::mem::zeroed();
+            let is_device = libc::fstat(number, &raw mut stat) == 0
+                && stat.st_mode & libc::S_IFMT == libc::S_IFCHR
+                && stat.st_rdev == libc::makedev(MAJOR, MINOR);
+            if is_device {
+                libc::close(number);
+            }
+        }
+    }
+}
+
+/// All numbers that descriptors can have.
+fn numbers() -> std::ops::Range<i32> {
+    // SAFETY: a call on a structure of this stack.
+    let limit = unsafe {
         let mut limit: libc::rlimit = std::mem::zeroed();
         libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
-        let most = i32::try_from(limit.rlim_cur).unwrap_or(i32::MAX).min(1 << 20);
-        (0..most).any(memobj_linux::uffd::address_space_lives)
-    }
+        limit.rlim_cur
+    };
+    0..i32::try_from(limit).unwrap_or(i32::MAX).min(1 << 20)
 }

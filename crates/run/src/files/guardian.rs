@@ -13,7 +13,7 @@ use memobj_linux::locks::{Rank, RankedMutex};
 use rustix::fs::inotify;
 
 use super::idle::LOOK_EVERY;
-use super::{Files, Hold, MappedObject};
+use super::{Files, Hold, LocalFile, MappedObject};
 
 /// What of the time that the kernel waits for a lease may be used, in quarters.
 const QUARTERS: u32 = 3;
@@ -135,7 +135,9 @@ impl Guardian {
     fn waited_for(&self) -> Vec<Arc<MappedObject>> {
         let kept: Vec<_> = self.kept.lock().values().filter_map(Weak::upgrade).collect();
         let is_waited_for = |object: &Arc<MappedObject>| {
-            matches!(object.hold, Hold::Lease(_)) && !lease::is_held(&*object.source)
+            let is_waited_for =
+                |file: &LocalFile| matches!(file.hold, Hold::Lease(_)) && !lease::is_held(&*file.source);
+            object.local().is_some_and(is_waited_for)
         };
         kept.into_iter().filter(is_waited_for).collect()
     }

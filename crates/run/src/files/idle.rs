@@ -52,7 +52,6 @@ impl Files {
     }
 
     fn close(&self, object: Arc<MappedObject>) {
-        object.give_way();
-        self.guardian.forget(object.hold);
+        self.let_go(&object);
     }
 }

@@ -6,15 +6,18 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use memobj::pagers::{self, Faulty, Pager};
 use memobj::{FrameSize, FrameVisibility, LentFrames, ObjectOptions};
 use memobj_linux::lease::{self, Refused};
 
-use super::{CURRENT, FileId, Files, FramesId, Hold, MappedObject, MappingKind, Version};
+use super::{
+    CURRENT, FarFile, FileId, Files, FramesId, Hold, LocalFile, MappedObject, MappingKind, Origin, Version,
+};
 use crate::history::FileHistory;
+use crate::objects::{ObjectFiles, Opened};
 
 impl Files {
     /// The object of the file at `path`, which is `id`. `None`: the kernel is to map it.
@@ -48,7 +51,7 @@ impl Files {
         self.by_frames.write().insert(object.frames, Arc::clone(&object));
         drop(current);
         self.guardian.keep(hold, &object);
-        if !is_still_held(hold, &object) {
+        if !object.local().is_some_and(is_still_held) {
             self.has_broken(&object);
         }
         Some(object)
@@ -83,8 +86,6 @@ impl Files {
         let name = name.unwrap_or_else(|_| path.to_owned());
         let source = Arc::new(pagers::File::follow(file)?);
         let lent = self.lend(&name, Arc::clone(&source))?;
-        let stat = rustix::fs::fstat(lent.file().as_fd())?;
-        let device = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
         let file = self.history_builder.file(FileHistory {
             path: name,
             length_bytes: metadata.size(),
@@ -93,16 +94,54 @@ impl Files {
         });
         Ok(Arc::new(MappedObject {
             file,
+            frames: frames_of(&lent)?,
             lent,
-            frames: FramesId { device, inode: stat.st_ino },
             mapping_kind,
             id: FileId { device: metadata.dev(), inode: metadata.ino() },
-            source,
-            version: Version::of(metadata),
-            hold,
+            origin: Origin::Local(LocalFile { source, version: Version::of(metadata), hold }),
             state: AtomicU8::new(CURRENT),
             idle_looks: AtomicU32::new(0),
         }))
+    }
+
+    /// The object of a file that is an object of a pager. `None`: the kernel is to map it.
+    pub(crate) fn of_object(
+        &self,
+        opened: &Arc<Opened>,
+        objects: &Arc<ObjectFiles>,
+    ) -> Option<Arc<MappedObject>> {
+        let id = FileId { device: objects.device(), inode: opened.inode };
+        let key = (id, MappingKind::Private);
+        let known = self.current.lock().get(&key).cloned();
+        if let Some(known) = known {
+            known.idle_looks.store(0, Ordering::Relaxed);
+            return Some(known);
+        }
+        // Starts the thread that looks for idle ones.
+        self.guardian.reader()?;
+        let lent = opened.lend()?;
+        let origin = Origin::Object(FarFile {
+            opened: Arc::clone(opened),
+            objects: Arc::clone(objects),
+            file: OnceLock::new(),
+        });
+        let object = Arc::new(MappedObject {
+            file: opened.file,
+            frames: frames_of(&lent).ok()?,
+            lent,
+            mapping_kind: MappingKind::Private,
+            id,
+            origin,
+            state: AtomicU8::new(CURRENT),
+            idle_looks: AtomicU32::new(0),
+        });
+        let mut current = self.current.lock();
+        if let Some(known) = current.get(&key) {
+            return Some(Arc::clone(known));
+        }
+        current.insert(key, Arc::clone(&object));
+        self.by_frames.write().insert(object.frames, Arc::clone(&object));
+        Some(object)
     }
 
     fn lend(&self, name: &Path, source: Arc<pagers::File>) -> io::Result<LentFrames> {
@@ -122,12 +161,19 @@ impl Files {
     }
 }
 
-fn is_still_held(hold: Hold, object: &MappedObject) -> bool {
-    match hold {
-        Hold::Lease(_) => lease::is_held(&*object.source),
-        Hold::Watch(_) => rustix::fs::fstat(&*object.source).is_ok_and(|stat| {
+/// By which the kernel tells of mappings of the frames.
+fn frames_of(lent: &LentFrames) -> io::Result<FramesId> {
+    let stat = rustix::fs::fstat(lent.file().as_fd())?;
+    let device = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
+    Ok(FramesId { device, inode: stat.st_ino })
+}
+
+fn is_still_held(file: &LocalFile) -> bool {
+    match file.hold {
+        Hold::Lease(_) => lease::is_held(&*file.source),
+        Hold::Watch(_) => rustix::fs::fstat(&*file.source).is_ok_and(|stat| {
             let modified = (stat.st_mtime, stat.st_mtime_nsec as i64);
-            object.version == Version { size: stat.st_size as u64, modified }
+            file.version == Version { size: stat.st_size as u64, modified }
         }),
     }
 }

@@ -11,24 +11,26 @@
 //! ```
 //!
 //! A file that is mapped both privately and shared is two objects. So the frames of a mapping tell which it is, wherever
-//! the program has moved it.
+//! the program has moved it. An object of a pager has no writers: it is one object for both, and is always current.
 
 mod guardian;
 mod idle;
 mod make;
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use memobj::{Cache, LentFrames, pagers};
 use memobj_linux::locks::{Rank, RankedMutex, RankedRwLock};
 
 use self::guardian::Guardian;
 use crate::history_builder::HistoryBuilder;
+use crate::objects::{ObjectFiles, Opened};
 use crate::options::Options;
 
 pub(crate) use self::guardian::{Post, time_to_hand_over};
@@ -95,12 +97,56 @@ pub(crate) struct MappedObject {
     pub(crate) frames: FramesId,
     pub(crate) mapping_kind: MappingKind,
     id: FileId,
-    source: Arc<pagers::File>,
-    version: Version,
-    hold: Hold,
+    origin: Origin,
     state: AtomicU8,
     /// At how many looks in a row nobody mapped it.
     idle_looks: AtomicU32,
+}
+
+/// Where the bytes of a mapped object come from.
+#[derive(Debug)]
+enum Origin {
+    /// A local file. Others may change it.
+    Local(LocalFile),
+    /// An object of a pager, one version of it: nobody changes it.
+    Object(FarFile),
+}
+
+/// A local file that is mapped.
+#[derive(Debug)]
+struct LocalFile {
+    source: Arc<pagers::File>,
+    version: Version,
+    hold: Hold,
+}
+
+/// An object of a pager that is mapped as a file.
+#[derive(Debug)]
+struct FarFile {
+    opened: Arc<Opened>,
+    objects: Arc<ObjectFiles>,
+    /// The file itself, opened when it is handed over to the kernel.
+    file: OnceLock<OwnedFd>,
+}
+
+impl LocalFile {
+    /// Lets whoever waits for the file's lease go on.
+    fn give_way(&self) {
+        if matches!(self.hold, Hold::Lease(_)) {
+            memobj_linux::lease::give_back(&*self.source);
+        }
+    }
+}
+
+impl FarFile {
+    fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
+        if self.file.get().is_none() {
+            let opened = self.objects.open_file(&self.opened)?;
+            // Another thread may have been faster.
+            let _ = self.file.set(opened);
+        }
+        self.file.get().map(AsFd::as_fd).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
 }
 
 impl MappedObject {
@@ -110,20 +156,29 @@ impl MappedObject {
     }
 
     /// The descriptor of the file itself, open for reading.
-    pub(crate) fn file_descriptor(&self) -> BorrowedFd<'_> {
-        self.source.as_fd()
+    pub(crate) fn file_descriptor(&self) -> io::Result<BorrowedFd<'_>> {
+        match &self.origin {
+            Origin::Local(file) => Ok(file.source.as_fd()),
+            Origin::Object(object) => object.descriptor(),
+        }
+    }
+
+    /// Whether some mapping of it can be one that the program made shared.
+    pub(crate) fn may_be_shared(&self) -> bool {
+        self.mapping_kind == MappingKind::Shared || matches!(self.origin, Origin::Object(_))
+    }
+
+    /// The local file that it is of.
+    fn local(&self) -> Option<&LocalFile> {
+        match &self.origin {
+            Origin::Local(file) => Some(file),
+            Origin::Object(_) => None,
+        }
     }
 
     /// Whether its file has not changed since it was made.
     pub(crate) fn is_current(&self) -> bool {
         self.state.load(Ordering::Acquire) == CURRENT
-    }
-
-    /// Lets whoever waits for the file's lease go on.
-    fn give_way(&self) {
-        if matches!(self.hold, Hold::Lease(_)) {
-            memobj_linux::lease::give_back(&*self.source);
-        }
     }
 }
 
@@ -188,19 +243,22 @@ impl Files {
             None => self.make(path, id, mapping_kind)?,
         };
         object.idle_looks.store(0, Ordering::Relaxed);
-        if matches!(object.hold, Hold::Watch(_)) && object.version != Version::of(&metadata) {
+        let is_changed =
+            |file: &LocalFile| matches!(file.hold, Hold::Watch(_)) && file.version != Version::of(&metadata);
+        if object.local().is_some_and(is_changed) {
             self.has_broken(&object);
         }
         object.is_current().then_some(object)
     }
 
-    /// The current objects of a file.
+    /// The current objects of a local file.
     pub(crate) fn of_file(&self, metadata: &std::fs::Metadata) -> Vec<Arc<MappedObject>> {
         let id = FileId { device: metadata.dev(), inode: metadata.ino() };
         let current = self.current.lock();
         [MappingKind::Private, MappingKind::Shared]
             .iter()
             .filter_map(|mapping_kind| current.get(&(id, *mapping_kind)).cloned())
+            .filter(|object| object.local().is_some())
             .collect()
     }
 
@@ -231,8 +289,15 @@ impl Files {
             current.remove(&(object.id, object.mapping_kind));
         }
         drop(current);
-        object.give_way();
-        self.guardian.forget(object.hold);
+        self.let_go(object);
+    }
+
+    /// Nobody hears of changes of its file any more, and who waits to change it goes on.
+    fn let_go(&self, object: &MappedObject) {
+        if let Some(file) = object.local() {
+            file.give_way();
+            self.guardian.forget(file.hold);
+        }
     }
 }
 

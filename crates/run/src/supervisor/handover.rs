@@ -210,7 +210,7 @@ fn replace_with_copy(
     let offset = found.offset + (part.start - found.start);
     let (prot, flags) = (PROT_READ | PROT_WRITE, MAP_PRIVATE);
     let beside = MapCall { address: far_away(), length, prot, flags, offset };
-    let beside = checked(space.map_descriptor(thread, base, object.file_descriptor(), beside)?)? as u64;
+    let beside = checked(space.map_descriptor(thread, base, object.file_descriptor()?, beside)?)? as u64;
     let moved = copy_pages(thread, part.start, beside, own).map_err(NotServed::from).and_then(|()| {
         if found.prot != prot {
             checked(space.site.one(thread, base, Call::protect(beside, length, found.prot))?)?;
@@ -252,7 +252,7 @@ fn map_file(
         flags: sharing | MAP_FIXED,
         offset: found.offset + (range.start - found.start),
     };
-    checked(space.map_descriptor(thread, base, object.file_descriptor(), map)?).map(drop)
+    checked(space.map_descriptor(thread, base, object.file_descriptor()?, map)?).map(drop)
 }
 
 /// The answer of a call that must succeed.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use memobj_tracer::Heard;
 
 use crate::files::{MappedObject, MappingKind};
+use crate::objects::Behind;
 use crate::supervisor::Supervisor;
 
 /// How long an answer may take.
@@ -90,6 +91,13 @@ impl Supervisor {
                 ));
             }
             return None;
+        }
+        if let Some(objects) = self.names.objects() {
+            // Asked for by its own server, which is this process: that would wait for itself.
+            match objects.behind(&sought.path) {
+                Behind::Object(opened) => return self.files.of_object(&opened?, objects),
+                Behind::Other => {}
+            }
         }
         if self.resolver.system_of(&sought.path) == FromKernel::Yes {
             return self.files.find(&sought.path, sought.mapping_kind);

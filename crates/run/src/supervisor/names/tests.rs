@@ -7,7 +7,17 @@ use rustix::io::Errno;
 
 use super::place::{Named, Names, Place};
 use super::walk::{LastLink, Missing, Wanted, resolve, walk};
+use crate::map_target::MapTarget;
 use crate::options::NameMap;
+
+fn names_of(all: &[(PathBuf, PathBuf)]) -> std::io::Result<Names> {
+    let map = |(guest, object): &(PathBuf, PathBuf)| NameMap {
+        guest: guest.clone(),
+        target: MapTarget::Path(object.clone()),
+    };
+    let maps: Vec<_> = all.iter().map(map).collect();
+    Names::new(&super::guests(&maps), &maps, None)
+}
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
@@ -183,7 +193,7 @@ fn mapped_names_lead_where_the_same_tree_does_natively() {
         std::fs::create_dir(trees.base.join("deeper")).expect("a folder");
         std::fs::rename(&guest, &object).expect("the tree moves");
         std::fs::create_dir(&guest).expect("a place for it");
-        let names = Names::new(&[NameMap { guest, object }]).expect("names");
+        let names = names_of(&[(guest, object)]).expect("names");
         for (question, natively) in questions.iter().zip(natively) {
             let start = question.start.strip_prefix("guest").map_or_else(
                 |_| trees.base.join(&question.start),
@@ -220,9 +230,9 @@ fn the_longest_name_decides_and_names_need_not_be_there() {
         std::fs::create_dir_all(base.join(file).parent().expect("a folder")).expect("folders");
         std::fs::write(base.join(file), file).expect("a file");
     }
-    let map = |guest: &str, object: &str| NameMap { guest: guest.into(), object: base.join(object) };
+    let map = |guest: &str, object: &str| (PathBuf::from(guest), base.join(object));
     let names = [map("/no-such/data", "a"), map("/no-such/data/deep", "b"), map("/no-such/one", "c/two")];
-    let names = Names::new(&names).expect("names");
+    let names = names_of(&names).expect("names");
     let is =
         |name: &str, object: &str| assert_eq!(led(&names, name, 0), (Ok(base.join(object)), true), "{name}");
     let fails = |name: &str, errno: Errno, crossed: bool| {
@@ -254,7 +264,7 @@ fn links_of_proc_are_those_of_the_caller() {
     let base = folder.path().canonicalize().expect("its name");
     symlink("/proc/self/status", base.join("status")).expect("a link");
     symlink("/proc/self/cwd", base.join("here")).expect("a link");
-    let names = Names::new(&[NameMap { guest: "/no-such".into(), object: base }]).expect("names");
+    let names = names_of(&[("/no-such".into(), base)]).expect("names");
     assert_eq!(led(&names, "/no-such/status", 0), (Ok("/proc/1/status".into()), true));
     let own = std::process::id() as i32;
     let wanted = Wanted {
@@ -286,7 +296,7 @@ fn a_name_that_is_a_link_is_mapped_where_it_leads() {
         std::fs::write(base.join(name), name).expect("a file");
     }
     symlink("old", base.join("link")).expect("a link");
-    let names = Names::new(&[NameMap { guest: base.join("link"), object: base.join("new") }]).expect("names");
+    let names = names_of(&[(base.join("link"), base.join("new"))]).expect("names");
     for name in ["link", "old", "new"] {
         let name = base.join(name);
         let name = name.to_str().expect("text");

@@ -1,0 +1,122 @@
+//! What names can stand for besides local files: objects of pagers, and folders of such objects.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use memobj::pagers::Pager;
+
+/// What a name of [`NameMap`](crate::NameMap) stands for.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum MapTarget {
+    /// A local file or folder.
+    Path(PathBuf),
+    /// One object. Programs see a regular file that can only be read.
+    Object {
+        /// What messages call it.
+        name: String,
+        /// Supplies its bytes. It is asked for nothing before a program opens the object, and is open from then until the
+        /// run ends.
+        pager: Arc<dyn Pager>,
+        /// What stat(2) says of its last change.
+        modified: SystemTime,
+    },
+    /// Objects with a common prefix. Programs see a folder that can only be read.
+    Folder(Arc<dyn ObjectFolder>),
+}
+
+/// Objects whose names have a common prefix, seen by programs as a tree of folders.
+///
+/// Its calls may block, and are made by several threads at once. Paths are relative to the prefix, with `/` between their
+/// components and none at their ends; the empty path is the folder itself.
+pub trait ObjectFolder: Send + Sync {
+    /// What messages call it.
+    fn name(&self) -> String;
+
+    /// What is in the folder `path`, in any order. The answer is used for some seconds.
+    ///
+    /// # Errors
+    ///
+    /// Programs are told of the error number, if it has one, or what is next to its kind. `NotFound`: there is no such folder.
+    fn entries(&self, path: &str) -> io::Result<Vec<Entry>>;
+
+    /// Opens the version of the object `path` that is current now.
+    ///
+    /// # Errors
+    ///
+    /// As above. `NotFound`: there is no such object any more.
+    fn open(&self, path: &str) -> io::Result<OpenedObject>;
+}
+
+/// An entry of an [`ObjectFolder`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// One component of a path. Names that no file can have (`.`, `..`, with `/` or a zero, longer than 255 bytes) are
+    /// left out of what programs see.
+    pub name: String,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// What an [`Entry`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EntryKind {
+    /// A folder.
+    Folder,
+    /// An object.
+    Object {
+        /// Bytes.
+        length: u64,
+        /// Its last change.
+        modified: SystemTime,
+    },
+}
+
+/// An object that an [`ObjectFolder`] has opened.
+#[non_exhaustive]
+pub struct OpenedObject {
+    /// What messages call it.
+    pub name: String,
+    /// Supplies the bytes of one version of it.
+    pub pager: Arc<dyn Pager>,
+}
+
+impl Entry {
+    /// A folder of this name.
+    pub fn folder(name: impl Into<String>) -> Self {
+        Self { name: name.into(), kind: EntryKind::Folder }
+    }
+
+    /// An object of this name, of `length` bytes.
+    pub fn object(name: impl Into<String>, length: u64, modified: SystemTime) -> Self {
+        Self { name: name.into(), kind: EntryKind::Object { length, modified } }
+    }
+}
+
+impl OpenedObject {
+    /// An object that messages call `name`.
+    pub fn new(name: impl Into<String>, pager: Arc<dyn Pager>) -> Self {
+        Self { name: name.into(), pager }
+    }
+}
+
+impl fmt::Debug for MapTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => f.debug_tuple("Path").field(path).finish(),
+            Self::Object { name, .. } => f.debug_tuple("Object").field(name).finish(),
+            Self::Folder(folder) => f.debug_tuple("Folder").field(&folder.name()).finish(),
+        }
+    }
+}
+
+impl fmt::Debug for OpenedObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenedObject").field("name", &self.name).finish_non_exhaustive()
+    }
+}
