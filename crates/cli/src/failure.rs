@@ -20,6 +20,16 @@ pub(crate) enum Failure {
     ClosedPipe,
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Message(message) | Self::Usage(message) => f.write_str(message),
+            Self::Interrupted | Self::InterruptReported => f.write_str("interrupted"),
+            Self::Reported | Self::ClosedPipe => Ok(()),
+        }
+    }
+}
+
 impl Failure {
     /// A failure to do `what`, with the system's words for the reason.
     pub(crate) fn io(what: &str, error: &io::Error) -> Self {

@@ -59,8 +59,7 @@ impl Interrupt {
         }
     }
 
-    /// One that nobody asks, for tests.
-    #[cfg(test)]
+    /// One that nobody asks.
     pub(crate) fn never() -> Self {
         Self { requested: Arc::new(AtomicBool::new(false)) }
     }

@@ -4,21 +4,25 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use memobj::FailurePolicy;
+use memobj::{FailurePolicy, ObjectOptions};
 use memobj_run::record::{LeftOut, Record};
 use memobj_run::{
     Counting, FileInjections, FrontEnds, LEAST_BUDGET_BYTES, MapTarget, Messages, NameMap, Options,
-    Supervisor, report, run_in_front,
+    Supervisor, report, run_in_front_with,
 };
 use rustix::fs::OFlags;
 
 use crate::engine::injections;
 use crate::failure::{Failure, complain};
+use crate::interrupt::Interrupt;
 use crate::options::Frames;
 use crate::output;
 use crate::retry::Retry;
-use crate::run_args::{ReportKind, RunArguments};
+use crate::run_args::{MapObject, ReportKind, RunArguments};
+use crate::servers::{Missing, Servers};
 
 /// Runs the program, and ends as it does.
 pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
@@ -52,7 +56,9 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
             complain(&format!("replay: {} {why}", left_out.path.display()));
         }
     };
-    run_in_front(options(arguments, waits), &arguments.command, ends, &prepare, &at_end)
+    // In the process of the supervisor: what opens objects of servers has threads.
+    let make = || options(arguments, waits).map_err(|failure| failure.to_string().into());
+    run_in_front_with(&make, &arguments.command, ends, &prepare, &at_end)
 }
 
 /// Refuses a budget in which programs get nowhere.
@@ -119,17 +125,32 @@ fn write_record(path: &Path, record: &Record) -> Result<(), String> {
     written.map_err(|error| format!("record {}: {error}", path.display()))
 }
 
-fn options(arguments: &RunArguments, counts: bool) -> Options {
+/// What `--map` says that GUEST stands for.
+fn target(object: &MapObject, servers: &Servers, interrupt: &Interrupt) -> Result<MapTarget, Failure> {
+    let url = match object {
+        MapObject::Path(path) => return Ok(MapTarget::Path(path.clone())),
+        MapObject::Url(url) => url,
+    };
+    let pager = servers.pager(url, &ObjectOptions::new(), Missing::IsAnError, interrupt)?;
+    Ok(MapTarget::Object {
+        name: memobj_url::shown(url),
+        pager: Arc::from(pager),
+        modified: SystemTime::now(),
+    })
+}
+
+fn options(arguments: &RunArguments, counts: bool) -> Result<Options, Failure> {
+    let servers = Servers::new(&arguments.servers, arguments.retry)?;
+    let interrupt = Interrupt::never();
     let injections = arguments.inject.iter().map(|(path, plan)| FileInjections {
         path: path.clone(),
         faults: injections(plan),
         seed: plan.seed,
     });
-    let names = arguments
-        .map
-        .iter()
-        .map(|(guest, object)| NameMap { guest: guest.clone(), target: MapTarget::Path(object.clone()) });
-    Options {
+    let names = arguments.map.iter().map(|(guest, object)| {
+        Ok(NameMap { guest: guest.clone(), target: target(object, &servers, &interrupt)? })
+    });
+    Ok(Options {
         budget_bytes: arguments.budget,
         policy: match arguments.retry {
             Retry::Never => FailurePolicy::FailAtOnce,
@@ -137,11 +158,11 @@ fn options(arguments: &RunArguments, counts: bool) -> Options {
             Retry::Forever => FailurePolicy::WaitForEver,
         },
         injections: injections.collect(),
-        names: names.collect(),
+        names: names.collect::<Result<_, Failure>>()?,
         counting: if counts { Counting::Touches } else { Counting::Totals },
         messages: Messages::StandardError,
         ..Options::default()
-    }
+    })
 }
 
 /// Writes what was asked for.

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use crate::inject::{self, FaultPlan};
 use crate::options::Frames;
 use crate::retry::{self, Retry};
+use crate::servers::{self, ServerArguments};
 use crate::size;
 
 pub(crate) const RUN_HELP: &str = "\
@@ -18,6 +19,7 @@ Examples:
   memobj run --inject libc.so.6:error@0x28000+4096 -- ls    how ls reacts to a bad sector
   memobj run --inject libz.so.1:error@0+64k:times=3 --retry 5s -- git log    with retries
   memobj run --map /etc/words=./words -- grep x /etc/words  another file under a name
+  memobj run --map /data/model=s3://bucket/model -- python3 infer.py   an object of a store as a file
   memobj run --record start.rec -- node app.js              record the order of first touches
   memobj run --replay start.rec -- node app.js              read ahead in that order
 
@@ -58,9 +60,9 @@ pub(crate) struct RunArguments {
     /// `*` is every file. May be given several times
     #[arg(long, value_name = "PATH:SPEC", value_parser = parse_inject)]
     pub(crate) inject: Vec<(PathBuf, FaultPlan)>,
-    /// Programs that name GUEST, a file or a folder, get OBJECT. May be given several times
+    /// Programs that name GUEST, a file or a folder, get OBJECT, a file, a folder or a URL. May be given several times
     #[arg(long, value_name = "GUEST=OBJECT", value_parser = parse_map)]
-    pub(crate) map: Vec<(PathBuf, PathBuf)>,
+    pub(crate) map: Vec<(PathBuf, MapObject)>,
     /// What to report at the end
     #[arg(long, value_enum, default_value_t = ReportKind::None)]
     pub(crate) report: ReportKind,
@@ -73,9 +75,18 @@ pub(crate) struct RunArguments {
     /// Read ahead in the order that was recorded in FILE
     #[arg(long, value_name = "FILE")]
     pub(crate) replay: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) servers: ServerArguments,
     /// The program and its arguments
     #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<OsString>,
+}
+
+/// What a name of `--map` stands for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum MapObject {
+    Path(PathBuf),
+    Url(String),
 }
 
 /// The kind of a report.
@@ -105,15 +116,23 @@ fn parse_inject(text: &str) -> Result<(PathBuf, FaultPlan), String> {
     Err(problem)
 }
 
-fn parse_map(text: &str) -> Result<(PathBuf, PathBuf), String> {
+fn parse_map(text: &str) -> Result<(PathBuf, MapObject), String> {
     let (guest, object) = text.split_once('=').ok_or_else(|| format!("{text:?}: no GUEST=OBJECT"))?;
     let (guest, object) = (PathBuf::from(guest), PathBuf::from(object));
     if !guest.is_absolute() {
         return Err(format!("{text:?}: GUEST is not an absolute path"));
     }
+    if let Some(url) = servers::url_of(&object) {
+        let is_folder = url.split('?').next().is_some_and(|path| path.ends_with('/'));
+        return match is_folder {
+            true => Err(format!("{text:?}: folders of servers cannot be mapped yet; name one object")),
+            false => Ok((guest, MapObject::Url(url.to_owned()))),
+        };
+    }
+    let object = servers::local(&object).map_err(|_| format!("{text:?}: files are of this machine"))?;
     let object = std::path::absolute(&object).map_err(|error| format!("{text:?}: {error}"))?;
     match object.exists() {
-        true => Ok((guest, object)),
+        true => Ok((guest, MapObject::Path(object))),
         false => Err(format!("{text:?}: there is no {}", object.display())),
     }
 }
