@@ -8,8 +8,8 @@ use std::path::Path;
 use memobj::FailurePolicy;
 use memobj_run::record::{LeftOut, Record};
 use memobj_run::{
-    Counting, FileInjections, FrontEnds, LEAST_BUDGET_BYTES, MapTarget, Messages, NameMap, Options, Supervisor, report,
-    run_in_front,
+    Counting, FileInjections, FrontEnds, LEAST_BUDGET_BYTES, MapTarget, Messages, NameMap, Options,
+    Supervisor, report, run_in_front,
 };
 use rustix::fs::OFlags;
 
@@ -125,8 +125,10 @@ fn options(arguments: &RunArguments, counts: bool) -> Options {
         faults: injections(plan),
         seed: plan.seed,
     });
-    let names =
-        arguments.map.iter().map(|(guest, object)| NameMap { guest: guest.clone(), target: MapTarget::Path(object.clone()) });
+    let names = arguments
+        .map
+        .iter()
+        .map(|(guest, object)| NameMap { guest: guest.clone(), target: MapTarget::Path(object.clone()) });
     Options {
         budget_bytes: arguments.budget,
         policy: match arguments.retry {

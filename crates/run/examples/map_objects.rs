@@ -1,7 +1,7 @@
 //! Runs a program that finds synthetic objects under names: what the tests of mapped objects start.
 //!
 //! ```text
-//! map_objects [--budget BYTES] [--copies] [--quiet-totals] --map GUEST=OBJECT ... -- PROGRAM ARGUMENTS
+//! map_objects [--budget BYTES] [--forever] [--copies] [--progress] [--totals] [--touches] --map GUEST=OBJECT ... -- PROGRAM ARGUMENTS
 //!   OBJECT  LENGTH[,seed=N][,block=BYTES][,delay=MS][,fail=START-END][,kind=KIND][,hang=START-END][,opens=MS]
 //!           dir:NAME=OBJECT;NAME=OBJECT;...    a folder
 //! ```
@@ -11,14 +11,18 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use memobj::pagers::{Blocking, BlockingPager, Description, Pager, SupplyRequest};
-use memobj::{ErrorKind, SupplyError};
+use memobj::{ErrorKind, FailurePolicy, SupplyError};
 use memobj_run::{
-    Counting, Entry, FrontEnds, MapTarget, NameMap, ObjectFolder, OpenedObject, Options, Supervisor,
-    run_in_front,
+    CopyProgress, Counting, Entry, FrontEnds, MapTarget, NameMap, ObjectAccess, ObjectFolder, OpenedObject,
+    Options, Supervisor, run_in_front,
 };
+
+/// What all objects together have supplied.
+static SUPPLIED_BYTES: AtomicU64 = AtomicU64::new(0);
 
 /// An object whose bytes depend on their position.
 #[derive(Clone, Debug, Default)]
@@ -94,6 +98,7 @@ impl BlockingPager for Synthetic {
         for (byte, offset) in buffer.iter_mut().zip(range) {
             *byte = self.byte(offset);
         }
+        SUPPLIED_BYTES.fetch_add(buffer.len() as u64, Ordering::Relaxed);
         Ok(buffer.len())
     }
 }
@@ -127,6 +132,11 @@ impl ObjectFolder for Folder {
     }
 
     fn entries(&self, path: &str) -> io::Result<Vec<Entry>> {
+        if path.contains("hangs") {
+            loop {
+                std::thread::park();
+            }
+        }
         let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
         let mut entries = BTreeMap::new();
         for (name, object) in &self.0 {
@@ -184,6 +194,12 @@ fn main() {
         match argument.to_str() {
             Some("--budget") => options.budget_bytes = value().parse().expect("a number"),
             Some("--totals") => totals = true,
+            Some("--forever") => options.policy = FailurePolicy::WaitForEver,
+            Some("--copies") => options.object_access = ObjectAccess::Copies,
+            Some("--progress") => {
+                let hear = |name: &str, done, length| eprintln!("{name}: {done} of {length}");
+                options.copying = Some(CopyProgress::new(hear));
+            }
             Some("--touches") => options.counting = Counting::Touches,
             Some("--map") => {
                 let map = value();
@@ -198,7 +214,8 @@ fn main() {
         if totals {
             let history = supervisor.history();
             let files: Vec<_> = history.files.iter().map(|file| (&file.path, file.mappings)).collect();
-            eprintln!("{:?} {files:?}", history.totals);
+            let supplied = SUPPLIED_BYTES.load(Ordering::Relaxed);
+            eprintln!("{:?} {files:?} supplied_by_objects: {supplied}.", history.totals);
         }
         0
     };

@@ -31,6 +31,26 @@ pub enum RunError {
     },
     /// The cache was refused.
     Cache(memobj::CacheError),
+    /// What makes the options has failed.
+    Options(Box<dyn std::error::Error + Send + Sync>),
+    /// An object cannot be read on demand here, and could not be copied.
+    Copy {
+        /// Which.
+        object: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// An object cannot be read on demand here, and is too large to be copied before the program starts.
+    NoRoomToCopy {
+        /// Which.
+        object: String,
+        /// Bytes that it has.
+        length_bytes: u64,
+        /// Bytes that copies may have, all together.
+        budget_bytes: u64,
+        /// What it takes to read on demand.
+        missing: String,
+    },
     /// The system refused something.
     System {
         /// What.
@@ -56,6 +76,13 @@ impl fmt::Display for RunError {
                 write!(f, "{}: {source}", program.to_string_lossy())
             }
             Self::Cache(error) => write!(f, "{error}"),
+            Self::Options(error) => write!(f, "{error}"),
+            Self::Copy { object, source } => write!(f, "copy {object}: {source}"),
+            Self::NoRoomToCopy { object, length_bytes, budget_bytes, missing } => write!(
+                f,
+                "{object} has {length_bytes} bytes, and no room for a copy in the budget of {budget_bytes} bytes; \
+                 objects cannot be read on demand here ({missing})"
+            ),
             Self::System { what, source } => write!(f, "{what}: {source}"),
         }
     }
@@ -65,9 +92,12 @@ impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::NoFaults { source } => source.as_ref().map(|source| source as _),
-            Self::NotFound { source, .. } | Self::NotStarted { source, .. } | Self::System { source, .. } => {
-                Some(source)
-            }
+            Self::NotFound { source, .. }
+            | Self::NotStarted { source, .. }
+            | Self::Copy { source, .. }
+            | Self::System { source, .. } => Some(source),
+            Self::Options(error) => Some(&**error),
+            Self::NoRoomToCopy { .. } => None,
             Self::Cache(error) => Some(error),
         }
     }

@@ -18,6 +18,7 @@ use memobj_tracer::{
 use rustix::process::{Pid, Signal};
 
 use crate::error::RunError;
+use crate::map_target::MapTarget;
 use crate::options::Options;
 use crate::say::say;
 use crate::supervisor::{Outcome, Progress, Supervisor};
@@ -38,6 +39,9 @@ pub enum FrontEnds {
 const STARTED: u8 = b'r';
 const EXITED: u8 = b'e';
 const KILLED: u8 = b'k';
+/// Objects are made ready, which takes as long as it takes; and they are.
+const PREPARES: u8 = b'p';
+const PREPARED: u8 = b'd';
 /// The program has ended, and the front waits for what it has left behind.
 const LEFT_BEHIND: u8 = b'l';
 /// How long the supervisor may take until it looks for reports again, once a signal has asked the program to end.
@@ -50,6 +54,21 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Exit status, if the program does not run: 127 if there is none, 126 if it cannot be run, 1 for all else.
 pub fn run_in_front(
     options: Options,
+    command: &[OsString],
+    ends: FrontEnds,
+    prepare: &dyn Fn(&mut Supervisor),
+    at_end: &dyn Fn(&Supervisor) -> i32,
+) -> ! {
+    run_in_front_with(&move || Ok(options.clone()), command, ends, prepare, at_end)
+}
+
+/// What makes the options of a run. It may start threads.
+pub type MakeOptions<'a> = &'a dyn Fn() -> Result<Options, Box<dyn std::error::Error + Send + Sync>>;
+
+/// As [`run_in_front`], with options that are made in the process in which they are used: pagers of objects have threads and
+/// connections, which a fork does not copy.
+pub fn run_in_front_with(
+    options: MakeOptions<'_>,
     command: &[OsString],
     ends: FrontEnds,
     prepare: &dyn Fn(&mut Supervisor),
@@ -89,10 +108,9 @@ fn front(supervisor: i32, news: File, beats: Beats) -> ! {
         }
     };
     let mut front = Front { supervisor, news, beats, forward, has_ended: false };
-    let started = Instant::now();
-    let mut is_started = false;
+    let mut starts_since = Some(Instant::now());
     loop {
-        let limit = (!is_started).then(|| START_TIMEOUT.saturating_sub(started.elapsed()));
+        let limit = starts_since.map(|since| START_TIMEOUT.saturating_sub(since.elapsed()));
         match front.next(limit) {
             None => {
                 say(&format_args!("the program has not started within {} s", START_TIMEOUT.as_secs()));
@@ -100,11 +118,13 @@ fn front(supervisor: i32, news: File, beats: Beats) -> ! {
                 std::process::exit(1)
             }
             Some((STARTED, process)) => {
-                is_started = true;
+                starts_since = None;
                 front.forward.now_to(process);
                 // Who reads its output is told of its end by the program itself.
                 become_silent(Errors::Told);
             }
+            Some((PREPARES, _)) => starts_since = None,
+            Some((PREPARED, _)) => starts_since = Some(Instant::now()),
             Some((LEFT_BEHIND, _)) => front.has_ended = true,
             Some((KILLED, signal)) => {
                 drop(front);
@@ -158,7 +178,7 @@ impl Front {
 }
 
 fn supervise(
-    options: Options,
+    options: MakeOptions<'_>,
     command: &[OsString],
     ends: FrontEnds,
     prepare: &dyn Fn(&mut Supervisor),
@@ -174,7 +194,18 @@ fn supervise(
     let front = rustix::process::getppid();
     // For the whole group, or for nobody.
     let _forward = Forward::start(Handles::Nothing);
-    let mut supervisor = match Supervisor::new(options) {
+    let made = options().map_err(RunError::Options).and_then(|options| {
+        let has_objects = options.names.iter().any(|map| !matches!(map.target, MapTarget::Path(_)));
+        if has_objects {
+            tell(PREPARES, 0);
+        }
+        let supervisor = Supervisor::new(options);
+        if has_objects {
+            tell(PREPARED, 0);
+        }
+        supervisor
+    });
+    let mut supervisor = match made {
         Ok(supervisor) => supervisor,
         Err(error) => return refuse(&error, &mut tell),
     };
@@ -199,7 +230,7 @@ fn supervise(
         Err(error) => return refuse(&error, &mut tell),
     };
     let status = at_end(&supervisor);
-    supervisor.end_guard();
+    supervisor.clean_up();
     if ends == FrontEnds::WithAll {
         match status {
             0 => tell_outcome(&mut tell, outcome),

@@ -22,6 +22,7 @@ mod files;
 mod front;
 pub mod history;
 mod history_builder;
+mod map_target;
 mod objects;
 mod options;
 mod program_space;
@@ -32,7 +33,10 @@ mod supervisor;
 mod thrash;
 
 pub use error::RunError;
-pub use objects::{Entry, EntryKind, MapTarget, ObjectFolder, OpenedObject};
-pub use front::{FrontEnds, run_in_front};
-pub use options::{Counting, FileInjections, LEAST_BUDGET_BYTES, Messages, NameMap, Options};
+pub use front::{FrontEnds, MakeOptions, run_in_front, run_in_front_with};
+pub use map_target::{Entry, EntryKind, MapTarget, ObjectFolder, OpenedObject};
+pub use objects::{ObjectsOnDemand, objects_on_demand};
+pub use options::{
+    CopyProgress, Counting, FileInjections, LEAST_BUDGET_BYTES, Messages, NameMap, ObjectAccess, Options,
+};
 pub use supervisor::{Outcome, Progress, Supervisor};

@@ -1,11 +1,13 @@
 //! How a program is run.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use memobj::FailurePolicy;
 use memobj::pagers::Injection;
 
-use crate::objects::MapTarget;
+use crate::map_target::MapTarget;
 
 /// A budget below this is too small for most programs: an interpreter and its libraries touch about as much before they do
 /// anything, and read the same pages again and again in less.
@@ -23,6 +25,10 @@ pub struct Options {
     pub injections: Vec<FileInjections>,
     /// Names that stand for other files, or for objects.
     pub names: Vec<NameMap>,
+    /// How programs come to the bytes of objects.
+    pub object_access: ObjectAccess,
+    /// Hears how objects are copied.
+    pub copying: Option<CopyProgress>,
     /// What is counted.
     pub counting: Counting,
     /// How many bytes around a fault are read with it: a power of two, at least a page. No more than a sixteenth of the
@@ -40,6 +46,8 @@ impl Default for Options {
             policy: FailurePolicy::FailAtOnce,
             injections: Vec::new(),
             names: Vec::new(),
+            object_access: ObjectAccess::Auto,
+            copying: None,
             counting: Counting::Totals,
             window_bytes: 64 << 10,
             messages: Messages::StandardError,
@@ -65,6 +73,40 @@ pub struct NameMap {
     pub guest: PathBuf,
     /// What they get.
     pub target: MapTarget,
+}
+
+/// How programs come to the bytes of objects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum ObjectAccess {
+    /// On demand, where there can be a file system of FUSE; else by copies.
+    #[default]
+    Auto,
+    /// By copies in temporary files, made before the program starts. All together have at most as many bytes as the budget.
+    Copies,
+}
+
+/// Hears how objects are copied: the object, bytes that are copied, and bytes that it has.
+#[derive(Clone)]
+pub struct CopyProgress(Arc<HearCopies>);
+
+type HearCopies = dyn Fn(&str, u64, u64) + Send + Sync;
+
+impl CopyProgress {
+    /// `hear` is called after each piece, by the thread that copies.
+    pub fn new(hear: impl Fn(&str, u64, u64) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hear))
+    }
+
+    pub(crate) fn tell(&self, object: &str, done_bytes: u64, length_bytes: u64) {
+        (self.0)(object, done_bytes, length_bytes);
+    }
+}
+
+impl fmt::Debug for CopyProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CopyProgress").finish_non_exhaustive()
+    }
 }
 
 /// What is counted.

@@ -10,6 +10,7 @@ mod programs;
 mod resolve;
 mod segments;
 mod stops;
+mod waiting;
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -31,7 +32,7 @@ use crate::faults::Faults;
 use crate::files::{Files, MappedObject, MappingKind};
 use crate::history::{History, ProgramEnd, Totals};
 use crate::history_builder::HistoryBuilder;
-use crate::objects::ObjectFiles;
+use crate::objects::{Copies, Objects};
 use crate::options::{Counting, Options};
 use crate::program_space::ProgramSpace;
 use crate::record::{FilePlan, Record, RecordedFile};
@@ -40,6 +41,7 @@ use idle::Looks;
 use names::{Names, guests};
 use programs::continue_from;
 use resolve::Resolver;
+use waiting::WaitingThreads;
 
 /// Runs programs whose file mappings are segments of memory objects of one cache.
 ///
@@ -70,11 +72,15 @@ pub struct Supervisor {
     pub(crate) first: FirstProgram,
     pub(crate) descriptors: DescriptorBudget,
     pub(crate) resolver: Resolver,
+    /// Threads that stay stopped until it is known what they name.
+    pub(crate) waiting: WaitingThreads,
     /// What other threads want done by this one.
     pub(crate) jobs: Jobs,
     /// When it is looked for objects that nobody maps.
     pub(crate) looks: Looks,
     pub(crate) guard_is_gone: bool,
+    /// Of objects, where they cannot be read on demand.
+    copies: Copies,
     // Dropped last: it keeps descriptors open.
     pub(crate) guard: Option<Guard>,
 }
@@ -171,9 +177,10 @@ impl Supervisor {
         let cache = CacheOptions::new().budget_bytes(options.budget_bytes);
         let cache = Cache::new(cache).map_err(RunError::Cache)?;
         let history_builder = Arc::new(HistoryBuilder::new(options.counting));
-        let guests = guests(&options.names);
-        let objects = ObjectFiles::start(&guests, &cache, &options, &history_builder)?;
-        let names = Names::new(&guests, objects).map_err(system("open what names stand for"))?;
+        let mut guests = guests(&options.names);
+        let objects = Objects::start(&mut guests, &cache, &options, &history_builder)?;
+        let names = Names::new(&guests, &options.names, objects.files)
+            .map_err(system("open what names stand for"))?;
         let files = Files::new(cache, options.clone(), Arc::clone(&history_builder), Box::new(jobs.clone()));
         let faults = Faults::start(Arc::clone(&files), Arc::clone(&history_builder), options.clone());
         Ok(Self {
@@ -194,9 +201,11 @@ impl Supervisor {
             first: FirstProgram::default(),
             descriptors: DescriptorBudget::new().map_err(system("make an event"))?,
             resolver: Resolver::default(),
+            waiting: WaitingThreads::default(),
             jobs,
             looks: Looks::new(),
             guard_is_gone: false,
+            copies: objects.copies,
             guard: Some(guard),
         })
     }
@@ -359,9 +368,10 @@ impl Supervisor {
         self.end_orphans();
     }
 
-    /// Ends the second process that keeps descriptors, when nothing runs any more.
-    pub(crate) fn end_guard(&mut self) {
+    /// Ends the second process that keeps descriptors, and removes copies of objects, when nothing runs any more.
+    pub(crate) fn clean_up(&mut self) {
         self.guard = None;
+        self.copies = Copies::default();
     }
 
     /// Ends new processes whose makers have ended before they could tell of them: nobody knows what they have inherited.

@@ -243,9 +243,8 @@ impl Files {
             None => self.make(path, id, mapping_kind)?,
         };
         object.idle_looks.store(0, Ordering::Relaxed);
-        let is_changed = |file: &LocalFile| {
-            matches!(file.hold, Hold::Watch(_)) && file.version != Version::of(&metadata)
-        };
+        let is_changed =
+            |file: &LocalFile| matches!(file.hold, Hold::Watch(_)) && file.version != Version::of(&metadata);
         if object.local().is_some_and(is_changed) {
             self.has_broken(&object);
         }

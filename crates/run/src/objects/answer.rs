@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn entries_go_on_where_the_last_ones_ended() {
-        let names: Vec<_> = (0..100).map(|number| (format!("name-{number}").into_bytes(), 0o100_444)).collect();
+        let names: Vec<_> =
+            (0..100).map(|number| (format!("name-{number}").into_bytes(), 0o100_444)).collect();
         let (mut next, mut count) = (0, 0);
         loop {
             let Answer::Bytes(bytes) = Answer::entries(&names, next, 200) else { panic!("no bytes") };

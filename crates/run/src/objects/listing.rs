@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use memobj_linux::locks::{Rank, RankedMutex};
 
-use super::target::{EntryKind, ObjectFolder};
+use crate::map_target::{EntryKind, ObjectFolder};
 
 /// How long a list is used.
 const USED_FOR: Duration = Duration::from_secs(5);

@@ -1,6 +1,7 @@
 //! A file system of FUSE that is mounted nowhere: its files are reached through a descriptor, and it is gone with the last
 //! one. See fsopen(2), fsmount(2), fuse(4).
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -23,6 +24,12 @@ pub(crate) struct NotMounted {
     pub(crate) what: &'static str,
     /// Why.
     pub(crate) source: io::Error,
+}
+
+impl fmt::Display for NotMounted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.source)
+    }
 }
 
 /// Makes one. Takes permission to open /dev/fuse, and CAP_SYS_ADMIN. Blocks for nothing: the first request waits until it is

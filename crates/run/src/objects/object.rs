@@ -17,9 +17,9 @@ use memobj_linux::locks::{Guard, Rank, RankedMutex};
 use rustix::io::Errno;
 
 use super::refused::Told;
-use super::target::ObjectFolder;
 use crate::history::FileHistory;
 use crate::history_builder::HistoryBuilder;
+use crate::map_target::ObjectFolder;
 use crate::options::Options;
 
 /// What it takes to open objects.
@@ -40,7 +40,7 @@ pub(crate) struct Object {
     pub(super) modified: SystemTime,
     source: Source,
     /// Requests that wait for its bytes.
-    pub(super) busy: AtomicUsize,
+    pub(super) busy: Arc<AtomicUsize>,
     /// The index in the history.
     file: OnceLock<usize>,
     state: RankedMutex<State>,
@@ -150,7 +150,7 @@ impl Object {
             length: version.0,
             modified: version.1,
             source,
-            busy: AtomicUsize::new(0),
+            busy: Arc::default(),
             file: OnceLock::new(),
             state: RankedMutex::new(Rank::OpenObject, State::default()),
             has_changed: Condvar::new(),

@@ -27,13 +27,27 @@ pub(super) enum Operation {
     /// The node, and how many lookups of it. Has no answer.
     Forget(Vec<(u64, u64)>),
     Attributes,
-    Open { flags: u32 },
-    Read { handle: u64, offset: u64, size: u32 },
+    Open {
+        flags: u32,
+    },
+    Read {
+        handle: u64,
+        offset: u64,
+        size: u32,
+    },
     OpenFolder,
-    ReadFolder { handle: u64, offset: u64, size: u32 },
-    Release { handle: u64 },
+    ReadFolder {
+        handle: u64,
+        offset: u64,
+        size: u32,
+    },
+    Release {
+        handle: u64,
+    },
     Statfs,
-    Interrupt { unique: u64 },
+    Interrupt {
+        unique: u64,
+    },
     Destroy,
     /// It is answered with this.
     Refused(Errno),
@@ -120,4 +134,49 @@ fn batch(body: &[u8]) -> Option<Vec<(u64, u64)>> {
         rest = left;
     }
     Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(code: u32, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(40 + body.len()).expect("short");
+        let mut bytes = [length.to_ne_bytes(), code.to_ne_bytes()].concat();
+        bytes.extend(7u64.to_ne_bytes());
+        bytes.extend([0; 24]);
+        bytes.extend(body);
+        bytes
+    }
+
+    /// Whatever the kernel says, or what takes its place, is a request or none.
+    #[test]
+    fn any_bytes_are_a_request_or_none() {
+        for code in 0..64 {
+            let whole = bytes(code, &[0xff; 64]);
+            for length in 0..whole.len() {
+                assert!(Request::parse(&whole[..length]).is_none());
+                let short = bytes(code, &[0xff; 64][..length.min(64)]);
+                let request = Request::parse(&short).expect("a request");
+                assert_eq!(request.unique, 7);
+            }
+        }
+        let mut lies = bytes(code::READ, &[]);
+        lies[..4].copy_from_slice(&8u32.to_ne_bytes());
+        assert!(Request::parse(&lies).is_none());
+    }
+
+    #[test]
+    fn requests_are_what_they_say() {
+        let read = bytes(
+            code::READ,
+            &[[3u64, 5].map(u64::to_ne_bytes).concat(), vec![9, 0, 0, 0], vec![0; 20]].concat(),
+        );
+        let operation = Request::parse(&read).expect("a request").operation;
+        assert!(matches!(operation, Operation::Read { handle: 3, offset: 5, size: 9 }), "{operation:?}");
+        let look_up = Request::parse(&bytes(code::LOOKUP, b"name\0")).expect("a request").operation;
+        assert!(matches!(&look_up, Operation::LookUp(name) if name == b"name"), "{look_up:?}");
+        let write = Request::parse(&bytes(code::WRITE, &[0; 40])).expect("a request").operation;
+        assert!(matches!(write, Operation::Refused(Errno::ROFS)), "{write:?}");
+    }
 }

@@ -1,8 +1,8 @@
 //! Answers requests: what the file system is.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 
 use memobj_linux::locks::{Rank, RankedMutex};
 use rustix::io::Errno;
@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::answer::Answer;
 use super::listing::{Listing, Listings};
 use super::object::{Object, Opened, Opener};
+use super::recent::Recent;
 use super::request::{Operation, Request};
 use super::tree::{NodeKind, Tree};
 use super::wire::{
@@ -20,9 +21,6 @@ use super::wire::{
 /// Of one read. Each that is under way has memory for so many bytes beside the budget.
 const MOST_READ_BYTES: u32 = 256 << 10;
 const PAGE: u32 = 4096;
-/// How long an object of a folder stays open when no program has it open or mapped, and how many do.
-const KEPT_FOR: Duration = Duration::from_secs(10);
-const MOST_KEPT: usize = 64;
 
 /// See the module.
 pub(super) struct Service {
@@ -30,8 +28,13 @@ pub(super) struct Service {
     listings: Listings,
     opener: Opener,
     handles: RankedMutex<Handles>,
-    /// Objects that were closed a while ago.
-    recent: RankedMutex<VecDeque<(Instant, Arc<Opened>)>>,
+    recent: Arc<Recent>,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.recent.end();
+    }
 }
 
 #[derive(Default)]
@@ -44,8 +47,14 @@ struct Handles {
 #[derive(Clone)]
 enum Handle {
     Object(Arc<Object>, Arc<Opened>),
-    /// What was in the folder when it was opened.
-    Folder(Arc<Vec<(Vec<u8>, u32)>>),
+    Folder(Arc<OpenFolder>),
+}
+
+/// A folder that is open.
+struct OpenFolder {
+    kind: NodeKind,
+    /// What was in it when it was read first.
+    names: OnceLock<Vec<(Vec<u8>, u32)>>,
 }
 
 impl Service {
@@ -55,7 +64,7 @@ impl Service {
             listings: Listings::new(),
             opener,
             handles: RankedMutex::new(Rank::ObjectHandles, Handles::default()),
-            recent: RankedMutex::new(Rank::RecentObjects, VecDeque::new()),
+            recent: Recent::new(),
         }
     }
 
@@ -81,17 +90,16 @@ impl Service {
                 Ok(object) => self.handle(Handle::Object(Arc::clone(&object), object.opened()?)),
                 Err(errno) => Answer::Failed(errno),
             },
+            // It is listed when it is read: a program is led to it by a call that must not block.
             Operation::OpenFolder => match self.tree.kind(node) {
-                Some(kind @ NodeKind::Folder { .. }) => {
-                    let listing = self.known_listing(&kind)?;
-                    self.open_folder(&kind, Some(listing))
-                }
-                Some(kind @ NodeKind::Above(_)) => self.open_folder(&kind, None),
                 Some(NodeKind::Object(_)) => Answer::Failed(Errno::NOTDIR),
+                Some(kind) => {
+                    self.handle(Handle::Folder(Arc::new(OpenFolder { kind, names: OnceLock::new() })))
+                }
                 None => Answer::Failed(Errno::STALE),
             },
             Operation::ReadFolder { handle, offset, size } => match self.of_handle(*handle) {
-                Some(Handle::Folder(names)) => Answer::entries(&names, *offset, *size),
+                Some(Handle::Folder(folder)) => Answer::entries(folder.names.get()?, *offset, *size),
                 _ => Answer::Failed(Errno::BADF),
             },
             Operation::Release { handle } => self.release(*handle),
@@ -127,26 +135,26 @@ impl Service {
                     Err(errno) => Answer::Failed(errno),
                 }
             }
-            Operation::OpenFolder => {
-                let Some(kind) = self.tree.kind(node) else { return Answer::Failed(Errno::STALE) };
-                match self.listing(&kind) {
-                    Ok(listing) => self.open_folder(&kind, listing),
-                    Err(errno) => Answer::Failed(errno),
-                }
-            }
+            Operation::ReadFolder { handle, offset, size } => match self.of_handle(*handle) {
+                Some(Handle::Folder(folder)) => self.read_folder(&folder, *offset, *size),
+                _ => Answer::Failed(Errno::BADF),
+            },
             _ => self.answer_at_once(request).unwrap_or(Answer::Failed(Errno::IO)),
         }
     }
 
-    /// The object whose bytes the request waits for.
-    pub(super) fn object_of(&self, request: &Request) -> Option<Arc<Object>> {
-        match &request.operation {
-            Operation::Read { handle, .. } => match self.of_handle(*handle)? {
-                Handle::Object(object, _) => Some(object),
+    /// Counts the requests that wait for the same object or folder as this one.
+    pub(super) fn busy(&self, request: &Request) -> Option<Arc<AtomicUsize>> {
+        if let Operation::Read { handle, .. } = &request.operation {
+            return match self.of_handle(*handle)? {
+                Handle::Object(object, _) => Some(Arc::clone(&object.busy)),
                 Handle::Folder(_) => None,
-            },
-            Operation::Open { .. } => self.object(request.node),
-            _ => None,
+            };
+        }
+        match self.tree.kind(request.node)? {
+            NodeKind::Object(object) => Some(Arc::clone(&object.busy)),
+            NodeKind::Folder { map, .. } => self.tree.busy(map),
+            NodeKind::Above(_) => None,
         }
     }
 
@@ -167,21 +175,9 @@ impl Service {
         opened
     }
 
-    /// Drops objects that nobody has had open for a while.
-    pub(super) fn close_idle(&self) {
-        let mut recent = self.recent.lock();
-        let is_old = |(closed, _): &(Instant, Arc<Opened>)| closed.elapsed() >= KEPT_FOR;
-        let old = recent.iter().take_while(|kept| is_old(kept)).count();
-        let count = old.max(recent.len().saturating_sub(MOST_KEPT));
-        let closed: Vec<_> = recent.drain(..count).collect();
-        drop(recent);
-        // Their pagers are told without the lock.
-        drop(closed);
-    }
-
-    /// When the first of them is to be dropped. `None`: there is none.
-    pub(super) fn next_to_close(&self) -> Option<Instant> {
-        self.recent.lock().front().map(|(closed, _)| *closed + KEPT_FOR)
+    /// Has the list of the folder ready. Blocks as long as it does.
+    pub(super) fn list(&self, node: u64) -> Result<(), Errno> {
+        self.listing(&self.tree.kind(node).ok_or(Errno::STALE)?).map(drop)
     }
 
     fn known_listing(&self, kind: &NodeKind) -> Option<Arc<Listing>> {
@@ -240,11 +236,18 @@ impl Service {
         }
     }
 
-    fn open_folder(&self, kind: &NodeKind, listing: Option<Arc<Listing>>) -> Answer {
-        self.handle(Handle::Folder(Arc::new(self.tree.names(kind, listing.as_deref()))))
+    fn read_folder(&self, folder: &OpenFolder, offset: u64, size: u32) -> Answer {
+        match self.listing(&folder.kind) {
+            Ok(listing) => {
+                let names = || self.tree.names(&folder.kind, listing.as_deref());
+                Answer::entries(folder.names.get_or_init(names), offset, size)
+            }
+            Err(errno) => Answer::Failed(errno),
+        }
     }
 
     fn handle(&self, handle: Handle) -> Answer {
+        // Each byte is in memory once, within the budget: the page cache of the kernel would have it a second time.
         let flags = if matches!(handle, Handle::Object(..)) { FOPEN_DIRECT_IO } else { 0 };
         let mut handles = self.handles.lock();
         handles.last += 1;
@@ -260,8 +263,7 @@ impl Service {
     fn release(&self, handle: u64) -> Answer {
         let closed = self.handles.lock().open.remove(&handle);
         if let Some(Handle::Object(_, opened)) = closed {
-            self.recent.lock().push_back((Instant::now(), opened));
-            self.close_idle();
+            self.recent.keep(opened);
         }
         Answer::done()
     }
@@ -282,11 +284,8 @@ fn begin(asked: &InitRequest) -> Answer {
     if asked.major != MAJOR || asked.minor < LEAST_MINOR {
         return Answer::Failed(Errno::PROTO);
     }
-    let wanted = init::ASYNC_READ
-        | init::ASYNC_DIO
-        | init::PARALLEL_DIROPS
-        | init::MAX_PAGES
-        | init::INIT_EXT;
+    let wanted =
+        init::ASYNC_READ | init::ASYNC_DIO | init::PARALLEL_DIROPS | init::MAX_PAGES | init::INIT_EXT;
     let flags = asked.flags & wanted;
     let is_extended = flags & init::INIT_EXT != 0;
     Answer::of(&InitAnswer {

@@ -9,16 +9,18 @@ use memobj::Cache;
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
-use super::mount::{NotMounted, mount};
+use super::copies::Copies;
+use super::mount::{Mounted, mount};
 use super::object::{Object, Opened, Opener};
 use super::service::Service;
-use super::target::MapTarget;
 use super::threads::Threads;
 use super::tree::{Map, Mapped, Tree};
 use super::wire::ROOT;
 use crate::error::RunError;
 use crate::history_builder::HistoryBuilder;
-use crate::options::Options;
+use crate::map_target::MapTarget;
+use crate::options::{Messages, ObjectAccess, Options};
+use crate::say::say;
 
 /// See the module.
 pub(crate) struct ObjectFiles {
@@ -34,21 +36,82 @@ impl fmt::Debug for ObjectFiles {
     }
 }
 
-impl ObjectFiles {
-    /// Serves the objects and folders among `names`, whose guests are without links. `None`: there are none.
+/// The objects among the mapped names.
+#[derive(Debug, Default)]
+pub(crate) struct Objects {
+    /// Those that are read on demand, as files.
+    pub(crate) files: Option<Arc<ObjectFiles>>,
+    /// Copies of all, where there can be no such files.
+    pub(crate) copies: Copies,
+}
+
+impl Objects {
+    /// Makes the objects and folders among `guests`, which are without links, files that programs can be led to. Those that
+    /// are copied are local paths afterwards.
     pub(crate) fn start(
-        names: &[(PathBuf, MapTarget)],
+        guests: &mut [(PathBuf, MapTarget)],
         cache: &Cache,
         options: &Options,
         history_builder: &Arc<HistoryBuilder>,
-    ) -> Result<Option<Arc<Self>>, RunError> {
-        if names.iter().all(|(_, target)| matches!(target, MapTarget::Path(_))) {
-            return Ok(None);
+    ) -> Result<Self, RunError> {
+        if guests.iter().all(|(_, target)| matches!(target, MapTarget::Path(_))) {
+            return Ok(Self::default());
         }
         let opener = Opener::new(cache.clone(), options.clone(), Arc::clone(history_builder));
+        let missing = match options.object_access {
+            ObjectAccess::Copies => "they are to be copied".to_owned(),
+            ObjectAccess::Auto => match mount() {
+                Ok(mounted) => {
+                    let files = Some(ObjectFiles::serve(mounted, guests, opener)?);
+                    return Ok(Self { files, copies: Copies::default() });
+                }
+                Err(refused) => {
+                    if options.messages == Messages::StandardError {
+                        say(&format_args!("objects are copied before the program starts: {refused}"));
+                    }
+                    refused.to_string()
+                }
+            },
+        };
+        Ok(Self { files: None, copies: Copies::make(guests, &opener, options, &missing)? })
+    }
+}
+
+/// Whether objects can be read on demand by programs here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ObjectsOnDemand {
+    /// They can.
+    Available,
+    /// They are copied before a program starts.
+    Missing {
+        /// What was refused, and why.
+        why: String,
+        /// What would help.
+        fix: &'static str,
+    },
+}
+
+/// Finds out whether programs can read objects on demand here, by making a file system of FUSE that nobody uses.
+pub fn objects_on_demand() -> ObjectsOnDemand {
+    match mount() {
+        Ok(_) => ObjectsOnDemand::Available,
+        Err(refused) => ObjectsOnDemand::Missing {
+            why: refused.to_string(),
+            fix: "run it as root, or with CAP_SYS_ADMIN and permission to open /dev/fuse",
+        },
+    }
+}
+
+impl ObjectFiles {
+    fn serve(
+        mounted: Mounted,
+        guests: &[(PathBuf, MapTarget)],
+        opener: Opener,
+    ) -> Result<Arc<Self>, RunError> {
         let system = |what| move |source| RunError::System { what, source };
         let mut maps = Vec::new();
-        for (guest, target) in names {
+        for (guest, target) in guests {
             let inode = ROOT + 1 + maps.len() as u64;
             let what = match target {
                 MapTarget::Path(_) => continue,
@@ -58,22 +121,35 @@ impl ObjectFiles {
                     Mapped::Object(Arc::new(Object::fixed(inode, guest.clone(), memory, *modified)))
                 }
             };
-            maps.push(Map { guest: guest.clone(), what });
+            maps.push(Map { guest: guest.clone(), what, busy: Arc::default() });
         }
         let next = ROOT + 1 + maps.len() as u64;
         let service = Arc::new(Service::new(Tree::new(maps, next), opener));
-        let mounted = mount().map_err(|NotMounted { what, source }| RunError::System { what, source })?;
         Threads::start(Arc::new(mounted.device), Arc::clone(&service))
             .map_err(system("start a thread for objects"))?;
-        let device = device_of(&mounted.root).map_err(|errno| system("ask for a device")(errno.into()))?;
-        Ok(Some(Arc::new(Self { root: mounted.root, device, service })))
+        // Only now: the thread answers.
+        let device = device_of(&mounted.root).map_err(|errno| system("ask for a device")(errno.into()));
+        Ok(Arc::new(Self { root: mounted.root, device: device?, service }))
     }
 
-    /// A descriptor that names the file or folder of this guest, an absolute path.
+    /// A descriptor that names the file or folder of this guest, an absolute path. Blocks as long as a folder above it does that
+    /// is one of objects, too.
     pub(crate) fn name(&self, guest: &Path) -> Result<OwnedFd, Errno> {
-        let below = guest.strip_prefix("/").unwrap_or(guest);
-        let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
-        rustix::fs::openat(&self.root, below, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        let open = |folder: &OwnedFd, name: &Path| {
+            rustix::fs::openat(folder, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        };
+        let mut here = open(&self.root, Path::new("."))?;
+        for name in guest.strip_prefix("/").unwrap_or(guest).components() {
+            let name = Path::new(name.as_os_str());
+            here = match open(&here, name) {
+                Err(Errno::AGAIN) => {
+                    self.list(rustix::fs::fstat(&here)?.st_ino)?;
+                    open(&here, name)?
+                }
+                found => found?,
+            };
+        }
+        Ok(here)
     }
 
     /// Whether a file of this device, as stat(2) has it, is one of these.
@@ -84,6 +160,14 @@ impl ObjectFiles {
     /// Opens the object of this inode, and keeps it open while the answer is kept. Blocks as long as its folder does.
     pub(crate) fn open(&self, inode: u64) -> Result<Arc<Opened>, Errno> {
         self.service.open(&*self.service.object(inode).ok_or(Errno::STALE)?)
+    }
+
+    /// Lists the folder of this inode, so that names in it are known for a while. Blocks as long as the folder does.
+    ///
+    /// Threads of this process do that before they name something in it: the kernel would have them wait for this process, where
+    /// nothing ends them, not even its end.
+    pub(crate) fn list(&self, inode: u64) -> Result<(), Errno> {
+        self.service.list(inode)
     }
 
     /// The object behind `path`, a link of /proc to a descriptor, if it is one of these and open. Asks no server.

@@ -7,26 +7,27 @@
 //!     else       leaves it in the queue for those that work, and goes on reading
 //! ```
 //!
-//! One thread always reads, so what can be answered at once is, whatever pagers do. Of one object only so many requests
-//! are worked on at a time: an object that does not answer leaves threads to the others.
+//! One thread always reads, so what can be answered at once is, whatever pagers do. Of one object, and of the folders of one
+//! map, only so many requests are worked on at a time: one that does not answer leaves threads to the others. Threads of this
+//! process are answered at once, or EAGAIN.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use memobj_linux::locks::{Rank, RankedMutex};
 use rustix::io::Errno;
 
 use super::answer::Answer;
-use super::object::Object;
 use super::request::{Operation, Request};
 use super::service::Service;
 use super::waiting::Waiting;
 
 /// All threads.
 const MOST_THREADS: usize = 64;
-/// Threads that may wait for one object.
+/// Threads that may wait for one object, or for lists of the folders of one map.
 const MOST_OF_OBJECT: usize = 12;
 /// Threads that stay to read when there is nothing to do.
 const MOST_IDLE: usize = 3;
@@ -53,22 +54,29 @@ struct State {
 /// A request that takes a while.
 struct Job {
     request: Request,
-    object: Option<Arc<Object>>,
+    /// Counts those that wait for the same.
+    busy: Option<Arc<AtomicUsize>>,
 }
 
 impl Job {
     /// Whether a thread may begin it now; counted if so.
     fn begins(&self) -> bool {
-        let Some(object) = &self.object else { return true };
+        let Some(busy) = &self.busy else { return true };
         let more = |busy: usize| (busy < MOST_OF_OBJECT).then_some(busy + 1);
-        object.busy.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+        busy.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
 
     fn ends(&self) {
-        if let Some(object) = &self.object {
-            object.busy.fetch_sub(1, Ordering::AcqRel);
+        if let Some(busy) = &self.busy {
+            busy.fetch_sub(1, Ordering::AcqRel);
         }
     }
+}
+
+/// Whether the thread is one of this process. It must not wait for an answer of this process: if that ends, the thread could
+/// not, as nobody answers it any more, and while it is there the device is not closed.
+fn is_ours(thread: u32) -> bool {
+    Path::new(&format!("/proc/self/task/{thread}")).exists()
 }
 
 /// What a thread does with a job that it has read.
@@ -119,9 +127,13 @@ impl Threads {
                 answer.send(&self.device, request.unique);
                 continue;
             }
+            if is_ours(request.thread) {
+                Answer::Failed(Errno::AGAIN).send(&self.device, request.unique);
+                continue;
+            }
             self.waiting.begin(request.unique, request.thread);
-            let object = self.service.object_of(&request);
-            if let Next::Work(job) = self.next(Job { request, object }) {
+            let busy = self.service.busy(&request);
+            if let Next::Work(job) = self.next(Job { request, busy }) {
                 self.work(job);
                 if !self.reads_again() {
                     return;

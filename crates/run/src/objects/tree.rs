@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use memobj_linux::locks::{Rank, RankedMutex};
@@ -13,8 +14,8 @@ use rustix::io::Errno;
 
 use super::listing::Listing;
 use super::object::Object;
-use super::target::{EntryKind, ObjectFolder};
 use super::wire::{Attributes, ROOT};
+use crate::map_target::{EntryKind, ObjectFolder};
 
 const FOLDER_MODE: u32 = 0o40_555;
 const OBJECT_MODE: u32 = 0o100_444;
@@ -28,6 +29,8 @@ const LONG_SECONDS: u64 = 1 << 30;
 pub(super) struct Map {
     pub(super) guest: PathBuf,
     pub(super) what: Mapped,
+    /// Requests that wait for lists of its folders.
+    pub(super) busy: Arc<AtomicUsize>,
 }
 
 /// What it stands for.
@@ -66,7 +69,11 @@ pub(super) enum NodeKind {
     /// A folder above mapped names.
     Above(PathBuf),
     /// A folder of objects: which map, and the path in it.
-    Folder { map: usize, within: String, path: PathBuf },
+    Folder {
+        map: usize,
+        within: String,
+        path: PathBuf,
+    },
     Object(Arc<Object>),
 }
 
@@ -110,6 +117,11 @@ impl Tree {
         }
     }
 
+    /// Counts the requests that wait for lists of this map.
+    pub(super) fn busy(&self, map: usize) -> Option<Arc<AtomicUsize>> {
+        self.maps.get(map).map(|map| Arc::clone(&map.busy))
+    }
+
     /// Whether the answer for `name` in `parent` takes the list of the folder.
     pub(super) fn needs_list(&self, parent: &NodeKind, name: &[u8]) -> bool {
         match parent {
@@ -132,8 +144,7 @@ impl Tree {
         };
         let path = above.join(OsStr::from_bytes(name));
         let meant = self.meant(kind, name, &path, listing).ok_or(Errno::NOENT)?;
-        let may_change =
-            matches!(meant, Meant::Object { .. }) || matches!(kind, NodeKind::Folder { .. });
+        let may_change = matches!(meant, Meant::Object { .. }) || matches!(kind, NodeKind::Folder { .. });
         let (number, kind) = self.node(number, name, path, meant)?;
         Ok(Told {
             number,
@@ -151,13 +162,7 @@ impl Tree {
         self.maps.iter().any(|map| map.guest.starts_with(path))
     }
 
-    fn meant(
-        &self,
-        parent: &NodeKind,
-        name: &[u8],
-        path: &Path,
-        listing: Option<&Listing>,
-    ) -> Option<Meant> {
+    fn meant(&self, parent: &NodeKind, name: &[u8], path: &Path, listing: Option<&Listing>) -> Option<Meant> {
         if let Some(map) = self.mapped_at(path) {
             return Some(match &self.maps.get(map)?.what {
                 Mapped::Object(object) => Meant::Fixed(Arc::clone(object)),
@@ -183,13 +188,7 @@ impl Tree {
     }
 
     /// The node that is meant: the one that has the name, if it is the same version of the same thing; else a new one.
-    fn node(
-        &self,
-        parent: u64,
-        name: &[u8],
-        path: PathBuf,
-        meant: Meant,
-    ) -> Result<(u64, NodeKind), Errno> {
+    fn node(&self, parent: u64, name: &[u8], path: PathBuf, meant: Meant) -> Result<(u64, NodeKind), Errno> {
         let mut nodes = self.nodes.lock();
         let key = (parent, name.to_vec());
         let known = nodes.by_name.get(&key).copied();
@@ -268,7 +267,8 @@ impl Tree {
     pub(super) fn names(&self, kind: &NodeKind, listing: Option<&Listing>) -> Vec<(Vec<u8>, u32)> {
         let (NodeKind::Above(path) | NodeKind::Folder { path, .. }) = kind else { return Vec::new() };
         let mut names: Vec<(Vec<u8>, u32)> = vec![(b".".into(), FOLDER_MODE), (b"..".into(), FOLDER_MODE)];
-        let listed = listing.into_iter().flatten().map(|(name, kind)| (name.as_bytes().to_vec(), mode_of(kind)));
+        let listed =
+            listing.into_iter().flatten().map(|(name, kind)| (name.as_bytes().to_vec(), mode_of(kind)));
         names.extend(listed.filter(|(name, _)| !self.has_name_below(path, name)));
         let mut mapped: Vec<_> = self.maps.iter().filter_map(|map| below(path, map)).collect();
         // Of a name that is there twice the last counts; one that leads on is a folder.

@@ -88,7 +88,8 @@ impl Waiting {
             let interrupted: Vec<(u64, u32)> = {
                 let mut state = self.state.lock();
                 let interrupted = state.under_way.iter().filter(|(_, waiter)| waiter.is_interrupted);
-                let interrupted: Vec<_> = interrupted.map(|(unique, waiter)| (*unique, waiter.thread)).collect();
+                let interrupted: Vec<_> =
+                    interrupted.map(|(unique, waiter)| (*unique, waiter.thread)).collect();
                 state.has_looker = !interrupted.is_empty();
                 interrupted
             };

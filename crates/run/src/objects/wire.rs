@@ -61,8 +61,6 @@ pub(super) mod init {
 
 /// Of an open file: its reads bypass the page cache of the kernel.
 pub(super) const FOPEN_DIRECT_IO: u32 = 1;
-/// Of an open file: what the page cache has of it stays.
-pub(super) const FOPEN_KEEP_CACHE: u32 = 2;
 
 /// Begins each request.
 #[derive(Clone, Copy, Debug, FromBytes, KnownLayout, Immutable)]

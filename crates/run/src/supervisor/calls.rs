@@ -9,6 +9,7 @@ use crate::error::NotServed;
 use crate::files::{FramesId, MappedObject, MappingKind};
 use crate::program_space::ProgramSpace;
 use crate::supervisor::resolve::Sought;
+use crate::supervisor::waiting::GoesOn;
 use crate::supervisor::{Filters, PassNext, Supervisor};
 
 const PAGE: u64 = 4096;
@@ -97,8 +98,8 @@ fn map_frames(
 
 impl Supervisor {
     /// A thread is about to make a call.
-    pub(crate) fn call(&mut self, pid: i32) -> Resume {
-        let Ok(registers) = Thread(pid).registers() else { return Resume::Run };
+    pub(crate) fn call(&mut self, pid: i32) -> GoesOn {
+        let Ok(registers) = Thread(pid).registers() else { return GoesOn::Now };
         match registers.call() {
             numbers::MMAP => self.maps_file(pid, &registers),
             numbers::PRCTL | numbers::SECCOMP => self.filters_itself(pid, &registers),
@@ -112,9 +113,9 @@ impl Supervisor {
             numbers::EXECVE | numbers::EXECVEAT => self.look_at_segments(pid),
             _ if self.opens_in_haste(pid, &registers) => {}
             // A mark that nobody waits for: its close is of nothing.
-            _ => self.names_file(pid, &registers),
+            _ => return self.names_file(pid, &registers),
         }
-        Resume::Run
+        GoesOn::Now
     }
 
     pub(crate) fn space_of(&self, pid: i32) -> Option<Arc<ProgramSpace>> {
@@ -129,10 +130,7 @@ impl Supervisor {
         let [from, old_length, length, flags, to, _] = registers.arguments();
         let Some(space) = self.space_of(pid).filter(|space| !space.is_left_alone()) else { return };
         let Ok(Some(found)) = space.maps.at(from) else { return };
-        let object = self
-            .files
-            .of_frames(FramesId::of(&found))
-            .filter(|object| object.may_be_shared());
+        let object = self.files.of_frames(FramesId::of(&found)).filter(|object| object.may_be_shared());
         let (Some(object), true) = (object, old_length == 0 && length > 0 && flags & MAY_MOVE != 0) else {
             return;
         };

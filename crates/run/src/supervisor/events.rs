@@ -17,6 +17,7 @@ use memobj_tracer::{Happened, Heard, Resume, Stop, Thread, Waker};
 
 use crate::error::RunError;
 use crate::files::{MappedObject, Post};
+use crate::supervisor::waiting::GoesOn;
 use crate::supervisor::{Outcome, Progress, Supervisor, kill};
 
 /// What another thread wants the tracer to do.
@@ -166,6 +167,8 @@ impl Supervisor {
             self.threads.values().for_each(|thread| kill(thread.process));
             return;
         }
+        // Whatever it was, the thread is not where it has waited.
+        self.waiting.end(pid);
         match happened {
             Happened::Stopped(stop) => {
                 self.first_has_stopped(pid, stop);
@@ -205,7 +208,10 @@ impl Supervisor {
             };
         }
         let how = match stop {
-            Stop::Call => self.call(pid),
+            Stop::Call => match self.call(pid) {
+                GoesOn::Now => Resume::Run,
+                GoesOn::Later => return,
+            },
             Stop::Program => self.program_begins(pid),
             Stop::Child => self.child(pid),
             Stop::Exit => self.about_to_exit(pid),

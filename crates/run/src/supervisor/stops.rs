@@ -38,6 +38,9 @@ impl Supervisor {
         until: Instant,
         mut act: impl FnMut(&mut Self, Thread, &Registers) -> Result<R, NotServed>,
     ) -> Result<R, NotDone> {
+        if let Some(answer) = self.in_waiting(space, &mut act) {
+            return answer;
+        }
         self.threads_of(space).into_iter().for_each(|pid| self.interrupt(pid));
         loop {
             if self.threads_of(space).is_empty() {
@@ -70,6 +73,25 @@ impl Supervisor {
                 Err(why) => return Err(NotDone::Refused(why)),
                 Ok(answer) => return Ok(answer),
             }
+        }
+    }
+
+    /// The same, in the name of a thread that waits before a call: it makes that again, and waits again. `None`: there is none,
+    /// or it has ended.
+    fn in_waiting<R>(
+        &mut self,
+        space: &Arc<ProgramSpace>,
+        act: &mut impl FnMut(&mut Self, Thread, &Registers) -> Result<R, NotServed>,
+    ) -> Option<Result<R, NotDone>> {
+        let waiting = self.threads_of(space).into_iter().find(|pid| self.waiting.has(*pid))?;
+        let halted = Halted::at(Thread(waiting), Stop::Call)?;
+        self.waiting.end(waiting);
+        let answer = act(self, Thread(waiting), halted.registers());
+        let _ = halted.go_on();
+        go_on(waiting, Resume::Run);
+        match answer {
+            Err(NotServed::Ended) => None,
+            other => Some(other.map_err(NotDone::Refused)),
         }
     }
 

@@ -188,6 +188,16 @@ impl Naming {
         self.opens(flags, mode)
     }
 
+    /// Whether it changes what it names, or may do so later.
+    pub(super) fn changes(&self) -> bool {
+        const CHANGES: u64 = flags::ACCESS | flags::CREATE | flags::TRUNCATE;
+        match self.kind {
+            Kind::Open => self.flags & flags::PATH == 0 && self.flags & CHANGES != 0,
+            Kind::Ask => self.registers.call() == numbers::TRUNCATE,
+            Kind::ReadLink => false,
+        }
+    }
+
     /// The call with the path at this address, which leads to the file without any link, or to the entry that is made.
     pub(super) fn on(&self, path: u64) -> Call {
         let mut arguments = self.registers.arguments();

@@ -1,7 +1,7 @@
 //! Looks at names on a thread of its own: a file system can make whoever looks at it wait, for a server that waits for the
 //! supervisor itself.
 
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use memobj_linux::locks::{Rank, RankedMutex};
@@ -20,23 +20,50 @@ impl Default for Helper {
     }
 }
 
+/// A job that was begun.
+pub(crate) enum Begun<T> {
+    /// It has ended in time.
+    Done(T),
+    /// It tells here when it ends.
+    Late(Receiver<T>),
+    /// The system refuses a thread.
+    Refused,
+}
+
 impl Helper {
-    /// What `job` says; `None` if it does not within `limit`, or the system refuses a thread. A thread whose job is late is
-    /// left to it, and ends with it.
+    /// What `job` says; `None` if it does not within `limit`, or the system refuses a thread.
     pub(crate) fn within<T: Send + 'static>(
         &self,
         limit: Duration,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
+        match self.begin(limit, job) {
+            Begun::Done(answer) => Some(answer),
+            // Nobody waits any more for what comes late.
+            Begun::Late(_) | Begun::Refused => None,
+        }
+    }
+
+    /// Begins `job`, and waits for it for at most `limit`. A thread whose job is late is left to it, and ends with it.
+    pub(crate) fn begin<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Begun<T> {
         let (answer, told) = channel();
-        // Nobody waits any more for what comes late.
         let job: Job = Box::new(move || drop(answer.send(job())));
         let mut jobs = self.jobs.lock();
-        let sender = jobs.take().or_else(start)?;
-        sender.send(job).ok()?;
-        let answer = told.recv_timeout(limit).ok()?;
-        *jobs = Some(sender);
-        Some(answer)
+        let sender = jobs.take().or_else(start);
+        let Some(sender) = sender.filter(|sender| sender.send(job).is_ok()) else { return Begun::Refused };
+        match told.recv_timeout(limit) {
+            Ok(answer) => {
+                *jobs = Some(sender);
+                Begun::Done(answer)
+            }
+            Err(RecvTimeoutError::Timeout) => Begun::Late(told),
+            // Its thread has panicked.
+            Err(RecvTimeoutError::Disconnected) => Begun::Refused,
+        }
     }
 }
 

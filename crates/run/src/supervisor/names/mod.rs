@@ -23,26 +23,34 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use memobj_tracer::{Call, Registers, Thread, write_memory};
+use memobj_tracer::{Call, Registers, Resume, Thread, write_memory};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use call::{Kind, Naming, flags};
-pub(crate) use place::{Names, guests};
+use helper::Begun;
 use place::{Named, Place};
+pub(crate) use place::{Names, guests};
 use walk::{Found, Wanted};
 
 use crate::error::NotServed;
 use crate::objects::Opened;
 use crate::program_space::ProgramSpace;
 use crate::supervisor::Supervisor;
+use crate::supervisor::events::go_on;
 use crate::supervisor::programs::{continue_from, name_of, sees_our_files};
+use crate::supervisor::waiting::GoesOn;
 
 const PAGE: u64 = 4096;
-/// How long a program is blocked by file systems that do not answer.
+/// How long programs are blocked by file systems that do not answer.
 const LATE: Duration = Duration::from_secs(2);
+/// Where names stand for objects: how long all programs wait; then only the thread that has named it does.
+const SOON: Duration = Duration::from_millis(5);
+/// How long that one waits at most.
+const LATEST: Duration = Duration::from_secs(40);
 
 /// What becomes of a call.
 enum Verdict {
@@ -57,13 +65,27 @@ enum Verdict {
 }
 
 impl Supervisor {
-    /// The stopped thread is about to make a call that names a file.
-    pub(crate) fn names_file(&mut self, pid: i32, registers: &Registers) {
+    /// The stopped thread is about to make a call that names a file. Whether it is to wait until that was found out: then
+    /// it stays stopped.
+    pub(crate) fn names_file(&mut self, pid: i32, registers: &Registers) -> GoesOn {
         if self.names.is_empty() {
-            return;
+            return GoesOn::Now;
         }
-        let Some(naming) = Naming::read(pid, registers) else { return };
-        let Some(verdict) = self.verdict(pid, &naming) else { return };
+        let Some(naming) = Naming::read(pid, registers) else { return GoesOn::Now };
+        match self.verdict(pid, &naming) {
+            Looked::Found(verdict) => self.make_named_call(pid, registers, naming, verdict),
+            Looked::Nothing => {}
+            Looked::Later(verdict) => {
+                if self.wait_for_verdict(pid, registers, naming, verdict) {
+                    return GoesOn::Later;
+                }
+            }
+        }
+        GoesOn::Now
+    }
+
+    /// Makes the call as it was found out.
+    fn make_named_call(&mut self, pid: i32, registers: &Registers, naming: Naming, verdict: Verdict) {
         let Some(space) = self.space_of(pid).filter(|space| !space.is_left_alone() && sees_our_files(pid))
         else {
             return;
@@ -83,24 +105,100 @@ impl Supervisor {
         }
     }
 
-    /// What becomes of the call; `None`: it is the kernel's.
-    fn verdict(&mut self, pid: i32, naming: &Naming) -> Option<Verdict> {
+    /// What becomes of the call.
+    fn verdict(&mut self, pid: i32, naming: &Naming) -> Looked {
         let process = self.threads.get(&pid).map_or(pid, |thread| thread.process);
         let names = Arc::clone(&self.names);
         let same = naming.clone();
-        let found = self.names.helper.within(LATE, move || verdict(&names, &same, (process, pid)));
-        found.unwrap_or_else(|| {
-            let name = String::from_utf8_lossy(&naming.name);
-            self.tell(&format!("process {pid} ({}): {name} could not be resolved in time", name_of(pid)));
-            // Another file in place of a mapped one would be wrong.
-            let is_meant = self.names.above(Path::new(OsStr::from_bytes(&naming.name))).is_some();
-            is_meant.then(|| Verdict::Answer(-i64::from(Errno::TIMEDOUT.raw_os_error())))
-        })
+        let limit = if self.names.objects().is_some() { SOON } else { LATE };
+        match self.names.helper.begin(limit, move || verdict(&names, &same, (process, pid))) {
+            Begun::Done(Some(verdict)) => Looked::Found(verdict),
+            Begun::Done(None) => Looked::Nothing,
+            Begun::Late(later) if self.names.objects().is_some() => Looked::Later(later),
+            Begun::Late(_) | Begun::Refused => self.too_late(pid, naming),
+        }
     }
+
+    /// It could not be found out.
+    fn too_late(&self, pid: i32, naming: &Naming) -> Looked {
+        let name = String::from_utf8_lossy(&naming.name);
+        self.tell(&format!("process {pid} ({}): {name} could not be resolved in time", name_of(pid)));
+        // Another file in place of a mapped one would be wrong.
+        match self.names.above(Path::new(OsStr::from_bytes(&naming.name))) {
+            Some(_) => Looked::Found(Verdict::Answer(-i64::from(Errno::TIMEDOUT.raw_os_error()))),
+            None => Looked::Nothing,
+        }
+    }
+
+    /// Has the stopped thread wait until `verdict` has come. Whether it waits.
+    fn wait_for_verdict(
+        &mut self,
+        pid: i32,
+        registers: &Registers,
+        naming: Naming,
+        verdict: Receiver<Option<Verdict>>,
+    ) -> bool {
+        let number = self.waiting.begin(pid);
+        let (jobs, registers) = (self.jobs.clone(), *registers);
+        let wait = move || {
+            let found = verdict.recv_timeout(LATEST);
+            jobs.post(Box::new(move |supervisor| {
+                supervisor.verdict_came(pid, number, registers, naming, found)
+            }));
+        };
+        let waits = std::thread::Builder::new().name("memobj-names".into()).spawn(wait).is_ok();
+        if !waits {
+            self.waiting.end(pid);
+        }
+        waits
+    }
+
+    /// Makes the call that `pid` has waited with, if it waits still.
+    fn verdict_came(
+        &mut self,
+        pid: i32,
+        number: u64,
+        registers: Registers,
+        naming: Naming,
+        found: Result<Option<Verdict>, RecvTimeoutError>,
+    ) {
+        if !self.waiting.ends(pid, number) {
+            return;
+        }
+        let looked = match found {
+            Ok(Some(verdict)) => Looked::Found(verdict),
+            Ok(None) => Looked::Nothing,
+            Err(_) => self.too_late(pid, &naming),
+        };
+        if let Looked::Found(verdict) = looked {
+            self.make_named_call(pid, &registers, naming, verdict);
+        }
+        go_on(pid, Resume::Run);
+    }
+}
+
+/// What is known of a call.
+enum Looked {
+    /// What becomes of it.
+    Found(Verdict),
+    /// It is the kernel's.
+    Nothing,
+    /// It comes: `None` if the call is the kernel's.
+    Later(Receiver<Option<Verdict>>),
 }
 
 /// What becomes of the call; `None`: it is the kernel's.
 fn verdict(names: &Names, naming: &Naming, caller: (i32, i32)) -> Option<Verdict> {
+    match verdict_once(names, naming, caller) {
+        // There is another version of an object than was listed. As the kernel does, it is looked once more.
+        Some(Verdict::Answer(answer)) if answer == -i64::from(Errno::STALE.raw_os_error()) => {
+            verdict_once(names, naming, caller)
+        }
+        verdict => verdict,
+    }
+}
+
+fn verdict_once(names: &Names, naming: &Naming, caller: (i32, i32)) -> Option<Verdict> {
     let wanted = Wanted {
         name: &naming.name,
         start: start(names, naming, caller.1)?,
@@ -134,6 +232,9 @@ fn start(names: &Names, naming: &Naming, thread: i32) -> Option<Option<Place>> {
 }
 
 fn of_found(names: &Names, naming: &Naming, found: Found) -> Result<Verdict, Errno> {
+    if naming.changes() && names.refuse_changes(&found.at) {
+        return Err(Errno::ROFS);
+    }
     let makes = naming.flags & flags::CREATE != 0;
     let is_fifo = found.file.as_ref().is_some_and(|file| file.kind() == FileType::Fifo);
     if naming.kind == Kind::Open && is_fifo && waits(naming.flags) {
@@ -141,9 +242,11 @@ fn of_found(names: &Names, naming: &Naming, found: Found) -> Result<Verdict, Err
     }
     let file = match (found.file, found.entry) {
         // The kernel knows best who may make, or open by such a call, what in which folder.
-        (_, Some((folder, name))) if makes => return Ok(Verdict::Entry(folder, name)),
+        (_, Some((folder, name))) if makes && !names.has_objects(&folder) => {
+            return Ok(Verdict::Entry(folder, name));
+        }
         (Some(file), _) => file,
-        (None, _) => return Err(Errno::NOENT),
+        (None, _) => return Err(if makes { Errno::ROFS } else { Errno::NOENT }),
     };
     let kind = file.kind();
     match naming.kind {
@@ -160,7 +263,7 @@ fn of_found(names: &Names, naming: &Naming, found: Found) -> Result<Verdict, Err
         Kind::Open => {}
     }
     let reads = naming.kind == Kind::Open && naming.flags & (flags::PATH | flags::ACCESS) == 0;
-    let opened = if reads { names.open_object(&file)? } else { None };
+    let opened = if reads { names.ready_to_open(&file)? } else { None };
     Ok(Verdict::File(file, opened))
 }
 

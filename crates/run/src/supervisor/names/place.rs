@@ -9,7 +9,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags
 use rustix::io::Errno;
 
 use super::helper::Helper;
-use crate::objects::{MapTarget, ObjectFiles, Opened};
+use crate::map_target::MapTarget;
+use crate::objects::{ObjectFiles, Opened};
 use crate::options::NameMap;
 
 /// A descriptor that names a file, whatever may be done to it.
@@ -46,10 +47,20 @@ struct Mount {
     object: Arc<Named>,
     /// What the kernel calls that.
     real: PathBuf,
+    writing: Writing,
+}
+
+/// Whether what is mapped may be changed, as far as it is up to names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Writing {
+    /// The kernel decides.
+    Kernels,
+    /// It is a copy of an object.
+    Refused,
 }
 
 /// The mapped names of a run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Names {
     mounts: Vec<Mount>,
     objects: Option<Arc<ObjectFiles>>,
@@ -62,21 +73,24 @@ pub(crate) fn guests(maps: &[NameMap]) -> Vec<(PathBuf, MapTarget)> {
 }
 
 impl Names {
-    /// Opens what the names stand for: `objects` has those that are no local files.
+    /// Opens what the names of `maps`, without links in `guests`, stand for. `objects` has those that are no local files.
     pub(crate) fn new(
         guests: &[(PathBuf, MapTarget)],
+        maps: &[NameMap],
         objects: Option<Arc<ObjectFiles>>,
     ) -> io::Result<Self> {
-        let mount = |(guest, target): &(PathBuf, MapTarget)| {
+        let mount = |((guest, target), map): (&(PathBuf, MapTarget), &NameMap)| {
             let object = match (target, &objects) {
                 (MapTarget::Path(path), _) => Named::open(path)?,
-                (_, Some(objects)) => Named::of(objects.name(guest)?)?,
+                (_, Some(files)) => Named::of(files.name(guest)?)?,
                 (_, None) => return Err(io::ErrorKind::Unsupported.into()),
             };
+            let is_copy = matches!(target, MapTarget::Path(_)) && !matches!(map.target, MapTarget::Path(_));
+            let writing = if is_copy { Writing::Refused } else { Writing::Kernels };
             let real = object.name();
-            Ok(Mount { guest: guest.clone(), object: Arc::new(object), real })
+            Ok(Mount { guest: guest.clone(), object: Arc::new(object), real, writing })
         };
-        let mounts = guests.iter().map(mount).collect::<io::Result<_>>()?;
+        let mounts = guests.iter().zip(maps).map(mount).collect::<io::Result<_>>()?;
         Ok(Self { mounts, objects, helper: Helper::default() })
     }
 
@@ -85,14 +99,33 @@ impl Names {
         self.objects.as_ref()
     }
 
-    /// If the file is an object, has it open while the answer is kept.
-    pub(super) fn open_object(&self, file: &Named) -> Result<Option<Arc<Opened>>, Errno> {
-        match &self.objects {
-            Some(objects) if file.kind() == FileType::RegularFile && objects.is_of(file.stat.st_dev) => {
-                objects.open(file.stat.st_ino).map(Some)
+    /// What `name` is in the folder, a link itself if it is one. Blocks as long as the file system does.
+    pub(super) fn in_folder(&self, folder: &Named, name: &[u8], mounts: Mounts) -> Result<Named, Errno> {
+        let found = Named::in_folder(folder, name, mounts);
+        match (&self.objects, found) {
+            (Some(objects), Err(Errno::AGAIN)) if objects.is_of(folder.stat.st_dev) => {
+                // Its server, which is this process, does not wait for itself.
+                objects.list(folder.stat.st_ino)?;
+                Named::in_folder(folder, name, mounts)
             }
-            _ => Ok(None),
+            (_, found) => found,
         }
+    }
+
+    /// Readies the file so that an open does not block. If it is an object, that is open while the answer is kept.
+    pub(super) fn ready_to_open(&self, file: &Named) -> Result<Option<Arc<Opened>>, Errno> {
+        let Some(objects) = self.objects.as_ref().filter(|objects| objects.is_of(file.stat.st_dev)) else {
+            return Ok(None);
+        };
+        match file.kind() {
+            FileType::Directory => objects.list(file.stat.st_ino).map(|()| None),
+            _ => objects.open(file.stat.st_ino).map(Some),
+        }
+    }
+
+    /// Whether the file or folder is one of objects.
+    pub(super) fn has_objects(&self, file: &Named) -> bool {
+        self.objects.as_ref().is_some_and(|objects| objects.is_of(file.stat.st_dev))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -108,6 +141,13 @@ impl Names {
     /// Whether a mapped name is below this one.
     pub(super) fn are_below(&self, at: &Path) -> bool {
         self.mounts.iter().any(|mount| mount.guest != at && mount.guest.starts_with(at))
+    }
+
+    /// Whether what is at this name must not be changed.
+    pub(super) fn refuse_changes(&self, at: &Path) -> bool {
+        let above = self.above(at);
+        let mount = self.mounts.iter().rev().find(|mount| Some(mount.guest.as_path()) == above);
+        mount.is_some_and(|mount| mount.writing == Writing::Refused)
     }
 
     /// The mapped name that `at` is or is below.

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::place::{Named, Names, Place};
 use super::walk::{LastLink, Missing, Wanted, resolve, walk};
-use crate::objects::MapTarget;
+use crate::map_target::MapTarget;
 use crate::options::NameMap;
 
 fn names_of(all: &[(PathBuf, PathBuf)]) -> std::io::Result<Names> {
@@ -16,7 +16,7 @@ fn names_of(all: &[(PathBuf, PathBuf)]) -> std::io::Result<Names> {
         target: MapTarget::Path(object.clone()),
     };
     let maps: Vec<_> = all.iter().map(map).collect();
-    Names::new(&super::guests(&maps), None)
+    Names::new(&super::guests(&maps), &maps, None)
 }
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rustix::fs::FileType;
@@ -57,6 +57,8 @@ pub(super) struct Found {
     pub(super) file: Option<Arc<Named>>,
     /// The folder and the last name in it, if that is how it was found.
     pub(super) entry: Option<(Arc<Named>, Vec<u8>)>,
+    /// The name, or that of the folder if there is nothing of the name yet.
+    pub(super) at: PathBuf,
 }
 
 /// What became of a name.
@@ -149,7 +151,9 @@ impl<'a> Walk<'a> {
                 }
                 name => match self.down(name)? {
                     Down::To(entry) => entry,
-                    Down::Missing(entry) => return Ok(Found { file: None, entry: Some(entry) }),
+                    Down::Missing(entry) => {
+                        return Ok(Found { file: None, entry: Some(entry), at: self.here.at });
+                    }
                 },
             };
         }
@@ -157,7 +161,7 @@ impl<'a> Walk<'a> {
             _ if self.wants_folder && !self.here.is_folder() => Err(Errno::NOTDIR),
             // It is there for the names below it only.
             None => Err(Errno::NOENT),
-            file => Ok(Found { file, entry }),
+            file => Ok(Found { file, entry, at: self.here.at }),
         }
     }
 
@@ -225,7 +229,7 @@ impl<'a> Walk<'a> {
         }
         let opened = match &self.here.file {
             Some(folder) => {
-                Named::in_folder(folder, name, self.mounts()).map(|file| (Arc::clone(folder), file))
+                self.names.in_folder(folder, name, self.mounts()).map(|file| (Arc::clone(folder), file))
             }
             None => Err(Errno::NOENT),
         };
