@@ -4,22 +4,25 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use memobj::pagers::{Awaited, Faulty, Pager};
 use memobj::{FailurePolicy, ObjectOptions};
 use memobj_run::record::{LeftOut, Record};
 use memobj_run::{
-    Counting, FileInjections, FrontEnds, LEAST_BUDGET_BYTES, MapTarget, Messages, NameMap, Options,
-    Supervisor, report, run_in_front_with,
+    CopyProgress, Counting, FileInjections, FrontEnds, LEAST_BUDGET_BYTES, MapTarget, Messages, NameMap,
+    Options, Supervisor, report, run_in_front_with,
 };
 use rustix::fs::OFlags;
 
 use crate::engine::injections;
 use crate::failure::{Failure, complain};
+use crate::inject::FaultPlan;
 use crate::interrupt::Interrupt;
 use crate::options::Frames;
 use crate::output;
+use crate::progress::{Output, Progress};
 use crate::retry::Retry;
 use crate::run_args::{MapObject, ReportKind, RunArguments};
 use crate::servers::{Missing, Servers};
@@ -126,16 +129,39 @@ fn write_record(path: &Path, record: &Record) -> Result<(), String> {
 }
 
 /// What `--map` says that GUEST stands for.
-fn target(object: &MapObject, servers: &Servers, interrupt: &Interrupt) -> Result<MapTarget, Failure> {
+fn target(
+    object: &MapObject,
+    plan: Option<&FaultPlan>,
+    servers: &Servers,
+    interrupt: &Interrupt,
+) -> Result<MapTarget, Failure> {
     let url = match object {
         MapObject::Path(path) => return Ok(MapTarget::Path(path.clone())),
         MapObject::Url(url) => url,
     };
     let pager = servers.pager(url, &ObjectOptions::new(), Missing::IsAnError, interrupt)?;
-    Ok(MapTarget::Object {
-        name: memobj_url::shown(url),
-        pager: Arc::from(pager),
-        modified: SystemTime::now(),
+    let pager: Arc<dyn Pager> = match plan {
+        None => Arc::from(pager),
+        Some(plan) => Arc::new(Faulty::new(Awaited::new(pager), injections(plan), plan.seed)),
+    };
+    Ok(MapTarget::Object { name: memobj_url::shown(url), pager, modified: SystemTime::now() })
+}
+
+/// Shows how objects are copied, where that has to be done before the program starts.
+fn copying() -> CopyProgress {
+    let bar: Mutex<Option<(String, Progress, u64)>> = Mutex::default();
+    CopyProgress::new(move |object, done, length| {
+        let mut bar = bar.lock().unwrap_or_else(PoisonError::into_inner);
+        if bar.as_ref().is_none_or(|(shown, ..)| shown != object) {
+            *bar = Some((object.to_owned(), Progress::begin(object, length, Output::Lines), 0));
+        }
+        if let Some((_, progress, before)) = &mut *bar {
+            progress.advance(done.saturating_sub(*before));
+            *before = done;
+        }
+        if done == length {
+            *bar = None;
+        }
     })
 }
 
@@ -148,7 +174,9 @@ fn options(arguments: &RunArguments, counts: bool) -> Result<Options, Failure> {
         seed: plan.seed,
     });
     let names = arguments.map.iter().map(|(guest, object)| {
-        Ok(NameMap { guest: guest.clone(), target: target(object, &servers, &interrupt)? })
+        let is_meant = |path: &Path| path == Path::new("*") || guest.ends_with(path);
+        let plan = arguments.inject.iter().find(|(path, _)| is_meant(path)).map(|(_, plan)| plan);
+        Ok(NameMap { guest: guest.clone(), target: target(object, plan, &servers, &interrupt)? })
     });
     Ok(Options {
         budget_bytes: arguments.budget,
@@ -161,6 +189,7 @@ fn options(arguments: &RunArguments, counts: bool) -> Result<Options, Failure> {
         names: names.collect::<Result<_, Failure>>()?,
         counting: if counts { Counting::Touches } else { Counting::Totals },
         messages: Messages::StandardError,
+        copying: Some(copying()),
         ..Options::default()
     })
 }

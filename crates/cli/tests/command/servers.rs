@@ -92,6 +92,36 @@ fn an_object_that_is_replaced_meanwhile_is_stale() {
     assert!(ran.err().contains("the object changed since it was opened"), "{}", ran.err());
 }
 
+/// A program reads and maps an object of a server as a file, and moves what it touches.
+#[test]
+fn a_program_has_an_object_of_a_server_as_a_file() {
+    let test_folder = TestFolder::new();
+    let why = test_folder.run(&["run", "--", "true"]);
+    if why.code() != 0 {
+        return println!("skipped: programs cannot be run here: {}", why.err());
+    }
+    let bytes = test_folder.file("local", 64 * MIB);
+    let server = WebServer::new(bytes.clone());
+    let map = format!("/served/file={}", server.url("object"));
+    let part = ["dd", "if=/served/file", "bs=1000", "skip=50000", "count=10", "status=none"];
+    let ran = test_folder.run(&[&["run", "--map", &map, "--"], &part[..]].concat());
+    assert_eq!(ran.code(), 0, "{}", ran.err());
+    assert!(ran.0.stdout == bytes[50_000_000..50_010_000]);
+    // Else all of it was copied before, as is right where there is no FUSE.
+    let is_on_demand = ran.err().is_empty();
+    assert!(!is_on_demand || server.sent() <= 4 * MIB, "{} bytes were sent", server.sent());
+    let all = ["sh", "-c", "cat /served/file | cmp - local && test $(wc -c </served/file) = 67108864"];
+    let ran = test_folder.run(&[&["run", "--map", &map, "--"], &all[..]].concat());
+    assert_eq!(ran.code(), 0, "{}", ran.err());
+    if is_on_demand {
+        let inject = ["run", "--inject", "file:error@1M+4k", "--map", &map, "--", "cat", "/served/file"];
+        let ran = test_folder.run(&inject);
+        assert_eq!(ran.code(), 1);
+        assert!(ran.err().contains("supply [1048576, "), "{}", ran.err());
+        assert!(ran.0.stdout == bytes[..ran.0.stdout.len()] && ran.0.stdout.len() <= MIB);
+    }
+}
+
 /// A port at which nobody listens.
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");

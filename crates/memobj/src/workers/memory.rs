@@ -11,7 +11,7 @@ use crate::locks::{Rank, RankedMutex};
 /// What requests may take beside a share of the budget.
 const LEAST_BYTES: u64 = 8 << 20;
 /// Buffers that are kept for later requests, in bytes.
-const KEPT_BYTES: usize = 4 << 20;
+const KEPT_BYTES: usize = 16 << 20;
 
 /// The buffers of all requests that pagers have.
 pub(super) struct Memory {
