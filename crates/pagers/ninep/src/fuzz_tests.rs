@@ -85,7 +85,7 @@ proptest! {
         };
         add(&|out| message::version(out, 8192, dialect.name()));
         add(&|out| message::attach(out, tag, 1, (&user, "tree"), dialect));
-        add(&|out| message::walk(out, tag, (1, 2), &[data.clone()]));
+        add(&|out| message::walk(out, tag, (1, 2), std::slice::from_ref(&data)));
         add(&|out| message::open(out, tag, 1, OpenMode::ReadWrite, dialect));
         add(&|out| message::read(out, tag, 1, offset, 7));
         add(&|out| message::write(out, tag, 1, offset, &data));

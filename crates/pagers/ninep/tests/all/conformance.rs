@@ -41,6 +41,17 @@ fn every_check_and_size_of_messages_passes_the_suite() {
 }
 
 #[test]
+fn every_dialect_of_the_scripted_server_passes_the_suite() {
+    for dialect in Dialect::ALL {
+        let fake = crate::fake::Fake::new(sample_bytes(200_001));
+        fake.lock().dialect = dialect.name();
+        let make = || NinePager::open(&fake.url(), NineOptions::new()).unwrap();
+        assert_eq!(make().dialect(), dialect);
+        conformance::run_answering(make, sample_bytes(200_001));
+    }
+}
+
+#[test]
 fn a_unix_socket_passes_the_suite() {
     let Some(server) = Server::start_on_socket() else { return };
     let url = server.file("sample", sample_bytes(MIB));

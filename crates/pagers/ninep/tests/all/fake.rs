@@ -1,5 +1,5 @@
 //! A server that does what a test says: for what real ones do not do. It has one file, in memory, and encodes messages on
-//! its own, so that an error of the crate's own encoding is seen.
+//! its own, so that an error of the crate's own encoding is seen. It speaks one of the dialects.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -15,9 +15,12 @@ pub(crate) const TVERSION: u8 = 100;
 pub(crate) const TATTACH: u8 = 104;
 pub(crate) const TFLUSH: u8 = 108;
 pub(crate) const TWALK: u8 = 110;
+pub(crate) const TOPEN: u8 = 112;
 pub(crate) const TREAD: u8 = 116;
 pub(crate) const TWRITE: u8 = 118;
 pub(crate) const TCLUNK: u8 = 120;
+pub(crate) const TSTAT: u8 = 124;
+pub(crate) const TWSTAT: u8 = 126;
 
 /// A request, with its size cut off.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +81,11 @@ pub(crate) struct State {
     pub(crate) durable: Vec<u8>,
     pub(crate) mtime: (u64, u64),
     pub(crate) qid_path: u64,
+    /// Whether what is opened is a folder.
+    pub(crate) is_folder: bool,
     pub(crate) msize: u32,
+    /// The name of its dialect.
+    pub(crate) dialect: &'static str,
     script: Script,
     pub(crate) requests: Vec<Request>,
     kept: Vec<Request>,
@@ -104,7 +111,9 @@ impl Fake {
             durable: bytes.to_vec(),
             mtime: (1000, 0),
             qid_path: 7,
+            is_folder: false,
             msize: 65_536,
+            dialect: "9P2000.L",
             script: Box::new(|_| Act::Normal),
             requests: Vec::new(),
             kept: Vec::new(),
@@ -259,21 +268,31 @@ fn qid(kind: u8, path: u64) -> Vec<u8> {
     [&[kind][..], &0u32.to_le_bytes(), &path.to_le_bytes()].concat()
 }
 
-/// The right answer, in 9P2000.L.
+/// A name with its length.
+fn string(text: &str) -> Vec<u8> {
+    [&u16::try_from(text.len()).unwrap().to_le_bytes()[..], text.as_bytes()].concat()
+}
+
+/// The right answer.
 fn answer(state: &mut State, request: &Request) -> Vec<u8> {
     let body = match request.kind {
         TVERSION => {
             let msize = request.u32(0).min(state.msize);
-            [&msize.to_le_bytes()[..], &8u16.to_le_bytes(), b"9P2000.L"].concat()
+            let speaks = request.body[4..] == string(state.dialect);
+            let version = if speaks { state.dialect } else { "unknown" };
+            [&msize.to_le_bytes()[..], &string(version)].concat()
         }
         TATTACH => qid(0x80, 1),
         TWALK => [&2u16.to_le_bytes()[..], &qid(0x80, 2), &qid(0, state.qid_path)].concat(),
-        TLOPEN => [&qid(0, state.qid_path)[..], &0u32.to_le_bytes()].concat(),
+        TLOPEN | TOPEN if state.is_folder => [&qid(0x80, 1)[..], &0u32.to_le_bytes()].concat(),
+        TLOPEN | TOPEN => [&qid(0, state.qid_path)[..], &0u32.to_le_bytes()].concat(),
         TGETATTR => attributes(state),
+        TSTAT => stat(state),
+        TWSTAT => wstat(state, request),
         TREAD => {
             let start = (request.offset() as usize).min(state.bytes.len());
             let end = (start + request.count() as usize).min(state.bytes.len());
-            return rread(request.tag, &state.bytes[start..end].to_vec());
+            return rread(request.tag, &state.bytes[start..end]);
         }
         TWRITE => {
             let (start, bytes) = (request.offset() as usize, &request.body[16..]);
@@ -306,4 +325,36 @@ fn attributes(state: &State) -> Vec<u8> {
     body.extend(state.mtime.1.to_le_bytes());
     body.extend([0; 16 + 16 + 8 + 8]);
     body
+}
+
+/// Rstat of 9P2000 and 9P2000.u.
+fn stat(state: &State) -> Vec<u8> {
+    let mut body = [0; 2 + 4].to_vec();
+    body.extend(qid(0, state.qid_path));
+    body.extend([0; 4 + 4]);
+    body.extend(u32::try_from(state.mtime.0).unwrap().to_le_bytes());
+    body.extend((state.bytes.len() as u64).to_le_bytes());
+    ["file", "u", "g", "u"].iter().for_each(|name| body.extend(string(name)));
+    if state.dialect == "9P2000.u" {
+        body.extend([0; 2 + 3 * 4]);
+    }
+    let size = u16::try_from(body.len()).unwrap();
+    [&(size + 2).to_le_bytes()[..], &size.to_le_bytes(), &body].concat()
+}
+
+/// Twstat: a length, or a sync if nothing is to be changed. Anything else is a mistake of the client.
+fn wstat(state: &mut State, request: &Request) -> Vec<u8> {
+    let length_at = 4 + 2 + 2 + 2 + 4 + 13 + 3 * 4;
+    let length = request.u64(length_at);
+    let names = if state.dialect == "9P2000.u" { 4 * 2 + 2 } else { 4 * 2 };
+    let kept = [&request.body[8..length_at], &request.body[length_at + 8 + names..]].concat();
+    assert!(kept.iter().all(|byte| *byte == 255), "{request:?}");
+    assert!(request.body[length_at + 8..length_at + 8 + names].iter().all(|byte| *byte == 0), "{request:?}");
+    if length == u64::MAX {
+        state.durable = state.bytes.clone();
+    } else {
+        state.bytes.resize(length as usize, 0);
+        state.mtime.0 += 1;
+    }
+    Vec::new()
 }

@@ -26,8 +26,13 @@ pub(crate) fn string(text: &str) -> Vec<u8> {
 }
 
 impl Plain {
-    /// Connects, and agrees on a version.
+    /// Connects, and agrees on 9P2000.L.
     pub(crate) fn new(address: &Address) -> Self {
+        Self::speaking(address, "9P2000.L")
+    }
+
+    /// Connects, and agrees on a version.
+    pub(crate) fn speaking(address: &Address, version: &str) -> Self {
         let stream = match address {
             Address::Tcp { host, port } => Stream::Tcp(TcpStream::connect((host.as_str(), *port)).unwrap()),
             Address::Unix(path) => Stream::Unix(UnixStream::connect(path).unwrap()),
@@ -37,10 +42,10 @@ impl Plain {
             stream.set_nodelay(true).unwrap();
         }
         let mut plain = Self { stream, msize: 0 };
-        let body = [&(1u32 << 20).to_le_bytes()[..], &string("9P2000.L")].concat();
+        let body = [&(1u32 << 20).to_le_bytes()[..], &string(version)].concat();
         plain.send(TVERSION, 0xffff, &body).unwrap();
         let answer = plain.receive().unwrap();
-        assert_eq!((answer.kind, &answer.body[4..]), (TVERSION + 1, &string("9P2000.L")[..]));
+        assert_eq!((answer.kind, &answer.body[4..]), (TVERSION + 1, &string(version)[..]));
         plain.msize = answer.u32(0);
         plain
     }
@@ -76,7 +81,8 @@ impl Plain {
         assert_eq!(answer.tag, 1);
         match answer.kind {
             7 => Err(Ok(answer.u32(0))),
-            107 => panic!("Rerror in 9P2000.L"),
+            // It has words.
+            107 => Err(Ok(0)),
             its if its == kind + 1 => Ok(answer.body),
             other => panic!("{other} answers {kind}"),
         }

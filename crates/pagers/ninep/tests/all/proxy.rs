@@ -1,7 +1,8 @@
 //! The proxy: its clients never notice that the server was away, or are told what is lost.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use memobj_9p::proxy::{Proxy, ProxyEvent, ProxyHandle, ProxyOptions};
@@ -319,6 +320,54 @@ fn a_sync_after_a_restart_with_unsynced_writes_fails_once() {
     fake.crash();
     let answer = client.receive().unwrap();
     assert_eq!((answer.kind, answer.tag, answer.u32(0)), (7, 4, 5));
+}
+
+/// In 9P2000 a folder is read on from where it was read, or from its start: the proxy reads it up to there again.
+#[test]
+fn reading_a_folder_goes_on_where_it_was() {
+    let entries = sample_bytes(1000);
+    for is_changed in [false, true] {
+        let fake = Fake::new(b"");
+        fake.lock().dialect = "9P2000";
+        let up_to = Mutex::new(0);
+        let entry_bytes = Arc::new(AtomicUsize::new(100));
+        let its_entry_bytes = Arc::clone(&entry_bytes);
+        // Entries of 100 bytes. A connection that reads from elsewhere than where it was is refused.
+        fake.script(move |request| match request.kind {
+            TATTACH => {
+                *up_to.lock().unwrap() = 0;
+                Act::Normal
+            }
+            TREAD => {
+                let (start, mut up_to) = (request.offset() as usize, up_to.lock().unwrap());
+                if start != *up_to {
+                    return Act::Send(message(107, request.tag, &string("bad offset")));
+                }
+                let entry_bytes = its_entry_bytes.load(Ordering::Relaxed);
+                let count = request.count() as usize / entry_bytes * entry_bytes;
+                *up_to = (start + count).min(1000);
+                Act::Send(crate::fake::rread(request.tag, &entries[start..*up_to]))
+            }
+            _ => Act::Normal,
+        });
+        let proxy = Running::new(&address(&fake), ProxyOptions::new());
+        let mut client = Plain::speaking(&proxy.address, "9P2000");
+        let fids = [0u32.to_le_bytes(), u32::MAX.to_le_bytes()].concat();
+        client.ask(TATTACH, &[&fids[..], &string("u"), &string("")].concat()).unwrap();
+        fake.lock().is_folder = true;
+        client.ask(112, &[0, 0, 0, 0, 0]).unwrap();
+        for start in [0, 100, 200, 300] {
+            let read = client.read_at(0, start, 180).unwrap();
+            assert_eq!(read, entries[start as usize..start as usize + 100]);
+        }
+        entry_bytes.store(if is_changed { 70 } else { 100 }, Ordering::Relaxed);
+        fake.hang_up();
+        let read = client.read_at(0, 400, 180);
+        match is_changed {
+            false => assert_eq!(read.unwrap(), entries[400..500]),
+            true => assert!(read.is_err()),
+        }
+    }
 }
 
 /// Tflush while the server is there, and while it is not.

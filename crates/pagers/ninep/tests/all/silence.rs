@@ -13,6 +13,7 @@ use memobj_sim::fixture::{MIB, check_sample, sample_bytes, wait_until};
 
 use crate::asking::{counter, supply};
 use crate::fake::{Act, Fake, TFLUSH, TGETATTR, TLOPEN, TREAD, TWALK, rlerror};
+use crate::servers::{Kind, Server};
 
 const LENGTH: u64 = 300_000;
 
@@ -76,6 +77,32 @@ fn a_silence_is_told_and_then_the_connection_is_made_anew() {
     assert!(matches!(next("it answers again"), Event::ServerAnswers { .. }));
     check_sample(0..4096, &reader.join().unwrap().unwrap(), "after the silence");
     assert_eq!(fake.connections(), 2);
+}
+
+/// A real server that is stopped, so that its connection stays, and goes on.
+#[test]
+fn a_server_that_is_stopped_is_told_of_and_goes_on() {
+    let Some(server) = Server::start(Kind::Diod) else { return };
+    let url = server.file("file", sample_bytes(LENGTH));
+    let short = Duration::from_millis(100);
+    let options = NineOptions::new().silence_told(short / 5).silence(short).connect_timeout(short);
+    let pager = NinePager::open(&url, options).unwrap();
+    let (cache, mapping) = map(pager, &EngineClock::system(), Duration::from_secs(3000));
+    let events = cache.events();
+    server.signal("-STOP");
+    let reader = std::thread::spawn(move || mapping.pin(0..LENGTH).map(|bytes| bytes.to_vec()));
+    let mut told = false;
+    wait_until("it is told", || {
+        told |= matches!(events.try_next(), Some(Event::ServerSilent { .. }));
+        told
+    });
+    server.signal("-CONT");
+    check_sample(0..LENGTH, &reader.join().unwrap().unwrap(), "after the stop");
+    let mut answers = false;
+    wait_until("it is told that it answers", || {
+        answers |= matches!(events.try_next(), Some(Event::ServerAnswers { .. }));
+        answers
+    });
 }
 
 /// While the server is away requests wait; nobody waits for ever who does not want to.

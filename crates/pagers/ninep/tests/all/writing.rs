@@ -5,7 +5,7 @@ use memobj_9p::{Dialect, NineOptions, NinePager, VersionCheck};
 use memobj_sim::fixture::{MIB, sample_bytes};
 
 use crate::asking::{set_length, supply, sync, write};
-use crate::fake::{Act, Fake, TFSYNC, TSETATTR, TWRITE, message, rlerror};
+use crate::fake::{Act, Fake, TFSYNC, TSETATTR, TWRITE, TWSTAT, message, rlerror};
 use crate::servers::{Kind, Server};
 
 const LENGTH: u64 = 300_000;
@@ -163,6 +163,28 @@ fn lengths_are_durable_when_they_are_answered() {
         assert_eq!(fake.lock().durable.len(), 200_000);
         assert_eq!(supply(&pager, 196_608..200_000).wait().unwrap(), [0; 200_000 - 196_608]);
         set_length(&pager, 100_000).wait().unwrap();
+    }
+}
+
+/// A sync and a length are Twstats there.
+#[test]
+fn the_dialects_of_plan_9_sync_and_set_lengths_too() {
+    for dialect in [Dialect::Plan9, Dialect::Unix] {
+        let fake = Fake::new(sample_bytes(LENGTH));
+        fake.lock().dialect = dialect.name();
+        let pager = NinePager::open(&fake.url(), NineOptions::new().writable()).unwrap();
+        write(&pager, 0, &[7; 8192]).wait().unwrap();
+        assert_ne!(fake.lock().durable[..8192], [7; 8192]);
+        sync(&pager).wait().unwrap();
+        assert_eq!(fake.lock().durable[..8192], [7; 8192]);
+        write(&pager, 0, &[8; 8192]).wait().unwrap();
+        fake.crash();
+        assert_eq!(sync(&pager).kind(), ErrorKind::Io);
+        set_length(&pager, 4096).wait().unwrap();
+        assert_eq!(fake.lock().durable.len(), 4096);
+        assert_eq!(supply(&pager, 0..4096).wait().unwrap(), [7; 4096]);
+        fake.script_for(TWSTAT, |request| Act::Send(message(107, request.tag, b"\x09\0read only")));
+        assert_eq!(sync(&pager).kind(), ErrorKind::Denied);
     }
 }
 
