@@ -139,7 +139,7 @@ fn advice(report: &Report) -> Vec<String> {
         advice.push(format!(
             "a block takes {:.0} ms, most of it waiting: for reads from end to end, --block {}M moves more at once",
             report.block_ms,
-            (report.block_bytes * 4 >> 20).clamp(1, 16)
+            ((report.block_bytes * 4) >> 20).clamp(1, 16)
         ));
     }
     if report.block_ms > 2.0 && report.version.is_some() {
