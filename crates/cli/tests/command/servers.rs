@@ -226,7 +226,7 @@ fn files_of_9p_servers_are_read_and_written_also_through_the_proxy_and_restarts(
     drop(server);
     let mut command = test_folder.command(&["hash", "--retry", "forever", &url(port)]);
     let waiting = command.stdout(Stdio::piped()).spawn().expect("it starts");
-    let Some(_server) = diod(test_folder.path(), port) else { return };
+    let _server = diod(test_folder.path(), port).expect("it was there before");
     let output = waiting.wait_with_output().expect("it ends");
     assert!(output.status.success(), "{output:?}");
     let new = test_folder.file("new", 3 * MIB);

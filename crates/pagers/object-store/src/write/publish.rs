@@ -75,10 +75,8 @@ impl Publisher {
             let headers = headers.ok_or_else(|| Failure::new(ErrorKind::Stale, "the object is gone"))?;
             let length = crate::answer::content_length(&headers);
             let length = length.ok_or_else(|| Failure::new(ErrorKind::Integrity, "no length"))?;
-            pieces = pieces
-                .into_iter()
-                .flat_map(|piece| on_top_of(piece, &Published::of(&headers, length).base))
-                .collect();
+            let now = Published::of(&headers, length)?.base;
+            pieces = pieces.into_iter().flat_map(|piece| on_top_of(piece, &now)).collect();
         }
         let content = Arc::new(Content::new(Arc::clone(&self.reader), pieces));
         store(other, bucket, &content, &Condition::Create, None).await.map(drop)

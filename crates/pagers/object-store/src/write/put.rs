@@ -38,7 +38,10 @@ pub(crate) async fn to_s3(
         match s3::send((store, &target.transport), Method::PUT, path, call).await {
             Ok(response) => {
                 target.transport.counters.sent_parts.add(1);
-                return Ok(Published::of(response.headers(), content.length));
+                return match Published::of(response.headers(), content.length) {
+                    Ok(published) => Ok(published),
+                    Err(failure) => target.settle(publication, condition, failure).await,
+                };
             }
             Err(failure) => match content.take_failure() {
                 // The bytes could not be read: nothing was published.
@@ -107,7 +110,7 @@ async fn put_once(
         })?;
     let response = target.transport.send(request).await?;
     match response.status().is_success() {
-        true => Ok(Published::of(response.headers(), length)),
+        true => Published::of(response.headers(), length),
         false => Err(target.transport.refusal(response).await),
     }
 }

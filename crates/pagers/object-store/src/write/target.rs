@@ -55,9 +55,15 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    pub(crate) fn of(headers: &HeaderMap, length: u64) -> Self {
-        let base = Base { version: Version::of(headers), length, is_whole: false };
-        Self { base, generation: generation(headers) }
+    /// The version that `headers` name, if they name one. A version without a name could not be told from those of others, so
+    /// that nothing could be read any more.
+    pub(crate) fn of(headers: &HeaderMap, length: u64) -> Result<Self, Failure> {
+        let version = Version::of(headers);
+        if version.tag().is_none() {
+            let what = "the store does not name the version that it took";
+            return Err(Failure::new(ErrorKind::Integrity, what));
+        }
+        Ok(Self { base: Base { version, length, is_whole: false }, generation: generation(headers) })
     }
 }
 
@@ -131,7 +137,7 @@ impl Target {
         {
             let length = answer::content_length(headers);
             let length = length.ok_or_else(|| Failure::new(ErrorKind::Integrity, "no length"))?;
-            return Ok(Published::of(headers, length));
+            return Published::of(headers, length);
         }
         if failure.kind != ErrorKind::Stale {
             return Err(failure);

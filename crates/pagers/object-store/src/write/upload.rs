@@ -190,7 +190,9 @@ impl Upload<'_> {
         call.patience = COMPLETION;
         let response = self.call(Method::POST, call).await?;
         let answer = s3::text(&self.target.transport, response).await?;
-        xml::text(&answer, "ETag").ok_or_else(|| not_understood("ETag"))
+        // In headers, of which answers are compared, an ETag has quotes always.
+        let tag = xml::text(&answer, "ETag").ok_or_else(|| not_understood("ETag"))?;
+        Ok(if tag.starts_with('"') { tag } else { format!("\"{tag}\"") })
     }
 }
 
