@@ -124,7 +124,8 @@ impl Driver {
         self.units.insert(number, Unit::of(parts, claim.pages(), None, purpose));
         let unit = KeptUnit::new(&self.shared.requests, number);
         let fill = &parts.fill;
-        fill.workers.submit(Arc::clone(fill), claim, reason, Some(Box::new(unit)));
+        let wanted = claim.pages();
+        fill.workers.submit(Arc::clone(fill), (claim, wanted), reason, Some(Box::new(unit)));
         Ok(())
     }
 

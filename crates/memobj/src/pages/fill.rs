@@ -19,8 +19,15 @@ use crate::reporter::ObjectTell;
 
 /// Threads that call pagers.
 pub(crate) trait CallPagers: std::fmt::Debug + Send + Sync {
-    /// Asks the pager for the pages of `claim`, soon. With `keep` they are not put in place, but kept.
-    fn submit(&self, fill: Arc<Fill>, claim: FillClaim, reason: FillReason, keep: Option<Box<dyn Keep>>);
+    /// Asks the pager for the pages of a claim, soon. With `keep` they are not put in place, but kept. Those beside the pages that
+    /// are wanted are absent again if it fails.
+    fn submit(
+        &self,
+        fill: Arc<Fill>,
+        claim: (FillClaim, PageRange),
+        reason: FillReason,
+        keep: Option<Box<dyn Keep>>,
+    );
     /// Makes another call of the pager, which may block.
     fn call(&self, fill: &Arc<Fill>, call: Box<dyn FnOnce() + Send>);
     /// The object is closed: nothing of it is asked for any more, and what is under way is cancelled.
@@ -243,8 +250,9 @@ impl Fill {
 
     /// Leaves the claim to a worker, who asks the pager and knows the failure policy.
     pub(crate) fn call_pager(self: &Arc<Self>, claim: FillClaim, reason: FillReason) {
+        let wanted = claim.pages();
         let claim = if self.block_pages() > 1 { self.widen(claim) } else { claim };
-        self.workers.submit(Arc::clone(self), claim, reason, None);
+        self.workers.submit(Arc::clone(self), (claim, wanted), reason, None);
     }
 
     /// Puts the claim's bytes in place, padded to 4 KiB, or gives the claim back.

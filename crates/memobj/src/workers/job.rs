@@ -59,6 +59,8 @@ pub(super) struct Job {
     terms: Terms,
     /// Behind the end of the object they have no bytes.
     pub(super) pages: PageRange,
+    /// Those of them that somebody asked for, from the first to the last; the others came along.
+    pub(super) wanted: PageRange,
     bytes: ByteRange,
     reason: FillReason,
     /// Who keeps the bytes ready instead of their being put in place.
@@ -125,6 +127,7 @@ impl Job {
             live: RankedMutex::new(Rank::Job, Some(Live { fill, claim })),
             terms,
             pages,
+            wanted: pages,
             bytes,
             reason,
             keep,
@@ -177,6 +180,9 @@ impl Job {
             Some(claim) => *next.live.get_mut() = Some(Live { claim, fill: other.fill }),
             None => {
                 (self.pages, self.bytes) = (live.claim.pages(), live.claim.bytes());
+                let (start, end) =
+                    (self.wanted.start.min(next.wanted.start), self.wanted.end.max(next.wanted.end));
+                self.wanted = PageRange { start, end };
                 if let (Some(own), Some(other)) = (self.reserved.get_mut(), next.reserved.get_mut().take()) {
                     own.join(other);
                 }
@@ -424,8 +430,16 @@ impl Job {
             // Whoever wants one of the pages asks for it alone, rather than wait for another guess to time out.
             return Next::Done;
         }
-        if claim.pages().len() > 1 {
+        if claim.pages().len() > 1 && error.retry_after.is_none() {
             return Next::Now(self.one_by_one(&fill, claim));
+        }
+        if claim.pages().len() > 1 && self.retry_at(&error).is_none() {
+            // The server wants to be left alone: no part is asked for. What nobody asked for is absent again.
+            for claim in split(claim).into_iter().filter(|single| self.is_wanted(single)) {
+                let bytes = claim.bytes();
+                fill.errors.fail(claim, &error, self.tries + 1, bytes);
+            }
+            return Next::Done;
         }
         let tries = self.tries + 1;
         if let Some(at) = self.retry_at(&error) {
@@ -483,15 +497,23 @@ impl Job {
         }
     }
 
-    /// The claim's pages as jobs of their own, so that each page gets the answer that is its own.
+    /// Whether the page is one that somebody asked for, and waits for.
+    fn is_wanted(&self, single: &FillClaim) -> bool {
+        let page = single.pages().start;
+        self.is_demand() && self.wanted.start <= page && page < self.wanted.end
+    }
+
+    /// The claim's pages as jobs of their own, so that each page gets the answer that is its own. Pages that came along with those
+    /// that somebody asked for are absent again: whoever wants one asks for it.
     fn one_by_one(&self, fill: &Arc<Fill>, claim: FillClaim) -> Vec<Job> {
         let job = |single| Job { is_alone: true, ..Job::new(Arc::clone(fill), single, self.reason, None) };
-        split(claim).into_iter().map(job).collect()
+        let is_asked = |single: &FillClaim| !self.is_demand() || self.is_wanted(single);
+        split(claim).into_iter().filter(is_asked).map(job).collect()
     }
 
     fn again(&self, fill: Arc<Fill>, claim: FillClaim, tries: u32) -> Job {
         let first_try = self.first_try.clone();
-        Job { tries, first_try, ..Job::new(fill, claim, self.reason, None) }
+        Job { tries, first_try, wanted: self.wanted, ..Job::new(fill, claim, self.reason, None) }
     }
 
     fn retry_at(&self, error: &SupplyError) -> Option<Instant> {

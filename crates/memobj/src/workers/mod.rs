@@ -21,6 +21,7 @@ mod work;
 use std::sync::{Arc, Condvar};
 use std::time::Duration;
 
+use memobj_core::address::PageRange;
 use memobj_linux::area::FillClaim;
 
 use crate::clock::EngineClock;
@@ -136,12 +137,19 @@ fn call_hook(hook: Hook) {
 }
 
 impl CallPagers for Workers {
-    fn submit(&self, fill: Arc<Fill>, claim: FillClaim, reason: FillReason, keep: Option<Box<dyn Keep>>) {
+    fn submit(
+        &self,
+        fill: Arc<Fill>,
+        (claim, wanted): (FillClaim, PageRange),
+        reason: FillReason,
+        keep: Option<Box<dyn Keep>>,
+    ) {
         if self.shared.lock().unwatched {
             fill.health.thread_ended(CLOCK);
         }
         if let Some(claim) = fill.refuse(claim, reason) {
             let mut job = Job::new(Arc::clone(&fill), claim, reason, keep);
+            job.wanted = wanted;
             if !job.is_demand() {
                 // Without room its pages are absent again.
                 let Some(reserved) = self.shared.memory.reserve(job.buffer_bytes(), Need::Guess) else {
@@ -197,6 +205,10 @@ impl Shared {
         if state.stopping {
             drop(state);
             return drop(job);
+        }
+        if state.is_lost(job.object()) {
+            drop(state);
+            return self.end_waits(&[], vec![job]);
         }
         let late = job.queue_deadline().filter(|_| state.is_blocked(fill.number));
         state.push(fill, job);

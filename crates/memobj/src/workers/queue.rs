@@ -389,6 +389,13 @@ impl State {
         lost
     }
 
+    /// Whether so many requests of the object are lost that no further one is made.
+    pub(super) fn is_lost(&self, object: u64) -> bool {
+        // Seldom enough to be counted each time.
+        self.stuck.len() + self.cancelled.len() >= MOST_STUCK_OF_ONE
+            && self.lost_requests().get(&object).is_some_and(|count| *count >= MOST_STUCK_OF_ONE)
+    }
+
     /// The objects that wait for a thread to return from their pager, and since when none has begun a call.
     fn blocked_since(&self) -> HashMap<u64, Instant> {
         let mut blocked = HashMap::new();

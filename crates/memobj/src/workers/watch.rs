@@ -89,7 +89,7 @@ impl Shared {
     }
 
     /// What takes too long, or will never be asked for, is decided.
-    fn end_waits(self: &Arc<Self>, overdue: &[Arc<Job>], hopeless: Vec<Job>) {
+    pub(super) fn end_waits(self: &Arc<Self>, overdue: &[Arc<Job>], hopeless: Vec<Job>) {
         for job in overdue {
             let next = job.overran();
             let hook = job.end_hook();

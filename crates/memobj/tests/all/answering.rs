@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use memobj::pagers::{Blocking, BlockingPager, Description, SupplyRequest, WriteRequest};
 use memobj::{
-    AccessError, Cache, CacheOptions, Delivery, EngineClock, ErrorKind, MapOptions, Mapping, MemoryObject,
-    ObjectOptions, SupplyError, Writing,
+    AccessError, Cache, CacheOptions, Delivery, EngineClock, ErrorKind, FailurePolicy, MapOptions, Mapping,
+    MemoryObject, ObjectOptions, SupplyError, Writing,
 };
 use memobj_sim::fixture::{MIB, check_sample, sample_bytes, wait_until, within};
 use memobj_sim::process::{Usage, alone};
@@ -88,6 +88,64 @@ fn a_page_that_is_wanted_comes_with_its_block() {
     reader.join().unwrap().unwrap();
     check_sample(5 * block..6 * block, &mapping.pin(5 * block..6 * block).unwrap(), "the block");
     assert_eq!(pager.supplied().len(), 1);
+}
+
+/// When a block fails, only the page that somebody waits for is asked for alone: a server in trouble does not get a request for
+/// each page of it.
+#[test]
+fn a_block_that_fails_is_asked_for_again_in_what_is_wanted_only() {
+    let block = 16 * PAGE;
+    let pager = Kept::new(Description::new(MIB).block_bytes(block));
+    let mapping = map(&cache(8 * MIB), &pager, ObjectOptions::new());
+    let wanted = 3 * PAGE..4 * PAGE;
+    let reader = std::thread::spawn({
+        let (mapping, wanted) = (mapping.clone(), wanted.clone());
+        move || mapping.pin(wanted).map(drop)
+    });
+    for range in [0..block, wanted.clone()] {
+        let request = pager.supplies(1).remove(0);
+        assert_eq!(request.range(), range);
+        request.fail(SupplyError::new(ErrorKind::Io));
+    }
+    let error = reader.join().unwrap().unwrap_err();
+    assert_eq!(error.page_error().map(|error| error.range()), Some(wanted));
+    // Its neighbours have not failed.
+    let reader = std::thread::spawn({
+        let mapping = mapping.clone();
+        move || mapping.pin(4 * PAGE..5 * PAGE).map(drop)
+    });
+    let request = pager.supplies(1).remove(0);
+    assert_eq!(request.range(), 4 * PAGE..block);
+    answer(request);
+    reader.join().unwrap().unwrap();
+}
+
+/// A server that asks for a pause gets it: the whole block is asked for again, after it, and no part before.
+#[test]
+fn a_server_that_asks_for_a_pause_is_asked_for_no_part_of_a_block() {
+    let (cache, clock) = memobj_sim::time::timeless(8 * MIB);
+    let (block, pause) = (16 * PAGE, std::time::Duration::from_secs(20));
+    let pager = Kept::new(Description::new(MIB).block_bytes(block));
+    for policy in [FailurePolicy::WaitForEver, FailurePolicy::FailAtOnce] {
+        let mapping = map(&cache, &pager, ObjectOptions::new().policy(policy));
+        let reader = std::thread::spawn({
+            let mapping = mapping.clone();
+            move || mapping.pin(3 * PAGE..4 * PAGE).map(drop)
+        });
+        pager.supplies(1).remove(0).fail(SupplyError::new(ErrorKind::Io).retry_after(pause));
+        if policy == FailurePolicy::FailAtOnce {
+            let error = reader.join().unwrap().unwrap_err();
+            assert_eq!(error.page_error().map(|error| error.range()), Some(3 * PAGE..4 * PAGE));
+            continue;
+        }
+        wait_until("it is to be asked again", || cache.metrics().retries == 1);
+        clock.advance(pause);
+        let request = pager.supplies(1).remove(0);
+        assert_eq!(request.range(), 0..block);
+        answer(request);
+        reader.join().unwrap().unwrap();
+    }
+    assert!(pager.supplied().len() <= 3, "{:?}", pager.supplied());
 }
 
 /// What was not filled never reads as anything: a request that lacks a byte, is dropped, or is filled elsewhere.
