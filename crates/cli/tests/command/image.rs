@@ -175,7 +175,7 @@ fn many_rows(count: u64) -> String {
 
 /// The command under a limit of 24 MiB of addresses.
 fn within_24_mebibytes(test_folder: &TestFolder, format: &str, file: &str) -> Ran {
-    let script = "ulimit -v 24576 && exec timeout 600 \"$0\" segments --format \"$1\" --from \"$2\"";
+    let script = "ulimit -d 24576 && exec timeout 600 \"$0\" segments --format \"$1\" --from \"$2\"";
     let mut command = Command::new("sh");
     command.args(["-c", script, env!("CARGO_BIN_EXE_memobj"), format, file]).current_dir(test_folder.path());
     Ran(command.output().expect("a shell"))
