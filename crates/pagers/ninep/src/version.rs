@@ -16,6 +16,8 @@ pub(crate) struct Version {
     changes: u64,
     changes_seen: u64,
     under_way: u64,
+    /// The length before ours, until ours is durable: a server that restarts may have that again.
+    length_before: Option<u64>,
 }
 
 /// When attributes were asked for.
@@ -31,7 +33,7 @@ pub(crate) struct Changed(pub(crate) String);
 
 impl Version {
     pub(crate) fn new(check: VersionCheck, opened: Attributes) -> Self {
-        Self { check, opened, changes: 0, changes_seen: 0, under_way: 0 }
+        Self { check, opened, changes: 0, changes_seen: 0, under_way: 0, length_before: None }
     }
 
     /// The length of the file.
@@ -66,9 +68,15 @@ impl Version {
         }
     }
 
-    /// Our change of the length was done.
+    /// Our change of the length was done. It is not durable yet.
     pub(crate) fn set_length(&mut self, length: u64) {
+        self.length_before.get_or_insert(self.opened.length);
         self.opened.length = length;
+    }
+
+    /// What was done is durable.
+    pub(crate) fn synced(&mut self) {
+        self.length_before = None;
     }
 
     /// Attributes are asked for now.
@@ -96,7 +104,8 @@ impl Version {
         now: &Attributes,
         length_change: Option<u64>,
     ) -> Result<(), Changed> {
-        if length_change == Some(now.length) && now.length != self.opened.length {
+        let is_ours = [length_change, self.length_before].contains(&Some(now.length));
+        if is_ours && now.length != self.opened.length {
             self.changes += 1;
             self.opened.length = now.length;
         }
@@ -162,6 +171,11 @@ mod tests {
         assert!(version.compare_anew(&at(2, 11), None).is_err());
         assert!(version.compare_anew(&at(2, 11), Some(11)).is_ok());
         assert_eq!(version.length(), 11);
+        version.set_length(12);
+        assert!(version.compare_anew(&at(2, 11), None).is_ok(), "not durable");
+        version.set_length(12);
+        version.synced();
+        assert!(version.compare_anew(&at(2, 11), None).is_err(), "durable");
     }
 
     #[test]

@@ -137,6 +137,7 @@ impl State {
             (Work::Write(range), Reply::Write { count }) => self.wrote(&part, range, count, effects),
             (Work::Sync, _) => {
                 self.unsynced.sync_answered();
+                self.version.synced();
                 // The time of the last change is ours now: it is taken for the version.
                 self.verify.is_wanted = true;
                 self.finish(part.job, Ok(()), effects);
