@@ -17,12 +17,14 @@ use crate::options::Settings;
 use crate::progress::{Output, Progress};
 use crate::servers::{self, Missing};
 use crate::stats;
-use crate::target::{Ending, Target};
+use crate::target::{Ending, NotDurable, Target};
 use crate::write_args::CopyArguments;
 
 /// The largest piece that is pinned while it is copied.
 const MAX_PIECE_BYTES: u64 = 1 << 20;
 const PAGE_BYTES: u64 = 4096;
+/// So much is written to a server before it is made durable there: what is lost when the server ends is copied again.
+const PART_BYTES: u64 = 64 << 20;
 /// The owner may write.
 const OWNER_WRITES: u32 = 0o200;
 
@@ -44,7 +46,7 @@ fn copy(engine: &Engine, arguments: &CopyArguments, interrupt: &Interrupt) -> Re
     let piece_bytes =
         (arguments.common.budget / 16 / PAGE_BYTES * PAGE_BYTES).clamp(PAGE_BYTES, MAX_PIECE_BYTES);
     let progress = Progress::begin(&arguments.target.to_string_lossy(), source.view.length(), Output::Lines);
-    let mut copy = Copy { source, target, piece_bytes, ending, old_length: 0, done: 0 };
+    let mut copy = Copy { source, target, piece_bytes, ending, old_length: 0, done: 0, durable: 0 };
     let result = copy.all(place.kind == PlaceKind::Device, interrupt, &progress);
     drop(progress);
     match result.and_then(|()| place.keep()) {
@@ -219,11 +221,32 @@ struct Copy {
     old_length: u64,
     /// So many bytes from the beginning on were copied.
     done: u64,
+    /// So many of them are durable, as far as that was asked for.
+    durable: u64,
 }
 
 impl Copy {
     fn all(&mut self, is_device: bool, interrupt: &Interrupt, progress: &Progress) -> Result<(), Failure> {
-        self.set_length(is_device)?;
+        self.set_length(is_device, interrupt)?;
+        loop {
+            let error = match self.copy_the_rest(interrupt, progress) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let Some(lost) = error.lost_from.filter(|_| self.target.may_begin_again()) else {
+                return Err(error.failure);
+            };
+            // The source still has what the server has lost.
+            let offset = lost.min(self.durable) / PAGE_BYTES * PAGE_BYTES;
+            complain(&format!("{}; copying on from byte {offset}", error.failure));
+            self.target.begin_again(offset, interrupt)?;
+            progress.go_back(self.done - offset);
+            (self.done, self.durable) = (offset, offset);
+        }
+    }
+
+    /// Copies what is left, and makes it durable.
+    fn copy_the_rest(&mut self, interrupt: &Interrupt, progress: &Progress) -> Result<(), NotDurable> {
         let length = self.source.view.length();
         while self.done < length {
             let failed =
@@ -238,11 +261,11 @@ impl Copy {
         }
         interrupt.check()?;
         self.source.check_unchanged()?;
-        self.target.finish()
+        self.target.finish(interrupt)
     }
 
     /// Gives the target its length; and makes a hole of all of it, where that need not be undone.
-    fn set_length(&mut self, is_device: bool) -> Result<(), Failure> {
+    fn set_length(&mut self, is_device: bool, interrupt: &Interrupt) -> Result<(), Failure> {
         let length = self.source.view.length();
         self.old_length = self.target.length();
         if is_device {
@@ -256,11 +279,11 @@ impl Copy {
             };
         }
         if self.ending == Ending::Sync {
-            self.target.set_length(0)?;
+            self.target.set_length(0, interrupt)?;
             self.old_length = 0;
         }
         if self.target.length() != length {
-            self.target.set_length(length)?;
+            self.target.set_length(length, interrupt)?;
         }
         Ok(())
     }
@@ -284,13 +307,17 @@ impl Copy {
         range: Range<u64>,
         interrupt: &Interrupt,
         progress: &Progress,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), NotDurable> {
         for piece in pieces(range, self.piece_bytes) {
             interrupt.check()?;
             let write = |bytes: &[u8]| self.target.write(piece.start, bytes);
             self.source.view.load(piece.clone(), &mut Vec::new(), write)??;
             progress.advance(piece.end - piece.start);
             self.done = piece.end;
+            if self.target.is_durable_by_parts() && self.done - self.durable >= PART_BYTES {
+                self.target.sync(interrupt)?;
+                self.durable = self.done;
+            }
         }
         Ok(())
     }

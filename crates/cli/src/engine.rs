@@ -10,6 +10,7 @@ use memobj::{
     Advice, Cache, CacheOptions, Delivery, FailurePolicy, FrameSize, MapOptions, Mapping, MemoryObject,
     ObjectOptions, OpenError, Writing,
 };
+use memobj_url::Scheme;
 use serde::Serialize;
 
 use crate::counted::{Counted, Totals};
@@ -216,14 +217,20 @@ impl Engine {
         interrupt: &Interrupt,
     ) -> Result<Target, Failure> {
         let Some(url) = servers::url_of(path) else {
-            return Target::open(&self.cache, &servers::local(path)?, ending, room_bytes);
+            return Target::open(
+                &self.cache,
+                &servers::local(path)?,
+                (ending, self.settings.retry),
+                room_bytes,
+            );
         };
         let policy = self.object_options().policy;
         let options = Target::options(Writing::InPlace, room_bytes).policy(policy);
         let pager = self.pager(url, &options, missing, interrupt)?;
         let object = self.cache.object(&memobj_url::shown(url), pager, options).map_err(failure)?;
         let counted = Counted::new(&object, &self.totals);
-        Target::of(object, ending, Some(counted))
+        let target = Target::of(object, (ending, self.settings.retry), Some(counted))?;
+        Ok(target.by_parts(Scheme::of(url).is_some_and(Scheme::is_written_in_place)))
     }
 
     /// Lets what is done in the background end: what was read is kept in the disk cache.

@@ -43,7 +43,8 @@ fn patch(engine: &Engine, arguments: &PatchArguments, interrupt: &Interrupt) -> 
     let mut target =
         engine.open_target(&arguments.file, ending, at + ROOM_BYTES, Missing::IsAnError, interrupt)?;
     let mut end = at;
-    let result = write_input(&mut target, &mut end, interrupt).and_then(|()| target.finish());
+    let result = write_input(&mut target, &mut end, interrupt)
+        .and_then(|()| target.finish(interrupt).map_err(|error| error.failure));
     result.map_err(|failure| {
         if failure == Failure::Reported {
             return failure;
@@ -75,7 +76,7 @@ fn write_input(target: &mut Target, end: &mut u64, interrupt: &Interrupt) -> Res
             Failure::Message(format!("write [{end}, {end} + {count}): past the last offset there is"))
         })?;
         if next > target.length() {
-            target.set_length(next)?;
+            target.set_length(next, interrupt)?;
         }
         target.write(*end, &buffer[..count])?;
         *end = next;

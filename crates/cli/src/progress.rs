@@ -46,6 +46,13 @@ impl Progress {
         }
         bar.inc(bytes);
     }
+
+    /// So many of the bytes have to be done again.
+    pub(crate) fn go_back(&self, bytes: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(bar.position().saturating_sub(bytes));
+        }
+    }
 }
 
 impl Drop for Progress {

@@ -1,6 +1,17 @@
-//! The value of `--retry`: what happens when a page cannot be supplied.
+//! The value of `--retry`: what happens when something fails that may pass.
 
-use std::time::Duration;
+use std::error::Error;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::failure::{Failure, complain, failure};
+use crate::interrupt::Interrupt;
+
+/// How long to wait before something is tried again, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often a wait looks for Ctrl-C.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How long a failed page is tried again before its error counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -11,6 +22,49 @@ pub(crate) enum Retry {
     For(Duration),
     /// With growing pauses until it works.
     Forever,
+}
+
+impl Retry {
+    /// Makes `attempt` until it succeeds, its error is not one that `may_pass`, or the time is over. Says once that it goes on.
+    pub(crate) fn until_done<T, E: Error>(
+        self,
+        interrupt: &Interrupt,
+        may_pass: impl Fn(&E) -> bool,
+        mut attempt: impl FnMut() -> Result<T, E>,
+    ) -> Result<T, Failure> {
+        let (begin, mut pause) = (Instant::now(), FIRST_PAUSE);
+        loop {
+            let error = match attempt() {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            let is_last = match self {
+                Self::Never => true,
+                Self::For(limit) => begin.elapsed() + pause >= limit,
+                Self::Forever => false,
+            };
+            if is_last || !may_pass(&error) {
+                return Err(failure(error));
+            }
+            if pause == FIRST_PAUSE {
+                complain(&format!("{}; still trying", failure(error)));
+            }
+            wait(pause, interrupt)?;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+fn wait(pause: Duration, interrupt: &Interrupt) -> Result<(), Failure> {
+    let end = Instant::now() + pause;
+    loop {
+        interrupt.check()?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        thread::sleep(left.min(LOOK_AGAIN));
+    }
 }
 
 /// Reads `never`, `forever`, or a time such as `500ms`, `10s`, `2m`.

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use memobj::pagers::Pager;
@@ -13,16 +13,10 @@ use memobj_url::disk_cache::{DiskCache, DiskCacheOptions};
 use memobj_url::object_store::Manifest;
 use memobj_url::{Scheme, UrlError, UrlOptions};
 
-use crate::failure::{Failure, complain, failure};
+use crate::failure::{Failure, complain};
 use crate::interrupt::Interrupt;
 use crate::retry::{self, Retry};
 use crate::size;
-
-/// How long to wait before a server is asked again that could not be opened, at first and at most.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How often a wait looks for Ctrl-C.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What is said about servers. It means nothing for files of this machine.
 #[derive(Clone, Debug, Default, Args)]
@@ -85,11 +79,11 @@ pub(crate) enum Missing {
 }
 
 /// What is used to open objects of servers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Servers {
     options: UrlOptions,
     disk_cache: Option<DiskCache>,
-    retry: Option<Retry>,
+    retry: Retry,
 }
 
 impl Servers {
@@ -107,7 +101,7 @@ impl Servers {
             cache.map_err(|error| Failure::io(&format!("open the disk cache {}", folder.display()), &error))
         };
         let disk_cache = arguments.disk_cache.as_ref().map(open).transpose()?;
-        Ok(Self { options: options.disk_cache(disk_cache.clone()), disk_cache, retry: Some(retry) })
+        Ok(Self { options: options.disk_cache(disk_cache.clone()), disk_cache, retry })
     }
 
     /// A pager of the object at `url`, for an object with these options. A server that is away is asked again as `--retry` says.
@@ -120,30 +114,7 @@ impl Servers {
     ) -> Result<Box<dyn Pager>, Failure> {
         let options = self.options.clone().object(object.clone());
         let options = if missing == Missing::IsMade { options.creating() } else { options };
-        let (begin, mut pause) = (Instant::now(), FIRST_PAUSE);
-        loop {
-            let error = match memobj_url::pager(url, &options) {
-                Ok(pager) => return Ok(pager),
-                Err(error) => error,
-            };
-            if !self.is_tried_again(&error, begin.elapsed() + pause) {
-                return Err(failure(error));
-            }
-            if pause == FIRST_PAUSE {
-                complain(&format!("{error}; still trying"));
-            }
-            wait(pause, interrupt)?;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    fn is_tried_again(&self, error: &UrlError, then: Duration) -> bool {
-        error.may_retry()
-            && match self.retry {
-                None | Some(Retry::Never) => false,
-                Some(Retry::For(limit)) => then < limit,
-                Some(Retry::Forever) => true,
-            }
+        self.retry.until_done(interrupt, UrlError::may_retry, || memobj_url::pager(url, &options))
     }
 
     /// Lets what was read be written to the disk cache.
@@ -152,18 +123,6 @@ impl Servers {
         if let Some(cache) = &self.disk_cache {
             let _ = cache.settle(LIMIT);
         }
-    }
-}
-
-fn wait(pause: Duration, interrupt: &Interrupt) -> Result<(), Failure> {
-    let end = Instant::now() + pause;
-    loop {
-        interrupt.check()?;
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(());
-        }
-        thread::sleep(left.min(LOOK_AGAIN));
     }
 }
 

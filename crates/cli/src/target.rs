@@ -4,10 +4,15 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use memobj::{Cache, Delivery, FrameSize, MapOptions, Mapping, MemoryObject, ObjectOptions, Writing};
+use memobj::{
+    AccessError, Cache, Delivery, FrameSize, MapOptions, Mapping, MemoryObject, ObjectOptions, WriteError,
+    Writing,
+};
 
 use crate::counted::Counted;
 use crate::failure::{Failure, complain, failure};
+use crate::interrupt::Interrupt;
+use crate::retry::Retry;
 
 /// How long to wait for another process that is writing the file.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -30,25 +35,46 @@ pub(crate) fn commit(object: &MemoryObject) -> Result<(), Failure> {
     object.commit().map_err(failure)
 }
 
+/// Why what was written is not durable.
+#[derive(Debug)]
+pub(crate) struct NotDurable {
+    pub(crate) failure: Failure,
+    /// What was written from this offset on may be lost: a server that had it has ended. Written again, it is whole.
+    pub(crate) lost_from: Option<u64>,
+}
+
+impl From<Failure> for NotDurable {
+    fn from(failure: Failure) -> Self {
+        Self { failure, lost_from: None }
+    }
+}
+
 /// A file open for writing, all of it mapped.
 #[derive(Debug)]
 pub(crate) struct Target {
     object: MemoryObject,
     mapping: Mapping,
     ending: Ending,
+    retry: Retry,
+    is_by_parts: bool,
     /// Of an object of a server.
     _counted: Option<Counted>,
 }
 
 impl Target {
     /// Opens the file at `path`. It can grow to `room_bytes`.
-    pub(crate) fn open(cache: &Cache, path: &Path, ending: Ending, room_bytes: u64) -> Result<Self, Failure> {
+    pub(crate) fn open(
+        cache: &Cache,
+        path: &Path,
+        (ending, retry): (Ending, Retry),
+        room_bytes: u64,
+    ) -> Result<Self, Failure> {
         let writing = match ending {
             Ending::Sync => Writing::InPlace,
             Ending::Commit => Writing::Atomic,
         };
         let object = cache.open_file(path, Self::options(writing, room_bytes)).map_err(failure)?;
-        Self::of(object, ending, None)
+        Self::of(object, (ending, retry), None)
     }
 
     /// How it is opened.
@@ -63,11 +89,16 @@ impl Target {
     /// An object that is open.
     pub(crate) fn of(
         object: MemoryObject,
-        ending: Ending,
+        (ending, retry): (Ending, Retry),
         counted: Option<Counted>,
     ) -> Result<Self, Failure> {
         let mapping = map(&object)?;
-        Ok(Self { object, mapping, ending, _counted: counted })
+        Ok(Self { object, mapping, ending, retry, is_by_parts: false, _counted: counted })
+    }
+
+    /// The same, of a server that has each page as soon as it is written.
+    pub(crate) fn by_parts(self, is_by_parts: bool) -> Self {
+        Self { is_by_parts, ..self }
     }
 
     /// The file's length in bytes.
@@ -76,8 +107,8 @@ impl Target {
     }
 
     /// Cuts the file off, or extends it with zeros.
-    pub(crate) fn set_length(&mut self, length: u64) -> Result<(), Failure> {
-        self.object.set_len(length).map_err(failure)?;
+    pub(crate) fn set_length(&mut self, length: u64, interrupt: &Interrupt) -> Result<(), Failure> {
+        self.retry.until_done(interrupt, WriteError::may_retry, || self.object.set_len(length))?;
         self.mapping = map(&self.object)?;
         Ok(())
     }
@@ -87,15 +118,48 @@ impl Target {
         self.mapping.write_at(offset, bytes).map_err(failure)
     }
 
+    /// Whether parts can be made durable before all is written: not where that would show a new version with a part only.
+    pub(crate) fn is_durable_by_parts(&self) -> bool {
+        self.is_by_parts
+    }
+
+    /// Makes everything durable that was written.
+    pub(crate) fn sync(&self, interrupt: &Interrupt) -> Result<(), NotDurable> {
+        self.make_durable(interrupt, || self.object.sync())
+    }
+
     /// Makes everything durable that was written. A failure that is `Reported` came after that.
-    pub(crate) fn finish(&self) -> Result<(), Failure> {
+    pub(crate) fn finish(&self, interrupt: &Interrupt) -> Result<(), NotDurable> {
         match self.ending {
-            Ending::Sync => self.object.close().map_err(failure),
+            Ending::Sync => self.make_durable(interrupt, || self.object.close()),
             Ending::Commit => {
                 commit(&self.object)?;
-                self.put_in_place()
+                Ok(self.put_in_place()?)
             }
         }
+    }
+
+    fn make_durable(
+        &self,
+        interrupt: &Interrupt,
+        mut attempt: impl FnMut() -> Result<(), WriteError>,
+    ) -> Result<(), NotDurable> {
+        let mut lost_from = None;
+        let attempt =
+            || attempt().inspect_err(|error| lost_from = error.is_lost().then(|| error.range().start));
+        let done = self.retry.until_done(interrupt, WriteError::may_retry, attempt);
+        done.map_err(|failure| NotDurable { failure, lost_from })
+    }
+
+    /// Whether what is lost can be written again: not without `--retry`.
+    pub(crate) fn may_begin_again(&self) -> bool {
+        self.retry != Retry::Never
+    }
+
+    /// Forgets what was written from `offset` on, durable or not, so that it can be written again.
+    pub(crate) fn begin_again(&self, offset: u64, interrupt: &Interrupt) -> Result<(), Failure> {
+        let discard = || self.mapping.discard(offset..self.length());
+        self.retry.until_done(interrupt, AccessError::may_retry, discard).map(drop)
     }
 
     /// What is committed cannot get lost, but until it is in place only this library finds it.

@@ -45,6 +45,14 @@ impl Scheme {
         let (scheme, _) = name.split_once("://")?;
         SCHEMES.iter().find(|(known, _)| scheme.eq_ignore_ascii_case(known)).map(|(_, scheme)| *scheme)
     }
+
+    /// Whether an object that is written changes page by page. Object stores have a new version at each sync instead.
+    pub fn is_written_in_place(self) -> bool {
+        match self {
+            Self::File | Self::NineP => true,
+            Self::ObjectStore => false,
+        }
+    }
 }
 
 /// Whether `name` is a URL that [`Open`](crate::Open) knows, and not the name of a file.

@@ -7,6 +7,5 @@ mod hostile;
 mod plain;
 mod proxy;
 mod restarts;
-mod servers;
 mod silence;
 mod writing;

@@ -17,7 +17,7 @@ use crate::fake::{
 };
 use crate::plain::{Plain, string};
 use crate::restarts::{known, restarting, seed};
-use crate::servers::{Kind, Server};
+use memobj_servers::{Kind, Server};
 
 const LENGTH: u64 = 300_000;
 const TLCREATE: u8 = 14;

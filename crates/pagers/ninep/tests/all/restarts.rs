@@ -10,7 +10,7 @@ use memobj_sim::Random;
 use memobj_sim::fixture::MIB;
 use memobj_sim::known_byte;
 
-use crate::servers::{Kind, Server};
+use memobj_servers::{Kind, Server};
 
 const PAGE: u64 = 4096;
 const RESTARTS: usize = 20;

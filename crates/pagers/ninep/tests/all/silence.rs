@@ -13,7 +13,7 @@ use memobj_sim::fixture::{MIB, check_sample, sample_bytes, wait_until};
 
 use crate::asking::{counter, supply};
 use crate::fake::{Act, Fake, TFLUSH, TGETATTR, TLOPEN, TREAD, TWALK, rlerror};
-use crate::servers::{Kind, Server};
+use memobj_servers::{Kind, Server};
 
 const LENGTH: u64 = 300_000;
 

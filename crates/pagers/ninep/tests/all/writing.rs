@@ -6,7 +6,7 @@ use memobj_sim::fixture::{MIB, sample_bytes};
 
 use crate::asking::{set_length, supply, sync, write};
 use crate::fake::{Act, Fake, TFSYNC, TSETATTR, TWRITE, TWSTAT, message, rlerror};
-use crate::servers::{Kind, Server};
+use memobj_servers::{Kind, Server};
 
 const LENGTH: u64 = 300_000;
 

@@ -7,6 +7,7 @@ mod measure;
 mod other_stores;
 mod proxy;
 mod publishing_faults;
+mod restarts;
 mod scripted;
 mod servers;
 mod writing;

@@ -9,7 +9,7 @@ use memobj_sim::fixture::{MIB, sample_bytes};
 
 use crate::help::message;
 use crate::proxy::{Proxy, Rule};
-use crate::servers::{Moto, moto};
+use crate::servers::{Store, moto};
 
 const LENGTH: u64 = 16 * MIB;
 
@@ -20,7 +20,7 @@ fn writer(
     wanted: &'static str,
     times: u32,
     rule: Rule,
-) -> Option<(Moto, Arc<AtomicU32>, ObjectStorePager)> {
+) -> Option<(Store, Arc<AtomicU32>, ObjectStorePager)> {
     let moto = moto()?;
     moto.put("object", sample_bytes(length));
     let left = Arc::new(AtomicU32::new(times));
@@ -48,7 +48,7 @@ fn map(pager: &ObjectStorePager) -> (Cache, Mapping) {
     (cache, mapping)
 }
 
-fn published(moto: &Moto) -> Vec<u8> {
+fn published(moto: &Store) -> Vec<u8> {
     let pager = moto.open("object", ObjectStoreOptions::new());
     let length = memobj::pagers::Pager::describe(&pager).length();
     let cache = Cache::new(CacheOptions::new().budget_bytes(64 * MIB)).unwrap();
@@ -59,7 +59,7 @@ fn published(moto: &Moto) -> Vec<u8> {
     bytes
 }
 
-fn no_upload_is_left(moto: &Moto) {
+fn no_upload_is_left(moto: &Store) {
     let options = moto.options(ObjectStoreOptions::new());
     assert_eq!(left_uploads("s3://bucket/object", &options).unwrap(), []);
 }

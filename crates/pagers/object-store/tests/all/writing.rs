@@ -10,7 +10,7 @@ use memobj_sim::fixture::{MIB, sample_bytes, wait_until_clean};
 
 use crate::help::{counter, message};
 use crate::proxy::{Proxy, Rule};
-use crate::servers::{Moto, moto};
+use crate::servers::{Store, moto};
 
 fn open(cache: &Cache, pager: &ObjectStorePager) -> (MemoryObject, Mapping) {
     let options = ObjectOptions::new().writing(Writing::InPlace).max_len(512 * MIB);
@@ -28,7 +28,7 @@ fn writable() -> ObjectStoreOptions {
 }
 
 /// The object as anybody else reads it.
-fn published(moto: &Moto, key: &str) -> Vec<u8> {
+fn published(moto: &Store, key: &str) -> Vec<u8> {
     let pager = moto.open(key, ObjectStoreOptions::new().block_bytes(8 * MIB));
     let object = cache().object("published", pager, ObjectOptions::new()).unwrap();
     let mapping = object.map(.., MapOptions::new().delivery(Delivery::PinOnly)).unwrap();
