@@ -1,7 +1,12 @@
 //! Which version of the file the bytes are of.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::attributes::Attributes;
 use crate::options::VersionCheck;
+
+/// How long ago a file was changed for the last time whose version has a name.
+const SETTLED_SECONDS: u64 = 10;
 
 /// The version that was opened, and what this client changes of it.
 ///
@@ -41,11 +46,19 @@ impl Version {
         self.opened.length
     }
 
-    /// A name of the version.
-    pub(crate) fn name(&self) -> String {
+    /// A name of the version, for those who keep its bytes: `None` if another version could have the same one. That is so
+    /// where versions are not compared, and of a file that was changed so shortly before `now` that the next change could have
+    /// the same time: times of servers have grains of up to two seconds, and their clocks differ.
+    pub(crate) fn name(&self, now: SystemTime) -> Option<String> {
         let Attributes { qid, length, mtime_seconds, mtime_nanoseconds, data_version } = self.opened;
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        if self.check == VersionCheck::None || mtime_seconds.saturating_add(SETTLED_SECONDS) > now {
+            return None;
+        }
         let (path, version) = (qid.path, qid.version);
-        format!("{path:x}.{version:x}-{length:x}-{mtime_seconds}.{mtime_nanoseconds:09}-{data_version:x}")
+        Some(format!(
+            "{path:x}.{version:x}-{length:x}-{mtime_seconds}.{mtime_nanoseconds:09}-{data_version:x}"
+        ))
     }
 
     /// A change of ours is sent.
@@ -161,6 +174,18 @@ mod tests {
         assert!(version.compare(&at(3, 11), after).is_err(), "the length");
         assert!(version.compare(&at(3, 10), after).is_ok(), "taken");
         assert!(version.compare(&at(4, 10), version.asked()).is_err());
+    }
+
+    #[test]
+    fn a_version_has_a_name_once_its_time_is_over() {
+        let now = |seconds| UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        let version = Version::new(VersionCheck::Strict, at(1000, 10));
+        for (seconds, has_name) in [(0, false), (999, false), (1000, false), (1009, false), (1010, true)] {
+            assert_eq!(version.name(now(seconds)).is_some(), has_name, "{seconds}");
+        }
+        assert_eq!(Version::new(VersionCheck::None, at(1000, 10)).name(now(2000)), None);
+        let other = Version::new(VersionCheck::Strict, at(1000, 11));
+        assert_ne!(version.name(now(2000)), other.name(now(2000)));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::shared::Shared;
 use crate::silence::Silence;
 use crate::store::Store;
 use crate::transport::Transport;
-use crate::version::Version;
+use crate::version::{Version, is_settled};
 use crate::write::{Layers, Publisher, Target, generation, kept};
 
 /// Opens the object at `location`.
@@ -39,7 +39,8 @@ pub(crate) async fn open_at(
             (Source::Server(Box::new(fetcher)), opened)
         }
     };
-    let description = describe(&opened.base, options).map_err(failed(Step::Open))?;
+    let has_name = location.scheme != Scheme::Web || is_settled(&opened.headers);
+    let description = describe(&opened.base, has_name, options).map_err(failed(Step::Open))?;
     let reader = Reader { source, manifest: options.manifest.clone(), counters: Arc::clone(&counters) };
     let reader = Arc::new(reader);
     let publisher = match options.is_writable {
@@ -80,7 +81,8 @@ fn open_file(location: &Location) -> Result<(Source, Opened), Failure> {
     Ok((Source::File(file), Opened { base, headers: Default::default() }))
 }
 
-fn describe(base: &Base, options: &ObjectStoreOptions) -> Result<Description, Failure> {
+/// What the engine is told. The version `has_name` unless another one could have the same: it is kept by its name.
+fn describe(base: &Base, has_name: bool, options: &ObjectStoreOptions) -> Result<Description, Failure> {
     let block = options.manifest.as_ref().map_or(options.block_bytes, |manifest| {
         // A block is asked for whole in any case.
         options.block_bytes.max(manifest.block_bytes())
@@ -91,7 +93,7 @@ fn describe(base: &Base, options: &ObjectStoreOptions) -> Result<Description, Fa
     }
     let description = Description::new(base.length).block_bytes(block).depth(options.depth);
     let description = if options.is_writable { description.writable() } else { description.immutable() };
-    Ok(match base.version.name(base.length) {
+    Ok(match base.version.name(base.length).filter(|_| has_name) {
         Some(version) => description.version(version),
         None => description,
     })

@@ -1,6 +1,13 @@
 //! Which version of an object an answer is of.
 
-use http::header::{ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_UNMODIFIED_SINCE, LAST_MODIFIED};
+use std::time::{Duration, SystemTime};
+
+use http::header::{
+    DATE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_UNMODIFIED_SINCE, LAST_MODIFIED,
+};
+
+/// After this time a change has another date: dates have a grain of a second.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// What names a version.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,6 +33,15 @@ pub(crate) enum Agreement {
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty())
+}
+
+/// Whether the next change of an object of a web server is sure to have another version: not if it was changed so shortly
+/// before the answer that the next could have the same date (RFC 9110, 8.8.2.2). Tags of web servers are often made of that
+/// date and the length.
+pub(crate) fn is_settled(headers: &HeaderMap) -> bool {
+    let date = |name| -> Option<SystemTime> { httpdate::parse_http_date(text(headers, name)?).ok() };
+    let Some(changed) = date(LAST_MODIFIED) else { return true };
+    date(DATE).is_some_and(|answered| answered.duration_since(changed).is_ok_and(|age| age >= SETTLED_AFTER))
 }
 
 impl Version {
@@ -98,6 +114,18 @@ mod tests {
             Version::Modified(date.into())
         );
         assert_eq!(Version::of(&headers(&[(ETAG, "W/\"a\"")])), Version::Untold);
+    }
+
+    #[test]
+    fn a_change_has_to_be_older_than_the_grain_of_dates() {
+        let second = |second: u32| format!("Tue, 01 Dec 2026 00:00:{second:02} GMT");
+        let at = |changed, answered| {
+            is_settled(&headers(&[(LAST_MODIFIED, &second(changed)), (DATE, &second(answered))]))
+        };
+        assert!(at(10, 12) && at(10, 59));
+        assert!(!at(10, 10) && !at(10, 11) && !at(11, 10));
+        assert!(!is_settled(&headers(&[(LAST_MODIFIED, &second(10))])), "without a date of the answer");
+        assert!(is_settled(&headers(&[(ETAG, "\"a\"")])));
     }
 
     #[test]

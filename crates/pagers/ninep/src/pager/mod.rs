@@ -162,7 +162,10 @@ impl NinePager {
 }
 
 fn describe(version: &Version, options: &NineOptions) -> Description {
-    let description = Description::new(version.length()).version(version.name());
+    let mut description = Description::new(version.length());
+    if let Some(name) = version.name(std::time::SystemTime::now()) {
+        description = description.version(name);
+    }
     let description = description.block_bytes(options.block_bytes).depth(options.depth);
     if options.is_writable { description.writable() } else { description }
 }
