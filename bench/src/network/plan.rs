@@ -28,6 +28,15 @@ pub enum DiskCache {
     Full,
 }
 
+/// How much memory memobj may use for frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Budget {
+    /// That of the options.
+    Usual,
+    /// What its read-ahead needs to have as many requests under way as the peers: a stream gets an eighth of the budget.
+    Wide,
+}
+
 /// One line of a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cell {
@@ -39,6 +48,8 @@ pub struct Cell {
     pub source: Source,
     /// With which disk cache.
     pub disk_cache: DiskCache,
+    /// Within which budget.
+    pub budget: Budget,
 }
 
 /// Cells that are measured in turns: one table. The first is the baseline.
@@ -61,11 +72,15 @@ pub struct Group {
 }
 
 const fn cell(contestant: &'static str, client: Client, source: Source) -> Cell {
-    Cell { contestant, client, source, disk_cache: DiskCache::None }
+    Cell { contestant, client, source, disk_cache: DiskCache::None, budget: Budget::Usual }
 }
 
 const fn with(disk_cache: DiskCache, cell: Cell) -> Cell {
     Cell { disk_cache, ..cell }
+}
+
+const fn wide(cell: Cell) -> Cell {
+    Cell { budget: Budget::Wide, ..cell }
 }
 
 const DELAYED: Source = Source::Url(Way::Delayed);
@@ -125,7 +140,7 @@ fn sequential(server: Kind, with_others: bool) -> Vec<Cell> {
         cell("object_store-tasks", Client::ObjectStoreTasks, DELAYED),
         cell("ours-pin", Client::OursPin(Frames::Auto), DELAYED),
         cell("ours-read", Client::OursRead(Frames::Auto), DELAYED),
-        cell("ours-read-4k", Client::OursRead(Frames::Small), DELAYED),
+        wide(cell("ours-pin-wide", Client::OursPin(Frames::Auto), DELAYED)),
     ];
     if with_others {
         cells.push(cell("download", Client::Download, DELAYED));
@@ -148,6 +163,7 @@ fn scattered(server: Kind) -> Vec<Cell> {
         cell("object_store", Client::ObjectStore, DELAYED),
         cell("object_store-pages", Client::ObjectStorePages, DELAYED),
         cell("ours-pin", Client::OursPin(Frames::Auto), DELAYED),
+        wide(cell("ours-pin-wide", Client::OursPin(Frames::Auto), DELAYED)),
     ];
     cells.extend(mounts(server));
     cells

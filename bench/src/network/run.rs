@@ -10,7 +10,7 @@ use super::disk::PageCache;
 use super::job::{Client, Frames, NetworkJob, Task};
 use super::mounts::Mount;
 use super::options::{NetworkOptions, Row};
-use super::plan::{self, Cell, DiskCache, Group, Source};
+use super::plan::{self, Budget, Cell, DiskCache, Group, Source};
 use super::process;
 use super::report::{self, Line};
 use super::servers::{Kind, Server, Way};
@@ -210,6 +210,7 @@ impl Run {
         };
         let job = self.job_of(group, cell, server, mount.as_ref());
         self.establish(group, cell, &job).map_err(|error| format!("{name}: {error}"))?;
+        children::touch_memory(job.budget_bytes.min(self.options.size) + self.options.size);
         let mut outcome = self.children.run(&job, MEASURED)?;
         if let (Outcome::Measured(sample), Some(mount)) = (&mut outcome, &mount) {
             sample.peak_rss_bytes += mount.peak_rss_bytes().unwrap_or(0);
@@ -237,6 +238,10 @@ impl Run {
             task: group.task,
             block_bytes: group.block_bytes,
             depth: group.depth,
+            budget_bytes: match cell.budget {
+                Budget::Usual => self.options.budget,
+                Budget::Wide => self.options.budget.max(16 * group.depth as u64 * group.block_bytes),
+            },
             disk_cache,
             file: self.folder.0.join("download"),
             environment,
