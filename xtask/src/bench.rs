@@ -29,7 +29,8 @@ fn wants_command(arguments: &[String]) -> bool {
     let spares = |argument: &String| {
         matches!(argument.as_str(), "--memobj" | "--help" | "-h") || argument.starts_with("--memobj=")
     };
-    arguments.first().is_some_and(|command| matches!(command.as_str(), "run" | "network")) && !arguments.iter().any(spares)
+    arguments.first().is_some_and(|command| matches!(command.as_str(), "run" | "network"))
+        && !arguments.iter().any(spares)
 }
 
 /// The features of the harness that its command, the first argument, needs.

@@ -50,8 +50,7 @@ fn at_most_two_round_trips(options: &NetworkOptions, lines: &[Line], line: &Line
 /// MB/s.
 fn best_throughput(lines: &[Line], server: Kind) -> Option<f64> {
     let reads = lines.iter().filter(|line| line.row == Row::Sequential && line.server == server);
-    let by_ranges = |line: &&Line| {
-        line.contestant.starts_with("object_store") || line.contestant.starts_with("ours-")
-    };
+    let by_ranges =
+        |line: &&Line| line.contestant.starts_with("object_store") || line.contestant.starts_with("ours-");
     reads.filter(by_ranges).filter_map(Line::score).reduce(f64::max)
 }

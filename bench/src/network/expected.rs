@@ -59,7 +59,10 @@ mod tests {
         let (mut bytes, expected) = (data::bytes(10_000), Expected::new(10_000, 4096));
         let blocks = |bytes: &[u8]| -> Vec<bool> {
             let starts = (0..).step_by(4096);
-            starts.zip(bytes.chunks(4096)).map(|(start, block)| expected.check(start, block).is_ok()).collect()
+            starts
+                .zip(bytes.chunks(4096))
+                .map(|(start, block)| expected.check(start, block).is_ok())
+                .collect()
         };
         assert_eq!(blocks(&bytes), [true, true, true]);
         assert!(expected.check(0, &bytes[4096..8192]).is_err());

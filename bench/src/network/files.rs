@@ -43,8 +43,8 @@ fn read_pages(file: &File, pages: &[u64]) -> Result<(), Failure> {
     };
     thread::scope(|scope| {
         let threads: Vec<_> = pages.iter().map(|page| scope.spawn(move || read(*page))).collect();
-        threads.into_iter().try_for_each(|thread| {
-            thread.join().map_err(|_| Failure::Failed("a thread panicked".into()))?
-        })
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().map_err(|_| Failure::Failed("a thread panicked".into()))?)
     })
 }

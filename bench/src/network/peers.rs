@@ -102,8 +102,7 @@ impl Peer {
     fn sequential(&self, job: &NetworkJob) -> Result<Sample, Failure> {
         let expected = Expected::new(job.length_bytes, job.block_bytes);
         let starts = (0..job.length_bytes).step_by(job.block_bytes as usize);
-        let ranges: Vec<_> =
-            starts.map(|at| at..job.length_bytes.min(at + job.block_bytes)).collect();
+        let ranges: Vec<_> = starts.map(|at| at..job.length_bytes.min(at + job.block_bytes)).collect();
         let (mut latencies, count) = (latencies(), ranges.len() as u64);
         let (before, start) = (usage::now()?, Instant::now());
         let mut last = start;

@@ -177,8 +177,7 @@ impl Run {
             Ok(server) => server.name.to_string(),
             Err(_) => format!("{:?}", group.server),
         };
-        let mut lines: Vec<Line> =
-            group.cells.iter().map(|cell| Line::new(group, cell, &name)).collect();
+        let mut lines: Vec<Line> = group.cells.iter().map(|cell| Line::new(group, cell, &name)).collect();
         let server = match server {
             Ok(server) => server,
             Err(reason) => {
