@@ -100,7 +100,7 @@ impl NetworkOptions {
                 return Err(format!("a block of {block} bytes is no power of two from 64K to 16M"));
             }
         }
-        if self.size == 0 || self.size % (2 * MIB) != 0 {
+        if self.size == 0 || !self.size.is_multiple_of(2 * MIB) {
             return Err(format!("--size {}: must be a multiple of 2 MiB", self.size));
         }
         if self.reps == 0 || self.depths.is_empty() || self.depths.contains(&0) {

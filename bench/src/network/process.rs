@@ -117,12 +117,16 @@ pub fn digest(program: &Path, place: &str, disk_cache: Option<&Path>) -> Result<
 /// One run of `memobj hash`: its start, its opening and its end are part of it.
 pub fn hash(job: &NetworkJob) -> Result<Sample, Failure> {
     let program = job.program.as_deref().ok_or_else(|| Failure::Skipped("no command memobj".into()))?;
-    let (before, start) = (usage::machine_cpu_ns()?, Instant::now());
+    let (before, start) = ((usage::children_cpu_ns()?, usage::machine_cpu_ns()?), Instant::now());
     let digest = digest(program, &job.place, job.disk_cache.as_deref()).map_err(Failure::Failed)?;
     let elapsed_ns = start.elapsed().as_nanos() as u64;
     if digest != job.digest {
         return Err(Failure::WrongData(format!("{digest} instead of {}", job.digest)));
     }
-    let machine_cpu_ns = usage::machine_cpu_ns()? - before;
-    Ok(Sample { accesses: 1, bytes: job.length_bytes, elapsed_ns, machine_cpu_ns, ..Sample::default() })
+    let sample = Sample { accesses: 1, bytes: job.length_bytes, elapsed_ns, ..Sample::default() };
+    Ok(Sample {
+        cpu_ns: usage::children_cpu_ns()? - before.0,
+        machine_cpu_ns: usage::machine_cpu_ns()? - before.1,
+        ..sample
+    })
 }
