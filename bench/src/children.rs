@@ -56,8 +56,10 @@ impl Children {
     pub fn run<J: Job>(&self, job: &J, measured: Duration) -> Result<Outcome, String> {
         let text = serde_json::to_string(job).map_err(|error| error.to_string())?;
         let program = std::env::current_exe().map_err(|error| format!("finding this program: {error}"))?;
-        let command = Command::new(program).args(["one", J::COMMAND, &text]).stdout(Stdio::piped()).spawn();
-        let mut child = Reaped(command.map_err(|error| format!("starting a child: {error}"))?);
+        let mut command = Command::new(program);
+        command.args(["one", J::COMMAND, &text]).stdout(Stdio::piped());
+        command.envs(job.environment().iter().map(|(name, value)| (name, value)));
+        let mut child = Reaped(command.spawn().map_err(|error| format!("starting a child: {error}"))?);
         let deadline = Instant::now() + CHILD_SLACK + 2 * measured;
         let status = loop {
             if let Some(status) =

@@ -3,6 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::index::options::IndexOptions;
+#[cfg(feature = "network")]
+use crate::network::options::NetworkOptions;
 use crate::programs::options::RunOptions;
 use crate::read::options::ReadOptions;
 use crate::scale::options::ScaleOptions;
@@ -32,6 +34,9 @@ pub enum Command {
     Index(IndexOptions),
     /// Measure very long objects, and very many: cost of accesses, page tables, memory.
     Scale(ScaleOptions),
+    /// Measure objects of servers behind a delay: read in order, scattered pages, the disk cache, 9P.
+    #[cfg(feature = "network")]
+    Network(NetworkOptions),
     /// Measure address spaces: looking up, mapping and unmapping among many segments, and their memory.
     #[cfg(feature = "ours")]
     Space(SpaceOptions),

@@ -15,6 +15,11 @@ pub trait Job: Serialize + DeserializeOwned {
     /// The memory cgroup that the child enters.
     fn cgroup(&self) -> Option<&Path>;
 
+    /// Variables that the child finds in its environment, beside those of the parent.
+    fn environment(&self) -> &[(String, String)] {
+        &[]
+    }
+
     /// Measures, in the child.
     fn measure(&self) -> Result<Sample, Failure>;
 }

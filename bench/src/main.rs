@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   cli                                         what can be asked for
-//!   read, write, index, scale, programs, space  the benchmarks; none knows another
+//!   read, write, index, scale, programs, space, network    the benchmarks; none knows another
 //!   parent, children, report                    what their parents share
 //!   child, timed, trace                         what their children share
 //!   job, data, cgroup, machine, usage           what lies below
@@ -23,6 +23,8 @@ mod data;
 mod index;
 mod job;
 mod machine;
+#[cfg(feature = "network")]
+mod network;
 mod parent;
 mod programs;
 mod read;
@@ -42,6 +44,8 @@ use clap::Parser;
 use cli::{Arguments, Command};
 use index::job::IndexJob;
 use job::Job;
+#[cfg(feature = "network")]
+use network::job::NetworkJob;
 use read::job::ReadJob;
 use scale::job::ScaleJob;
 use write::job::WriteJob;
@@ -53,6 +57,8 @@ fn main() -> ExitCode {
         Command::Run(options) => programs::run::run(&options),
         Command::Index(options) => index::run::index(&options),
         Command::Scale(options) => scale::run::scale(&options),
+        #[cfg(feature = "network")]
+        Command::Network(options) => network::run::network(&options),
         #[cfg(feature = "ours")]
         Command::Space(options) => space::space(&options),
         #[cfg(feature = "ours")]
@@ -74,6 +80,8 @@ fn measure(command: &str, job: &str) -> Result<ExitCode, String> {
         ReadJob::COMMAND => child::main::<ReadJob>(job),
         WriteJob::COMMAND => child::main::<WriteJob>(job),
         IndexJob::COMMAND => child::main::<IndexJob>(job),
+        #[cfg(feature = "network")]
+        NetworkJob::COMMAND => child::main::<NetworkJob>(job),
         ScaleJob::COMMAND => child::main::<ScaleJob>(job),
         _ => Err(format!("{command:?} asks for no measurements")),
     }

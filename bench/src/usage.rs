@@ -48,6 +48,19 @@ pub fn faults() -> io::Result<Faults> {
     }
 }
 
+/// Processor time of the processes that this one has started and waited for; counted in ticks of 10 ms.
+#[cfg(feature = "network")]
+pub fn children_cpu_ns() -> io::Result<u64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_ascii_whitespace().collect();
+    // cutime and cstime are the 16th and 17th field.
+    let ticks = |number: usize| fields.get(number - 3).and_then(|text| text.parse::<u64>().ok());
+    match (ticks(16), ticks(17)) {
+        (Some(user), Some(system)) => Ok((user + system) * TICK_NS),
+        _ => Err(io::Error::other("/proc/self/stat: no processor time of children")),
+    }
+}
+
 /// Bytes this process made the kernel read from devices so far.
 pub fn device_read_bytes() -> io::Result<u64> {
     number_after("/proc/self/io", "read_bytes:")

@@ -64,3 +64,16 @@ fn index_has_all_its_rows() {
         assert!(has_row(&printed, contestant), "{contestant}: {printed}");
     }
 }
+
+/// Of servers that are installed; others are skipped, in each row.
+#[cfg(feature = "network")]
+#[test]
+fn network_has_all_its_rows() {
+    let printed = quick("network");
+    for part in ["### sequential", "### scattered", "### second hash", "### second read", "### first read"] {
+        assert!(printed.contains(part), "{printed}");
+    }
+    for contestant in ["object_store", "ours-pin", "ours-read", "download", "s3fs", "rclone", "cached-2m"] {
+        assert!(has_row(&printed, contestant), "{contestant}: {printed}");
+    }
+}

@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: builds the benchmark harness optimised and hands it the arguments.
 //!
 //! Its databases are built for `write` only, which compares with them: SQLite takes a minute to compile. `index` needs
-//! redb alone. For `run` the
-//! command is built too, which it runs.
+//! redb alone, and `network` the client of object stores. For `run` and `network` the command is built too, which they
+//! run.
 
 use std::process::ExitCode;
 
@@ -24,12 +24,13 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     exit_code(command.arg("--").args(arguments))
 }
 
-/// Whether the harness runs the command `memobj` of this workspace: for `run`, unless another one is named.
+/// Whether the harness runs the command `memobj` of this workspace: for `run` and `network`, unless another one is named.
 fn wants_command(arguments: &[String]) -> bool {
     let spares = |argument: &String| {
         matches!(argument.as_str(), "--memobj" | "--help" | "-h") || argument.starts_with("--memobj=")
     };
-    arguments.first().is_some_and(|command| command == "run") && !arguments.iter().any(spares)
+    arguments.first().is_some_and(|command| matches!(command.as_str(), "run" | "network"))
+        && !arguments.iter().any(spares)
 }
 
 /// The features of the harness that its command, the first argument, needs.
@@ -37,6 +38,7 @@ fn wanted_features(arguments: &[String]) -> &'static [&'static str] {
     match arguments.first().map(String::as_str) {
         Some("write") => &["ours", "databases"],
         Some("index") => &["ours", "redb"],
+        Some("network") => &["ours", "network"],
         _ => &["ours"],
     }
 }
@@ -57,7 +59,7 @@ mod tests {
     #[test]
     fn the_command_is_built_for_run_only() {
         let wants = |words: &str| wants_command(&words.split(' ').map(str::to_string).collect::<Vec<_>>());
-        assert!(wants("run") && wants("run --reps 3"));
+        assert!(wants("run") && wants("run --reps 3") && wants("network"));
         for words in ["read", "run --help", "run --memobj x", "run --memobj=x", ""] {
             assert!(!wants(words), "{words}");
         }
@@ -68,6 +70,7 @@ mod tests {
         let wanted = |command: &str| wanted_features(&[command.to_string(), "--quick".to_string()]);
         assert_eq!(wanted("write"), ["ours", "databases"]);
         assert_eq!(wanted("index"), ["ours", "redb"]);
+        assert_eq!(wanted("network"), ["ours", "network"]);
         assert_eq!(wanted("read"), ["ours"]);
         assert_eq!(wanted_features(&[]), ["ours"]);
     }

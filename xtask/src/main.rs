@@ -26,8 +26,8 @@ Usage: cargo xtask <command> [arguments]
   doc      the documentation only, warnings denied
   tidy     the house rules only: file and function lengths, where unsafe code may be, and so on;
            CONTRIBUTING.md lists them by name
-  bench    a benchmark, `read`, `write`, `run` or `space`; arguments go to the harness, whose `--help` explains
-           patterns and contestants, e.g. `cargo xtask bench write --help`
+  bench    a benchmark, `read`, `write`, `run`, `network` or `space`; arguments go to the harness, whose `--help`
+           explains patterns and contestants, e.g. `cargo xtask bench write --help`
   stress   the seeded stress run: [--seconds N] [--seed S]
   help     this text
 
@@ -37,6 +37,7 @@ Examples:
   cargo xtask bench read --size 1G --budget 256M --threads 1,2,4 --json result.json
   cargo xtask bench write --only commit --dir /path/on/the/disk
   cargo xtask bench run --only true,ls
+  cargo xtask bench network --only sequential,scattered
   cargo xtask bench space
   cargo xtask stress --seconds 60 --seed 1
 

@@ -149,4 +149,8 @@ impl<P: Pager + 'static> Supplier for Object<P> {
             Work::Narrow(waiter) => self.narrow(waiter),
         }
     }
+
+    fn give_up(self: Arc<Self>) -> Option<Box<dyn Send>> {
+        Arc::into_inner(self).map(|last| Box::new(last) as Box<dyn Send>)
+    }
 }

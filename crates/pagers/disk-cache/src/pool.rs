@@ -44,6 +44,9 @@ pub(crate) type Scratch = Vec<u8>;
 /// Who does the work: an object.
 pub(crate) trait Supplier: Send + Sync {
     fn work(&self, work: Work, scratch: &mut Scratch);
+
+    /// Gives this owner up. The last one gets what is to be dropped, for which a pager may need long.
+    fn give_up(self: Arc<Self>) -> Option<Box<dyn Send>>;
 }
 
 struct Job {
@@ -142,8 +145,10 @@ impl Pool {
             if let Some(supplier) = job.supplier.upgrade() {
                 // A request that a panic drops is answered by that. The panic was told where it happened.
                 let _ = catch_unwind(AssertUnwindSafe(|| supplier.work(job.work, &mut scratch)));
-                // This may be the last owner of an inner pager.
-                let _ = catch_unwind(AssertUnwindSafe(|| self.outside(|| drop(supplier))));
+                // Outside only if there is something to drop: while a thread is outside, another one starts in its place.
+                if let Some(last) = supplier.give_up() {
+                    let _ = catch_unwind(AssertUnwindSafe(|| self.outside(|| drop(last))));
+                }
             }
         }
     }
@@ -176,5 +181,48 @@ struct Back<'a>(&'a Pool);
 impl Drop for Back<'_> {
     fn drop(&mut self) {
         self.0.lock().outside -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::thread::ThreadId;
+
+    use memobj_sim::fixture::wait_until;
+
+    use super::*;
+
+    const JOBS: usize = 200;
+
+    /// Notes which threads work, and how often.
+    #[derive(Default)]
+    struct Notes(Mutex<(HashSet<ThreadId>, usize)>);
+
+    impl Supplier for Notes {
+        fn work(&self, _: Work, _: &mut Scratch) {
+            let mut notes = self.0.lock().unwrap();
+            notes.0.insert(std::thread::current().id());
+            notes.1 += 1;
+        }
+
+        fn give_up(self: Arc<Self>) -> Option<Box<dyn Send>> {
+            Arc::into_inner(self).map(|last| Box::new(last) as Box<dyn Send>)
+        }
+    }
+
+    /// It started one for each block that was read while others waited.
+    #[test]
+    fn no_thread_starts_in_place_of_one_that_stays() {
+        let (pool, notes) = (Pool::new(2), Arc::new(Notes::default()));
+        let supplier = Arc::downgrade(&notes);
+        let supplier: Weak<dyn Supplier> = supplier;
+        for _ in 0..JOBS {
+            let request = SupplyRequest::new(0..4096, |_| {}).unwrap();
+            assert!(pool.submit(&supplier, Work::Supply(request)).is_ok());
+        }
+        wait_until("all is done", || notes.0.lock().unwrap().1 == JOBS);
+        pool.close();
+        assert!(notes.0.lock().unwrap().0.len() <= 2);
     }
 }
