@@ -385,6 +385,11 @@ impl ChunkPool {
         Some(Chunk { pool: Arc::clone(self), index })
     }
 
+    /// Whether nobody has a chunk at this moment.
+    pub fn is_free(&self) -> bool {
+        self.taken.iter().all(|word| word.load(Ordering::Acquire) == 0)
+    }
+
     /// Bytes of each chunk.
     pub fn chunk_bytes(&self) -> usize {
         self.chunk

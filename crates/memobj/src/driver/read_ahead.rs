@@ -128,11 +128,13 @@ impl Driver {
         }
     }
 
-    /// All streams together read ahead at most an eighth of the budget each, and a quarter in sum.
+    /// All streams together read ahead at most a quarter of the budget in sum. One of a file takes half of that at most: a file
+    /// is near.
     fn window_limit(&self, parts: &ObjectParts) -> u64 {
         let unit_bytes = parts.fill.run_pages() << parts.area.page_size().shift();
-        let readers = self.read_aheads.len().max(1) as u64;
-        let share = self.shared.allocator.budget.limit() / 4 / readers.max(2) / unit_bytes;
+        let least = if parts.object.file().is_some() { 2 } else { 1 };
+        let readers = (self.read_aheads.len() as u64).max(least);
+        let share = self.shared.allocator.budget.limit() / 4 / readers / unit_bytes;
         share.clamp(1, largest_window(parts))
     }
 }

@@ -19,7 +19,7 @@ use memobj_linux::region::{Chunk, SMALL};
 use memobj_linux::ring::Target;
 
 use super::Shared;
-use super::memory::{Memory, Reserved};
+use super::memory::Reserved;
 use crate::allocator::Patience;
 use crate::clock::EngineClock;
 use crate::error::{ErrorKind, SupplyError};
@@ -334,14 +334,11 @@ impl Job {
     }
 
     /// The bytes are here: they are put in place, or kept ready.
-    fn arrived(&self, mut buffer: Chunk, memory: &Memory) -> Next {
+    fn arrived(&self, mut buffer: Chunk) -> Next {
         let len = self.bytes.len() as usize;
         let end = self.buffer_bytes() as usize;
         buffer[len..end].fill(0);
-        let Some(Live { fill, claim }) = self.take_live() else {
-            memory.give_back(buffer);
-            return Next::Done;
-        };
+        let Some(Live { fill, claim }) = self.take_live() else { return Next::Done };
         if fill.is_closed() {
             self.tell_keeper(None);
             return Next::Done;
@@ -352,31 +349,21 @@ impl Job {
             self.tell_keeper(Some(Arrived { claim, target: Target::Chunk(buffer), room }));
             return Next::Done;
         }
-        self.place(fill, claim, buffer, Patience::Short, memory)
+        self.place(fill, claim, buffer, Patience::Short)
     }
 
     /// A worker waits for room.
-    pub(super) fn place_later(&self, buffer: Chunk, memory: &Memory) -> Next {
+    pub(super) fn place_later(&self, buffer: Chunk) -> Next {
         let Some(Live { fill, claim }) = self.take_live() else { return Next::Done };
         if fill.is_closed() {
             return Next::Done;
         }
-        self.place(fill, claim, buffer, Patience::Endless, memory)
+        self.place(fill, claim, buffer, Patience::Endless)
     }
 
-    fn place(
-        &self,
-        fill: Arc<Fill>,
-        claim: FillClaim,
-        buffer: Chunk,
-        patience: Patience,
-        memory: &Memory,
-    ) -> Next {
+    fn place(&self, fill: Arc<Fill>, claim: FillClaim, buffer: Chunk, patience: Patience) -> Next {
         match fill.place_bytes(claim, &buffer[..self.buffer_bytes() as usize], self.reason, patience) {
-            Ok(()) => {
-                memory.give_back(buffer);
-                Next::Done
-            }
+            Ok(()) => Next::Done,
             Err(claim) => {
                 *self.live.lock() = Some(Live { fill, claim });
                 match patience {
@@ -550,11 +537,8 @@ impl SupplyTo for ToJob {
     fn answered(&self, buffer: Chunk, answer: Result<(), SupplyError>) {
         let Some(shared) = self.shared.upgrade() else { return };
         let next = match answer {
-            Ok(()) => self.job.arrived(buffer, &shared.memory),
-            Err(error) => {
-                shared.memory.give_back(buffer);
-                self.job.failed(error)
-            }
+            Ok(()) => self.job.arrived(buffer),
+            Err(error) => self.job.failed(error),
         };
         shared.answered(&self.job, next);
     }

@@ -54,7 +54,7 @@ impl Shared {
             // A panic of the pager's is an answer already.
             Task::Call(call) => drop(catch_unwind(AssertUnwindSafe(call))),
             Task::Place(job, buffer) => {
-                let next = guarded(&job, || Some(job.place_later(buffer, &self.memory)));
+                let next = guarded(&job, || Some(job.place_later(buffer)));
                 self.answered(&job, next.unwrap_or(Next::Done));
             }
             Task::Locate(job, error) => {
