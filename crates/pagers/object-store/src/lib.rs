@@ -43,6 +43,7 @@ mod error;
 mod failure;
 mod fetch;
 mod file;
+mod folder;
 mod hedge;
 mod location;
 mod manifest;
@@ -62,8 +63,10 @@ mod transport;
 mod tree;
 mod version;
 mod write;
+mod xml;
 
 pub use error::{ObjectStoreError, Step};
+pub use folder::{MOST_ENTRIES, ObjectStoreFolder, StoreEntry, StoreEntryKind};
 pub use manifest::{Manifest, ManifestError};
 pub use options::{Hedging, ObjectStoreOptions, VersionTrust};
 pub use pager::ObjectStorePager;

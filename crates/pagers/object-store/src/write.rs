@@ -24,11 +24,11 @@ mod s3;
 mod spool;
 mod target;
 mod upload;
-mod xml;
 
 pub(crate) use body::Content;
 pub(crate) use layers::{Layers, Origin};
 pub use left::{LeftUpload, abort_upload, left_uploads};
 pub(crate) use publish::Publisher;
 pub use publish::Unchanged;
+pub(crate) use s3::encoded;
 pub(crate) use target::{Target, generation, kept};

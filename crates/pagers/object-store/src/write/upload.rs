@@ -16,10 +16,10 @@ use super::body::Content;
 use super::plan::Part;
 use super::s3::{self, Call};
 use super::target::{Condition, PUBLICATION, Published, Target};
-use super::xml;
 use crate::failure::Failure;
 use crate::fetch::Base;
 use crate::version::Version;
+use crate::xml;
 
 const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
 const COPY_RANGE: HeaderName = HeaderName::from_static("x-amz-copy-source-range");
