@@ -9,7 +9,7 @@ use memobj_object_store::{
 };
 use memobj_sim::fixture::{check_sample, sample_bytes};
 
-use crate::help::{cache, kind, map, options};
+use crate::help::{BLOCK, cache, kind, map, options};
 use crate::lists::ListServer;
 use crate::servers::{Moto, moto};
 
@@ -40,6 +40,7 @@ fn a_prefix_is_a_tree() {
     for name in ["other", "p/a", "p/sub/b", "p/sub/deep/c", "p/sub-x", "pq/x"] {
         moto.put(name, sample_bytes(100_000));
     }
+    moto.put("p/sub/deep/c", sample_bytes(10 * BLOCK));
     let before = SystemTime::now();
     let folder = folder(&moto, "p/");
     assert_eq!(folder.url(), "s3://bucket/p/");
@@ -56,24 +57,24 @@ fn a_prefix_is_a_tree() {
     // A list, a look at the name and a pager say the same.
     let one = folder.entry("a").unwrap().unwrap();
     assert_eq!(list[0].kind, one);
-    let StoreEntryKind::Object { length: 100_000, modified, version: Some(version) } = one else {
-        panic!("{one:?}")
-    };
+    let StoreEntryKind::Object { length: 100_000, modified, .. } = one else { panic!("{one:?}") };
     let age = before.duration_since(modified).unwrap_or_default();
     assert!(age < Duration::from_secs(3600), "{age:?}");
-    let pager = folder.pager("sub/deep/c").unwrap();
-    assert_eq!((pager.url(), pager.describe().version_name()), ("s3://bucket/p/sub/deep/c", Some(&*version)));
-    let mapping = map(&cache(&EngineClock::system()), &pager, FailurePolicy::FailAtOnce);
-    check_sample(500..99_999, &mapping.pin(500..99_999).unwrap(), "an object of a folder");
-    // Another version of it is another version of the folder's as well, and the pager stays with its own.
-    moto.put("p/sub/deep/c", &vec![1; 100_000]);
-    let error = mapping.pin(..).unwrap_err();
-    assert_eq!(kind(&error), ErrorKind::Stale);
-    let Some(StoreEntryKind::Object { version: Some(new), .. }) = folder.entry("sub/deep/c").unwrap() else {
-        panic!("no version")
+    let version = || match folder.entry("sub/deep/c").unwrap() {
+        Some(StoreEntryKind::Object { version: Some(version), .. }) => version,
+        other => panic!("{other:?}"),
     };
-    assert_ne!(new, version);
-    assert_eq!(folder.pager("sub/deep/c").unwrap().describe().version_name(), Some(&*new));
+    let old = version();
+    let pager = folder.pager("sub/deep/c").unwrap();
+    assert_eq!((pager.url(), pager.describe().version_name()), ("s3://bucket/p/sub/deep/c", Some(&*old)));
+    let mapping = map(&cache(&EngineClock::system()), &pager, FailurePolicy::FailAtOnce);
+    check_sample(500..9999, &mapping.pin(500..9999).unwrap(), "an object of a folder");
+    // Another version of it is another version of the folder's as well, and the pager stays with its own.
+    moto.put("p/sub/deep/c", &vec![1; 10 * BLOCK as usize]);
+    let error = mapping.pin(9 * BLOCK..10 * BLOCK).unwrap_err();
+    assert_eq!(kind(&error), ErrorKind::Stale);
+    assert_ne!(version(), old);
+    assert_eq!(folder.pager("sub/deep/c").unwrap().describe().version_name(), Some(&*version()));
 }
 
 #[test]
@@ -190,11 +191,7 @@ fn what_is_no_folder_is_refused_with_its_name() {
 }
 
 fn manifest() -> Manifest {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("object");
-    std::fs::write(&path, b"x").unwrap();
-    let url = format!("file://{}", path.display());
-    Manifest::make(&url, ObjectStoreOptions::new(), 64 << 10).unwrap()
+    Manifest::make(&b"x"[..], 64 << 10).unwrap()
 }
 
 fn scripted(server: &ListServer) -> ObjectStoreOptions {
