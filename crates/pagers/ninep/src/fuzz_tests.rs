@@ -12,8 +12,9 @@ fn dialect() -> impl Strategy<Value = Dialect> {
 
 /// A message of a type that exists, with a size that is right and a body that is anything.
 fn message() -> impl Strategy<Value = Vec<u8>> {
-    let kinds =
-        prop::sample::select(vec![7, 13, 25, 27, 51, 101, 105, 107, 109, 111, 113, 117, 119, 121, 125, 127]);
+    let kinds = prop::sample::select(vec![
+        7, 13, 25, 27, 41, 51, 101, 105, 107, 109, 111, 113, 117, 119, 121, 125, 127,
+    ]);
     (kinds, any::<u16>(), prop::collection::vec(any::<u8>(), 0..200)).prop_map(|(kind, tag, body)| {
         let size = u32::try_from(7 + body.len()).unwrap();
         [&size.to_le_bytes()[..], &[kind], &tag.to_le_bytes(), &body].concat()
@@ -45,7 +46,7 @@ proptest! {
         if let Ok(answer) = Answer::decode(&bytes, dialect) {
             prop_assert_eq!(answer.kind, bytes[4]);
             prop_assert_eq!(answer.tag, u16::from_le_bytes([bytes[5], bytes[6]]));
-            if let Reply::Read(data) = answer.reply {
+            if let Reply::Read(data) | Reply::Entries(data) = answer.reply {
                 prop_assert_eq!(data, &bytes[11..]);
             }
         }
@@ -89,6 +90,8 @@ proptest! {
         add(&|out| message::open(out, tag, 1, OpenMode::ReadWrite, dialect));
         add(&|out| message::read(out, tag, 1, offset, 7));
         add(&|out| message::write(out, tag, 1, offset, &data));
+        add(&|out| message::readdir(out, tag, 1, offset, 7));
+        add(&|out| message::clunk(out, tag, 1));
         add(&|out| message::flush(out, tag, 7));
         add(&|out| message::stat(out, tag, 1, dialect));
         add(&|out| message::sync(out, tag, 1, dialect));

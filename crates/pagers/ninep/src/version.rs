@@ -43,7 +43,7 @@ impl Version {
 
     /// A name of the version.
     pub(crate) fn name(&self) -> String {
-        let Attributes { qid, length, mtime_seconds, mtime_nanoseconds, data_version } = self.opened;
+        let Attributes { qid, length, mtime_seconds, mtime_nanoseconds, data_version, .. } = self.opened;
         let (path, version) = (qid.path, qid.version);
         format!("{path:x}.{version:x}-{length:x}-{mtime_seconds}.{mtime_nanoseconds:09}-{data_version:x}")
     }
