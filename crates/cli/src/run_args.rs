@@ -20,6 +20,7 @@ Examples:
   memobj run --inject libz.so.1:error@0+64k:times=3 --retry 5s -- git log    with retries
   memobj run --map /etc/words=./words -- grep x /etc/words  another file under a name
   memobj run --map /data/model=s3://bucket/model -- python3 infer.py   an object of a store as a file
+  memobj run --map /data=s3://bucket/set/ -- python3 train.py  all objects of a prefix as a folder
   memobj run --record start.rec -- node app.js              record the order of first touches
   memobj run --replay start.rec -- node app.js              read ahead in that order
 
@@ -60,7 +61,8 @@ pub(crate) struct RunArguments {
     /// `*` is every file. May be given several times
     #[arg(long, value_name = "PATH:SPEC", value_parser = parse_inject)]
     pub(crate) inject: Vec<(PathBuf, FaultPlan)>,
-    /// Programs that name GUEST, a file or a folder, get OBJECT, a file, a folder or a URL. May be given several times
+    /// Programs that name GUEST, a file or a folder, get OBJECT: a file, a folder, or the URL of an object or of a folder
+    /// (s3://bucket/prefix/, 9p://host/folder/), which can be read only. May be given several times
     #[arg(long, value_name = "GUEST=OBJECT", value_parser = parse_map)]
     pub(crate) map: Vec<(PathBuf, MapObject)>,
     /// What to report at the end
@@ -123,9 +125,13 @@ fn parse_map(text: &str) -> Result<(PathBuf, MapObject), String> {
         return Err(format!("{text:?}: GUEST is not an absolute path"));
     }
     if let Some(url) = servers::url_of(&object) {
-        let is_folder = url.split('?').next().is_some_and(|path| path.ends_with('/'));
-        return match is_folder {
-            true => Err(format!("{text:?}: folders of servers cannot be mapped yet; name one object")),
+        let scheme = url.split("://").next().unwrap_or_default().to_ascii_lowercase();
+        let is_web = scheme == "http" || scheme == "https";
+        return match is_web && memobj_url::names_folder(url) {
+            true => Err(format!(
+                "{}: web servers have no lists of what is in a folder; give each object a --map of its own",
+                memobj_url::shown(url)
+            )),
             false => Ok((guest, MapObject::Url(url.to_owned()))),
         };
     }
@@ -158,8 +164,18 @@ mod tests {
     #[test]
     fn names_are_absolute_and_stand_for_something() {
         assert!(parse_map("/etc/x=/").is_ok());
-        for wrong in ["/etc/x", "etc/x=/", "/etc/x=/no/such/file"] {
+        for wrong in
+            ["/etc/x", "etc/x=/", "/etc/x=/no/such/file", "/x=http://host/folder/", "/x=HTTPS://host/?x=1"]
+        {
             assert!(parse_map(wrong).is_err(), "{wrong}");
+        }
+        for right in [
+            "/x=s3://bucket/folder/",
+            "/x=http://host/object",
+            "/x=9p://host/folder/?aname=/y",
+            "/x=file:///",
+        ] {
+            assert!(parse_map(right).is_ok(), "{right}");
         }
     }
 }

@@ -11,7 +11,7 @@ use memobj::pagers::Pager;
 use memobj::{Event, Events, ObjectOptions};
 use memobj_url::disk_cache::{DiskCache, DiskCacheOptions};
 use memobj_url::object_store::Manifest;
-use memobj_url::{Scheme, UrlError, UrlOptions};
+use memobj_url::{Scheme, UrlError, UrlFolder, UrlOptions};
 
 use crate::failure::{Failure, complain, failure};
 use crate::interrupt::Interrupt;
@@ -84,6 +84,12 @@ pub(crate) enum Missing {
     IsMade,
 }
 
+/// What is found at a URL.
+pub(crate) enum At {
+    Object(Box<dyn Pager>),
+    Folder(UrlFolder),
+}
+
 /// What is used to open objects of servers.
 #[derive(Debug, Default)]
 pub(crate) struct Servers {
@@ -120,14 +126,45 @@ impl Servers {
     ) -> Result<Box<dyn Pager>, Failure> {
         let options = self.options.clone().object(object.clone());
         let options = if missing == Missing::IsMade { options.creating() } else { options };
+        self.tried(interrupt, || memobj_url::pager(url, &options))?.map_err(failure)
+    }
+
+    /// What is at `url`, to be read: a folder if the URL ends in `/`, or if there is no such object and the server has such a
+    /// folder. A server that is away is asked again as `--retry` says.
+    pub(crate) fn find(&self, url: &str, interrupt: &Interrupt) -> Result<At, Failure> {
+        let options = &self.options;
+        let found = self.tried(interrupt, || {
+            let error = match memobj_url::names_folder(url) {
+                true => return memobj_url::folder(url, options).map(At::Folder),
+                false => match memobj_url::pager(url, options) {
+                    Ok(pager) => return Ok(At::Object(pager)),
+                    Err(error) => error,
+                },
+            };
+            match error.may_be_folder().then(|| memobj_url::folder(url, options)) {
+                Some(Ok(folder)) => Ok(At::Folder(folder)),
+                // Of a name that is no folder either, the object is what was meant.
+                Some(Err(of_folder)) if of_folder.may_retry() => Err(of_folder),
+                _ => Err(error),
+            }
+        })?;
+        found.map_err(failure)
+    }
+
+    /// Has `work` ask a server; as `--retry` says, again.
+    pub(crate) fn tried<T>(
+        &self,
+        interrupt: &Interrupt,
+        mut work: impl FnMut() -> Result<T, UrlError>,
+    ) -> Result<Result<T, UrlError>, Failure> {
         let (begin, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
-            let error = match memobj_url::pager(url, &options) {
-                Ok(pager) => return Ok(pager),
+            let error = match work() {
+                Ok(answer) => return Ok(Ok(answer)),
                 Err(error) => error,
             };
             if !self.is_tried_again(&error, begin.elapsed() + pause) {
-                return Err(failure(error));
+                return Ok(Err(error));
             }
             if pause == FIRST_PAUSE {
                 complain(&format!("{error}; still trying"));

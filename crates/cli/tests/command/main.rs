@@ -8,6 +8,7 @@ mod logs;
 mod output;
 mod patch;
 mod read;
+mod server_folders;
 mod servers;
 mod test_folder;
 mod torture;

@@ -281,7 +281,14 @@ impl Service {
         };
         match opened.read(offset, size.min(MOST_READ_BYTES) as usize) {
             Ok(bytes) => Answer::Bytes(bytes),
-            Err(error) => Answer::Failed(self.opener.told.read_failed(&error)),
+            Err(error) => {
+                let errno = self.opener.told.read_failed(&error);
+                if errno == Errno::STALE {
+                    // Who opens it again finds the new version, and not what was known of the old one.
+                    self.listings.forget_all();
+                }
+                Answer::Failed(errno)
+            }
         }
     }
 }

@@ -1,0 +1,307 @@
+//! Folders of servers under names, as programs see them.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use crate::servers::{Server, diod, free_port, wait_for_port};
+use crate::test_folder::{Ran, TestFolder};
+
+/// moto as S3, with a bucket named `bucket`.
+struct Moto {
+    server: Server,
+    port: u16,
+}
+
+/// `None`: it is missing, and that was said.
+fn moto() -> Option<Moto> {
+    let program = std::env::var_os("MEMOBJ_MOTO").map_or("moto_server".into(), PathBuf::from);
+    let port = free_port();
+    let mut command = Command::new(program);
+    command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let Ok(child) = command.spawn() else {
+        println!("skipped: moto is not installed");
+        return None;
+    };
+    let server = Server(child);
+    wait_for_port(port);
+    let moto = Moto { server, port };
+    assert!(moto.put("", b"").starts_with("HTTP/1.1 200"));
+    Some(moto)
+}
+
+impl Moto {
+    /// Puts an object, or makes the bucket if there is no key.
+    fn put(&self, key: &str, bytes: &[u8]) -> String {
+        let path = if key.is_empty() { "/bucket".to_owned() } else { format!("/bucket/{key}") };
+        let head = format!(
+            "PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: {}\r\nConnection: close\r\n\
+             Authorization: AWS4-HMAC-SHA256 Credential=x/20261201/us-east-1/s3/aws4_request, \
+             SignedHeaders=host, Signature=0\r\n\r\n",
+            self.port,
+            bytes.len()
+        );
+        let mut connection = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        connection.write_all(&[head.as_bytes(), bytes].concat()).unwrap();
+        let mut answer = Vec::new();
+        connection.read_to_end(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// Has a command ask it, and nobody else.
+    fn asked_by(&self, command: &mut Command) {
+        command.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port));
+        command.envs([
+            ("AWS_ACCESS_KEY_ID", "x"),
+            ("AWS_SECRET_ACCESS_KEY", "y"),
+            ("AWS_REGION", "us-east-1"),
+        ]);
+        command.envs([("AWS_EC2_METADATA_DISABLED", "true"), ("AWS_ALLOW_HTTP", "true")]);
+    }
+
+    fn run(&self, test_folder: &TestFolder, arguments: &[&str]) -> Ran {
+        let mut command = test_folder.command(arguments);
+        self.asked_by(&mut command);
+        Ran(command.output().expect("timeout(1) runs"))
+    }
+}
+
+/// Whether programs can be run here, and objects be read on demand; says if not.
+fn can_run(test_folder: &TestFolder) -> bool {
+    let tried = test_folder.run(&["run", "--", "true"]);
+    let python = Command::new("python3").arg("--version").stdout(Stdio::null()).status();
+    let (runs, has_python) = (tried.code() == 0, python.is_ok_and(|status| status.success()));
+    if !runs || !has_python {
+        println!("skipped: there is no python3, or programs cannot be run here: {}", tried.err());
+    }
+    runs && has_python
+}
+
+fn has_fuse() -> bool {
+    let is_there = std::fs::File::options().read(true).write(true).open("/dev/fuse").is_ok();
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+    if !is_there || !is_root {
+        println!("skipped: objects are not read on demand here");
+    }
+    is_there && is_root
+}
+
+/// The same as `arguments` of the command, where there is no FUSE. `None`, and says so, if that cannot be arranged.
+fn without_fuse(moto: &Moto, test_folder: &TestFolder, arguments: &[&str]) -> Option<Output> {
+    let script = "mount --bind /dev/null /dev/fuse || exit 77; exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_memobj")]).args(arguments);
+    command.current_dir(test_folder.path());
+    moto.asked_by(&mut command);
+    let output = command.output().ok();
+    let output =
+        output.filter(|output| !matches!(output.status.code(), Some(1 | 77)) || !output.stderr.is_empty());
+    let output = output.filter(|output| output.status.code() != Some(77));
+    if output.is_none() {
+        println!("skipped: only root can hide /dev/fuse, with unshare(1)");
+    }
+    output
+}
+
+/// What Python programs begin with: `fails(errno, call)`.
+const PYTHON: &str = r"
+import errno, http.client, mmap, os, sys
+def fails(number, call):
+    try:
+        call()
+    except OSError as error:
+        assert error.errno == number, (error, number)
+    else:
+        raise SystemExit('no error')
+def read(path):
+    with open(path, 'rb') as file:
+        return file.read()
+";
+
+fn python(program: &str) -> String {
+    format!("{PYTHON}{program}\nprint('right')\n")
+}
+
+/// Walks, reads and maps all of a tree that `tree` has put.
+const READS_ALL: &str = r"
+local = open('local', 'rb').read()
+found = sorted(os.path.join(at, name) for at, _, names in os.walk('/data') for name in names)
+assert found == ['/data/a', '/data/odd +%2F\u00e9 name', '/data/sub/b', '/data/sub/deep/c', '/data/sub/empty'], found
+assert sorted(os.listdir('/data')) == ['a', 'odd +%2F\u00e9 name', 'sub']
+for path in found[:-1]:
+    assert read(path) == local, path
+    assert os.stat(path).st_size == len(local) and os.stat(path).st_mtime > 1.5e9
+    with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        assert mapped[:] == local and mapped[777:99999] == local[777:99999]
+assert read('/data/sub/empty') == b'' and os.path.isdir('/data/sub/deep')
+for missing in ['/data/none', '/data/sub/none', '/data/none/x', '/data/hidden']:
+    fails(errno.ENOENT, lambda: open(missing))
+fails(errno.ENOTDIR, lambda: open('/data/a/x'))
+fails(errno.EROFS, lambda: open('/data/a', 'r+b'))
+fails(errno.EROFS, lambda: open('/data/new', 'wb'))
+fails(errno.EROFS, lambda: os.unlink('/data/a'))
+";
+
+fn tree(moto: &Moto, test_folder: &TestFolder) -> Vec<u8> {
+    let bytes = test_folder.file("local", 300_001);
+    for key in ["set/a", "set/sub/b", "set/sub/deep/c", "set/odd%20%2B%252F%C3%A9%20name"] {
+        moto.put(key, &bytes);
+    }
+    moto.put("set/sub/empty", b"");
+    moto.put("set//hidden", b"hidden");
+    moto.put("set/../hidden", b"hidden");
+    moto.put("other", b"other");
+    bytes
+}
+
+#[test]
+fn a_prefix_is_a_folder_of_files() {
+    let test_folder = TestFolder::new();
+    let Some(moto) = moto().filter(|_| can_run(&test_folder) && has_fuse()) else { return };
+    tree(&moto, &test_folder);
+    // The server says that it is a folder where the URL does not.
+    for url in ["s3://bucket/set/", "s3://bucket/set"] {
+        let map = format!("/data={url}");
+        let program = python(READS_ALL);
+        let ran = moto.run(&test_folder, &["run", "--map", &map, "--", "python3", "-c", &program]);
+        assert_eq!((ran.code(), ran.out(), ran.err()), (0, "right\n", ""), "{url}");
+    }
+    let map = ["run", "--inject", "sub/b:error@64k+4k", "--map", "/data=s3://bucket/set/", "--"];
+    let reads =
+        python("assert len(read('/data/a')) == 300001\nfails(errno.EIO, lambda: read('/data/sub/b'))");
+    let ran = moto.run(&test_folder, &[&map[..], &["python3", "-c", &reads]].concat());
+    assert_eq!((ran.code(), ran.out()), (0, "right\n"), "{}", ran.err());
+    assert!(ran.err().contains("s3://bucket/set/sub/b"), "{}", ran.err());
+}
+
+#[test]
+fn a_prefix_is_copied_where_there_is_no_fuse() {
+    let test_folder = TestFolder::new();
+    let Some(moto) = moto().filter(|_| can_run(&test_folder)) else { return };
+    tree(&moto, &test_folder);
+    let program = python(READS_ALL);
+    let run = ["run", "--map", "/data=s3://bucket/set/", "--", "python3", "-c", &program];
+    let Some(output) = without_fuse(&moto, &test_folder, &run) else { return };
+    let ran = Ran(output);
+    assert_eq!((ran.code(), ran.out()), (0, "right\n"), "{}", ran.err());
+    assert!(ran.err().contains("objects are copied before the program starts: "), "{}", ran.err());
+    // Five megabytes have no room in four.
+    moto.put("set/z", &vec![1; 5 << 20]);
+    let run = ["run", "--budget", "4M", "--map", "/data=s3://bucket/set/", "--", "true"];
+    let Some(output) = without_fuse(&moto, &test_folder, &run) else { return };
+    let ran = Ran(output);
+    let refusal =
+        "s3://bucket/set/z has 5242880 bytes, and no room for a copy in the budget of 4194304 bytes";
+    assert!(ran.code() == 1 && ran.err().contains(refusal), "{}", ran.err());
+}
+
+/// What is open stays one version or fails; who opens it again has the new one.
+#[test]
+fn an_object_of_a_folder_that_is_replaced_is_stale_until_it_is_opened_again() {
+    let test_folder = TestFolder::new();
+    let Some(moto) = moto().filter(|_| can_run(&test_folder) && has_fuse()) else { return };
+    for key in ["set/a", "set/b"] {
+        moto.put(key, &vec![1; 8 << 20]);
+    }
+    let program = python(&format!(
+        r"
+def put(key, byte):
+    server = http.client.HTTPConnection('127.0.0.1', {})
+    server.request('PUT', '/bucket/' + key, body=byte * (8 << 20), headers={{'Authorization': 'AWS4-HMAC-SHA256 Credential=x/20261201/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0'}})
+    assert server.getresponse().status == 200
+# Of the same length, and seen before it is replaced.
+assert os.stat('/data/b').st_size == 8 << 20
+fd = os.open('/data/a', os.O_RDONLY)
+assert os.pread(fd, 4096, 0) == b'\x01' * 4096
+put('set/a', b'\x02')
+put('set/b', b'\x02')
+fails(errno.ESTALE, lambda: os.pread(fd, 4096, 7 << 20))
+# What was read before is that version still.
+assert os.pread(fd, 4096, 0) == b'\x01' * 4096
+for path in ['/data/a', '/data/b']:
+    assert read(path) == b'\x02' * (8 << 20), path
+fails(errno.ESTALE, lambda: os.pread(fd, 4096, 6 << 20))
+",
+        moto.port
+    ));
+    let run = ["run", "--map", "/data=s3://bucket/set/", "--block", "64k", "--", "python3", "-c", &program];
+    let ran = moto.run(&test_folder, &run);
+    assert_eq!((ran.code(), ran.out()), (0, "right\n"), "{}", ran.err());
+    assert!(ran.err().contains("the object changed since it was opened"), "{}", ran.err());
+}
+
+#[test]
+fn a_server_of_a_folder_that_goes_away_is_an_error_in_time() {
+    let test_folder = TestFolder::new();
+    let Some(moto) = moto().filter(|_| can_run(&test_folder) && has_fuse()) else { return };
+    tree(&moto, &test_folder);
+    let program = python(&format!(
+        r"
+fd = os.open('/data/a', os.O_RDONLY)
+os.kill({}, 9)
+fails(errno.EIO, lambda: os.pread(fd, 4096, 0))
+fails(errno.EIO, lambda: open('/data/sub/b'))
+fails(errno.EIO, lambda: os.stat('/data/none'))
+fails(errno.EIO, lambda: os.listdir('/data'))
+",
+        moto.server.0.id()
+    ));
+    let run = ["run", "--retry", "300ms", "--map", "/data=s3://bucket/set/", "--", "python3", "-c", &program];
+    let ran = moto.run(&test_folder, &run);
+    assert_eq!((ran.code(), ran.out()), (0, "right\n"), "{}", ran.err());
+    assert!(ran.err().contains("s3://bucket/set/none: no connection"), "{}", ran.err());
+}
+
+#[test]
+fn what_is_no_folder_is_refused_when_it_is_mapped() {
+    let test_folder = TestFolder::new();
+    let Some(moto) = moto().filter(|_| can_run(&test_folder)) else { return };
+    moto.put("set/a", b"x");
+    for (url, words) in [
+        ("s3://bucket/none/", "list s3://bucket/none/: no object has a name that begins so"),
+        ("s3://bucket/none", "open s3://bucket/none: the server answers 404"),
+        ("s3://missing/", "list s3://missing/: the server answers 404"),
+    ] {
+        let ran = moto.run(&test_folder, &["run", "--map", &format!("/data={url}"), "--", "echo", "started"]);
+        assert!(ran.code() == 1 && ran.out().is_empty(), "{url}: {}", ran.err());
+        assert!(ran.err().starts_with(&format!("memobj: {words}")), "{url}: {}", ran.err());
+        assert_eq!(ran.err().lines().count(), 1, "{}", ran.err());
+    }
+    let ran = test_folder.run(&["run", "--map", "/data=http://me:secret@127.0.0.1:1/x/", "--", "true"]);
+    assert_eq!(ran.code(), 2);
+    assert!(
+        ran.err().contains("give each object a --map of its own") && !ran.err().contains("secret@127"),
+        "{}",
+        ran.err()
+    );
+}
+
+#[test]
+fn a_folder_of_a_9p_server_is_a_folder_of_files() {
+    let test_folder = TestFolder::new();
+    let bytes = test_folder.file("local", 300_001);
+    std::fs::create_dir_all(test_folder.path().join("tree/sub/deep")).unwrap();
+    for name in ["a", "sub/b", "sub/deep/c", "odd +%2F\u{e9} name"] {
+        std::fs::write(test_folder.path().join("tree").join(name), &bytes).unwrap();
+    }
+    std::fs::write(test_folder.path().join("tree/sub/empty"), b"").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", test_folder.path().join("tree/hidden")).unwrap();
+    if !can_run(&test_folder) || !has_fuse() {
+        return;
+    }
+    let port = free_port();
+    let Some(_server) = diod(test_folder.path(), port) else { return };
+    let tree = test_folder.path().display();
+    for slash in ["/", ""] {
+        let map = format!("/data=9p://127.0.0.1:{port}/tree{slash}?aname={tree}");
+        let program = python(READS_ALL);
+        let ran = test_folder.run(&["run", "--map", &map, "--", "python3", "-c", &program]);
+        assert_eq!((ran.code(), ran.out(), ran.err()), (0, "right\n", ""));
+    }
+    let map = format!("/data=9p://127.0.0.1:{port}/none/?aname={tree}");
+    let ran = test_folder.run(&["run", "--map", &map, "--", "true"]);
+    let words = format!("memobj: 9p://127.0.0.1:{port}: walk \"none\": ");
+    assert!(ran.code() == 1 && ran.err().starts_with(&words), "{}", ran.err());
+}
