@@ -34,6 +34,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         ));
     }
     check_budget(arguments)?;
+    arguments.map.iter().try_for_each(|(_, object)| object.check())?;
     output::pass_on_what_is_closed()?;
     if arguments.report != ReportKind::None && arguments.report_file.is_none() {
         output::check_error()?;

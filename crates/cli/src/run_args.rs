@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::failure::Failure;
 use crate::inject::{self, FaultPlan};
 use crate::options::Frames;
 use crate::retry::{self, Retry};
@@ -91,6 +92,21 @@ pub(crate) enum MapObject {
     Url(String),
 }
 
+impl MapObject {
+    /// Refuses folders of servers that have no lists. The URL can have a password, which the message has not.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let Self::Url(url) = self else { return Ok(()) };
+        let scheme = url.split("://").next().unwrap_or_default().to_ascii_lowercase();
+        match memobj_url::names_folder(url) && (scheme == "http" || scheme == "https") {
+            true => Err(Failure::Usage(format!(
+                "run: {}: web servers have no lists of what is in a folder; give each object a --map of its own",
+                memobj_url::shown(url)
+            ))),
+            false => Ok(()),
+        }
+    }
+}
+
 /// The kind of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReportKind {
@@ -125,15 +141,7 @@ fn parse_map(text: &str) -> Result<(PathBuf, MapObject), String> {
         return Err(format!("{text:?}: GUEST is not an absolute path"));
     }
     if let Some(url) = servers::url_of(&object) {
-        let scheme = url.split("://").next().unwrap_or_default().to_ascii_lowercase();
-        let is_web = scheme == "http" || scheme == "https";
-        return match is_web && memobj_url::names_folder(url) {
-            true => Err(format!(
-                "{}: web servers have no lists of what is in a folder; give each object a --map of its own",
-                memobj_url::shown(url)
-            )),
-            false => Ok((guest, MapObject::Url(url.to_owned()))),
-        };
+        return Ok((guest, MapObject::Url(url.to_owned())));
     }
     let object = servers::local(&object).map_err(|_| format!("{text:?}: files are of this machine"))?;
     let object = std::path::absolute(&object).map_err(|error| format!("{text:?}: {error}"))?;
@@ -145,7 +153,7 @@ fn parse_map(text: &str) -> Result<(PathBuf, MapObject), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse_inject, parse_map};
+    use super::{MapObject, parse_inject, parse_map};
 
     #[test]
     fn a_path_stands_in_front_of_the_faults() {
@@ -164,11 +172,12 @@ mod tests {
     #[test]
     fn names_are_absolute_and_stand_for_something() {
         assert!(parse_map("/etc/x=/").is_ok());
-        for wrong in
-            ["/etc/x", "etc/x=/", "/etc/x=/no/such/file", "/x=http://host/folder/", "/x=HTTPS://host/?x=1"]
-        {
+        for wrong in ["/etc/x", "etc/x=/", "/etc/x=/no/such/file"] {
             assert!(parse_map(wrong).is_err(), "{wrong}");
         }
+        let check = |url: &str| MapObject::Url(url.into()).check();
+        assert!(check("http://host/folder/").is_err() && check("HTTPS://host/?x=1").is_err());
+        assert!(check("http://host/object").is_ok() && check("s3://bucket/folder/").is_ok());
         for right in [
             "/x=s3://bucket/folder/",
             "/x=http://host/object",

@@ -141,7 +141,6 @@ for missing in ['/data/none', '/data/sub/none', '/data/none/x', '/data/hidden']:
 fails(errno.ENOTDIR, lambda: open('/data/a/x'))
 fails(errno.EROFS, lambda: open('/data/a', 'r+b'))
 fails(errno.EROFS, lambda: open('/data/new', 'wb'))
-fails(errno.EROFS, lambda: os.unlink('/data/a'))
 ";
 
 fn tree(moto: &Moto, test_folder: &TestFolder) -> Vec<u8> {
@@ -272,7 +271,7 @@ fn what_is_no_folder_is_refused_when_it_is_mapped() {
     let ran = test_folder.run(&["run", "--map", "/data=http://me:secret@127.0.0.1:1/x/", "--", "true"]);
     assert_eq!(ran.code(), 2);
     assert!(
-        ran.err().contains("give each object a --map of its own") && !ran.err().contains("secret@127"),
+        ran.err().contains("give each object a --map of its own") && !ran.err().contains("secret"),
         "{}",
         ran.err()
     );
