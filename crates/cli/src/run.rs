@@ -139,7 +139,7 @@ fn target(
         MapObject::Url(url) => url,
     };
     Ok(match servers.find(url, &Interrupt::never())? {
-        At::Folder(folder) => MapTarget::Folder(Arc::new(ServerFolder::new(folder, servers, guest, faults))),
+        At::Folder(folder) => MapTarget::Folder(Arc::new(ServerFolder::new(*folder, servers, guest, faults))),
         At::Object(pager) => MapTarget::Object {
             name: memobj_url::shown(url),
             pager: with_faults(pager, guest, faults),

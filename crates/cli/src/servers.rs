@@ -87,7 +87,7 @@ pub(crate) enum Missing {
 /// What is found at a URL.
 pub(crate) enum At {
     Object(Box<dyn Pager>),
-    Folder(UrlFolder),
+    Folder(Box<UrlFolder>),
 }
 
 /// What is used to open objects of servers.
@@ -135,14 +135,14 @@ impl Servers {
         let options = &self.options;
         let found = self.tried(interrupt, || {
             let error = match memobj_url::names_folder(url) {
-                true => return memobj_url::folder(url, options).map(At::Folder),
+                true => return memobj_url::folder(url, options).map(Box::new).map(At::Folder),
                 false => match memobj_url::pager(url, options) {
                     Ok(pager) => return Ok(At::Object(pager)),
                     Err(error) => error,
                 },
             };
             match error.may_be_folder().then(|| memobj_url::folder(url, options)) {
-                Some(Ok(folder)) => Ok(At::Folder(folder)),
+                Some(Ok(folder)) => Ok(At::Folder(Box::new(folder))),
                 // Of a name that is no folder either, the object is what was meant.
                 Some(Err(of_folder)) if of_folder.may_retry() => Err(of_folder),
                 _ => Err(error),

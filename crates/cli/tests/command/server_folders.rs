@@ -211,11 +211,16 @@ def put(key, byte):
     server.request('PUT', '/bucket/' + key, body=byte * (8 << 20), headers={{'Authorization': 'AWS4-HMAC-SHA256 Credential=x/20261201/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0'}})
     assert server.getresponse().status == 200
 # Of the same length, and seen before it is replaced.
-assert os.stat('/data/b').st_size == 8 << 20
+seen = os.stat('/data/b')
+assert seen.st_size == 8 << 20
 fd = os.open('/data/a', os.O_RDONLY)
 assert os.pread(fd, 4096, 0) == b'\x01' * 4096
 put('set/a', b'\x02')
 put('set/b', b'\x02')
+with open('/data/b', 'rb') as file:
+    # Another version is another inode.
+    assert os.fstat(file.fileno()).st_ino != seen.st_ino
+    assert file.read() == b'\x02' * (8 << 20)
 fails(errno.ESTALE, lambda: os.pread(fd, 4096, 7 << 20))
 # What was read before is that version still.
 assert os.pread(fd, 4096, 0) == b'\x01' * 4096

@@ -39,6 +39,7 @@ mod answer;
 mod capture;
 mod client;
 mod counters;
+mod encoded;
 mod error;
 mod failure;
 mod fetch;

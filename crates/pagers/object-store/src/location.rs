@@ -57,7 +57,7 @@ impl Location {
     pub(crate) fn of_object(&self, name: &str) -> Self {
         let mut url = self.url.clone();
         // What is encoded already stays as it is.
-        url.set_path(&format!("/{}", crate::write::encoded(name)));
+        url.set_path(&format!("/{}", crate::encoded::encoded(name)));
         let shown = shown(&url).into();
         Self { scheme: self.scheme, url, shown }
     }

@@ -30,5 +30,4 @@ pub(crate) use layers::{Layers, Origin};
 pub use left::{LeftUpload, abort_upload, left_uploads};
 pub(crate) use publish::Publisher;
 pub use publish::Unchanged;
-pub(crate) use s3::encoded;
 pub(crate) use target::{Target, generation, kept};

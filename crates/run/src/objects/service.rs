@@ -204,7 +204,7 @@ impl Service {
         let NodeKind::Folder { map, within, .. } = kind else { return Ok(None) };
         let folder = self.tree.folder(*map).ok_or(Errno::STALE)?;
         let refused = |error: std::io::Error| {
-            let name = format!("{}/{within}", folder.name());
+            let name = format!("{}/{within}", folder.name().trim_end_matches('/'));
             self.opener.told.refused("list", &name, &error)
         };
         self.listings.of(*map, folder, within).map(Some).map_err(refused)
