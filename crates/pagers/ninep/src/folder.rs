@@ -16,8 +16,9 @@ use std::time::Instant;
 
 use memobj::ErrorKind;
 
+use entry::kind_of;
 pub use entry::{NineEntry, NineEntryKind};
-use entry::{can_be_a_name, kind_of, read_entries, read_records};
+pub(crate) use entry::{can_be_a_name, read_entries, read_records};
 
 use crate::attributes::FileKind;
 use crate::dialect::Dialect;

@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 
 use crate::dialect::Dialect;
+use crate::folder::{can_be_a_name, read_entries, read_records};
 use crate::frames::{FrameError, Frames};
 use crate::message::{self, Answer, OpenMode, Reply, User, kind};
+use crate::options::VersionCheck;
 
 fn dialect() -> impl Strategy<Value = Dialect> {
     prop::sample::select(Dialect::ALL.to_vec())
@@ -49,6 +51,30 @@ proptest! {
             if let Reply::Read(data) | Reply::Entries(data) = answer.reply {
                 prop_assert_eq!(data, &bytes[11..]);
             }
+        }
+    }
+
+    /// Entries of folders: those that are seen have names that files can have, and are no more than the bytes have room for.
+    #[test]
+    fn any_entries_are_taken_apart_or_refused(
+        names in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..6), 0..9),
+        head in prop::collection::vec(any::<u8>(), 41),
+        cut in 0usize..400,
+    ) {
+        let name = |name: &[u8]| [&(name.len() as u16).to_le_bytes()[..], name].concat();
+        let linux: Vec<u8> = names.iter().flat_map(|one| [&head[..22], &name(one)].concat()).collect();
+        let plan9: Vec<u8> = names
+            .iter()
+            .flat_map(|one| {
+                let body = [&head[..39], &name(one)].concat();
+                [&(body.len() as u16).to_le_bytes()[..], &body].concat()
+            })
+            .collect();
+        let cut = |bytes: &[u8]| bytes[..cut.min(bytes.len())].to_vec();
+        for read in [read_entries(7, &cut(&linux)), read_records(7, &cut(&plan9), VersionCheck::Mtime)] {
+            let Ok((entries, count, _)) = read else { continue };
+            prop_assert!(entries.len() <= count && count <= names.len());
+            prop_assert!(entries.iter().all(|entry| can_be_a_name(&entry.name)));
         }
     }
 

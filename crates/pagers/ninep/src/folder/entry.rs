@@ -45,9 +45,9 @@ pub enum NineEntryKind {
 }
 
 /// Entries, how many names there were, and where the next ones begin.
-type Read = (Vec<NineEntry>, usize, u64);
+pub(crate) type Read = (Vec<NineEntry>, usize, u64);
 
-pub(super) fn can_be_a_name(name: &str) -> bool {
+pub(crate) fn can_be_a_name(name: &str) -> bool {
     !name.is_empty()
         && name != "."
         && name != ".."
@@ -78,7 +78,7 @@ pub(super) fn kind_of(attributes: &Attributes, check: VersionCheck) -> Option<Ni
 }
 
 /// The entries of Rreaddir: qid, offset of the next one, type, name.
-pub(super) fn read_entries(offset: u64, bytes: &[u8]) -> Result<Read, Malformed> {
+pub(crate) fn read_entries(offset: u64, bytes: &[u8]) -> Result<Read, Malformed> {
     let (mut entries, mut names, mut next) = (Vec::new(), 0, offset);
     let mut from = Decoder::new(bytes);
     while !from.rest().is_empty() {
@@ -97,7 +97,7 @@ pub(super) fn read_entries(offset: u64, bytes: &[u8]) -> Result<Read, Malformed>
 }
 
 /// The stat records of a folder that is read, as 9P2000 has it: read(5). Each answer has whole ones.
-pub(super) fn read_records(offset: u64, bytes: &[u8], check: VersionCheck) -> Result<Read, Malformed> {
+pub(crate) fn read_records(offset: u64, bytes: &[u8], check: VersionCheck) -> Result<Read, Malformed> {
     let (mut entries, mut names) = (Vec::new(), 0);
     let mut from = Decoder::new(bytes);
     while !from.rest().is_empty() {

@@ -24,20 +24,29 @@ pub struct ListServer {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
     way: Arc<Mutex<Way>>,
+    /// The first line of the last request.
+    last: Arc<Mutex<String>>,
 }
 
 impl ListServer {
     pub fn of_names(count: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let server = Self { address, asked: Arc::default(), way: Arc::new(Mutex::new(Way::Right)) };
-        let (asked, way) = (Arc::clone(&server.asked), Arc::clone(&server.way));
+        let server = Self {
+            address,
+            asked: Arc::default(),
+            way: Arc::new(Mutex::new(Way::Right)),
+            last: Arc::default(),
+        };
+        let (asked, way, last) =
+            (Arc::clone(&server.asked), Arc::clone(&server.way), Arc::clone(&server.last));
         // Ends with the process.
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (stream, asked, way) = (stream.unwrap(), Arc::clone(&asked), Arc::clone(&way));
+                let (stream, asked) = (stream.unwrap(), Arc::clone(&asked));
+                let (way, last) = (Arc::clone(&way), Arc::clone(&last));
                 // A client that goes away ends its thread.
-                std::thread::spawn(move || drop(serve(&stream, count, &asked, &way)));
+                std::thread::spawn(move || drop(serve(&stream, count, &asked, (&way, &last))));
             }
         });
         server
@@ -50,6 +59,11 @@ impl ListServer {
     /// Requests so far.
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
+    }
+
+    /// The first line of the last request.
+    pub fn last(&self) -> String {
+        self.last.lock().unwrap().clone()
     }
 
     pub fn answer_always(&self, status: u16, body: &str) {
@@ -65,11 +79,17 @@ impl ListServer {
     }
 }
 
-fn serve(mut stream: &TcpStream, count: usize, asked: &AtomicUsize, way: &Mutex<Way>) -> std::io::Result<()> {
+fn serve(
+    mut stream: &TcpStream,
+    count: usize,
+    asked: &AtomicUsize,
+    (way, last): (&Mutex<Way>, &Mutex<String>),
+) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream).lines();
     while let Some(first) = lines.next().transpose()? {
         while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
         asked.fetch_add(1, Ordering::SeqCst);
+        last.lock().unwrap().clone_from(&first);
         let way = way.lock().unwrap().clone();
         let (status, body, length) = match way {
             Way::Right => right(&first, count),
