@@ -47,6 +47,9 @@ enum Server {
     ObjectStore(memobj_object_store::ObjectStoreFolder),
     #[cfg(feature = "9p")]
     NineP(memobj_9p::NineFolder),
+    /// No server is known: both features are off.
+    #[cfg(not(any(feature = "object-store", feature = "9p")))]
+    None(std::convert::Infallible),
 }
 
 /// An entry of a [`UrlFolder`].
@@ -148,6 +151,8 @@ impl UrlFolder {
     /// What the server said, that it did not answer, or that there are too many names for a list (`Denied`).
     pub fn entries(&self, path: &str) -> Result<Option<Vec<UrlEntry>>, UrlError> {
         Ok(match &self.server {
+            #[cfg(not(any(feature = "object-store", feature = "9p")))]
+            Server::None(none) => match *none {},
             #[cfg(feature = "object-store")]
             Server::ObjectStore(folder) => {
                 let list = folder.entries(path).map_err(UrlError::ObjectStore)?;
@@ -168,6 +173,8 @@ impl UrlFolder {
     /// What the server said, or that it did not answer.
     pub fn entry(&self, path: &str) -> Result<Option<UrlEntryKind>, UrlError> {
         Ok(match &self.server {
+            #[cfg(not(any(feature = "object-store", feature = "9p")))]
+            Server::None(none) => match *none {},
             #[cfg(feature = "object-store")]
             Server::ObjectStore(folder) => {
                 folder.entry(path).map_err(UrlError::ObjectStore)?.map(UrlEntryKind::from)
@@ -184,6 +191,8 @@ impl UrlFolder {
     /// As [`pager`](crate::pager).
     pub fn pager(&self, path: &str) -> Result<Box<dyn Pager>, UrlError> {
         Ok(match &self.server {
+            #[cfg(not(any(feature = "object-store", feature = "9p")))]
+            Server::None(none) => match *none {},
             #[cfg(feature = "object-store")]
             Server::ObjectStore(folder) => {
                 let pager = folder.pager(path).map_err(UrlError::ObjectStore)?;
