@@ -28,6 +28,7 @@ mod retry;
 mod run;
 mod run_args;
 mod segments;
+mod server_folder;
 mod servers;
 mod size;
 mod spool;

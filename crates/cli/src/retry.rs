@@ -30,12 +30,22 @@ impl Retry {
         self,
         interrupt: &Interrupt,
         may_pass: impl Fn(&E) -> bool,
-        mut attempt: impl FnMut() -> Result<T, E>,
+        attempt: impl FnMut() -> Result<T, E>,
     ) -> Result<T, Failure> {
+        self.until_over(interrupt, may_pass, attempt)?.map_err(failure)
+    }
+
+    /// The same, and the last error as it is. Fails itself on Ctrl-C.
+    pub(crate) fn until_over<T, E: Error>(
+        self,
+        interrupt: &Interrupt,
+        may_pass: impl Fn(&E) -> bool,
+        mut attempt: impl FnMut() -> Result<T, E>,
+    ) -> Result<Result<T, E>, Failure> {
         let (begin, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
             let error = match attempt() {
-                Ok(done) => return Ok(done),
+                Ok(done) => return Ok(Ok(done)),
                 Err(error) => error,
             };
             let is_last = match self {
@@ -44,7 +54,7 @@ impl Retry {
                 Self::Forever => false,
             };
             if is_last || !may_pass(&error) {
-                return Err(failure(error));
+                return Ok(Err(error));
             }
             if pause == FIRST_PAUSE {
                 complain(&format!("{}; still trying", failure(error)));

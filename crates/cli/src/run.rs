@@ -7,8 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use memobj::pagers::{Awaited, Faulty, Pager};
-use memobj::{FailurePolicy, ObjectOptions};
+use memobj::FailurePolicy;
 use memobj_run::record::{LeftOut, Record};
 use memobj_run::{
     CopyProgress, Counting, FileInjections, FrontEnds, LEAST_BUDGET_BYTES, MapTarget, Messages, NameMap,
@@ -18,14 +17,14 @@ use rustix::fs::OFlags;
 
 use crate::engine::injections;
 use crate::failure::{Failure, complain};
-use crate::inject::FaultPlan;
 use crate::interrupt::Interrupt;
 use crate::options::Frames;
 use crate::output;
 use crate::progress::{Output, Progress};
 use crate::retry::Retry;
 use crate::run_args::{MapObject, ReportKind, RunArguments};
-use crate::servers::{Missing, Servers};
+use crate::server_folder::{Faults, ServerFolder, with_faults};
+use crate::servers::{At, Servers};
 
 /// Runs the program, and ends as it does.
 pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
@@ -35,6 +34,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         ));
     }
     check_budget(arguments)?;
+    arguments.map.iter().try_for_each(|(_, object)| object.check())?;
     output::pass_on_what_is_closed()?;
     if arguments.report != ReportKind::None && arguments.report_file.is_none() {
         output::check_error()?;
@@ -130,21 +130,22 @@ fn write_record(path: &Path, record: &Record) -> Result<(), String> {
 
 /// What `--map` says that GUEST stands for.
 fn target(
-    object: &MapObject,
-    plan: Option<&FaultPlan>,
-    servers: &Servers,
-    interrupt: &Interrupt,
+    (guest, object): (&Path, &MapObject),
+    servers: &Arc<Servers>,
+    faults: &Arc<Faults>,
 ) -> Result<MapTarget, Failure> {
     let url = match object {
         MapObject::Path(path) => return Ok(MapTarget::Path(path.clone())),
         MapObject::Url(url) => url,
     };
-    let pager = servers.pager(url, &ObjectOptions::new(), Missing::IsAnError, interrupt)?;
-    let pager: Arc<dyn Pager> = match plan {
-        None => Arc::from(pager),
-        Some(plan) => Arc::new(Faulty::new(Awaited::new(pager), injections(plan), plan.seed)),
-    };
-    Ok(MapTarget::Object { name: memobj_url::shown(url), pager, modified: SystemTime::now() })
+    Ok(match servers.find(url, &Interrupt::never())? {
+        At::Folder(folder) => MapTarget::Folder(Arc::new(ServerFolder::new(*folder, servers, guest, faults))),
+        At::Object(pager) => MapTarget::Object {
+            name: memobj_url::shown(url),
+            pager: with_faults(pager, guest, faults),
+            modified: SystemTime::now(),
+        },
+    })
 }
 
 /// Shows how objects are copied, where that has to be done before the program starts.
@@ -166,17 +167,15 @@ fn copying() -> CopyProgress {
 }
 
 fn options(arguments: &RunArguments, counts: bool) -> Result<Options, Failure> {
-    let servers = Servers::new(&arguments.servers, arguments.retry)?;
-    let interrupt = Interrupt::never();
+    let servers = Arc::new(Servers::new(&arguments.servers, arguments.retry)?);
+    let faults: Arc<Faults> = arguments.inject.clone().into();
     let injections = arguments.inject.iter().map(|(path, plan)| FileInjections {
         path: path.clone(),
         faults: injections(plan),
         seed: plan.seed,
     });
     let names = arguments.map.iter().map(|(guest, object)| {
-        let is_meant = |path: &Path| path == Path::new("*") || guest.ends_with(path);
-        let plan = arguments.inject.iter().find(|(path, _)| is_meant(path)).map(|(_, plan)| plan);
-        Ok(NameMap { guest: guest.clone(), target: target(object, plan, &servers, &interrupt)? })
+        Ok(NameMap { guest: guest.clone(), target: target((guest, object), &servers, &faults)? })
     });
     Ok(Options {
         budget_bytes: arguments.budget,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::failure::Failure;
 use crate::inject::{self, FaultPlan};
 use crate::options::Frames;
 use crate::retry::{self, Retry};
@@ -20,6 +21,7 @@ Examples:
   memobj run --inject libz.so.1:error@0+64k:times=3 --retry 5s -- git log    with retries
   memobj run --map /etc/words=./words -- grep x /etc/words  another file under a name
   memobj run --map /data/model=s3://bucket/model -- python3 infer.py   an object of a store as a file
+  memobj run --map /data=s3://bucket/set/ -- python3 train.py  all objects of a prefix as a folder
   memobj run --record start.rec -- node app.js              record the order of first touches
   memobj run --replay start.rec -- node app.js              read ahead in that order
 
@@ -60,7 +62,8 @@ pub(crate) struct RunArguments {
     /// `*` is every file. May be given several times
     #[arg(long, value_name = "PATH:SPEC", value_parser = parse_inject)]
     pub(crate) inject: Vec<(PathBuf, FaultPlan)>,
-    /// Programs that name GUEST, a file or a folder, get OBJECT, a file, a folder or a URL. May be given several times
+    /// Programs that name GUEST, a file or a folder, get OBJECT: a file, a folder, or the URL of an object or of a folder
+    /// (s3://bucket/prefix/, 9p://host/folder/), which can be read only. May be given several times
     #[arg(long, value_name = "GUEST=OBJECT", value_parser = parse_map)]
     pub(crate) map: Vec<(PathBuf, MapObject)>,
     /// What to report at the end
@@ -87,6 +90,21 @@ pub(crate) struct RunArguments {
 pub(crate) enum MapObject {
     Path(PathBuf),
     Url(String),
+}
+
+impl MapObject {
+    /// Refuses folders of servers that have no lists. The URL can have a password, which the message has not.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let Self::Url(url) = self else { return Ok(()) };
+        let scheme = url.split("://").next().unwrap_or_default().to_ascii_lowercase();
+        match memobj_url::names_folder(url) && (scheme == "http" || scheme == "https") {
+            true => Err(Failure::Usage(format!(
+                "run: {}: web servers have no lists of what is in a folder; give each object a --map of its own",
+                memobj_url::shown(url)
+            ))),
+            false => Ok(()),
+        }
+    }
 }
 
 /// The kind of a report.
@@ -123,11 +141,7 @@ fn parse_map(text: &str) -> Result<(PathBuf, MapObject), String> {
         return Err(format!("{text:?}: GUEST is not an absolute path"));
     }
     if let Some(url) = servers::url_of(&object) {
-        let is_folder = url.split('?').next().is_some_and(|path| path.ends_with('/'));
-        return match is_folder {
-            true => Err(format!("{text:?}: folders of servers cannot be mapped yet; name one object")),
-            false => Ok((guest, MapObject::Url(url.to_owned()))),
-        };
+        return Ok((guest, MapObject::Url(url.to_owned())));
     }
     let object = servers::local(&object).map_err(|_| format!("{text:?}: files are of this machine"))?;
     let object = std::path::absolute(&object).map_err(|error| format!("{text:?}: {error}"))?;
@@ -139,7 +153,7 @@ fn parse_map(text: &str) -> Result<(PathBuf, MapObject), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse_inject, parse_map};
+    use super::{MapObject, parse_inject, parse_map};
 
     #[test]
     fn a_path_stands_in_front_of_the_faults() {
@@ -160,6 +174,17 @@ mod tests {
         assert!(parse_map("/etc/x=/").is_ok());
         for wrong in ["/etc/x", "etc/x=/", "/etc/x=/no/such/file"] {
             assert!(parse_map(wrong).is_err(), "{wrong}");
+        }
+        let check = |url: &str| MapObject::Url(url.into()).check();
+        assert!(check("http://host/folder/").is_err() && check("HTTPS://host/?x=1").is_err());
+        assert!(check("http://host/object").is_ok() && check("s3://bucket/folder/").is_ok());
+        for right in [
+            "/x=s3://bucket/folder/",
+            "/x=http://host/object",
+            "/x=9p://host/folder/?aname=/y",
+            "/x=file:///",
+        ] {
+            assert!(parse_map(right).is_ok(), "{right}");
         }
     }
 }

@@ -11,9 +11,9 @@ use memobj::pagers::Pager;
 use memobj::{Event, Events, ObjectOptions};
 use memobj_url::disk_cache::{DiskCache, DiskCacheOptions};
 use memobj_url::object_store::Manifest;
-use memobj_url::{Scheme, UrlError, UrlOptions};
+use memobj_url::{Scheme, UrlError, UrlFolder, UrlOptions};
 
-use crate::failure::{Failure, complain};
+use crate::failure::{Failure, complain, failure};
 use crate::interrupt::Interrupt;
 use crate::retry::{self, Retry};
 use crate::size;
@@ -78,6 +78,12 @@ pub(crate) enum Missing {
     IsMade,
 }
 
+/// What is found at a URL.
+pub(crate) enum At {
+    Object(Box<dyn Pager>),
+    Folder(Box<UrlFolder>),
+}
+
 /// What is used to open objects of servers.
 #[derive(Debug)]
 pub(crate) struct Servers {
@@ -114,7 +120,38 @@ impl Servers {
     ) -> Result<Box<dyn Pager>, Failure> {
         let options = self.options.clone().object(object.clone());
         let options = if missing == Missing::IsMade { options.creating() } else { options };
-        self.retry.until_done(interrupt, UrlError::may_retry, || memobj_url::pager(url, &options))
+        self.tried(interrupt, || memobj_url::pager(url, &options))?.map_err(failure)
+    }
+
+    /// What is at `url`, to be read: a folder if the URL ends in `/`, or if there is no such object and the server has such a
+    /// folder. A server that is away is asked again as `--retry` says.
+    pub(crate) fn find(&self, url: &str, interrupt: &Interrupt) -> Result<At, Failure> {
+        let options = &self.options;
+        let found = self.tried(interrupt, || {
+            let error = match memobj_url::names_folder(url) {
+                true => return memobj_url::folder(url, options).map(Box::new).map(At::Folder),
+                false => match memobj_url::pager(url, options) {
+                    Ok(pager) => return Ok(At::Object(pager)),
+                    Err(error) => error,
+                },
+            };
+            match error.may_be_folder().then(|| memobj_url::folder(url, options)) {
+                Some(Ok(folder)) => Ok(At::Folder(Box::new(folder))),
+                // Of a name that is no folder either, the object is what was meant.
+                Some(Err(of_folder)) if of_folder.may_retry() => Err(of_folder),
+                _ => Err(error),
+            }
+        })?;
+        found.map_err(failure)
+    }
+
+    /// Has `work` ask a server; as `--retry` says, again.
+    pub(crate) fn tried<T>(
+        &self,
+        interrupt: &Interrupt,
+        work: impl FnMut() -> Result<T, UrlError>,
+    ) -> Result<Result<T, UrlError>, Failure> {
+        self.retry.until_over(interrupt, UrlError::may_retry, work)
     }
 
     /// Lets what was read be written to the disk cache.

@@ -194,10 +194,12 @@ fn supervise(
     let front = rustix::process::getppid();
     // For the whole group, or for nobody.
     let _forward = Forward::start(Handles::Nothing);
+    // What makes the options may wait for servers, too.
+    tell(PREPARES, 0);
     let made = options().map_err(RunError::Options).and_then(|options| {
         let has_objects = options.names.iter().any(|map| !matches!(map.target, MapTarget::Path(_)));
-        if has_objects {
-            tell(PREPARES, 0);
+        if !has_objects {
+            tell(PREPARED, 0);
         }
         let supervisor = Supervisor::new(options);
         if has_objects {

@@ -34,7 +34,7 @@ mod thrash;
 
 pub use error::RunError;
 pub use front::{FrontEnds, MakeOptions, run_in_front, run_in_front_with};
-pub use map_target::{Entry, EntryKind, MapTarget, ObjectFolder, OpenedObject};
+pub use map_target::{Entry, EntryKind, LookUp, MapTarget, ObjectFolder, OpenedObject};
 pub use objects::{ObjectsOnDemand, objects_on_demand};
 pub use options::{
     CopyProgress, Counting, FileInjections, LEAST_BUDGET_BYTES, Messages, NameMap, ObjectAccess, Options,

@@ -43,12 +43,34 @@ pub trait ObjectFolder: Send + Sync {
     /// Programs are told of the error number, if it has one, or what is next to its kind. `NotFound`: there is no such folder.
     fn entries(&self, path: &str) -> io::Result<Vec<Entry>>;
 
-    /// Opens the version of the object `path` that is current now.
+    /// What stands under `path`, which is not empty, without a list of the folder that it is in: for folders with many names.
+    /// The answer is used for some seconds. By default it is looked for in that list.
+    ///
+    /// # Errors
+    ///
+    /// As above. `NotFound`: nothing stands there.
+    fn look_up(&self, path: &str) -> io::Result<LookUp> {
+        let _ = path;
+        Ok(LookUp::ByList)
+    }
+
+    /// Opens the version of the object `path` that is current now. If it is another one than was listed or looked up, programs
+    /// are told that it is stale, and find the new one when they open it again.
     ///
     /// # Errors
     ///
     /// As above. `NotFound`: there is no such object any more.
     fn open(&self, path: &str) -> io::Result<OpenedObject>;
+}
+
+/// What an [`ObjectFolder`] says of one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LookUp {
+    /// What it is.
+    Found(EntryKind),
+    /// It is to be looked for in the list of the folder.
+    ByList,
 }
 
 /// An entry of an [`ObjectFolder`].
@@ -63,7 +85,7 @@ pub struct Entry {
 }
 
 /// What an [`Entry`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EntryKind {
     /// A folder.
@@ -74,7 +96,12 @@ pub enum EntryKind {
         length: u64,
         /// Its last change.
         modified: SystemTime,
+        /// The version that it is now, by the name that its [pager](memobj::pagers::Description::version) will have; `None` if
+        /// nothing tells. An object that is opened as another one is stale.
+        version: Option<Arc<str>>,
     },
+    /// An object of which a list knows no more than its name. [`ObjectFolder::look_up`] knows the rest.
+    NameOnly,
 }
 
 /// An object that an [`ObjectFolder`] has opened.
@@ -94,7 +121,12 @@ impl Entry {
 
     /// An object of this name, of `length` bytes.
     pub fn object(name: impl Into<String>, length: u64, modified: SystemTime) -> Self {
-        Self { name: name.into(), kind: EntryKind::Object { length, modified } }
+        Self { name: name.into(), kind: EntryKind::Object { length, modified, version: None } }
+    }
+
+    /// One that is `kind`.
+    pub fn new(name: impl Into<String>, kind: EntryKind) -> Self {
+        Self { name: name.into(), kind }
     }
 }
 

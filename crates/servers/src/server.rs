@@ -90,6 +90,15 @@ impl Server {
         self.kind
     }
 
+    /// The number of its process.
+    ///
+    /// # Panics
+    ///
+    /// If it was killed.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// The port where it listens.
     ///
     /// # Panics
@@ -124,7 +133,7 @@ impl Server {
 
     /// Stops or continues it: `-STOP`, `-CONT`.
     pub fn signal(&self, signal: &str) {
-        let id = self.child.as_ref().unwrap().id().to_string();
+        let id = self.id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
     }
 

@@ -39,7 +39,14 @@ class Folder(object):
             srv.respond(req, None)
 
     def read(self, srv, req):
-        with open(self.paths[req.fid.qid.path], "rb") as f:
+        path = self.paths[req.fid.qid.path]
+        if os.path.isdir(path):
+            # The library sends as many as fit. It cannot send names that are not of ASCII.
+            names = [name for name in sorted(os.listdir(path)) if all(ord(c) < 128 for c in name)]
+            req.ofcall.stat = [self.stat_of(os.path.join(path, name)) for name in names]
+            srv.respond(req, None)
+            return
+        with open(path, "rb") as f:
             f.seek(req.ifcall.offset)
             req.ofcall.data = f.read(req.ifcall.count)
         srv.respond(req, None)

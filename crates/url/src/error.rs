@@ -2,8 +2,11 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 
 use memobj::{ErrorKind, OpenError};
+#[cfg(feature = "object-store")]
+use memobj_object_store::Step;
 
 /// Why a URL could not be opened. The text has no password and no query of the URL.
 #[derive(Debug)]
@@ -40,6 +43,30 @@ impl UrlError {
         }
     }
 
+    /// Whether the server says that there is no such object, or folder.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Self::Unknown { .. } | Self::Open(_) => false,
+            #[cfg(feature = "object-store")]
+            Self::ObjectStore(error) => error.status() == Some(404),
+            #[cfg(feature = "9p")]
+            Self::NineP(error) => {
+                matches!(error.step(), memobj_9p::OpenStep::Walk(_)) && error.kind() == ErrorKind::Stale
+            }
+        }
+    }
+
+    /// Whether a [folder](crate::folder) can be of this URL, of which there is no object.
+    pub fn may_be_folder(&self) -> bool {
+        match self {
+            Self::Unknown { .. } | Self::Open(_) => false,
+            #[cfg(feature = "object-store")]
+            Self::ObjectStore(error) => error.status() == Some(404) || error.step() == &Step::Parse,
+            #[cfg(feature = "9p")]
+            Self::NineP(error) => error.is_folder(),
+        }
+    }
+
     /// Whether the same call can succeed later without anybody changing anything: the server is away, or has too much to do.
     pub fn may_retry(&self) -> bool {
         self.kind().may_retry()
@@ -69,6 +96,21 @@ impl Error for UrlError {
             #[cfg(feature = "9p")]
             Self::NineP(error) => error.source(),
         }
+    }
+}
+
+impl From<UrlError> for io::Error {
+    /// The kind is the nearest that there is. The error is kept: [`get_ref`](io::Error::get_ref).
+    fn from(error: UrlError) -> Self {
+        let kind = match error.kind() {
+            _ if error.is_missing() => io::ErrorKind::NotFound,
+            ErrorKind::Denied => io::ErrorKind::PermissionDenied,
+            ErrorKind::Timeout => io::ErrorKind::TimedOut,
+            ErrorKind::Stale => io::ErrorKind::StaleNetworkFileHandle,
+            ErrorKind::Integrity => io::ErrorKind::InvalidData,
+            _ => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
     }
 }
 

@@ -22,15 +22,19 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! [`folder`] opens a prefix of a bucket, or a folder of a 9P server, as a tree of such objects.
+//!
 //! Each scheme is behind a feature: `object-store`, `9p`; `disk-cache` is the second tier. All are on by default.
 #![forbid(unsafe_code)]
 
 mod error;
+mod folder;
 mod open;
 mod options;
 mod scheme;
 
 pub use error::UrlError;
+pub use folder::{UrlEntry, UrlEntryKind, UrlFolder, folder};
 #[cfg(feature = "9p")]
 pub use memobj_9p as ninep;
 #[cfg(feature = "disk-cache")]
@@ -39,4 +43,4 @@ pub use memobj_disk_cache as disk_cache;
 pub use memobj_object_store as object_store;
 pub use open::{Open, pager, shown};
 pub use options::UrlOptions;
-pub use scheme::{Scheme, is_url, path_of_file};
+pub use scheme::{Scheme, is_url, names_folder, path_of_file};

@@ -48,7 +48,7 @@ pub fn pager(url: &str, options: &UrlOptions) -> Result<Box<dyn Pager>, UrlError
     }
 }
 
-fn unknown(url: &str, why: &'static str) -> UrlError {
+pub(crate) fn unknown(url: &str, why: &'static str) -> UrlError {
     let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
     UrlError::Unknown { scheme: scheme.to_owned(), why }
 }
@@ -78,7 +78,7 @@ fn key(url: &str, environment: impl Fn(&str) -> Option<String>) -> String {
 }
 
 /// With a tier on the disk, if there is to be one.
-fn kept(pager: impl Pager + 'static, url: &str, options: &UrlOptions) -> Box<dyn Pager> {
+pub(crate) fn kept(pager: impl Pager + 'static, url: &str, options: &UrlOptions) -> Box<dyn Pager> {
     #[cfg(feature = "disk-cache")]
     if let Some(cache) = &options.disk_cache {
         return Box::new(cache.pager(pager, &key(url, |name| std::env::var(name).ok())));
@@ -89,8 +89,13 @@ fn kept(pager: impl Pager + 'static, url: &str, options: &UrlOptions) -> Box<dyn
 
 #[cfg(feature = "object-store")]
 fn object_store(url: &str, options: &UrlOptions) -> Result<Box<dyn Pager>, UrlError> {
-    use memobj_object_store::{ObjectStoreOptions, ObjectStorePager};
-    let mut store = ObjectStoreOptions::new().manifest(options.manifest.clone());
+    let pager = memobj_object_store::ObjectStorePager::open(url, store_options(options));
+    Ok(kept(pager.map_err(UrlError::ObjectStore)?, url, options))
+}
+
+#[cfg(feature = "object-store")]
+pub(crate) fn store_options(options: &UrlOptions) -> memobj_object_store::ObjectStoreOptions {
+    let mut store = memobj_object_store::ObjectStoreOptions::new().manifest(options.manifest.clone());
     if let Some(bytes) = options.block_bytes {
         store = store.block_bytes(bytes);
     }
@@ -103,8 +108,7 @@ fn object_store(url: &str, options: &UrlOptions) -> Result<Box<dyn Pager>, UrlEr
     if options.object.writing != Writing::ReadOnly {
         store = if options.creates { store.creating() } else { store.writable() };
     }
-    let pager = ObjectStorePager::open(url, store).map_err(UrlError::ObjectStore)?;
-    Ok(kept(pager, url, options))
+    store
 }
 
 #[cfg(not(feature = "object-store"))]
@@ -114,8 +118,13 @@ fn object_store(url: &str, _: &UrlOptions) -> Result<Box<dyn Pager>, UrlError> {
 
 #[cfg(feature = "9p")]
 fn ninep(url: &str, options: &UrlOptions) -> Result<Box<dyn Pager>, UrlError> {
-    use memobj_9p::{NineOptions, NinePager};
-    let mut nine = NineOptions::new();
+    let pager = memobj_9p::NinePager::open(url, nine_options(options)).map_err(UrlError::NineP)?;
+    Ok(kept(pager, url, options))
+}
+
+#[cfg(feature = "9p")]
+pub(crate) fn nine_options(options: &UrlOptions) -> memobj_9p::NineOptions {
+    let mut nine = memobj_9p::NineOptions::new();
     if let Some(bytes) = options.block_bytes {
         nine = nine.block_bytes(bytes);
     }
@@ -128,8 +137,7 @@ fn ninep(url: &str, options: &UrlOptions) -> Result<Box<dyn Pager>, UrlError> {
     if options.object.writing != Writing::ReadOnly {
         nine = nine.writable();
     }
-    let pager = NinePager::open(url, nine).map_err(UrlError::NineP)?;
-    Ok(kept(pager, url, options))
+    nine
 }
 
 #[cfg(not(feature = "9p"))]

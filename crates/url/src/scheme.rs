@@ -60,6 +60,21 @@ pub fn is_url(name: &str) -> bool {
     Scheme::of(name).is_some()
 }
 
+/// Whether a URL says that it is of a [folder](crate::folder): its path ends in `/`.
+///
+/// ```
+/// use memobj_url::names_folder;
+/// assert!(names_folder("s3://bucket/prefix/") && names_folder("9p://host/folder/?aname=/x"));
+/// assert!(names_folder("9p+unix:///socket?aname=/x&path=/folder/"));
+/// assert!(!names_folder("s3://bucket/key?x=/"));
+/// ```
+pub fn names_folder(url: &str) -> bool {
+    let (before, query) = url.split_once('?').unwrap_or((url, ""));
+    let is_socket = before.starts_with("9p+unix:");
+    let path = query.split('&').filter(|_| is_socket).find_map(|part| part.strip_prefix("path="));
+    path.unwrap_or(before).ends_with('/')
+}
+
 /// The path of a `file://` URL, with percent signs decoded. `None`: it names another host, or no path from the root.
 pub fn path_of_file(url: &str) -> Option<PathBuf> {
     let (_, rest) = url.split_once("://")?;

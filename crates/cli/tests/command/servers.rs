@@ -123,7 +123,7 @@ fn a_program_has_an_object_of_a_server_as_a_file() {
 }
 
 /// A port at which nobody listens.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
     listener.local_addr().expect("it listens").port()
 }
@@ -169,7 +169,7 @@ fn the_doctor_says_how_a_server_is() {
 }
 
 /// A process that is killed at the end.
-struct Server(Child);
+pub struct Server(pub Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -178,7 +178,7 @@ impl Drop for Server {
     }
 }
 
-fn wait_for_port(port: u16) {
+pub fn wait_for_port(port: u16) {
     let since = Instant::now();
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(since.elapsed() < LIMIT, "nobody listens at port {port}");
@@ -188,7 +188,7 @@ fn wait_for_port(port: u16) {
 }
 
 /// diod, which serves `folder`. `None`: it is missing, and that was said.
-fn diod(folder: &std::path::Path, port: u16) -> Option<Server> {
+pub fn diod(folder: &std::path::Path, port: u16) -> Option<Server> {
     let program =
         ["/usr/sbin/diod", "/usr/bin/diod"].map(PathBuf::from).into_iter().find(|path| path.exists());
     let Some(program) = program else {

@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 
 use crate::dialect::Dialect;
+use crate::folder::{can_be_a_name, read_entries, read_records};
 use crate::frames::{FrameError, Frames};
 use crate::message::{self, Answer, OpenMode, Reply, User, kind};
+use crate::options::VersionCheck;
 
 fn dialect() -> impl Strategy<Value = Dialect> {
     prop::sample::select(Dialect::ALL.to_vec())
@@ -12,8 +14,9 @@ fn dialect() -> impl Strategy<Value = Dialect> {
 
 /// A message of a type that exists, with a size that is right and a body that is anything.
 fn message() -> impl Strategy<Value = Vec<u8>> {
-    let kinds =
-        prop::sample::select(vec![7, 13, 25, 27, 51, 101, 105, 107, 109, 111, 113, 117, 119, 121, 125, 127]);
+    let kinds = prop::sample::select(vec![
+        7, 13, 25, 27, 41, 51, 101, 105, 107, 109, 111, 113, 117, 119, 121, 125, 127,
+    ]);
     (kinds, any::<u16>(), prop::collection::vec(any::<u8>(), 0..200)).prop_map(|(kind, tag, body)| {
         let size = u32::try_from(7 + body.len()).unwrap();
         [&size.to_le_bytes()[..], &[kind], &tag.to_le_bytes(), &body].concat()
@@ -45,9 +48,33 @@ proptest! {
         if let Ok(answer) = Answer::decode(&bytes, dialect) {
             prop_assert_eq!(answer.kind, bytes[4]);
             prop_assert_eq!(answer.tag, u16::from_le_bytes([bytes[5], bytes[6]]));
-            if let Reply::Read(data) = answer.reply {
+            if let Reply::Read(data) | Reply::Entries(data) = answer.reply {
                 prop_assert_eq!(data, &bytes[11..]);
             }
+        }
+    }
+
+    /// Entries of folders: those that are seen have names that files can have, and are no more than the bytes have room for.
+    #[test]
+    fn any_entries_are_taken_apart_or_refused(
+        names in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..6), 0..9),
+        head in prop::collection::vec(any::<u8>(), 41),
+        cut in 0usize..400,
+    ) {
+        let name = |name: &[u8]| [&(name.len() as u16).to_le_bytes()[..], name].concat();
+        let linux: Vec<u8> = names.iter().flat_map(|one| [&head[..22], &name(one)].concat()).collect();
+        let plan9: Vec<u8> = names
+            .iter()
+            .flat_map(|one| {
+                let body = [&head[..39], &name(one)].concat();
+                [&(body.len() as u16).to_le_bytes()[..], &body].concat()
+            })
+            .collect();
+        let cut = |bytes: &[u8]| bytes[..cut.min(bytes.len())].to_vec();
+        for read in [read_entries(7, &cut(&linux)), read_records(7, &cut(&plan9), VersionCheck::Mtime)] {
+            let Ok((entries, count, _)) = read else { continue };
+            prop_assert!(entries.len() <= count && count <= names.len());
+            prop_assert!(entries.iter().all(|entry| can_be_a_name(&entry.name)));
         }
     }
 
@@ -89,6 +116,8 @@ proptest! {
         add(&|out| message::open(out, tag, 1, OpenMode::ReadWrite, dialect));
         add(&|out| message::read(out, tag, 1, offset, 7));
         add(&|out| message::write(out, tag, 1, offset, &data));
+        add(&|out| message::readdir(out, tag, 1, offset, 7));
+        add(&|out| message::clunk(out, tag, 1));
         add(&|out| message::flush(out, tag, 7));
         add(&|out| message::stat(out, tag, 1, dialect));
         add(&|out| message::sync(out, tag, 1, dialect));

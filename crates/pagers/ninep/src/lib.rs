@@ -59,6 +59,7 @@ mod attributes;
 mod counters;
 mod dialect;
 mod exchange;
+mod folder;
 mod frames;
 #[cfg(test)]
 mod fuzz_tests;
@@ -78,6 +79,7 @@ mod wire;
 
 pub use address::{Address, AddressError, DEFAULT_PORT};
 pub use dialect::Dialect;
+pub use folder::{MOST_ENTRIES, NineEntry, NineEntryKind, NineFolder};
 pub use open_error::{OpenError, OpenStep};
 pub use options::{NineOptions, VersionCheck};
 pub use pager::NinePager;

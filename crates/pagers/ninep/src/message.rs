@@ -75,6 +75,8 @@ pub(crate) enum Reply<'a> {
         unit_bytes: u32,
     },
     Read(&'a [u8]),
+    /// Entries of a folder, as they stand: Rreaddir.
+    Entries(&'a [u8]),
     Write {
         count: u32,
     },
@@ -127,6 +129,10 @@ impl<'a> Reply<'a> {
             kind::TREAD => {
                 let count = from.u32()?;
                 Self::Read(from.bytes(count)?)
+            }
+            kind::TREADDIR => {
+                let count = from.u32()?;
+                Self::Entries(from.bytes(count)?)
             }
             kind::TWRITE => Self::Write { count: from.u32()? },
             kind::TFLUSH | kind::TCLUNK | kind::TSETATTR | kind::TFSYNC | kind::TWSTAT => Self::Done,
@@ -200,6 +206,15 @@ pub(crate) fn read(out: &mut Vec<u8>, tag: u16, fid: u32, offset: u64, count: u3
 pub(crate) fn write(out: &mut Vec<u8>, tag: u16, fid: u32, offset: u64, bytes: &[u8]) {
     let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     Encoder::new(out, kind::TWRITE, tag).u32(fid).u64(offset).u32(count).bytes(bytes).end();
+}
+
+/// Treaddir, of 9P2000.L: `offset` is that of the entry before, or zero.
+pub(crate) fn readdir(out: &mut Vec<u8>, tag: u16, fid: u32, offset: u64, count: u32) {
+    Encoder::new(out, kind::TREADDIR, tag).u32(fid).u64(offset).u32(count).end();
+}
+
+pub(crate) fn clunk(out: &mut Vec<u8>, tag: u16, fid: u32) {
+    Encoder::new(out, kind::TCLUNK, tag).u32(fid).end();
 }
 
 pub(crate) fn flush(out: &mut Vec<u8>, tag: u16, old: u16) {

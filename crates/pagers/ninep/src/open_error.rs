@@ -28,6 +28,8 @@ pub enum OpenStep {
     Open,
     /// The server does not say how long the file is.
     Stat,
+    /// What is in the folder.
+    List,
 }
 
 impl fmt::Display for OpenStep {
@@ -41,6 +43,7 @@ impl fmt::Display for OpenStep {
             Self::Walk(name) => write!(f, "walk \"{name}\""),
             Self::Open => f.write_str("open"),
             Self::Stat => f.write_str("stat"),
+            Self::List => f.write_str("list"),
         }
     }
 }
@@ -54,6 +57,10 @@ pub(crate) enum Cause {
     Connection(io::Error),
     /// The server broke the protocol, or answered what cannot be used.
     Answer(String),
+    /// A folder stands where a file was to be.
+    IsFolder,
+    /// A folder has more names than are listed.
+    TooMany(usize),
 }
 
 /// Why a file of a server could not be opened: the step that failed, and why.
@@ -81,14 +88,25 @@ impl OpenError {
             Cause::Connection(error) if error.kind() == io::ErrorKind::TimedOut => ErrorKind::Timeout,
             Cause::Connection(_) => ErrorKind::Io,
             Cause::Answer(_) => ErrorKind::Integrity,
+            Cause::IsFolder | Cause::TooMany(_) => ErrorKind::Denied,
         }
+    }
+
+    /// Whether it is not a file but a folder.
+    pub fn is_folder(&self) -> bool {
+        matches!(self.cause, Cause::IsFolder)
+    }
+
+    /// Whether the connection can be used for other requests.
+    pub(crate) fn keeps_connection(&self) -> bool {
+        matches!(self.cause, Cause::Server(_))
     }
 
     /// What the server said, if it did.
     pub fn server_error(&self) -> Option<&ServerError> {
         match &self.cause {
             Cause::Server(error) => Some(error),
-            Cause::Connection(_) | Cause::Answer(_) => None,
+            Cause::Connection(_) | Cause::Answer(_) | Cause::IsFolder | Cause::TooMany(_) => None,
         }
     }
 }
@@ -100,6 +118,10 @@ impl fmt::Display for OpenError {
             Cause::Server(error) => error.fmt(f),
             Cause::Connection(error) => error.fmt(f),
             Cause::Answer(what) => f.write_str(what),
+            Cause::IsFolder => f.write_str("it is a folder"),
+            Cause::TooMany(most) => {
+                write!(f, "more than {most} names; what is in it can be opened by name")
+            }
         }
     }
 }

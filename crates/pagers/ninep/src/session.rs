@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
-use crate::attributes::Attributes;
+use crate::attributes::{Attributes, Qid};
 use crate::dialect::Dialect;
 use crate::exchange;
 use crate::frames::Frames;
@@ -47,8 +47,17 @@ pub(crate) struct Session {
     pub(crate) attributes: Attributes,
 }
 
-/// Asks one thing after the other on a new connection.
-struct Dialogue<'a> {
+/// A connection on which one thing is asked after the other, between two dialogues.
+#[derive(Debug)]
+pub(crate) struct Line {
+    stream: Arc<Stream>,
+    frames: Frames,
+    dialect: Dialect,
+    msize_bytes: u32,
+}
+
+/// Asks one thing after the other on a connection.
+pub(crate) struct Dialogue<'a> {
     target: &'a Target,
     stream: Arc<Stream>,
     frames: Frames,
@@ -62,11 +71,22 @@ struct Dialogue<'a> {
 impl Target {
     /// Makes a connection and opens the file. Blocks; each step at most for the limit.
     pub(crate) fn establish(&self) -> Result<Session, OpenError> {
+        self.attached()?.open()
+    }
+
+    /// Makes a connection and attaches. Blocks; each step at most for the limit.
+    pub(crate) fn attached(&self) -> Result<Dialogue<'_>, OpenError> {
+        let mut dialogue = self.agreed()?;
+        dialogue.attach()?;
+        Ok(dialogue)
+    }
+
+    fn agreed(&self) -> Result<Dialogue<'_>, OpenError> {
         let mut dialogue = Dialogue::connect(self)?;
         for index in 0..self.dialects.len() {
             let left = self.dialects.get(index..).unwrap_or_default();
             match dialogue.agree(left) {
-                Ok(true) => return dialogue.open(),
+                Ok(true) => return Ok(dialogue),
                 Ok(false) => {}
                 // Some servers end the connection instead of an answer.
                 Err(_) if left.len() > 1 => dialogue = Dialogue::connect(self)?,
@@ -77,11 +97,11 @@ impl Target {
         Err(self.wrong(OpenStep::Version, format!("the server does not speak {}", names.join(", "))))
     }
 
-    fn fail(&self, step: OpenStep, cause: Cause) -> OpenError {
+    pub(crate) fn fail(&self, step: OpenStep, cause: Cause) -> OpenError {
         OpenError::new(self.address.to_string(), step, cause)
     }
 
-    fn wrong(&self, step: OpenStep, what: impl Into<String>) -> OpenError {
+    pub(crate) fn wrong(&self, step: OpenStep, what: impl Into<String>) -> OpenError {
         self.fail(step, Cause::Answer(what.into()))
     }
 }
@@ -103,6 +123,29 @@ impl<'a> Dialogue<'a> {
             until: Instant::now() + target.limit,
             out: Vec::new(),
         })
+    }
+
+    /// Goes on with a connection on which the tree is attached.
+    pub(crate) fn resume(target: &'a Target, line: Line) -> Self {
+        let Line { stream, frames, dialect, msize_bytes } = line;
+        Self { target, stream, frames, dialect, msize_bytes, until: Instant::now(), out: Vec::new() }
+    }
+
+    /// Keeps the connection for later.
+    pub(crate) fn into_line(self) -> Line {
+        let Self { stream, frames, dialect, msize_bytes, .. } = self;
+        Line { stream, frames, dialect, msize_bytes }
+    }
+
+    /// The dialect that was agreed on.
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The most data in one message.
+    fn payload_bytes(&self, unit_bytes: u32) -> u32 {
+        let most = self.msize_bytes - OVERHEAD_BYTES;
+        if unit_bytes == 0 { most } else { most.min(unit_bytes) }
     }
 
     /// Sends the request that is in `out`, and gives the answer to it to `take`.
@@ -160,43 +203,89 @@ impl<'a> Dialogue<'a> {
         Ok(true)
     }
 
-    /// Attach, walk, open, stat.
-    fn open(mut self) -> Result<Session, OpenError> {
-        let (target, dialect) = (self.target, self.dialect);
-        message::attach(&mut self.out, TAG, ROOT, (&target.user, &target.tree), dialect);
+    fn attach(&mut self) -> Result<(), OpenError> {
+        message::attach(&mut self.out, TAG, ROOT, (&self.target.user, &self.target.tree), self.dialect);
         let is_attached = |reply: Reply<'_>| (reply == Reply::Attach).then_some(());
-        self.ask(&OpenStep::Attach, (kind::TATTACH, TAG), is_attached)?;
-        self.walk()?;
-        message::open(&mut self.out, TAG, FILE, target.mode, dialect);
-        let request = if dialect == Dialect::Linux { kind::TLOPEN } else { kind::TOPEN };
-        let (qid, unit_bytes) = self.ask(&OpenStep::Open, (request, TAG), |reply| match reply {
+        self.ask(&OpenStep::Attach, (kind::TATTACH, TAG), is_attached)
+    }
+
+    /// Walk, open, stat.
+    fn open(mut self) -> Result<Session, OpenError> {
+        self.walk(&self.target.names)?;
+        let (qid, unit_bytes) = self.open_file(self.target.mode)?;
+        if qid.is_folder() {
+            return Err(self.target.fail(OpenStep::Open, Cause::IsFolder));
+        }
+        let attributes = self.stat()?;
+        let payload_bytes = self.payload_bytes(unit_bytes);
+        let Self { stream, frames, dialect, .. } = self;
+        Ok(Session { stream, frames, dialect, payload_bytes, attributes })
+    }
+
+    /// Opens [`FILE`]: its qid, and the most bytes of a message of it, or 0.
+    fn open_file(&mut self, mode: OpenMode) -> Result<(Qid, u32), OpenError> {
+        message::open(&mut self.out, TAG, FILE, mode, self.dialect);
+        let request = if self.dialect == Dialect::Linux { kind::TLOPEN } else { kind::TOPEN };
+        self.ask(&OpenStep::Open, (request, TAG), |reply| match reply {
             Reply::Open { qid, unit_bytes } => Some((qid, unit_bytes)),
             _ => None,
-        })?;
-        if qid.is_folder() {
-            return Err(target.wrong(OpenStep::Open, "it is a folder"));
-        }
-        message::stat(&mut self.out, TAG, FILE, dialect);
-        let request = if dialect == Dialect::Linux { kind::TGETATTR } else { kind::TSTAT };
-        let attributes = self.ask(&OpenStep::Stat, (request, TAG), |reply| match reply {
+        })
+    }
+
+    /// The attributes of [`FILE`].
+    pub(crate) fn stat(&mut self) -> Result<Attributes, OpenError> {
+        message::stat(&mut self.out, TAG, FILE, self.dialect);
+        let request = if self.dialect == Dialect::Linux { kind::TGETATTR } else { kind::TSTAT };
+        self.ask(&OpenStep::Stat, (request, TAG), |reply| match reply {
             Reply::Attributes(attributes) => Some(attributes),
             _ => None,
-        })?;
-        Ok(self.into_session(attributes, unit_bytes))
+        })
     }
 
-    fn into_session(self, attributes: Attributes, unit_bytes: u32) -> Session {
-        let most = self.msize_bytes - OVERHEAD_BYTES;
-        let payload_bytes = if unit_bytes == 0 { most } else { most.min(unit_bytes) };
-        let Self { stream, frames, dialect, .. } = self;
-        Session { stream, frames, dialect, payload_bytes, attributes }
+    /// Gives [`FILE`] back, so that the connection can be used for another.
+    pub(crate) fn clunk(&mut self) -> Result<(), OpenError> {
+        message::clunk(&mut self.out, TAG, FILE);
+        self.ask(&OpenStep::Stat, (kind::TCLUNK, TAG), |reply| (reply == Reply::Done).then_some(()))
     }
 
-    /// Walks to the file: some names at once, from [`ROOT`] at first.
-    fn walk(&mut self) -> Result<(), OpenError> {
+    /// Opens [`FILE`], which is a folder, and gives each answer with entries of it to `take`, which returns where the next one is
+    /// to begin; `None`: it has had enough.
+    pub(crate) fn entries(
+        &mut self,
+        mut take: impl FnMut(u64, &[u8]) -> Result<Option<u64>, OpenError>,
+    ) -> Result<(), OpenError> {
+        let (qid, unit_bytes) = self.open_file(OpenMode::Read)?;
+        if !qid.is_folder() {
+            return Err(self.target.wrong(OpenStep::Open, "it is no folder"));
+        }
+        let most = self.payload_bytes(unit_bytes);
+        let mut offset = 0;
+        loop {
+            let is_linux = self.dialect == Dialect::Linux;
+            let request = if is_linux { kind::TREADDIR } else { kind::TREAD };
+            match is_linux {
+                true => message::readdir(&mut self.out, TAG, FILE, offset, most),
+                false => message::read(&mut self.out, TAG, FILE, offset, most),
+            }
+            let next = self.ask(&OpenStep::List, (request, TAG), |reply| match reply {
+                Reply::Entries(bytes) | Reply::Read(bytes) if bytes.is_empty() => Some(Ok(None)),
+                Reply::Entries(bytes) | Reply::Read(bytes) if bytes.len() as u64 <= u64::from(most) => {
+                    Some(take(offset, bytes))
+                }
+                _ => None,
+            })??;
+            match next {
+                Some(next) => offset = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Walks from [`ROOT`] to what becomes [`FILE`]: some names at once. If it fails [`FILE`] is nothing, as before.
+    pub(crate) fn walk(&mut self, names: &[Vec<u8>]) -> Result<(), OpenError> {
         let target = self.target;
         let mut from = ROOT;
-        let mut names = target.names.as_slice();
+        let mut names = names;
         loop {
             let (some, rest) = names.split_at(names.len().min(MOST_NAMES));
             message::walk(&mut self.out, TAG, (from, FILE), some);
@@ -207,10 +296,19 @@ impl<'a> Dialogue<'a> {
             let walked = self.ask(&step(0), (kind::TWALK, TAG), |reply| match reply {
                 Reply::Walk { count, .. } => Some(count),
                 _ => None,
-            })?;
-            if walked != some.len() {
-                let error = crate::server_error::ServerError::new("file not found", None);
-                return Err(target.fail(step(walked), Cause::Server(error)));
+            });
+            let walked = walked.and_then(|count| match count == some.len() {
+                true => Ok(()),
+                false => {
+                    let error = crate::server_error::ServerError::new("file not found", None);
+                    Err(target.fail(step(count), Cause::Server(error)))
+                }
+            });
+            if let Err(error) = walked {
+                if from == FILE && error.server_error().is_some() {
+                    self.clunk()?;
+                }
+                return Err(error);
             }
             if rest.is_empty() {
                 return Ok(());

@@ -50,7 +50,7 @@ impl Version {
     /// where versions are not compared, and of a file that was changed so shortly before `now` that the next change could have
     /// the same time: times of servers have grains of up to two seconds, and their clocks differ.
     pub(crate) fn name(&self, now: SystemTime) -> Option<String> {
-        let Attributes { qid, length, mtime_seconds, mtime_nanoseconds, data_version } = self.opened;
+        let Attributes { qid, length, mtime_seconds, mtime_nanoseconds, data_version, .. } = self.opened;
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         if self.check == VersionCheck::None || mtime_seconds.saturating_add(SETTLED_SECONDS) > now {
             return None;

@@ -28,6 +28,10 @@ pub enum Step {
     Publish,
     /// The object with its changes was to be stored elsewhere.
     SaveAs,
+    /// What is in a folder, or whether there is one, was asked for.
+    List,
+    /// What stands under a name of a folder was asked for.
+    LookUp,
     /// Uploads that were left were asked for.
     ListUploads,
     /// An upload was to be removed.
@@ -44,6 +48,8 @@ impl fmt::Display for Step {
             Self::WriteBack(range) => write!(f, "keep [{}, {}) of", range.start, range.end),
             Self::Publish => f.write_str("publish"),
             Self::SaveAs => f.write_str("save as"),
+            Self::List => f.write_str("list"),
+            Self::LookUp => f.write_str("look up"),
             Self::ListUploads => f.write_str("list uploads of"),
             Self::AbortUpload => f.write_str("abort an upload of"),
         }

@@ -29,6 +29,17 @@ pub(crate) struct Location {
 
 impl Location {
     pub(crate) fn parse(text: &str) -> Result<Self, ObjectStoreError> {
+        let location = Self::parse_folder(text)?;
+        let is_store = matches!(location.scheme, Scheme::S3 | Scheme::GoogleCloudStorage | Scheme::Azure);
+        if is_store && location.url.path().len() < 2 {
+            let failure = Failure::new(ErrorKind::Denied, "it names no object");
+            return Err(ObjectStoreError::new(Step::Parse, &location.shown, failure));
+        }
+        Ok(location)
+    }
+
+    /// The same for one that may name a bucket as a whole.
+    pub(crate) fn parse_folder(text: &str) -> Result<Self, ObjectStoreError> {
         // A URL that cannot be read may have a password anywhere: nothing of it is shown but the scheme.
         let scheme_text = text.split_once("://").map_or("", |(scheme, _)| scheme);
         let refused = |what: String| {
@@ -38,11 +49,17 @@ impl Location {
         let url = Url::parse(text).map_err(|error| refused(error.to_string()))?;
         let scheme = scheme_of(url.scheme())
             .ok_or_else(|| refused(format!("the scheme {:?} is not known here", url.scheme())))?;
-        if matches!(scheme, Scheme::S3 | Scheme::GoogleCloudStorage | Scheme::Azure) && url.path().len() < 2 {
-            return Err(refused("it names no object".into()));
-        }
         let shown = shown(&url).into();
         Ok(Self { scheme, url, shown })
+    }
+
+    /// The object `name` of the same bucket.
+    pub(crate) fn of_object(&self, name: &str) -> Self {
+        let mut url = self.url.clone();
+        // What is encoded already stays as it is.
+        url.set_path(&format!("/{}", crate::encoded::encoded(name)));
+        let shown = shown(&url).into();
+        Self { scheme: self.scheme, url, shown }
     }
 
     /// Host and port, for messages about a server.

@@ -12,6 +12,7 @@ use crate::answer::{self, ContentRange};
 use crate::failure::Failure;
 use crate::fetch::{Base, Fetcher};
 use crate::options::{ObjectStoreOptions, VersionTrust};
+use crate::transport::Transport;
 use crate::version::Version;
 
 /// What the first answer said.
@@ -49,8 +50,8 @@ fn absent() -> Opened {
 }
 
 /// The failure of an answer to the first question: a status that later means "not there any more" means "not there" now.
-async fn refused(fetcher: &Fetcher, response: Response) -> Failure {
-    let mut failure = fetcher.transport.refusal(response).await;
+pub(crate) async fn refused(transport: &Transport, response: Response) -> Failure {
+    let mut failure = transport.refusal(response).await;
     if failure.kind == ErrorKind::Stale {
         failure.kind = ErrorKind::Denied;
     }
@@ -60,7 +61,7 @@ async fn refused(fetcher: &Fetcher, response: Response) -> Failure {
 async fn open_store(fetcher: &Fetcher) -> Result<Opened, Failure> {
     let response = fetcher.transport.send(fetcher.store.head().await?).await?;
     if response.status() != StatusCode::OK {
-        return Err(refused(fetcher, response).await);
+        return Err(refused(&fetcher.transport, response).await);
     }
     let headers = response.headers().clone();
     let length = answer::content_length(&headers).ok_or_else(no_length)?;
@@ -79,7 +80,7 @@ async fn open_web(fetcher: &Fetcher, options: &ObjectStoreOptions) -> Result<Ope
         (StatusCode::RANGE_NOT_SATISFIABLE, Some(ContentRange { total: Some(0), .. })) => (0, false),
         (StatusCode::OK, _) => (without_ranges(&headers, options)?, true),
         (StatusCode::PARTIAL_CONTENT, None) => return Err(no_length()),
-        _ => return Err(refused(fetcher, response).await),
+        _ => return Err(refused(&fetcher.transport, response).await),
     };
     answer::check_encoding(&headers)?;
     if !is_whole {

@@ -28,12 +28,27 @@ pub(crate) async fn open_at(
     location: &Location,
     options: &ObjectStoreOptions,
 ) -> Result<Shared, ObjectStoreError> {
+    let store = match location.scheme {
+        Scheme::File => None,
+        _ => {
+            let store = Store::new(location, options);
+            Some(store.map_err(|failure| ObjectStoreError::new(Step::Configure, &location.shown, failure))?)
+        }
+    };
+    open_in(store, location, options).await
+}
+
+/// Opens the object at `location`, which `store` has; a local file if that is `None`.
+pub(crate) async fn open_in(
+    store: Option<Store>,
+    location: &Location,
+    options: &ObjectStoreOptions,
+) -> Result<Shared, ObjectStoreError> {
     let failed = |step: Step| move |failure| ObjectStoreError::new(step.clone(), &location.shown, failure);
     let counters = Arc::new(Counters::default());
-    let (source, opened) = match location.scheme {
-        Scheme::File => open_file(location).map_err(failed(Step::Open))?,
-        _ => {
-            let store = Store::new(location, options).map_err(failed(Step::Configure))?;
+    let (source, opened) = match store {
+        None => open_file(location).map_err(failed(Step::Open))?,
+        Some(store) => {
             let fetcher = fetcher(store, location, options, &counters);
             let opened = open(&fetcher, options).await.map_err(failed(Step::Open))?;
             (Source::Server(Box::new(fetcher)), opened)

@@ -47,6 +47,11 @@ impl ObjectStorePager {
         Ok(Self { shared: Arc::new(opened?) })
     }
 
+    /// A pager of an object that is open.
+    pub(crate) fn of(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+
     /// Stores the object with all changes as another one, which must not exist: what is left to do when another writer was
     /// faster, and [`sync`](Pager::sync) failed as Stale. Blocks until all is stored.
     ///

@@ -9,6 +9,7 @@ use memobj::ErrorKind;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzure, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, RetryConfig};
 use url::Url;
@@ -63,6 +64,43 @@ impl Store {
         })
     }
 
+    /// The same store, and another object of it.
+    pub(crate) fn at(&self, path: Path) -> Self {
+        match self {
+            Self::S3(store, _) => Self::S3(Arc::clone(store), path),
+            Self::GoogleCloudStorage(store, _) => Self::GoogleCloudStorage(Arc::clone(store), path),
+            Self::Azure(store, _) => Self::Azure(Arc::clone(store), path),
+            Self::Web(url, headers) => Self::Web(url.clone(), headers.clone()),
+        }
+    }
+
+    /// A request for at most `most` names that begin with `prefix`: those of objects, and of folders in it. `token` is where
+    /// an earlier answer has ended.
+    pub(crate) async fn list(
+        &self,
+        prefix: &str,
+        token: Option<String>,
+        most: usize,
+    ) -> Result<reqwest::Request, Failure> {
+        let store: &dyn PaginatedListStore = match self {
+            Self::S3(store, _) => &**store,
+            Self::GoogleCloudStorage(store, _) => &**store,
+            Self::Azure(store, _) => &**store,
+            Self::Web(..) => return Err(Failure::new(ErrorKind::Denied, "web servers have no lists")),
+        };
+        let slot = Slot::default();
+        let mut options = PaginatedListOptions {
+            delimiter: Some("/".into()),
+            max_keys: Some(most),
+            page_token: token,
+            ..PaginatedListOptions::default()
+        };
+        options.extensions.insert(slot.clone());
+        let prefix = Some(prefix).filter(|prefix| !prefix.is_empty());
+        let outcome = store.list_paginated(prefix, options).await;
+        sendable(&slot, outcome.err())
+    }
+
     /// A request for the head of the object.
     pub(crate) async fn head(&self) -> Result<reqwest::Request, Failure> {
         match self {
@@ -101,11 +139,16 @@ impl Store {
         let slot = Slot::default();
         options.extensions.insert(slot.clone());
         let outcome = store.get_opts(path, options).await;
-        let request = slot.take().ok_or_else(|| no_credentials(outcome.err()))?;
-        let (parts, _) = request.into_parts();
-        reqwest::Request::try_from(Request::from_parts(parts, reqwest::Body::default()))
-            .map_err(|error| refused("a request that is none".into(), error.without_url()))
+        sendable(&slot, outcome.err())
     }
+}
+
+/// The request that was kept, none of which has a body; or why there is none.
+fn sendable(slot: &Slot, error: Option<object_store::Error>) -> Result<reqwest::Request, Failure> {
+    let request = slot.take().ok_or_else(|| no_credentials(error))?;
+    let (parts, _) = request.into_parts();
+    reqwest::Request::try_from(Request::from_parts(parts, reqwest::Body::default()))
+        .map_err(|error| refused("a request that is none".into(), error.without_url()))
 }
 
 fn refused(what: String, error: impl std::error::Error + Send + Sync + 'static) -> Failure {

@@ -24,7 +24,6 @@ mod s3;
 mod spool;
 mod target;
 mod upload;
-mod xml;
 
 pub(crate) use body::Content;
 pub(crate) use layers::{Layers, Origin};

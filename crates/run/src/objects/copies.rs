@@ -10,13 +10,16 @@ use std::sync::Arc;
 use memobj::{Delivery, MapOptions, MemoryObject};
 use tempfile::TempDir;
 
+use super::listing::{can_be_a_name, path_of};
 use super::object::Opener;
 use crate::error::RunError;
-use crate::map_target::{EntryKind, MapTarget, ObjectFolder};
+use crate::map_target::{EntryKind, LookUp, MapTarget, ObjectFolder};
 use crate::options::Options;
 
 /// What is copied at once.
 const PIECE_BYTES: u64 = 1 << 20;
+/// What a file or a folder takes at least, so that there is a bound on how many are made.
+const ENTRY_BYTES: u64 = 4096;
 /// Folders in folders.
 const MOST_DEPTH: usize = 64;
 
@@ -93,38 +96,71 @@ impl Copier<'_> {
         if depth == 0 {
             return Err(failed(io::Error::other("folders are too deep")));
         }
-        for entry in folder.entries(within).map_err(failed)? {
+        let entries = folder.entries(within).map_err(failed)?;
+        // A name such as `../x` would lead out of the copy.
+        for entry in entries.into_iter().filter(|entry| can_be_a_name(&entry.name)) {
             let path = to.join(&entry.name);
-            let below = if within.is_empty() { entry.name } else { format!("{within}/{}", entry.name) };
+            let below = path_of(within, &entry.name);
             match entry.kind {
                 EntryKind::Folder => {
+                    self.take_room(&below, ENTRY_BYTES)?;
                     DirBuilder::new().mode(0o755).create(&path).map_err(failed)?;
                     self.copy_folder(folder, &below, &path, depth - 1)?;
                 }
-                EntryKind::Object { modified, .. } => {
-                    let opened = folder.open(&below).map_err(failed)?;
-                    let memory = self.opener.memory(&opened.name, opened.pager).map_err(failed)?;
-                    let new = File::options().write(true).create_new(true).mode(0o444).open(&path);
-                    let file = new.map_err(failed)?;
-                    self.copy(&memory, &file)?;
-                    file.set_modified(modified).map_err(failed)?;
+                EntryKind::Object { .. } | EntryKind::NameOnly => {
+                    self.copy_object(folder, &below, entry.kind, &path)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn copy(&mut self, memory: &MemoryObject, file: &File) -> Result<(), RunError> {
-        let (name, length) = (memory.name(), memory.len());
+    /// Copies the version of the object that is current now; `kind` is what the list says of it.
+    fn copy_object(
+        &mut self,
+        folder: &dyn ObjectFolder,
+        within: &str,
+        kind: EntryKind,
+        to: &Path,
+    ) -> Result<(), RunError> {
+        let failed =
+            |source| copy_failed(&format!("{}/{within}", folder.name().trim_end_matches('/')), source);
+        let kind = match kind {
+            EntryKind::NameOnly => match folder.look_up(within).map_err(failed)? {
+                LookUp::Found(kind) => kind,
+                LookUp::ByList => kind,
+            },
+            kind => kind,
+        };
+        let opened = folder.open(within).map_err(failed)?;
+        let memory = self.opener.memory(&opened.name, opened.pager).map_err(failed)?;
+        self.take_room(memory.name(), ENTRY_BYTES)?;
+        let new = File::options().write(true).create_new(true).mode(0o444).open(to);
+        let file = new.map_err(failed)?;
+        self.copy(&memory, &file)?;
+        match kind {
+            EntryKind::Object { modified, .. } => file.set_modified(modified).map_err(failed),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts bytes of a copy, or refuses it.
+    fn take_room(&mut self, object: &str, length: u64) -> Result<(), RunError> {
         let Some(left) = self.left_bytes.checked_sub(length) else {
             return Err(RunError::NoRoomToCopy {
-                object: name.to_owned(),
+                object: object.to_owned(),
                 length_bytes: length,
                 budget_bytes: self.options.budget_bytes,
                 missing: self.missing.to_owned(),
             });
         };
         self.left_bytes = left;
+        Ok(())
+    }
+
+    fn copy(&mut self, memory: &MemoryObject, file: &File) -> Result<(), RunError> {
+        let (name, length) = (memory.name(), memory.len());
+        self.take_room(name, length)?;
         if length == 0 {
             return Ok(());
         }

@@ -38,6 +38,8 @@ pub(crate) struct Object {
     pub(super) path: PathBuf,
     pub(super) length: u64,
     pub(super) modified: SystemTime,
+    /// If its folder has told.
+    pub(super) version: Option<Arc<str>>,
     source: Source,
     /// Requests that wait for its bytes.
     pub(super) busy: Arc<AtomicUsize>,
@@ -45,6 +47,14 @@ pub(crate) struct Object {
     file: OnceLock<usize>,
     state: RankedMutex<State>,
     has_changed: Condvar,
+}
+
+/// The version of an object, as its folder has told.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) length: u64,
+    pub(super) modified: SystemTime,
+    pub(super) version: Option<Arc<str>>,
 }
 
 /// Where its bytes come from.
@@ -105,8 +115,9 @@ impl Opener {
                 self.memory(&opened.name, opened.pager).map_err(|error| refused(&error))?
             }
         };
-        if memory.len() != object.length {
-            // The list of the folder is older.
+        let is_other = object.version.as_deref().is_some_and(|version| memory.version() != Some(version));
+        if is_other || memory.len() != object.length {
+            // What the folder has told of it is older.
             return Err(Errno::STALE);
         }
         // Before the mapping: what is only pinned has no file of frames.
@@ -128,27 +139,28 @@ impl Opener {
 impl Object {
     /// One whose memory object exists for the whole run.
     pub(super) fn fixed(inode: u64, path: PathBuf, memory: MemoryObject, modified: SystemTime) -> Self {
-        let length = memory.len();
-        Self::new(inode, path, (length, modified), Source::Fixed(memory))
+        let seen = Seen { length: memory.len(), modified, version: None };
+        Self::new(inode, path, seen, Source::Fixed(memory))
     }
 
-    /// One of a folder, of this length and last change.
+    /// One of a folder, of this version.
     pub(super) fn of_folder(
         inode: u64,
         path: PathBuf,
-        version: (u64, SystemTime),
+        seen: Seen,
         folder: &Arc<dyn ObjectFolder>,
         within: String,
     ) -> Self {
-        Self::new(inode, path, version, Source::Folder(Arc::clone(folder), within))
+        Self::new(inode, path, seen, Source::Folder(Arc::clone(folder), within))
     }
 
-    fn new(inode: u64, path: PathBuf, version: (u64, SystemTime), source: Source) -> Self {
+    fn new(inode: u64, path: PathBuf, seen: Seen, source: Source) -> Self {
         Self {
             inode,
             path,
-            length: version.0,
-            modified: version.1,
+            length: seen.length,
+            modified: seen.modified,
+            version: seen.version,
             source,
             busy: Arc::default(),
             file: OnceLock::new(),
@@ -160,6 +172,15 @@ impl Object {
     /// If it is open already.
     pub(crate) fn opened(&self) -> Option<Arc<Opened>> {
         self.state.lock().opened.upgrade()
+    }
+
+    /// Whether it is the version that its folder has told of.
+    pub(super) fn is_version(&self, seen: &Seen) -> bool {
+        let is_other = match (&self.version, &seen.version) {
+            (Some(one), Some(other)) => one != other,
+            _ => self.modified != seen.modified,
+        };
+        !is_other && self.length == seen.length
     }
 
     /// Opens it, unless it is open. Blocks as long as its folder does; of several threads one asks it.

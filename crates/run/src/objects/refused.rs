@@ -34,6 +34,7 @@ pub(super) fn of_system(error: &io::Error) -> Errno {
         io::ErrorKind::TimedOut => Errno::TIMEDOUT,
         io::ErrorKind::NotADirectory => Errno::NOTDIR,
         io::ErrorKind::IsADirectory => Errno::ISDIR,
+        io::ErrorKind::StaleNetworkFileHandle => Errno::STALE,
         io::ErrorKind::OutOfMemory => Errno::NOMEM,
         _ => Errno::IO,
     }

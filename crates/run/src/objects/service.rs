@@ -8,7 +8,7 @@ use memobj_linux::locks::{Rank, RankedMutex};
 use rustix::io::Errno;
 
 use super::answer::Answer;
-use super::listing::{Listing, Listings};
+use super::listing::{Listing, Listings, path_of};
 use super::object::{Object, Opened, Opener};
 use super::recent::Recent;
 use super::request::{Operation, Request};
@@ -17,6 +17,7 @@ use super::wire::{
     AttributesAnswer, EntryAnswer, FOPEN_DIRECT_IO, InitAnswer, InitRequest, LEAST_MINOR, MAJOR, MINOR,
     OpenAnswer, StatfsAnswer, init,
 };
+use crate::map_target::EntryKind;
 
 /// Of one read. Each that is under way has memory for so many bytes beside the budget.
 const MOST_READ_BYTES: u32 = 256 << 10;
@@ -75,11 +76,11 @@ impl Service {
             Operation::Init(asked) => begin(asked),
             Operation::LookUp(name) => {
                 let kind = self.tree.kind(node);
-                let listing = match &kind {
-                    Some(kind) if self.tree.needs_list(kind, name) => Some(self.known_listing(kind)?),
+                let entry = match &kind {
+                    Some(kind) if self.tree.needs_folder(kind, name) => self.known_entry(kind, name)?,
                     _ => None,
                 };
-                self.look_up(node, kind, name, listing)
+                self.look_up(node, kind, name, entry)
             }
             Operation::Forget(all) => {
                 all.iter().for_each(|(node, lookups)| self.tree.forget(*node, *lookups));
@@ -130,8 +131,8 @@ impl Service {
             }
             Operation::LookUp(name) => {
                 let Some(kind) = self.tree.kind(node) else { return Answer::Failed(Errno::STALE) };
-                match self.listing(&kind) {
-                    Ok(listing) => self.look_up(node, Some(kind), name, listing),
+                match self.entry(&kind, name) {
+                    Ok(entry) => self.look_up(node, Some(kind), name, entry),
                     Err(errno) => Answer::Failed(errno),
                 }
             }
@@ -175,37 +176,43 @@ impl Service {
         opened
     }
 
-    /// Has the list of the folder ready. Blocks as long as it does.
-    pub(super) fn list(&self, node: u64) -> Result<(), Errno> {
-        self.listing(&self.tree.kind(node).ok_or(Errno::STALE)?).map(drop)
+    /// Has what stands under `name` in the folder ready. Blocks as long as it does.
+    pub(super) fn ready_name(&self, node: u64, name: &[u8]) -> Result<(), Errno> {
+        self.entry(&self.tree.kind(node).ok_or(Errno::STALE)?, name).map(drop)
     }
 
-    fn known_listing(&self, kind: &NodeKind) -> Option<Arc<Listing>> {
-        match kind {
-            NodeKind::Folder { map, within, .. } => self.listings.known(*map, within),
-            NodeKind::Above(_) | NodeKind::Object(_) => None,
+    /// What is known of `name` in the folder; `Some(None)`: that there is nothing of that name.
+    fn known_entry(&self, kind: &NodeKind, name: &[u8]) -> Option<Option<EntryKind>> {
+        match (kind, std::str::from_utf8(name)) {
+            (NodeKind::Folder { map, within, .. }, Ok(name)) => self.listings.known_entry(*map, within, name),
+            _ => Some(None),
         }
+    }
+
+    fn entry(&self, kind: &NodeKind, name: &[u8]) -> Result<Option<EntryKind>, Errno> {
+        let NodeKind::Folder { map, within, .. } = kind else { return Ok(None) };
+        let Ok(name) = std::str::from_utf8(name) else { return Ok(None) };
+        let folder = self.tree.folder(*map).ok_or(Errno::STALE)?;
+        let entry = self.listings.entry(*map, folder, (within, name));
+        entry.map_err(|error| {
+            let full = format!("{}/{}", folder.name().trim_end_matches('/'), path_of(within, name));
+            self.opener.told.refused("look up", &full, &error)
+        })
     }
 
     fn listing(&self, kind: &NodeKind) -> Result<Option<Arc<Listing>>, Errno> {
         let NodeKind::Folder { map, within, .. } = kind else { return Ok(None) };
         let folder = self.tree.folder(*map).ok_or(Errno::STALE)?;
         let refused = |error: std::io::Error| {
-            let name = format!("{}/{within}", folder.name());
+            let name = format!("{}/{within}", folder.name().trim_end_matches('/'));
             self.opener.told.refused("list", &name, &error)
         };
         self.listings.of(*map, folder, within).map(Some).map_err(refused)
     }
 
-    fn look_up(
-        &self,
-        node: u64,
-        kind: Option<NodeKind>,
-        name: &[u8],
-        listing: Option<Arc<Listing>>,
-    ) -> Answer {
+    fn look_up(&self, node: u64, kind: Option<NodeKind>, name: &[u8], entry: Option<EntryKind>) -> Answer {
         let Some(kind) = kind else { return Answer::Failed(Errno::STALE) };
-        match self.tree.look_up((node, &kind), name, listing.as_deref()) {
+        match self.tree.look_up((node, &kind), name, entry) {
             Ok(told) => Answer::of(&EntryAnswer {
                 node: told.number,
                 entry_seconds: told.entry_seconds,
@@ -274,7 +281,14 @@ impl Service {
         };
         match opened.read(offset, size.min(MOST_READ_BYTES) as usize) {
             Ok(bytes) => Answer::Bytes(bytes),
-            Err(error) => Answer::Failed(self.opener.told.read_failed(&error)),
+            Err(error) => {
+                let errno = self.opener.told.read_failed(&error);
+                if errno == Errno::STALE {
+                    // Who opens it again finds the new version, and not what was known of the old one.
+                    self.listings.forget_all();
+                }
+                Answer::Failed(errno)
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -143,7 +144,7 @@ impl ObjectFiles {
             let name = Path::new(name.as_os_str());
             here = match open(&here, name) {
                 Err(Errno::AGAIN) => {
-                    self.list(rustix::fs::fstat(&here)?.st_ino)?;
+                    self.ready_name(rustix::fs::fstat(&here)?.st_ino, name.as_os_str().as_bytes())?;
                     open(&here, name)?
                 }
                 found => found?,
@@ -162,12 +163,12 @@ impl ObjectFiles {
         self.service.open(&*self.service.object(inode).ok_or(Errno::STALE)?)
     }
 
-    /// Lists the folder of this inode, so that names in it are known for a while. Blocks as long as the folder does.
+    /// Looks up a name in the folder of this inode, so that it is known for a while. Blocks as long as the folder does.
     ///
     /// Threads of this process do that before they name something in it: the kernel would have them wait for this process, where
     /// nothing ends them, not even its end.
-    pub(crate) fn list(&self, inode: u64) -> Result<(), Errno> {
-        self.service.list(inode)
+    pub(crate) fn ready_name(&self, inode: u64, name: &[u8]) -> Result<(), Errno> {
+        self.service.ready_name(inode, name)
     }
 
     /// The object behind `path`, a link of /proc to a descriptor, if it is one of these and open. Asks no server.

@@ -12,8 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use memobj_linux::locks::{Rank, RankedMutex};
 use rustix::io::Errno;
 
-use super::listing::Listing;
-use super::object::Object;
+use super::listing::{Listing, path_of};
+use super::object::{Object, Seen};
 use super::wire::{Attributes, ROOT};
 use crate::map_target::{EntryKind, ObjectFolder};
 
@@ -82,7 +82,7 @@ enum Meant {
     Above,
     Folder { map: usize, within: String },
     Fixed(Arc<Object>),
-    Object { map: usize, within: String, length: u64, modified: SystemTime },
+    Object { map: usize, within: String, seen: Seen },
 }
 
 /// A node that the kernel is told of.
@@ -122,20 +122,21 @@ impl Tree {
         self.maps.get(map).map(|map| Arc::clone(&map.busy))
     }
 
-    /// Whether the answer for `name` in `parent` takes the list of the folder.
-    pub(super) fn needs_list(&self, parent: &NodeKind, name: &[u8]) -> bool {
+    /// Whether the answer for `name` in `parent` is told by a folder of objects.
+    pub(super) fn needs_folder(&self, parent: &NodeKind, name: &[u8]) -> bool {
         match parent {
             NodeKind::Folder { path, .. } => self.mapped_at(&path.join(OsStr::from_bytes(name))).is_none(),
             NodeKind::Above(_) | NodeKind::Object(_) => false,
         }
     }
 
-    /// The node of `name` in `parent`, which the kernel will be told of. `listing` is that of `parent`, if it has one.
+    /// The node of `name` in `parent`, which the kernel will be told of. `entry` is what the folder
+    /// of objects tells of it, if `parent` is one.
     pub(super) fn look_up(
         &self,
         parent: (u64, &NodeKind),
         name: &[u8],
-        listing: Option<&Listing>,
+        entry: Option<EntryKind>,
     ) -> Result<Told, Errno> {
         let (number, kind) = parent;
         let above = match kind {
@@ -143,7 +144,7 @@ impl Tree {
             NodeKind::Object(_) => return Err(Errno::NOTDIR),
         };
         let path = above.join(OsStr::from_bytes(name));
-        let meant = self.meant(kind, name, &path, listing).ok_or(Errno::NOENT)?;
+        let meant = self.meant(kind, name, &path, entry).ok_or(Errno::NOENT)?;
         let may_change = matches!(meant, Meant::Object { .. }) || matches!(kind, NodeKind::Folder { .. });
         let (number, kind) = self.node(number, name, path, meant)?;
         Ok(Told {
@@ -162,7 +163,7 @@ impl Tree {
         self.maps.iter().any(|map| map.guest.starts_with(path))
     }
 
-    fn meant(&self, parent: &NodeKind, name: &[u8], path: &Path, listing: Option<&Listing>) -> Option<Meant> {
+    fn meant(&self, parent: &NodeKind, name: &[u8], path: &Path, entry: Option<EntryKind>) -> Option<Meant> {
         if let Some(map) = self.mapped_at(path) {
             return Some(match &self.maps.get(map)?.what {
                 Mapped::Object(object) => Meant::Fixed(Arc::clone(object)),
@@ -171,18 +172,17 @@ impl Tree {
         }
         if let NodeKind::Folder { map, within, .. } = parent
             && let Ok(name) = std::str::from_utf8(name)
-            && let Some(kind) = listing.and_then(|listing| listing.get(name))
+            && let Some(kind) = entry
         {
-            let within = match within.is_empty() {
-                true => name.to_owned(),
-                false => format!("{within}/{name}"),
-            };
-            return Some(match *kind {
-                EntryKind::Folder => Meant::Folder { map: *map, within },
-                EntryKind::Object { length, modified } => {
-                    Meant::Object { map: *map, within, length, modified }
+            let within = path_of(within, name);
+            return match kind {
+                EntryKind::Folder => Some(Meant::Folder { map: *map, within }),
+                EntryKind::Object { length, modified, version } => {
+                    let seen = Seen { length, modified, version };
+                    Some(Meant::Object { map: *map, within, seen })
                 }
-            });
+                EntryKind::NameOnly => None,
+            };
         }
         self.are_below(path).then_some(Meant::Above)
     }
@@ -203,10 +203,10 @@ impl Tree {
             Meant::Fixed(object) => (object.inode, NodeKind::Object(object)),
             Meant::Above => (nodes.number(), NodeKind::Above(path)),
             Meant::Folder { map, within } => (nodes.number(), NodeKind::Folder { map, within, path }),
-            Meant::Object { map, within, length, modified } => {
+            Meant::Object { map, within, seen } => {
                 let folder = self.folder(map).ok_or(Errno::STALE)?;
                 let number = nodes.number();
-                let object = Object::of_folder(number, path, (length, modified), folder, within);
+                let object = Object::of_folder(number, path, seen, folder, within);
                 (number, NodeKind::Object(Arc::new(object)))
             }
         };
@@ -295,7 +295,7 @@ fn below(path: &Path, map: &Map) -> Option<(Vec<u8>, u32)> {
 fn mode_of(kind: &EntryKind) -> u32 {
     match kind {
         EntryKind::Folder => FOLDER_MODE,
-        EntryKind::Object { .. } => OBJECT_MODE,
+        EntryKind::Object { .. } | EntryKind::NameOnly => OBJECT_MODE,
     }
 }
 
@@ -314,9 +314,7 @@ impl NodeKind {
                 map == other && within == path
             }
             (Self::Object(object), Meant::Fixed(other)) => Arc::ptr_eq(object, other),
-            (Self::Object(object), Meant::Object { length, modified, .. }) => {
-                object.length == *length && object.modified == *modified
-            }
+            (Self::Object(object), Meant::Object { seen, .. }) => object.is_version(seen),
             _ => false,
         }
     }

@@ -124,18 +124,14 @@ impl NinePager {
         let location = Location::parse(url, &options);
         let location =
             location.map_err(|error| OpenError::new(url, OpenStep::Url, Cause::Answer(error.to_string())))?;
+        Self::open_at(location)
+    }
+
+    /// Opens the file at `location`.
+    pub(crate) fn open_at(location: Location) -> Result<Self, OpenError> {
         let server = format!("{}{}", location.address, location.path());
+        let mut target = target_of(&location);
         let options = location.options;
-        let mut target = Target {
-            address: location.address,
-            names: location.names,
-            user: user(options.user.as_deref()),
-            tree: options.tree.clone(),
-            mode: if options.is_writable { OpenMode::ReadWrite } else { OpenMode::Read },
-            msize_bytes: options.msize_bytes,
-            dialects: options.dialect.map_or(Dialect::ALL.to_vec(), |dialect| vec![dialect]),
-            limit: options.connect_timeout,
-        };
         let session = target.establish()?;
         // The same file has other attributes in another dialect.
         target.dialects = vec![session.dialect];
@@ -168,6 +164,21 @@ fn describe(version: &Version, options: &NineOptions) -> Description {
     }
     let description = description.block_bytes(options.block_bytes).depth(options.depth);
     if options.is_writable { description.writable() } else { description }
+}
+
+/// What is asked for, and how.
+pub(crate) fn target_of(location: &Location) -> Target {
+    let options = &location.options;
+    Target {
+        address: location.address.clone(),
+        names: location.names.clone(),
+        user: user(options.user.as_deref()),
+        tree: options.tree.clone(),
+        mode: if options.is_writable { OpenMode::ReadWrite } else { OpenMode::Read },
+        msize_bytes: options.msize_bytes,
+        dialects: options.dialect.map_or(Dialect::ALL.to_vec(), |dialect| vec![dialect]),
+        limit: options.connect_timeout,
+    }
 }
 
 /// The user that attaches: who is named, or who runs this process.

@@ -50,6 +50,7 @@ impl Restore<'_> {
         let bytes = exchange::next(self.frames, self.stream, until).map_err(|cause| match cause {
             Cause::Connection(error) => failed(&error),
             Cause::Answer(what) => failed(&what),
+            Cause::IsFolder | Cause::TooMany(_) => failed(&"an answer that does not fit"),
             Cause::Server(error) => failed(&error),
         })?;
         let mut from = Decoder::new(bytes);

@@ -10,6 +10,7 @@ use memobj_sim::fixture::GUARD;
 pub(crate) const TLOPEN: u8 = 12;
 pub(crate) const TGETATTR: u8 = 24;
 pub(crate) const TSETATTR: u8 = 26;
+pub(crate) const TREADDIR: u8 = 40;
 pub(crate) const TFSYNC: u8 = 50;
 pub(crate) const TVERSION: u8 = 100;
 pub(crate) const TATTACH: u8 = 104;

@@ -3,6 +3,7 @@
 mod asking;
 mod conformance;
 mod fake;
+mod folders;
 mod hostile;
 mod plain;
 mod proxy;

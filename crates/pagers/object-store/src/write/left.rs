@@ -10,7 +10,6 @@ use object_store::path::Path;
 use super::s3::{self, Call};
 use super::target::Target;
 use super::upload;
-use super::xml;
 use crate::counters::Counters;
 use crate::error::{ObjectStoreError, Step};
 use crate::failure::Failure;
@@ -19,6 +18,7 @@ use crate::options::ObjectStoreOptions;
 use crate::runtime;
 use crate::store::Store;
 use crate::transport::Transport;
+use crate::xml;
 
 /// An upload of parts that is not complete.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -16,10 +16,11 @@ use super::body::Content;
 use super::plan::Part;
 use super::s3::{self, Call};
 use super::target::{Condition, PUBLICATION, Published, Target};
-use super::xml;
+use crate::encoded::encoded;
 use crate::failure::Failure;
 use crate::fetch::Base;
 use crate::version::Version;
+use crate::xml;
 
 const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
 const COPY_RANGE: HeaderName = HeaderName::from_static("x-amz-copy-source-range");
@@ -147,7 +148,7 @@ impl Upload<'_> {
     async fn copy(&self, id: &str, number: u32, range: &Range<u64>, base: &Base) -> Result<String, Failure> {
         let mut call = part_query(id, number);
         call.patience = Duration::from_secs((range.end - range.start) / SLOWEST_COPY);
-        let source = format!("{}/{}", self.bucket, s3::encoded(self.path.as_ref()));
+        let source = format!("{}/{}", self.bucket, encoded(self.path.as_ref()));
         let bytes = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
         let mut headers = vec![(COPY_SOURCE, source), (COPY_RANGE, bytes)];
         headers.extend(base.version.tag().map(|tag| (COPY_IF_MATCH, tag.to_owned())));

@@ -2,7 +2,9 @@
 
 mod conformance;
 mod faults;
+mod folders;
 mod help;
+mod lists;
 mod measure;
 mod other_stores;
 mod proxy;

@@ -105,7 +105,7 @@ impl Names {
         match (&self.objects, found) {
             (Some(objects), Err(Errno::AGAIN)) if objects.is_of(folder.stat.st_dev) => {
                 // Its server, which is this process, does not wait for itself.
-                objects.list(folder.stat.st_ino)?;
+                objects.ready_name(folder.stat.st_ino, name)?;
                 Named::in_folder(folder, name, mounts)
             }
             (_, found) => found,
@@ -118,7 +118,8 @@ impl Names {
             return Ok(None);
         };
         match file.kind() {
-            FileType::Directory => objects.list(file.stat.st_ino).map(|()| None),
+            // It is listed when it is read, by a thread of the program.
+            FileType::Directory => Ok(None),
             _ => objects.open(file.stat.st_ino).map(Some),
         }
     }

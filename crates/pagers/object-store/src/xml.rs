@@ -1,4 +1,4 @@
-//! The few elements of S3's answers that are needed.
+//! The few elements of answers of stores that are needed.
 
 use quick_xml::escape::unescape;
 
@@ -6,6 +6,11 @@ use quick_xml::escape::unescape;
 pub(crate) fn text(xml: &str, name: &str) -> Option<String> {
     let inner = inner(xml, name)?.0;
     unescape(inner).ok().map(|text| text.trim().to_owned())
+}
+
+/// The text of the first element `name`, without escapes and with all of its spaces: the name of an object.
+pub(crate) fn exact(xml: &str, name: &str) -> Option<String> {
+    unescape(inner(xml, name)?.0).ok().map(|text| text.into_owned())
 }
 
 /// What is inside of each element `name`, as it stands.
