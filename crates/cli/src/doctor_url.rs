@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use memobj::{Cache, CacheOptions, Delivery, MapOptions, Mapping, ObjectOptions};
+use memobj_url::object_store::{ComparedBy, Conditions};
 use serde::Serialize;
 
 use crate::failure::{Failure, failure};
@@ -23,6 +24,8 @@ pub(crate) struct Report {
     length: u64,
     /// What tells versions apart; every answer is compared with it.
     version: Option<String>,
+    /// What the server does with conditions; `None` of servers that have none.
+    conditions: Option<Honoured>,
     /// Bytes of one request, and how many are under way at once.
     block_bytes: u64,
     depth: usize,
@@ -32,6 +35,26 @@ pub(crate) struct Report {
     /// Reading with all requests at once, and how much was read for that.
     bytes_per_second: f64,
     measured_bytes: u64,
+}
+
+/// What the server does with conditions.
+#[derive(Debug, Serialize)]
+struct Honoured {
+    ranges: bool,
+    compared_by: &'static str,
+    refuses_other_versions: bool,
+}
+
+impl From<Conditions> for Honoured {
+    fn from(conditions: Conditions) -> Self {
+        let compared_by = match conditions.compared_by {
+            ComparedBy::EntityTag => "entity tag",
+            ComparedBy::LastModified => "date of the last change",
+            _ => "nothing",
+        };
+        let Conditions { ranges, refuses_other_versions, .. } = conditions;
+        Self { ranges, compared_by, refuses_other_versions }
+    }
 }
 
 /// Asks the server.
@@ -54,6 +77,7 @@ pub(crate) fn report(
     }
     let pager = pager.ok_or(Failure::Reported)?;
     let description = pager.describe();
+    let conditions = servers.conditions(url)?.map(Honoured::from);
     let cache = Cache::new(CacheOptions::new().budget_bytes(BUDGET)).map_err(failure)?;
     let object = cache.object(&memobj_url::shown(url), pager, ObjectOptions::new()).map_err(failure)?;
     let mapping = object.map_all(MapOptions::new().delivery(Delivery::PinOnly)).map_err(failure)?;
@@ -64,6 +88,7 @@ pub(crate) fn report(
         url: memobj_url::shown(url),
         length: description.length(),
         version: description.version_name().map(str::to_owned),
+        conditions,
         block_bytes: block,
         depth: description.depth_limit(),
         open_ms: median_ms(opens),
@@ -114,10 +139,11 @@ pub(crate) fn table(report: &Report) -> String {
     };
     let speed = report.bytes_per_second;
     let mut text = format!(
-        "{}\nlength      {} bytes\nversion     {version}\nopen        {:.1} ms\n\
+        "{}\nlength      {} bytes\nversion     {version}\n{}open        {:.1} ms\n\
          one block   {:.1} ms for {} KiB, {} at once\nthroughput  {:.1} MB/s over {} MiB\n",
         report.url,
         report.length,
+        report.conditions.as_ref().map_or_else(String::new, conditions_line),
         report.open_ms,
         report.block_ms,
         report.block_bytes >> 10,
@@ -129,6 +155,18 @@ pub(crate) fn table(report: &Report) -> String {
         text += &format!("advice      {advice}\n");
     }
     text
+}
+
+fn conditions_line(honoured: &Honoured) -> String {
+    let parts = if honoured.ranges { "parts can be asked for" } else { "only all of it can be asked for" };
+    let refuses = match honoured.refuses_other_versions {
+        true => "the server refuses requests for another version",
+        false => "the server answers with another version, which is noticed here",
+    };
+    match honoured.compared_by {
+        "nothing" => format!("conditions  {parts}\n"),
+        by => format!("conditions  {parts}; versions have another {by}; {refuses}\n"),
+    }
 }
 
 /// What the figures mean.
@@ -161,6 +199,11 @@ mod tests {
             url: "s3://b/k".into(),
             length: 1 << 30,
             version: Some("\"e\"".into()),
+            conditions: Some(Honoured {
+                ranges: true,
+                compared_by: "entity tag",
+                refuses_other_versions: true,
+            }),
             block_bytes: 1 << 20,
             depth: 64,
             open_ms: 40.0,
@@ -174,6 +217,10 @@ mod tests {
     fn a_far_server_is_worth_larger_blocks_and_a_disk_cache() {
         let text = table(&far());
         assert!(text.contains("one block   50.0 ms for 1024 KiB, 64 at once"), "{text}");
+        assert!(
+            text.contains("\nconditions  parts can be asked for; versions have another entity tag;"),
+            "{text}"
+        );
         assert!(text.contains("--block 4M") && text.contains("--disk-cache"), "{text}");
     }
 

@@ -1,9 +1,10 @@
 //! `memobj image`: what of a file is mapped where.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 
 use memobj::image::{
     AddressRange, ImageMapOptions, ImagePlan, ImageRecord, Interpret, MapImageError, Model, Placement,
@@ -12,11 +13,19 @@ use memobj::image::{
 use rustix::fs::OFlags;
 use serde::Serialize;
 
-use crate::engine;
+use crate::engine::{self, Engine};
 use crate::failure::{Failure, reason};
 use crate::hex::hex_unless_utf8;
 use crate::image_args::ImageArguments;
+use crate::interrupt::Interrupt;
+use crate::options::Settings;
 use crate::output::put;
+use crate::progress::{Output, Progress};
+use crate::servers;
+use crate::walk::in_order;
+
+/// Most memory for frames while an object of a server is fetched.
+const FETCH_BUDGET_BYTES: u64 = 64 << 20;
 
 /// Everything, as `--json` prints it.
 #[derive(Debug, Serialize)]
@@ -55,17 +64,14 @@ struct StepRow {
 
 /// Plans, maps unless told not to, and prints.
 pub(crate) fn run(arguments: &ImageArguments) -> Result<(), Failure> {
-    let name = arguments.file.display().to_string();
-    let refused = |error: &io::Error| Failure::io(&format!("open {name}"), error);
-    let flags = OFlags::NONBLOCK.bits() as i32;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(&arguments.file);
-    let file = file.map_err(|error| refused(&error))?;
-    if file.metadata().map_err(|error| refused(&error))?.is_file() {
-        // As the commands that read do: puts in place what was committed to the file.
-        let opened = engine::open_file(&arguments.file, arguments.log.foreign_log())?;
-        let untold = || format!("image {name}: the file does not report its length, so it cannot be mapped");
-        drop(opened.ok_or_else(|| Failure::Message(untold()))?);
-    }
+    let name = match servers::url_of(&arguments.file) {
+        Some(url) => memobj_url::shown(url),
+        None => arguments.file.display().to_string(),
+    };
+    let file = match servers::url_of(&arguments.file) {
+        Some(_) => fetch(arguments)?,
+        None => open(&servers::local(&arguments.file)?, arguments)?,
+    };
     let interpret = if arguments.flat { Interpret::Flat } else { Interpret::Elf(Model::Elf64) };
     let options =
         ImageMapOptions::new().interpret(interpret).padding_bytes(arguments.padding).room_records(None);
@@ -80,6 +86,44 @@ pub(crate) fn run(arguments: &ImageArguments) -> Result<(), Failure> {
     report.file_hex = hex_unless_utf8(arguments.file.as_os_str().as_bytes());
     let text = if arguments.json { json(&report) } else { table(&report) };
     put(text.as_bytes())
+}
+
+/// Opens a file of this machine.
+fn open(path: &Path, arguments: &ImageArguments) -> Result<File, Failure> {
+    let name = path.display();
+    let refused = |error: &io::Error| Failure::io(&format!("open {name}"), error);
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = file.map_err(|error| refused(&error))?;
+    if file.metadata().map_err(|error| refused(&error))?.is_file() {
+        // As the commands that read do: puts in place what was committed to the file.
+        let opened = engine::open_file(path, arguments.log.foreign_log())?;
+        let untold = || format!("image {name}: the file does not report its length, so it cannot be mapped");
+        drop(opened.ok_or_else(|| Failure::Message(untold()))?);
+    }
+    Ok(file)
+}
+
+/// An object of a server as a file without a name: the kernel maps files of this machine only.
+fn fetch(arguments: &ImageArguments) -> Result<File, Failure> {
+    let interrupt = Interrupt::install()?;
+    let settings = Settings::sequential(FETCH_BUDGET_BYTES);
+    let (retry, servers) = (arguments.retry, arguments.servers.clone());
+    let engine = Engine::new(Settings { retry, servers, ..settings })?;
+    let view = engine.open(&arguments.file, &interrupt)?;
+    let refused = |error: &io::Error| Failure::io("write a temporary file", error);
+    let file = tempfile::tempfile().map_err(|error| refused(&error))?;
+    let progress = Progress::begin(&arguments.file.to_string_lossy(), view.length(), Output::Lines);
+    in_order(
+        &view.plan(0..view.length()),
+        &interrupt,
+        |piece, buffer| view.load(piece.clone(), buffer, |bytes| file.write_all_at(bytes, piece.start)),
+        |piece, written| {
+            progress.advance(piece.end - piece.start);
+            written.map_err(|error| refused(&error))
+        },
+    )?;
+    Ok(file)
 }
 
 fn failure(name: &str, error: &MapImageError) -> Failure {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::options::LogArguments;
+use crate::retry::{self, Retry};
+use crate::servers::ServerArguments;
 use crate::size;
 
 pub(crate) const IMAGE_HELP: &str = "\
@@ -13,6 +15,7 @@ Examples:
   memobj image --padding 64k libx.so       with 64 KiB before and behind that cannot be accessed
   memobj image --flat notes.txt            any file, as it is
   memobj image --plan --json prog          the plan only: the steps that a host would execute
+  memobj image s3://bucket/prog            an object of a store, which is copied to a temporary file first
 
 Columns: the address in this process (with --plan: from the beginning of the image, or fixed),
 bytes in memory and bytes from the file, where in the first page the segment begins, protection,
@@ -49,7 +52,12 @@ pub(crate) struct ImageArguments {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) log: LogArguments,
-    /// An ELF file: a program, a shared or other object, a core file
+    /// Ask a server again for this long: a time such as 500ms, 10s or 2m, never, or forever
+    #[arg(long, value_name = "DURATION", default_value = "never", value_parser = retry::parse)]
+    pub(crate) retry: Retry,
+    #[command(flatten)]
+    pub(crate) servers: ServerArguments,
+    /// An ELF file: a program, a shared or other object, a core file; or its URL
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 }

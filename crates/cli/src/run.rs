@@ -24,7 +24,7 @@ use crate::progress::{Output, Progress};
 use crate::retry::Retry;
 use crate::run_args::{MapObject, ReportKind, RunArguments};
 use crate::server_folder::{Faults, ServerFolder, with_faults};
-use crate::servers::{At, Servers};
+use crate::servers::{self, At, Servers};
 
 /// Runs the program, and ends as it does.
 pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
@@ -50,7 +50,11 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         }
     };
     let record = arguments.replay.as_deref().map(read_record).transpose()?;
+    let has_servers = arguments.map.iter().any(|(_, object)| matches!(object, MapObject::Url(_)));
     let prepare = |supervisor: &mut Supervisor| {
+        if has_servers {
+            servers::tell(supervisor.events());
+        }
         for left_out in record.iter().flat_map(|record| supervisor.replay(record)) {
             let why = match left_out.reason {
                 LeftOut::Missing => "is not there, or is left to the kernel",

@@ -10,7 +10,7 @@ use clap::Args;
 use memobj::pagers::Pager;
 use memobj::{Event, Events, ObjectOptions};
 use memobj_url::disk_cache::{DiskCache, DiskCacheOptions};
-use memobj_url::object_store::Manifest;
+use memobj_url::object_store::{Conditions, Manifest};
 use memobj_url::{Scheme, UrlError, UrlFolder, UrlOptions};
 
 use crate::failure::{Failure, complain, failure};
@@ -152,6 +152,11 @@ impl Servers {
         work: impl FnMut() -> Result<T, UrlError>,
     ) -> Result<Result<T, UrlError>, Failure> {
         self.retry.until_over(interrupt, UrlError::may_retry, work)
+    }
+
+    /// Which conditions the server honours; `None` of servers that have none.
+    pub(crate) fn conditions(&self, url: &str) -> Result<Option<Conditions>, Failure> {
+        memobj_url::conditions(url, &self.options).map_err(failure)
     }
 
     /// Lets what was read be written to the disk cache.

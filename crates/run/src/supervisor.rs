@@ -210,6 +210,11 @@ impl Supervisor {
         })
     }
 
+    /// What the cache tells of objects and their pagers, from now on. See [`Cache::events`].
+    pub fn events(&self) -> memobj::Events {
+        self.files.cache().events()
+    }
+
     /// Starts the program.
     pub(crate) fn begin(&mut self, command: &[OsString]) -> Result<Started, RunError> {
         let name = || command.first().cloned().unwrap_or_default();

@@ -41,6 +41,8 @@ pub use memobj_9p as ninep;
 pub use memobj_disk_cache as disk_cache;
 #[cfg(feature = "object-store")]
 pub use memobj_object_store as object_store;
+#[cfg(feature = "object-store")]
+pub use open::conditions;
 pub use open::{Open, pager, shown};
 pub use options::UrlOptions;
 pub use scheme::{Scheme, is_url, names_folder, path_of_file};

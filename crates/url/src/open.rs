@@ -93,6 +93,26 @@ fn object_store(url: &str, options: &UrlOptions) -> Result<Box<dyn Pager>, UrlEr
     Ok(kept(pager.map_err(UrlError::ObjectStore)?, url, options))
 }
 
+/// Which conditions the server of the object at `url` honours; `None` of servers that have none: those of 9P, and local files.
+/// Blocks for three round trips.
+///
+/// # Errors
+///
+/// As [`pager`].
+#[cfg(feature = "object-store")]
+pub fn conditions(
+    url: &str,
+    options: &UrlOptions,
+) -> Result<Option<memobj_object_store::Conditions>, UrlError> {
+    match Scheme::of(url) {
+        Some(Scheme::ObjectStore) => {
+            let asked = memobj_object_store::conditions(url, store_options(options));
+            asked.map(Some).map_err(UrlError::ObjectStore)
+        }
+        _ => Ok(None),
+    }
+}
+
 #[cfg(feature = "object-store")]
 pub(crate) fn store_options(options: &UrlOptions) -> memobj_object_store::ObjectStoreOptions {
     let mut store = memobj_object_store::ObjectStoreOptions::new().manifest(options.manifest.clone());

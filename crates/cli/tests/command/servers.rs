@@ -122,6 +122,25 @@ fn a_program_has_an_object_of_a_server_as_a_file() {
     }
 }
 
+#[test]
+fn an_image_of_a_server_is_that_of_the_file() {
+    let test_folder = TestFolder::new();
+    let program = std::env::current_exe().expect("this test has a name");
+    let server = WebServer::new(std::fs::read(&program).expect("it can be read"));
+    let url = server.url("program");
+    let image = |file: &str| {
+        let ran = test_folder.run(&["image", "--plan", "--json", file]);
+        assert_eq!((ran.code(), ran.err()), (0, ""));
+        let mut value: serde_json::Value = serde_json::from_str(ran.out()).expect("JSON");
+        (value["file"].take(), value)
+    };
+    let (of_file, of_server) = (image(program.to_str().expect("UTF-8")), image(&url));
+    assert_eq!(of_file.1, of_server.1);
+    assert_eq!(of_server.0, url.as_str());
+    let ran = test_folder.run(&["image", &format!("http://127.0.0.1:{}/x", free_port())]);
+    assert!(ran.code() == 1 && ran.err().starts_with("memobj: open http://127.0.0.1:"), "{}", ran.err());
+}
+
 /// A port at which nobody listens.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
@@ -165,6 +184,10 @@ fn the_doctor_says_how_a_server_is() {
     assert_eq!(ran.code(), 0, "{}", ran.err());
     let report: serde_json::Value = serde_json::from_str(ran.out()).expect("JSON");
     assert_eq!((&report["length"], &report["version"]), (&(2 * MIB).into(), &"\"v1\"".into()));
+    let expected = serde_json::json!({
+        "ranges": true, "compared_by": "entity tag", "refuses_other_versions": false
+    });
+    assert_eq!(report["conditions"], expected, "this server honours no If-Match");
     assert!(report["bytes_per_second"].as_f64().is_some_and(|speed| speed > 0.0), "{}", ran.out());
 }
 

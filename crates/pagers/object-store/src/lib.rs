@@ -38,6 +38,7 @@
 mod answer;
 mod capture;
 mod client;
+mod conditions;
 mod counters;
 mod encoded;
 mod error;
@@ -66,6 +67,7 @@ mod version;
 mod write;
 mod xml;
 
+pub use conditions::{ComparedBy, Conditions, conditions};
 pub use error::{ObjectStoreError, Step};
 pub use folder::{MOST_ENTRIES, ObjectStoreFolder, StoreEntry, StoreEntryKind};
 pub use manifest::{Manifest, ManifestError};

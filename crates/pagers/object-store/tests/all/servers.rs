@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use memobj::{EngineClock, ErrorKind, FailurePolicy};
-use memobj_object_store::{ObjectStoreOptions, ObjectStorePager};
+use memobj_object_store::{ComparedBy, ObjectStoreOptions, ObjectStorePager, conditions};
 use memobj_servers::{ACCESS_KEY, Kind, REGION, SECRET_KEY, Server};
 use memobj_sim::fixture::{check_sample, sample_bytes};
 
@@ -54,6 +54,32 @@ impl Store {
 
 const LENGTH: u64 = 10 * BLOCK + 17;
 
+/// What servers do with conditions is found out without a change.
+#[test]
+fn servers_are_asked_which_conditions_they_honour() {
+    let asked = |store: &Store| {
+        let options = match store.kind() {
+            Kind::Nginx => ObjectStoreOptions::new(),
+            _ => store.options(ObjectStoreOptions::new()),
+        };
+        let found = conditions(&store.url("object"), options).unwrap();
+        assert_eq!((found.compared_by, found.ranges), (ComparedBy::EntityTag, true), "{:?}", store.kind());
+        found.refuses_other_versions
+    };
+    if let Some(nginx) = Server::start(Kind::Nginx).map(Store) {
+        nginx.file("object", sample_bytes(100));
+        assert!(asked(&nginx));
+    }
+    if let Some(moto) = moto() {
+        moto.put("object", sample_bytes(100));
+        assert!(asked(&moto));
+    }
+    if let Some(store) = s3s_fs() {
+        std::fs::write(store.path("object"), sample_bytes(100)).unwrap();
+        assert!(!asked(&store), "it looks at no conditions of reads");
+    }
+}
+
 #[test]
 fn nginx_serves_an_object_until_it_is_replaced() {
     let Some(nginx) = Server::start(Kind::Nginx) else { return };
@@ -88,6 +114,29 @@ fn moto_serves_an_object_until_it_is_replaced() {
     let options = moto.options(ObjectStoreOptions::new());
     let error = ObjectStorePager::open("s3://bucket/missing", options).unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Denied, Some(404)), "{error}");
+}
+
+/// This server answers with the new version, whatever the condition says.
+#[test]
+fn another_version_of_a_server_without_conditions_is_stale() {
+    let Some(store) = s3s_fs() else { return };
+    std::fs::write(store.path("object"), sample_bytes(LENGTH)).unwrap();
+    let clock = EngineClock::system();
+    let pager = store.open("object", options(&clock));
+    let mapping = map(&cache(&clock), &pager, FailurePolicy::WaitForEver);
+    check_sample(0..BLOCK, &mapping.pin(0..BLOCK).unwrap(), "before");
+    std::fs::write(store.path("object"), vec![0xee; LENGTH as usize]).unwrap();
+    let error = mapping.pin(5 * BLOCK..5 * BLOCK + 1).unwrap_err();
+    assert_eq!(kind(&error), ErrorKind::Stale, "{}", message(&error));
+    check_sample(0..BLOCK, &mapping.pin(0..BLOCK).unwrap(), "what was read stays");
+}
+
+#[test]
+fn a_pager_of_s3s_fs_conforms() {
+    let Some(store) = s3s_fs() else { return };
+    std::fs::write(store.path("object"), sample_bytes(100_001)).unwrap();
+    let make = || store.open("object", options(&EngineClock::system()));
+    memobj_sim::conformance::run_answering(make, sample_bytes(100_001));
 }
 
 #[test]
