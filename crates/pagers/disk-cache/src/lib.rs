@@ -41,6 +41,7 @@ mod object_core;
 mod options;
 mod pending;
 mod pool;
+mod read;
 mod scan;
 mod shared;
 mod store;

@@ -24,9 +24,9 @@ pub struct DiskCacheOptions {
 }
 
 impl Default for DiskCacheOptions {
-    /// 10 GiB on disk, 64 MiB in memory, 2 threads.
+    /// 10 GiB on disk, 64 MiB in memory, 8 threads.
     fn default() -> Self {
-        Self { budget_bytes: 10 << 30, waiting_bytes: 64 << 20, threads: 2 }
+        Self { budget_bytes: 10 << 30, waiting_bytes: 64 << 20, threads: 8 }
     }
 }
 

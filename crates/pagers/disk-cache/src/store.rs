@@ -13,8 +13,9 @@ use rustix::fs::{Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, fstat, futim
 use rustix::io::Errno;
 
 use crate::directory::{Directory, REMOVED, is_file, size};
-use crate::format::{self, FOOTER_BYTES, file_bytes};
+use crate::format::{self, file_bytes};
 use crate::identity::BlockId;
+use crate::read::read_whole;
 use crate::usage::{Temporary, Usage};
 
 /// A block that is read is marked as used at most so often.
@@ -79,9 +80,7 @@ impl Store {
         if !is_file(&stat) || size(&stat) != file_bytes(id.length) {
             return Ok(Looked::Damaged);
         }
-        let mut footer = [0; FOOTER_BYTES];
-        file.read_exact_at(into, 0)?;
-        file.read_exact_at(&mut footer, id.length)?;
+        let footer = read_whole(&file, into)?;
         if !format::is_right(id, into, &footer) {
             return Ok(Looked::Damaged);
         }
