@@ -4,6 +4,7 @@
 //!   Server::start(Kind::Nginx)      Some(server), or None and "skipped: nginx is not installed"
 //!     program   where the program of a kind is, and how it is called
 //!     listen    the port or the socket
+//!     moments   when servers are killed
 //!     passage   stands before a server and counts bytes
 //!     s3        requests to a store, by hand: no other client is needed
 //! ```
@@ -17,12 +18,14 @@
 #![forbid(unsafe_code)]
 
 mod listen;
+mod moments;
 mod passage;
 mod program;
 mod s3;
 mod server;
 
 pub use listen::Listen;
+pub use moments::{moments, random};
 pub use passage::Passage;
 pub use program::{ACCESS_KEY, BUCKET, Kind, REGION, SECRET_KEY};
 pub use server::Server;

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output, Stdio};
 
-use memobj_servers::{Kind, Passage, Server};
+use memobj_servers::{Kind, Passage, Server, moments, random};
 use memobj_sim::Random;
 
 use crate::test_folder::TestFolder;
@@ -11,16 +11,6 @@ use crate::test_folder::TestFolder;
 const LONG: usize = 256 << 20;
 const SHORT: usize = 96 << 20;
 const RESTARTS: usize = 20;
-
-fn seed() -> u64 {
-    let drawn = || {
-        use std::hash::{BuildHasher, Hasher};
-        std::hash::RandomState::new().build_hasher().finish() % 1_000_000
-    };
-    let seed = std::env::var("MEMOBJ_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(drawn);
-    println!("MEMOBJ_SEED={seed}");
-    seed
-}
 
 /// A server, the way to it, and a folder with the file that it serves.
 struct Place {
@@ -37,8 +27,7 @@ impl Place {
         let server = Server::start(kind)?;
         let folder = TestFolder::new();
         let bytes = folder.file("local", length);
-        let place =
-            Self { passage: Passage::to(server.port()), server, folder, bytes, random: Random::new(seed()) };
+        let place = Self { passage: Passage::to(server.port()), server, folder, bytes, random: random() };
         match kind {
             Kind::S3sFs => {
                 let output = place.command(&["copy", "local", &place.url("object")]).output().unwrap();
@@ -65,8 +54,7 @@ impl Place {
     fn run_beside_restarts(&mut self, arguments: &[&str], bytes: usize) -> Output {
         let mut child = self.command(arguments).spawn().unwrap();
         let from = self.passage.bytes();
-        let mut moments: Vec<u64> = (0..RESTARTS).map(|_| from + self.random.below(bytes as u64)).collect();
-        moments.sort_unstable();
+        let moments = moments(&mut self.random, RESTARTS, from..from + bytes as u64);
         let mut has_ended = || child.try_wait().unwrap().is_some();
         let restarts = self.passage.restart_at(&mut self.server, &moments, &mut has_ended);
         let output = child.wait_with_output().unwrap();

@@ -3,13 +3,11 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use crate::test_folder::TestFolder;
 use crate::web_server::WebServer;
 
 const MIB: usize = 1 << 20;
-const LIMIT: Duration = Duration::from_secs(60);
 
 fn member(json: &str, name: &str) -> u64 {
     let value: serde_json::Value = serde_json::from_str(json.lines().last().expect("a line")).expect("JSON");
@@ -202,12 +200,8 @@ impl Drop for Server {
 }
 
 pub fn wait_for_port(port: u16) {
-    let since = Instant::now();
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(since.elapsed() < LIMIT, "nobody listens at port {port}");
-        // waits: polls for a server to listen.
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    let listens = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+    memobj_sim::fixture::wait_until("somebody listens at the port", listens);
 }
 
 /// diod, which serves `folder`. `None`: it is missing, and that was said.

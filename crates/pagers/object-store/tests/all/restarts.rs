@@ -2,25 +2,15 @@
 
 use memobj::{Cache, CacheOptions, EngineClock, FailurePolicy, ObjectOptions, Writing};
 use memobj_object_store::{ObjectStoreOptions, ObjectStorePager};
-use memobj_servers::Passage;
+use memobj_servers::{Passage, moments, random};
 use memobj_sim::fixture::{MIB, check_sample, sample_bytes};
-use memobj_sim::{Random, known_byte};
+use memobj_sim::known_byte;
 
 use crate::help::{map, options};
 use crate::servers::{Store, s3s_fs};
 
 const PAGE: u64 = 4096;
-const RESTARTS: u64 = 20;
-
-fn seed() -> u64 {
-    let drawn = || {
-        use std::hash::{BuildHasher, Hasher};
-        std::hash::RandomState::new().build_hasher().finish() % 1_000_000
-    };
-    let seed = std::env::var("MEMOBJ_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(drawn);
-    println!("MEMOBJ_SEED={seed}");
-    seed
-}
+const RESTARTS: usize = 20;
 
 /// Makes an object of the store.
 fn publish(store: &Store, key: &str, bytes: &[u8]) {
@@ -34,12 +24,6 @@ fn publish(store: &Store, key: &str, bytes: &[u8]) {
     mapping.sync(..).unwrap();
 }
 
-fn moments(random: &mut Random, length: u64) -> Vec<u64> {
-    let mut moments: Vec<u64> = (0..RESTARTS).map(|_| random.below(length)).collect();
-    moments.sort_unstable();
-    moments
-}
-
 fn open_by(store: &Store, passage: &Passage, options: ObjectStoreOptions) -> ObjectStorePager {
     let endpoint = format!("http://127.0.0.1:{}", passage.port());
     let options = store.options(options).setting("aws_endpoint", endpoint);
@@ -49,7 +33,7 @@ fn open_by(store: &Store, passage: &Passage, options: ObjectStoreOptions) -> Obj
 #[test]
 fn reading_goes_on_through_twenty_restarts() {
     let Some(mut store) = s3s_fs() else { return };
-    let mut random = Random::new(seed());
+    let mut random = random();
     let length = 24 * MIB;
     publish(&store, "object", sample_bytes(length));
     let passage = Passage::to(store.port());
@@ -57,7 +41,7 @@ fn reading_goes_on_through_twenty_restarts() {
     let pager = open_by(&store, &passage, options(&clock));
     let cache = Cache::new(CacheOptions::new().budget_bytes(4 * MIB)).unwrap();
     let mapping = map(&cache, &pager, FailurePolicy::WaitForEver);
-    let moments = moments(&mut random, length);
+    let moments = moments(&mut random, RESTARTS, 0..length);
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
             for page in 0..length / PAGE {
@@ -74,7 +58,7 @@ fn reading_goes_on_through_twenty_restarts() {
 #[test]
 fn what_a_sync_promised_survives_twenty_restarts() {
     let Some(mut store) = s3s_fs() else { return };
-    let mut random = Random::new(seed());
+    let mut random = random();
     let (length, changed, rounds) = (12 * MIB, 4 * MIB, 15);
     let mut model = sample_bytes(length).to_vec();
     publish(&store, "object", &model);
@@ -86,7 +70,7 @@ fn what_a_sync_promised_survives_twenty_restarts() {
     let options = ObjectOptions::new().writing(Writing::InPlace);
     let mapping = cache.object("object", pager, options).unwrap().map_all(memobj::MapOptions::new()).unwrap();
     // One round moves at least the part with the changes.
-    let moments = moments(&mut random, rounds * 8 * MIB);
+    let moments = moments(&mut random, RESTARTS, 0..rounds * 8 * MIB);
     let mut failed = 0;
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
