@@ -33,7 +33,7 @@ struct FoundRange {
     categories: u64,
 }
 
-#[cfg(target_arch = "x86_64")]
+const PAGE_IS_WRITTEN: u64 = 1 << 1;
 const PAGE_IS_FILE: u64 = 1 << 2;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
@@ -176,6 +176,8 @@ pub struct Present {
     pub is_own: bool,
     /// Whether they are in memory. Others were swapped out, or are marks of a userfaultfd.
     pub is_resident: bool,
+    /// Whether stores to them are blocked. What is so and not resident was swapped out, or is the mark of a hole.
+    pub is_protected: bool,
 }
 
 impl Present {
@@ -199,7 +201,7 @@ fn runs(file: &File, start: u64, end: u64) -> io::Result<Vec<Present>> {
             vec: found.as_mut_ptr() as u64,
             vec_len: found.len() as u64,
             category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-            return_mask: PAGE_IS_PRESENT | PAGE_IS_FILE,
+            return_mask: PAGE_IS_PRESENT | PAGE_IS_FILE | PAGE_IS_WRITTEN,
             ..Default::default()
         };
         // SAFETY: the kernel writes at most vec_len ranges into `found`, which lives across the call, and the
@@ -213,6 +215,7 @@ fn runs(file: &File, start: u64, end: u64) -> io::Result<Vec<Present>> {
             end: range.end,
             is_own: range.categories & PAGE_IS_FILE == 0,
             is_resident: range.categories & PAGE_IS_PRESENT != 0,
+            is_protected: range.categories & PAGE_IS_WRITTEN == 0,
         }));
         if argument.walk_end <= next {
             break;

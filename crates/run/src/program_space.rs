@@ -1,6 +1,7 @@
 //! The address spaces of the programs that run.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar};
@@ -31,7 +32,7 @@ pub(crate) struct ProgramSpace {
     is_left_alone: AtomicBool,
     locks_future: AtomicBool,
     /// What it maps, and what it has mapped since it was looked last.
-    objects: RankedMutex<HashMap<FramesId, Arc<MappedObject>>>,
+    objects: RankedMutex<HashMap<FramesId, KeptObject>>,
     /// Numbers that its threads were handed descriptors by, for a moment, and the last descriptor that each stood for.
     handed: RankedMutex<HashMap<i32, RawFd>>,
     /// How often descriptors were mapped, and whether programs may look at the tracer's.
@@ -40,6 +41,15 @@ pub(crate) struct ProgramSpace {
     /// Userfaultfds of forked children that have not been looked at.
     children: RankedMutex<Vec<ForeignFaults>>,
     child_is_born: Condvar,
+}
+
+/// An object that a space may map.
+#[derive(Clone, Debug)]
+struct KeptObject {
+    object: Arc<MappedObject>,
+    /// Since its mappings are being handed over: the ranges of pages that the space had stored to. Where it has stored to
+    /// none, a child that is forked meanwhile inherits marks, which look like pages.
+    stored_to: Option<Vec<Range<u64>>>,
 }
 
 /// Mappings of one file in one space that are separate open files.
@@ -83,7 +93,8 @@ impl ProgramSpace {
 
     /// Keeps `object` until it is known that the space does not map it.
     pub(crate) fn keep(&self, object: &Arc<MappedObject>) {
-        self.objects.lock().entry(object.frames).or_insert_with(|| Arc::clone(object));
+        let kept = || KeptObject { object: Arc::clone(object), stored_to: None };
+        self.objects.lock().entry(object.frames).or_insert_with(kept);
     }
 
     /// It maps no other frames than these.
@@ -98,7 +109,27 @@ impl ProgramSpace {
 
     /// All that it may map.
     pub(crate) fn kept(&self) -> Vec<Arc<MappedObject>> {
-        self.objects.lock().values().cloned().collect()
+        self.objects.lock().values().map(|kept| Arc::clone(&kept.object)).collect()
+    }
+
+    /// A mapping of `object` is being handed over, and of it these ranges are the space's own pages.
+    pub(crate) fn hands_over(&self, object: &MappedObject, own: &[Range<u64>]) {
+        if let Some(kept) = self.objects.lock().get_mut(&object.frames) {
+            let known = kept.stored_to.get_or_insert_default();
+            known.extend_from_slice(own);
+            known.sort_unstable_by_key(|range| range.start);
+            known.dedup_by(|next, before| {
+                let is_joined = next.start <= before.end;
+                before.end = if is_joined { before.end.max(next.end) } else { before.end };
+                is_joined
+            });
+        }
+    }
+
+    /// The own pages of what was being handed over of `object`, here or in the space that this one is a copy of. `None`:
+    /// nothing was.
+    pub(crate) fn handed_over(&self, object: &MappedObject) -> Option<Vec<Range<u64>>> {
+        self.objects.lock().get(&object.frames)?.stored_to.clone()
     }
 
     /// Maps a descriptor of this process in the name of a stopped thread that runs in the space; the answer is the

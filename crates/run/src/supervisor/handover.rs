@@ -97,7 +97,8 @@ impl Supervisor {
     /// Hands over what a forked child has inherited of objects whose files have changed or are about to.
     pub(crate) fn hand_over_inherited(thread: Thread, space: &Arc<ProgramSpace>) -> Result<(), NotServed> {
         let base = thread.registers()?;
-        let changed: Vec<_> = space.kept().into_iter().filter(|object| !object.is_current()).collect();
+        let is_changed = |object: &Arc<MappedObject>| !object.is_current() || space.handed_over(object).is_some();
+        let changed: Vec<_> = space.kept().into_iter().filter(is_changed).collect();
         if changed.is_empty() {
             return Ok(());
         }
@@ -165,12 +166,15 @@ fn hand_over_part(
     part: Range<u64>,
 ) -> Result<(), NotServed> {
     let length = part.end - part.start;
-    // Of what is swapped out it cannot be told later whether it is a page or the mark of a protected hole.
-    let mut own = own_pages(thread, &part, Place::Anywhere)?;
+    // Of what is swapped out it cannot be told later whether it is a page or the mark of a protected hole. A space that
+    // was forked meanwhile has such marks from the beginning: who touched one would sleep on it.
+    let inherited = space.handed_over(object).unwrap_or_default();
+    let mut own = own_pages(thread, &part, Place::Anywhere(&inherited))?;
     patiently(|| space.faults.register_to_protect(part.start, length))?;
     patiently(|| space.faults.protect(part.start, length))?;
     let answer = own_pages(thread, &part, Place::InMemory).map_err(NotServed::from).and_then(|now| {
         own.extend(now);
+        space.hands_over(object, &own);
         match own.is_empty() {
             true => map_file(thread, base, space, object, found, part.clone()),
             false => replace_with_copy(thread, base, space, object, found, &part, &own),
@@ -267,15 +271,54 @@ fn checked(answer: i64) -> Result<i64, NotServed> {
 }
 
 /// Which of its own pages are meant.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Anywhere,
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    /// All; of those that may be marks only those within these ranges, which are in order.
+    Anywhere(&'a [Range<u64>]),
     InMemory,
 }
 
 /// The ranges of `range` that the process has stored to.
-fn own_pages(thread: Thread, range: &Range<u64>, place: Place) -> std::io::Result<Vec<Range<u64>>> {
+fn own_pages(thread: Thread, range: &Range<u64>, place: Place<'_>) -> std::io::Result<Vec<Range<u64>>> {
     let present = Present::of(thread.0, range.start, range.end)?;
-    let meant = |run: &&Present| run.is_own && (place == Place::Anywhere || run.is_resident);
-    Ok(present.iter().filter(meant).map(|run| run.start..run.end).collect())
+    Ok(present.iter().filter(|run| run.is_own).flat_map(|run| place.part_of(run)).collect())
+}
+
+impl Place<'_> {
+    fn part_of(self, run: &Present) -> Vec<Range<u64>> {
+        match self {
+            _ if run.is_resident => vec![run.start..run.end],
+            Place::InMemory => Vec::new(),
+            Place::Anywhere(_) if !run.is_protected => vec![run.start..run.end],
+            Place::Anywhere(known) => {
+                let first = known.partition_point(|own| own.end <= run.start);
+                let within = known[first..].iter().take_while(|own| own.start < run.end);
+                within.map(|own| own.start.max(run.start)..own.end.min(run.end)).collect()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_pages_only_where_the_space_had_stored_to() {
+        let run = |start, end, is_resident, is_protected| Present {
+            start,
+            end,
+            is_own: true,
+            is_resident,
+            is_protected,
+        };
+        let known = [0..4, 10..20, 30..40, 50..60];
+        let anywhere = Place::Anywhere(&known);
+        assert_eq!(anywhere.part_of(&run(15, 35, false, true)), [15..20, 30..35]);
+        assert_eq!(anywhere.part_of(&run(4, 10, false, true)), []);
+        assert_eq!(anywhere.part_of(&run(4, 10, false, false)), [4..10], "it was swapped out");
+        assert_eq!(anywhere.part_of(&run(4, 10, true, true)), [4..10]);
+        assert_eq!(Place::InMemory.part_of(&run(10, 20, false, false)), []);
+        assert_eq!(Place::InMemory.part_of(&run(4, 10, true, true)), [4..10]);
+    }
 }
