@@ -37,6 +37,10 @@ signal; a line names the file and the range. The exit status is the program's; i
 program, memobj dies by the same signal. 127: there is no such program. 126: it cannot be run. Programs with a set-user-ID bit run
 without the rights it would give, as under a debugger.
 
+Where page faults are not reported (ordinary users, containers; see memobj doctor), --map works all the
+same: the kernel maps what names lead to. Objects are then files of its page cache, or, where there is no
+FUSE either, copied before the program starts, within the budget.
+
 --report and --record wait for all processes that came from the program. With them each first touch of
 a page is a fault, which makes the program slower.
 

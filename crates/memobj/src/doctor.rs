@@ -155,9 +155,11 @@ fn kernel_faults(found: &Capabilities) -> Facility {
 
 fn programs(found: &Capabilities) -> Facility {
     let name = "running programs";
-    let instead = "nothing: `memobj run` refuses, with status 1";
+    let instead = "`memobj run --map`: the kernel maps what names lead to, copies of objects among it; `memobj run` without --map \
+                   refuses, with status 1";
     match &found.userfaultfd {
         _ if cfg!(not(target_arch = "x86_64")) => {
+            let instead = "nothing: `memobj run` refuses, with status 1";
             missing(name, "x86-64 only".into(), instead, "a machine with such processors")
         }
         Ok(features) if features.kernel_faults => Facility {
@@ -167,12 +169,15 @@ fn programs(found: &Capabilities) -> Facility {
             used_instead: None,
             fix: None,
         },
-        _ => missing(
-            name,
-            "takes faults in system calls".into(),
-            instead,
-            "sysctl vm.unprivileged_userfaultfd=1, or setfacl -m u:USER:rw /dev/userfaultfd",
-        ),
+        _ => Facility {
+            status: Status::Degraded,
+            ..missing(
+                name,
+                "what programs map is not memobj's: that takes faults in system calls".into(),
+                instead,
+                "sysctl vm.unprivileged_userfaultfd=1, or setfacl -m u:USER:rw /dev/userfaultfd",
+            )
+        },
     }
 }
 

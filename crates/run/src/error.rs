@@ -64,7 +64,7 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoFaults { source } => {
-                f.write_str("programs can be run only where page faults inside system calls are reported")?;
+                f.write_str("page faults inside system calls are not reported to this user")?;
                 if let Some(source) = source {
                     write!(f, " ({source})")?;
                 }

@@ -11,7 +11,7 @@ use memobj_linux::fault_loop::{
     end_of,
 };
 use memobj_linux::locks::{Rank, RankedRwLock};
-use memobj_linux::uffd::{EventBuffer, FaultEvent, FaultKind};
+use memobj_linux::uffd::{EventBuffer, FaultEvent, FaultKind, ForeignFaults};
 use memobj_tracer::MappedFile;
 
 use crate::files::{Files, FramesId, MappedObject};
@@ -51,6 +51,7 @@ struct Shared {
 #[derive(Debug)]
 struct ProgramFaults {
     space: Arc<ProgramSpace>,
+    faults: Arc<ForeignFaults>,
     shared: Arc<Shared>,
 }
 
@@ -72,10 +73,11 @@ impl Faults {
         Ok(Self { fault_loop: FaultLoop::of_process()?, spaces, shared })
     }
 
-    /// Resolves the faults of `space` from now on.
+    /// Resolves the faults of `space` from now on, if it is told of them.
     pub(crate) fn serve(&self, space: &Arc<ProgramSpace>) -> io::Result<()> {
+        let Some(faults) = space.faults().cloned() else { return Ok(()) };
         let (served, shared) = (Arc::clone(space), Arc::clone(&self.shared));
-        let kept = self.fault_loop.add(Arc::new(ProgramFaults { space: served, shared }))?;
+        let kept = self.fault_loop.add(Arc::new(ProgramFaults { space: served, faults, shared }))?;
         self.spaces.write().insert(space.number, (Arc::clone(space), kept));
         Ok(())
     }
@@ -108,11 +110,11 @@ fn window_bytes(options: &Options) -> u64 {
 
 impl Client for ProgramFaults {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.space.faults.as_fd()]
+        vec![self.faults.as_fd()]
     }
 
     fn read(&self, _: usize, faults: &mut Vec<FaultEvent>) -> Result<Reading, ClientEnd> {
-        match self.space.faults.read(&mut EventBuffer::for_events(BATCH)) {
+        match self.faults.read(&mut EventBuffer::for_events(BATCH)) {
             Ok((read, children)) => {
                 self.space.has_children(children);
                 faults.extend(read);
@@ -132,7 +134,7 @@ impl Client for ProgramFaults {
         let place = Place::of(fault, &self.space, &self.shared);
         let Some(place) = place else {
             // Unmapped meanwhile: whoever sleeps on it faults again, and finds that out.
-            self.space.faults.wake(fault.event.address as u64, PAGE);
+            self.faults.wake(fault.event.address as u64, PAGE);
             return Step::Done;
         };
         let was_resident = fault.looks == 0 && place.object.lent.is_resident(place.offset);
@@ -209,9 +211,9 @@ impl ProgramFaults {
         match self.shared.options.counting {
             Counting::Totals => {
                 let start = found.start + (window.start - found.offset);
-                self.space.faults.wake(start, window.end - window.start);
+                self.faults.wake(start, window.end - window.start);
             }
-            Counting::Touches => self.space.faults.show(fault.event.address as u64, PAGE),
+            Counting::Touches => self.faults.show(fault.event.address as u64, PAGE),
         }
         let resolution = if was_resident { Resolution::Resident } else { Resolution::Supplied };
         self.shared.history_builder.fault(self.record(fault, place, resolution));
@@ -230,9 +232,9 @@ impl ProgramFaults {
     }
 
     fn trap(&self, address: u64) {
-        if self.space.faults.poison(address, PAGE).is_err() {
+        if self.faults.poison(address, PAGE).is_err() {
             // The page is there after all, or the address space is not.
-            self.space.faults.wake(address, PAGE);
+            self.faults.wake(address, PAGE);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The address spaces of the programs that run.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,7 +22,8 @@ pub(crate) struct ProgramSpace {
     pub(crate) number: u64,
     /// Whose it is.
     pub(crate) process: i32,
-    pub(crate) faults: ForeignFaults,
+    /// `None`: the kernel supplies all that it maps.
+    faults: Option<Arc<ForeignFaults>>,
     pub(crate) maps: Arc<Maps>,
     pub(crate) site: Sites,
     /// The index of the program in the history. A forked child has its own.
@@ -60,11 +62,17 @@ const BIRTH_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 impl ProgramSpace {
-    pub(crate) fn new(number: u64, process: i32, program: usize, faults: ForeignFaults, site: Sites) -> Self {
+    pub(crate) fn new(
+        number: u64,
+        process: i32,
+        program: usize,
+        faults: Option<ForeignFaults>,
+        site: Sites,
+    ) -> Self {
         Self {
             number,
             process,
-            faults,
+            faults: faults.map(Arc::new),
             maps: Arc::clone(site.maps()),
             site,
             program: AtomicUsize::new(program),
@@ -78,6 +86,17 @@ impl ProgramSpace {
             children: RankedMutex::new(Rank::BornChildren, Vec::new()),
             child_is_born: Condvar::new(),
         }
+    }
+
+    /// By which it is told of its faults. `None`: nothing of it is served but names.
+    pub(crate) fn faults(&self) -> Option<&Arc<ForeignFaults>> {
+        self.faults.as_ref()
+    }
+
+    /// The same, where something of it is served.
+    pub(crate) fn served(&self) -> io::Result<&ForeignFaults> {
+        let none = || io::Error::other("the kernel supplies all that it maps");
+        self.faults.as_deref().ok_or_else(none)
     }
 
     pub(crate) fn program(&self) -> usize {

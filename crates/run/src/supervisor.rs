@@ -6,6 +6,7 @@ mod handover;
 mod haste;
 mod idle;
 mod names;
+mod pages;
 mod programs;
 mod resolve;
 mod segments;
@@ -39,6 +40,7 @@ use crate::record::{FilePlan, Record, RecordedFile};
 use events::{FirstProgram, Jobs};
 use idle::Looks;
 use names::{Names, guests};
+pub(crate) use pages::{FaultsBy, Pages};
 use programs::continue_from;
 use resolve::Resolver;
 use waiting::WaitingThreads;
@@ -63,7 +65,7 @@ pub struct Supervisor {
     pub(crate) interrupted: HashSet<i32>,
     /// New threads that were told of and have not stopped yet.
     pub(crate) expected: HashMap<i32, Birth>,
-    pub(crate) way: FaultsBy,
+    pub(crate) pages: Pages,
     pub(crate) forks: Forks,
     /// Why programs run unserved, as far as it was told.
     pub(crate) unserved: HashSet<String>,
@@ -83,15 +85,6 @@ pub struct Supervisor {
     copies: Copies,
     // Dropped last: it keeps descriptors open.
     pub(crate) guard: Option<Guard>,
-}
-
-/// How processes get a userfaultfd.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum FaultsBy {
-    /// By the system call.
-    Call,
-    /// By /dev/userfaultfd.
-    Device,
 }
 
 /// A traced thread.
@@ -165,9 +158,10 @@ impl Supervisor {
     ///
     /// # Errors
     ///
-    /// `NoFaults` if this process cannot be told of faults inside system calls; what the cache and the system say.
+    /// `NoFaults` if this process cannot be told of faults inside system calls, and there is anything to do beside looking at
+    /// names; what the cache and the system say.
     pub fn new(options: Options) -> Result<Self, RunError> {
-        let way = faults_by()?;
+        let pages = pages::pages(&options)?;
         let system = |what| move |source| RunError::System { what, source };
         // Before there are other threads: SIGCHLD is blocked in all.
         let jobs = Jobs::of_this_thread();
@@ -178,7 +172,7 @@ impl Supervisor {
         let cache = Cache::new(cache).map_err(RunError::Cache)?;
         let history_builder = Arc::new(HistoryBuilder::new(options.counting));
         let mut guests = guests(&options.names);
-        let objects = Objects::start(&mut guests, &cache, &options, &history_builder)?;
+        let objects = Objects::start(&mut guests, pages, &cache, &options, &history_builder)?;
         let names = Names::new(&guests, &options.names, objects.files)
             .map_err(system("open what names stand for"))?;
         let files = Files::new(cache, options.clone(), Arc::clone(&history_builder), Box::new(jobs.clone()));
@@ -194,7 +188,7 @@ impl Supervisor {
             unborn: HashSet::new(),
             interrupted: HashSet::new(),
             expected: HashMap::new(),
-            way,
+            pages,
             forks: forks_can_be_told(),
             unserved: HashSet::new(),
             limits,
@@ -501,17 +495,4 @@ pub(crate) fn command_of(pid: i32) -> Vec<OsString> {
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words = bytes.split(|byte| *byte == 0).filter(|word| !word.is_empty());
     words.map(|word| OsString::from_vec(word.to_vec())).collect()
-}
-
-/// How faults can be told of here.
-fn faults_by() -> Result<FaultsBy, RunError> {
-    let features =
-        memobj_linux::uffd::probe().map_err(|source| RunError::NoFaults { source: Some(source) })?;
-    if !features.kernel_faults {
-        return Err(RunError::NoFaults { source: None });
-    }
-    Ok(match memobj_linux::uffd::may_open_by_call() {
-        true => FaultsBy::Call,
-        false => FaultsBy::Device,
-    })
 }

@@ -10,6 +10,7 @@ mod ends;
 mod failures;
 mod idle;
 mod jobs;
+mod kernel_pages;
 mod limits;
 mod memory;
 mod mounts;

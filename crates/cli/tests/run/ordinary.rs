@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::ends::{End, run};
 use crate::test_folder::{TestFolder, has};
 
-const NOBODY: [&str; 7] = [
+pub const NOBODY: [&str; 7] = [
     "setpriv",
     "--reuid=65534",
     "--regid=65534",
@@ -18,7 +18,7 @@ const NOBODY: [&str; 7] = [
 ];
 
 /// A folder for everybody, with the command in it, and what the command is to run.
-fn open_folder() -> Option<(TestFolder, PathBuf)> {
+pub fn open_folder() -> Option<(TestFolder, PathBuf)> {
     if !rustix::process::geteuid().is_root() || !has("setpriv") {
         println!("skipped: only root can become another user, by setpriv(1)");
         return None;
@@ -40,7 +40,7 @@ const LOOKS: &str = "guard=$(grep -lw PPid:.$PPID $(grep -l memobj-guard /proc/[
     head -c 1 /proc/$process/mem 2>&1 | grep -q denied || echo memory of $process; done; exit 0";
 
 /// Whether user 65534 may run what is in the room.
-fn may_be_run(test_folder: &TestFolder, binary: &std::path::Path) -> bool {
+pub fn may_be_run(test_folder: &TestFolder, binary: &std::path::Path) -> bool {
     let mut command = test_folder.native(&NOBODY);
     command.arg(binary).arg("--version");
     let may = run(command).status.success();
@@ -118,7 +118,7 @@ fn the_doctor_says_what_run_does() {
     let end = as_nobody(&["run", "--", "true"]);
     match programs["status"].as_str() {
         Some("available") => assert_eq!((end.code(), &end.err[..]), (0, "")),
-        Some("missing") => {
+        Some("degraded") => {
             assert_eq!(end.code(), 1, "{end:?}");
             let instead = programs["used_instead"].as_str().expect("text");
             assert!(instead.contains("refuses") && instead.contains("status 1"), "{instead}");

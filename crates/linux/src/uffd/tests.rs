@@ -276,8 +276,13 @@ fn a_protected_hole_looks_like_a_page_of_its_own_but_for_its_protection() {
     range.uffd.write_protect(range.at(1), SMALL).unwrap();
     let (start, end) = (range.at(0) as u64, range.at(PAGES) as u64);
     let found = Present::of(std::process::id() as i32, start, end).unwrap();
-    let hole =
-        Present { start: range.at(1) as u64, end: range.at(2) as u64, is_own: true, is_resident: false, is_protected: true };
+    let hole = Present {
+        start: range.at(1) as u64,
+        end: range.at(2) as u64,
+        is_own: true,
+        is_resident: false,
+        is_protected: true,
+    };
     assert_eq!(found, [hole]);
     range.uffd.unprotect(range.at(1), SMALL).unwrap();
     assert_eq!(Present::of(std::process::id() as i32, start, end).unwrap(), []);

@@ -21,12 +21,14 @@ use crate::history::FileHistory;
 use crate::history_builder::HistoryBuilder;
 use crate::map_target::ObjectFolder;
 use crate::options::Options;
+use crate::supervisor::Pages;
 
 /// What it takes to open objects.
 #[derive(Debug)]
 pub(super) struct Opener {
     cache: Cache,
     options: Options,
+    pub(super) pages: Pages,
     history_builder: Arc<HistoryBuilder>,
     pub(super) told: Told,
 }
@@ -92,9 +94,14 @@ pub(crate) struct Opened {
 }
 
 impl Opener {
-    pub(super) fn new(cache: Cache, options: Options, history_builder: Arc<HistoryBuilder>) -> Self {
+    pub(super) fn new(
+        cache: Cache,
+        options: Options,
+        pages: Pages,
+        history_builder: Arc<HistoryBuilder>,
+    ) -> Self {
         let told = Told::new(options.messages);
-        Self { cache, options, history_builder, told }
+        Self { cache, options, pages, history_builder, told }
     }
 
     /// A memory object of the pager. Asks it to describe itself.

@@ -14,10 +14,11 @@ use super::recent::Recent;
 use super::request::{Operation, Request};
 use super::tree::{NodeKind, Tree};
 use super::wire::{
-    AttributesAnswer, EntryAnswer, FOPEN_DIRECT_IO, InitAnswer, InitRequest, LEAST_MINOR, MAJOR, MINOR,
-    OpenAnswer, StatfsAnswer, init,
+    AttributesAnswer, EntryAnswer, FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, InitAnswer, InitRequest, LEAST_MINOR,
+    MAJOR, MINOR, OpenAnswer, StatfsAnswer, init,
 };
 use crate::map_target::EntryKind;
+use crate::supervisor::Pages;
 
 /// Of one read. Each that is under way has memory for so many bytes beside the budget.
 const MOST_READ_BYTES: u32 = 256 << 10;
@@ -254,8 +255,13 @@ impl Service {
     }
 
     fn handle(&self, handle: Handle) -> Answer {
-        // Each byte is in memory once, within the budget: the page cache of the kernel would have it a second time.
-        let flags = if matches!(handle, Handle::Object(..)) { FOPEN_DIRECT_IO } else { 0 };
+        let flags = match (&handle, self.opener.pages) {
+            // Each byte is in memory once, within the budget: the page cache of the kernel would have it a second time.
+            (Handle::Object(..), Pages::Objects(_)) => FOPEN_DIRECT_IO,
+            // Mappings take the page cache. An inode is one version: what is cached of it stays true.
+            (Handle::Object(..), Pages::Kernels) => FOPEN_KEEP_CACHE,
+            _ => 0,
+        };
         let mut handles = self.handles.lock();
         handles.last += 1;
         let number = handles.last;

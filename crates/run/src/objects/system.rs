@@ -22,6 +22,7 @@ use crate::history_builder::HistoryBuilder;
 use crate::map_target::MapTarget;
 use crate::options::{Messages, ObjectAccess, Options};
 use crate::say::say;
+use crate::supervisor::Pages;
 
 /// See the module.
 pub(crate) struct ObjectFiles {
@@ -51,6 +52,7 @@ impl Objects {
     /// are copied are local paths afterwards.
     pub(crate) fn start(
         guests: &mut [(PathBuf, MapTarget)],
+        pages: Pages,
         cache: &Cache,
         options: &Options,
         history_builder: &Arc<HistoryBuilder>,
@@ -58,7 +60,7 @@ impl Objects {
         if guests.iter().all(|(_, target)| matches!(target, MapTarget::Path(_))) {
             return Ok(Self::default());
         }
-        let opener = Opener::new(cache.clone(), options.clone(), Arc::clone(history_builder));
+        let opener = Opener::new(cache.clone(), options.clone(), pages, Arc::clone(history_builder));
         let missing = match options.object_access {
             ObjectAccess::Copies => "they are to be copied".to_owned(),
             ObjectAccess::Auto => match mount() {

@@ -61,6 +61,7 @@ pub(super) mod init {
 
 /// Of an open file: its reads bypass the page cache of the kernel.
 pub(super) const FOPEN_DIRECT_IO: u32 = 1;
+pub(super) const FOPEN_KEEP_CACHE: u32 = 2;
 
 /// Begins each request.
 #[derive(Clone, Copy, Debug, FromBytes, KnownLayout, Immutable)]

@@ -187,7 +187,8 @@ impl Supervisor {
         let Some(space) = thread.space.clone() else { return };
         let [address, length, prot, flags, descriptor, offset] = registers.arguments();
         let arguments = MmapArguments { address, length, prot, flags, descriptor: descriptor as i32, offset };
-        let object = if passes || space.is_left_alone() { None } else { self.object_for(pid, &arguments) };
+        let is_kernels = passes || space.is_left_alone() || space.faults().is_none();
+        let object = if is_kernels { None } else { self.object_for(pid, &arguments) };
         let Some(object) = object else { return self.history_builder.passed_through() };
         match self.map_object(Thread(pid), registers, &space, &object, &arguments) {
             Ok(()) => self.history_builder.mapping(object.file),
@@ -261,7 +262,8 @@ impl Supervisor {
         let answer = map_frames(thread, base, space, object, &arguments.as_it_is())?;
         if answer >= 0 {
             let (start, length) = (answer as u64, arguments.length.next_multiple_of(PAGE));
-            if !shows(space, start, object) || space.faults.register(start, length, self.shows()).is_err() {
+            if !shows(space, start, object) || space.served()?.register(start, length, self.shows()).is_err()
+            {
                 space.site.one(thread, base, Call::unmap(start, length))?;
                 return Err(NotServed::Refused("its mapping cannot be registered".into()));
             }
@@ -291,7 +293,7 @@ impl Supervisor {
             return Ok(answer);
         }
         let (start, length) = (answer as u64, arguments.length.next_multiple_of(PAGE));
-        if !shows(space, start, object) || space.faults.register(start, length, self.shows()).is_err() {
+        if !shows(space, start, object) || space.served()?.register(start, length, self.shows()).is_err() {
             space.site.one(thread, base, Call::unmap(start, length))?;
             return Err(NotServed::Refused("its mapping cannot be registered".into()));
         }

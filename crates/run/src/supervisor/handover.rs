@@ -97,7 +97,8 @@ impl Supervisor {
     /// Hands over what a forked child has inherited of objects whose files have changed or are about to.
     pub(crate) fn hand_over_inherited(thread: Thread, space: &Arc<ProgramSpace>) -> Result<(), NotServed> {
         let base = thread.registers()?;
-        let is_changed = |object: &Arc<MappedObject>| !object.is_current() || space.handed_over(object).is_some();
+        let is_changed =
+            |object: &Arc<MappedObject>| !object.is_current() || space.handed_over(object).is_some();
         let changed: Vec<_> = space.kept().into_iter().filter(is_changed).collect();
         if changed.is_empty() {
             return Ok(());
@@ -139,7 +140,7 @@ fn hand_over_in(
         match object.mapping_kind {
             MappingKind::Shared => {
                 map_file(thread, base, space, object, found, found.start..found.end)?;
-                space.faults.wake(found.start, found.end - found.start);
+                space.served()?.wake(found.start, found.end - found.start);
             }
             MappingKind::Private => {
                 for start in (found.start..found.end).step_by(PART_BYTES as usize) {
@@ -166,12 +167,13 @@ fn hand_over_part(
     part: Range<u64>,
 ) -> Result<(), NotServed> {
     let length = part.end - part.start;
+    let faults = space.served()?;
     // Of what is swapped out it cannot be told later whether it is a page or the mark of a protected hole. A space that
     // was forked meanwhile has such marks from the beginning: who touched one would sleep on it.
     let inherited = space.handed_over(object).unwrap_or_default();
     let mut own = own_pages(thread, &part, Place::Anywhere(&inherited))?;
-    patiently(|| space.faults.register_to_protect(part.start, length))?;
-    patiently(|| space.faults.protect(part.start, length))?;
+    patiently(|| faults.register_to_protect(part.start, length))?;
+    patiently(|| faults.protect(part.start, length))?;
     let answer = own_pages(thread, &part, Place::InMemory).map_err(NotServed::from).and_then(|now| {
         own.extend(now);
         space.hands_over(object, &own);
@@ -181,9 +183,9 @@ fn hand_over_part(
         }
     });
     if answer.is_err() {
-        space.faults.unprotect(part.start, length);
+        faults.unprotect(part.start, length);
     }
-    space.faults.wake(part.start, length);
+    faults.wake(part.start, length);
     answer
 }
 
@@ -286,16 +288,16 @@ fn own_pages(thread: Thread, range: &Range<u64>, place: Place<'_>) -> std::io::R
 
 impl Place<'_> {
     fn part_of(self, run: &Present) -> Vec<Range<u64>> {
-        match self {
-            _ if run.is_resident => vec![run.start..run.end],
-            Place::InMemory => Vec::new(),
-            Place::Anywhere(_) if !run.is_protected => vec![run.start..run.end],
-            Place::Anywhere(known) => {
-                let first = known.partition_point(|own| own.end <= run.start);
-                let within = known[first..].iter().take_while(|own| own.start < run.end);
-                within.map(|own| own.start.max(run.start)..own.end.min(run.end)).collect()
-            }
-        }
+        let within = |own: &Range<u64>| own.start.max(run.start)..own.end.min(run.end);
+        let whole = 0..u64::MAX;
+        let meant = match self {
+            _ if run.is_resident => std::slice::from_ref(&whole),
+            Place::InMemory => &[],
+            Place::Anywhere(_) if !run.is_protected => std::slice::from_ref(&whole),
+            Place::Anywhere(known) => known,
+        };
+        let first = meant.partition_point(|own| own.end <= run.start);
+        meant[first..].iter().take_while(|own| own.start < run.end).map(within).collect()
     }
 }
 
@@ -313,12 +315,15 @@ mod tests {
             is_protected,
         };
         let known = [0..4, 10..20, 30..40, 50..60];
+        let parts = |place: Place<'_>, run: Present| -> Vec<(u64, u64)> {
+            place.part_of(&run).into_iter().map(|part| (part.start, part.end)).collect()
+        };
         let anywhere = Place::Anywhere(&known);
-        assert_eq!(anywhere.part_of(&run(15, 35, false, true)), [15..20, 30..35]);
-        assert_eq!(anywhere.part_of(&run(4, 10, false, true)), []);
-        assert_eq!(anywhere.part_of(&run(4, 10, false, false)), [4..10], "it was swapped out");
-        assert_eq!(anywhere.part_of(&run(4, 10, true, true)), [4..10]);
-        assert_eq!(Place::InMemory.part_of(&run(10, 20, false, false)), []);
-        assert_eq!(Place::InMemory.part_of(&run(4, 10, true, true)), [4..10]);
+        assert_eq!(parts(anywhere, run(15, 35, false, true)), [(15, 20), (30, 35)]);
+        assert_eq!(parts(anywhere, run(4, 10, false, true)), []);
+        assert_eq!(parts(anywhere, run(4, 10, false, false)), [(4, 10)], "it was swapped out");
+        assert_eq!(parts(anywhere, run(4, 10, true, true)), [(4, 10)]);
+        assert_eq!(parts(Place::InMemory, run(10, 20, false, false)), []);
+        assert_eq!(parts(Place::InMemory, run(4, 10, true, true)), [(4, 10)]);
     }
 }

@@ -16,7 +16,7 @@ use crate::history::ProgramEnd;
 use crate::options::Counting;
 use crate::program_space::ProgramSpace;
 use crate::supervisor::resolve::{Sought, rights_of};
-use crate::supervisor::{FaultsBy, Filters, Supervisor, command_of, kill};
+use crate::supervisor::{FaultsBy, Filters, Pages, Supervisor, command_of, kill};
 
 const PAGE: u64 = 4096;
 const PROT_WRITE: u64 = 2;
@@ -54,8 +54,9 @@ impl Supervisor {
         self.history_builder.ended(before, ProgramEnd::Replaced);
         let program = self.history_builder.program(pid as u32, parent as u32, command_of(pid));
         self.tell_of_lost_rights(pid);
-        if self.options.names.is_empty() || rustix::process::geteuid().is_root() {
-            // From its first program on nothing needs this process's memory. Mapped names are opened by its descriptors.
+        if self.options.names.is_empty() || may_trace_all() {
+            // From its first program on nothing needs this process's memory. Mapped names are opened by its descriptors: by
+            // programs that may trace everybody's process, or this one.
             memobj_tracer::close_to_others();
         }
         let served = match filters {
@@ -129,7 +130,10 @@ impl Supervisor {
         let site = CallSite::prepare(thread, vdso)?
             .ok_or_else(|| NotServed::Refused("its vDSO has no room".into()))?;
         let site = Sites::new(site, Arc::new(Maps::open(pid)?));
-        let placed = self.placed(pid, site.maps())?;
+        let placed = match self.pages {
+            Pages::Objects(_) => self.placed(pid, site.maps())?,
+            Pages::Kernels => Vec::new(),
+        };
         let served = self.make_space(thread, &base, site, program);
         let space = match served {
             Ok(space) => space,
@@ -232,29 +236,17 @@ impl Supervisor {
         site: Sites,
         program: usize,
     ) -> Result<Arc<ProgramSpace>, NotServed> {
-        let number = self.open_faults(thread, base, &site)?;
-        let faults = ForeignFaults::take(thread.0, number as i32, self.forks)?;
-        site.one(thread, base, Call::close(number as i32))?;
+        let faults = match self.pages {
+            Pages::Kernels => None,
+            Pages::Objects(way) => {
+                let number = open_faults(way, thread, base, &site)?;
+                let faults = ForeignFaults::take(thread.0, number as i32, self.forks)?;
+                site.one(thread, base, Call::close(number as i32))?;
+                Some(faults)
+            }
+        };
         self.next_space += 1;
         Ok(Arc::new(ProgramSpace::new(self.next_space, thread.0, program, faults, site)))
-    }
-
-    fn open_faults(&self, thread: Thread, base: &Registers, site: &Sites) -> Result<i64, NotServed> {
-        let refused = |answer: i64| {
-            let error = io::Error::from_raw_os_error(-answer as i32);
-            NotServed::Refused(format!("it may not make a userfaultfd ({error})"))
-        };
-        let checked = |answer: i64| if answer < 0 { Err(refused(answer)) } else { Ok(answer) };
-        match self.way {
-            FaultsBy::Call => checked(site.one(thread, base, Call::userfaultfd())?),
-            FaultsBy::Device => {
-                let path = site.any_path(thread, base, "/dev/userfaultfd")?;
-                let device = checked(site.one(thread, base, Call::open_to_write(path))?)? as i32;
-                let number = site.one(thread, base, Call::userfaultfd_of(device))?;
-                site.one(thread, base, Call::close(device))?;
-                checked(number)
-            }
-        }
     }
 
     /// Whether anything of a stopped process is served: a fork is told of only then.
@@ -287,13 +279,17 @@ impl Supervisor {
         }
         let site = parent.site.copy(Arc::new(Maps::open(pid)?));
         let space = match self.forks {
+            _ if parent.faults().is_none() => {
+                self.next_space += 1;
+                Arc::new(ProgramSpace::new(self.next_space, pid, program, None, site))
+            }
             Forks::Told if inherits => {
                 let faults = match faults {
                     Some(faults) => faults,
                     None => child_of(parent, &site, Thread(pid))?,
                 };
                 self.next_space += 1;
-                Arc::new(ProgramSpace::new(self.next_space, pid, program, faults, site))
+                Arc::new(ProgramSpace::new(self.next_space, pid, program, Some(faults), site))
             }
             Forks::Told | Forks::Untold => self.register_inherited(Thread(pid), site, program)?,
         };
@@ -313,11 +309,30 @@ impl Supervisor {
         let space = self.make_space(thread, &base, site, program)?;
         for found in space.maps.files()? {
             if self.files.of_frames(FramesId::of(&found)).is_some() {
-                space.faults.register(found.start, found.end - found.start, self.shows())?;
+                space.served()?.register(found.start, found.end - found.start, self.shows())?;
             }
         }
         continue_from(thread, &base)?;
         Ok(space)
+    }
+}
+
+/// Makes a userfaultfd in the name of the thread.
+fn open_faults(way: FaultsBy, thread: Thread, base: &Registers, site: &Sites) -> Result<i64, NotServed> {
+    let refused = |answer: i64| {
+        let error = io::Error::from_raw_os_error(-answer as i32);
+        NotServed::Refused(format!("it may not make a userfaultfd ({error})"))
+    };
+    let checked = |answer: i64| if answer < 0 { Err(refused(answer)) } else { Ok(answer) };
+    match way {
+        FaultsBy::Call => checked(site.one(thread, base, Call::userfaultfd())?),
+        FaultsBy::Device => {
+            let path = site.any_path(thread, base, "/dev/userfaultfd")?;
+            let device = checked(site.one(thread, base, Call::open_to_write(path))?)? as i32;
+            let number = site.one(thread, base, Call::userfaultfd_of(device))?;
+            site.one(thread, base, Call::close(device))?;
+            checked(number)
+        }
     }
 }
 
@@ -391,7 +406,7 @@ fn place(
         if !is_it {
             return Err(NotServed::Refused("something else is mapped there already".into()));
         }
-        space.faults.register(map.address, map.length, shows)?;
+        space.served()?.register(map.address, map.length, shows)?;
     }
     Ok(None)
 }
@@ -402,6 +417,13 @@ pub(crate) fn sees_our_files(pid: i32) -> bool {
     let links =
         |who: &str| ["ns/mnt", "root"].map(|what| std::fs::read_link(format!("/proc/{who}/{what}")).ok());
     *OURS.get_or_init(|| links("self")) == links(&pid.to_string())
+}
+
+/// Whether this process, and programs that keep its rights, may look at all processes (CAP_SYS_PTRACE, which root of a
+/// container may lack).
+fn may_trace_all() -> bool {
+    use rustix::thread::{CapabilitySet, capabilities};
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_PTRACE))
 }
 
 fn vdso_of(pid: i32) -> Option<u64> {
