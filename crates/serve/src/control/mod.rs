@@ -1,0 +1,1 @@
+//! The control connection: see `docs/serve-protocol.md`.
