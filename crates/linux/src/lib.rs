@@ -50,6 +50,7 @@ pub mod region;
 pub mod remote;
 pub mod ring;
 pub mod serves;
+pub mod shared_words;
 pub mod signal;
 pub mod slots;
 pub mod space;

@@ -32,6 +32,8 @@ pub const FEATURE_MOVE: u64 = 1 << 16;
 pub const EVENT_PAGEFAULT: u8 = 0x12;
 /// With a new userfaultfd, which belongs to whoever reads the event.
 pub const EVENT_FORK: u8 = 0x13;
+/// Pages were given up; the call that does so sleeps until this is read.
+pub const EVENT_REMOVE: u8 = 0x15;
 pub const FAULT_WRITE: u64 = 1;
 pub const FAULT_WP: u64 = 1 << 1;
 pub const FAULT_MINOR: u64 = 1 << 2;
@@ -91,6 +93,15 @@ pub struct Transfer {
 }
 pub const UFFDIO_COPY: c_ulong = request(0x03, size_of::<Transfer>());
 pub const UFFDIO_MOVE: c_ulong = request(0x05, size_of::<Transfer>());
+
+#[repr(C)]
+#[derive(Default)]
+pub struct ZeroPage {
+    pub range: Range,
+    pub mode: u64,
+    pub done: i64,
+}
+pub const UFFDIO_ZEROPAGE: c_ulong = request(0x04, size_of::<ZeroPage>());
 
 #[repr(C)]
 #[derive(Default)]

@@ -18,6 +18,7 @@ mod foreign;
 mod minor;
 mod modes;
 mod others;
+mod private;
 mod protect;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub use foreign::{Forks, address_space_lives, forks_can_be_told, is_process};
 pub use memobj_core::pages::Wake;
 pub use modes::Modes;
 pub use others::{ForeignFaults, Shows, descriptor_of};
+pub use private::{EventLog, LOG_WORDS, MOST_EVENTS, NotPlaced, PrivateEvent, PrivateMemory};
 
 /// `USERFAULTFD_IOC_NEW`, the call on /dev/userfaultfd that opens one.
 #[cfg(target_arch = "x86_64")]
