@@ -11,6 +11,7 @@ use crate::ninep_proxy::{PROXY_HELP, ProxyArguments};
 use crate::options::{AccessMethod, Delivery, Frames, LogArguments, Settings, StatsFormat};
 use crate::retry::{self, Retry};
 use crate::run_args::{RUN_HELP, RunArguments};
+use crate::serve_machines::{SERVE_HELP, ServeArguments};
 use crate::servers::ServerArguments;
 use crate::size;
 use crate::write_args::{
@@ -130,6 +131,9 @@ pub(crate) enum Command {
     /// Stand between 9P clients and a server that may be restarted
     #[command(name = "9p-proxy", after_help = PROXY_HELP)]
     NinepProxy(ProxyArguments),
+    /// Serve memory of virtual machines that were snapshotted
+    #[command(after_help = SERVE_HELP)]
+    Serve(ServeArguments),
     /// Say what this machine offers, what is missing, what is used instead, and how to fix it
     Doctor(DoctorArguments),
 }

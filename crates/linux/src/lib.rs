@@ -26,6 +26,7 @@ compile_error!("memobj-linux runs on x86-64 Linux only so far");
 
 pub mod area;
 pub mod capability;
+pub mod credentials;
 pub mod eventfd;
 pub mod exit;
 pub mod fault_loop;

@@ -99,6 +99,15 @@ impl PrivateMemory {
         let error = io::Error::last_os_error();
         match error.raw_os_error() {
             Some(libc::EAGAIN | libc::EINTR) => Ok(Vec::new()),
+            // Before Linux 6.10. The flags of the descriptor are looked at, and can change in between.
+            Some(libc::EOPNOTSUPP)
+                if rustix::fs::fcntl_getfl(&self.uffd)?.contains(rustix::fs::OFlags::NONBLOCK) =>
+            {
+                // SAFETY: as above.
+                let got =
+                    unsafe { libc::read(self.uffd.as_fd().as_raw_fd(), log.start().cast(), LOG_WORDS * 8) };
+                Ok(if got > 0 { log.events() } else { Vec::new() })
+            }
             _ => Err(error),
         }
     }

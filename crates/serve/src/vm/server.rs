@@ -1,0 +1,601 @@
+//! The socket at which machine monitors connect, and all machines.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use memobj::pagers::Pager;
+use memobj::{Cache, FailurePolicy, MapError, OpenError};
+use memobj_linux::credentials::peer_of;
+use memobj_linux::eventfd::EventFd;
+use memobj_linux::fault_loop::{FaultLoop, Registration};
+use memobj_linux::uffd::PrivateMemory;
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::checkpoint::Checkpoint;
+use super::faults::MachineFaults;
+use super::fill::{Filled, Plan, fill};
+use super::handshake::{self, Handshake};
+use super::machine::{Machine, SMALL};
+use super::record::{Recorder, Touches};
+use super::regions::Regions;
+use super::source::Source;
+use crate::keep::{Kept, KeptMachine};
+use crate::times::Times;
+
+/// How long a monitor may take to say where its memory is.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many may be saying it at once.
+const MOST_HANDSHAKES: usize = 64;
+
+/// What becomes of a machine that touches a page which cannot be supplied. It never reads anything else.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnFailure {
+    /// It is ended by SIGKILL.
+    #[default]
+    End,
+    /// It waits; the page is asked for again every second.
+    Wait,
+}
+
+/// How machines are served.
+pub struct Options {
+    /// When failed supplies are tried again, before the machine hears of it.
+    pub policy: FailurePolicy,
+    /// What becomes of a machine that touches a page which cannot be supplied.
+    pub on_failure: OnFailure,
+    /// Users beside that of this process, and root, whose monitors may connect.
+    pub users: Vec<u32>,
+    /// The most machines at once.
+    pub most_machines: usize,
+    /// How many bytes around a fault are obtained with it: a power of two, at least a page.
+    pub window_bytes: u64,
+    /// Whether first touches are noted.
+    pub records: bool,
+    /// What is copied before it is touched.
+    pub touches: Option<Touches>,
+    /// Whether all pages are copied in the background.
+    pub completes: bool,
+    /// What keeps machines for the next server, if this one dies.
+    pub kept: Option<Arc<Kept>>,
+    /// Hears what happens. Called by any thread of the server; it does not block.
+    pub listener: Box<dyn Fn(&Event) + Send + Sync>,
+}
+
+impl Default for Options {
+    /// Failures at once end a machine; 256 machines; 64 KiB around a fault; nothing else.
+    fn default() -> Self {
+        Self {
+            policy: FailurePolicy::FailAtOnce,
+            on_failure: OnFailure::End,
+            users: Vec::new(),
+            most_machines: 256,
+            window_bytes: 64 << 10,
+            records: false,
+            touches: None,
+            completes: false,
+            kept: None,
+            listener: Box::new(|_| {}),
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("on_failure", &self.on_failure).finish_non_exhaustive()
+    }
+}
+
+/// What happens to machines.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A monitor has said where its memory is, and is served.
+    Admitted {
+        /// Its process.
+        pid: i32,
+        /// How many regions it has, and bytes in them.
+        regions: usize,
+        /// Bytes of all of them.
+        bytes: u64,
+    },
+    /// A machine of a server before this one is served again.
+    TakenOver {
+        /// Its process.
+        pid: i32,
+    },
+    /// Whoever has connected is not served.
+    Refused {
+        /// Its process, if that is known.
+        pid: Option<i32>,
+        /// Why.
+        why: String,
+    },
+    /// A machine waits for a page that cannot be supplied.
+    Waits {
+        /// Its process.
+        pid: i32,
+        /// Which page of which object, and why.
+        why: String,
+    },
+    /// A machine is ended, since a page cannot be supplied.
+    Killed {
+        /// Its process.
+        pid: i32,
+        /// What it touched.
+        address: u64,
+        /// Which page of which object, and why.
+        why: String,
+        /// What the system says, if it could not be ended: then it sleeps for ever.
+        refused: Option<String>,
+    },
+    /// What was to be copied before it is touched was.
+    Filled {
+        /// Its process.
+        pid: i32,
+        /// Bytes that could not be had.
+        failed_bytes: u64,
+    },
+    /// A machine has ended.
+    Left {
+        /// Its process.
+        pid: i32,
+        /// Faults that were read.
+        faults: u64,
+        /// Bytes that were put in place.
+        placed_bytes: u64,
+    },
+    /// A machine has done what none does, and is not served any more: it sleeps at its next missing page.
+    Dropped {
+        /// Its process.
+        pid: i32,
+    },
+    /// The next server would not know of a machine, if this one died.
+    NotKept {
+        /// Its process.
+        pid: i32,
+        /// What the system said.
+        why: String,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Admitted { pid, regions, bytes } => {
+                write!(f, "machine {pid}: served, {bytes} bytes in {regions} regions")
+            }
+            Self::TakenOver { pid } => write!(f, "machine {pid}: served again"),
+            Self::Refused { pid: Some(pid), why } => write!(f, "process {pid} is refused: {why}"),
+            Self::Refused { pid: None, why } => write!(f, "a connection is refused: {why}"),
+            Self::Waits { pid, why } => write!(f, "machine {pid}: waits: {why}"),
+            Self::Killed { pid, address, why, refused: None } => {
+                write!(f, "machine {pid}: ended, since it touched {address:#x}: {why}")
+            }
+            Self::Killed { pid, address, why, refused: Some(refused) } => {
+                write!(
+                    f,
+                    "machine {pid}: sleeps for ever at {address:#x} ({why}): it cannot be ended: {refused}"
+                )
+            }
+            Self::Filled { pid, failed_bytes: 0 } => write!(f, "machine {pid}: everything is in place"),
+            Self::Filled { pid, failed_bytes } => {
+                write!(
+                    f,
+                    "machine {pid}: everything is in place but {failed_bytes} bytes that could not be read"
+                )
+            }
+            Self::Left { pid, faults, placed_bytes } => {
+                write!(f, "machine {pid}: has left after {faults} faults, {placed_bytes} bytes were copied")
+            }
+            Self::Dropped { pid } => write!(f, "machine {pid}: dropped: it does what machines do not do"),
+            Self::NotKept { pid, why } => write!(f, "machine {pid}: is not kept: {why}"),
+        }
+    }
+}
+
+/// Why no machines are served.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The object is refused.
+    Object(OpenError),
+    /// It cannot be mapped.
+    Map(MapError),
+    /// It has no bytes.
+    Empty(String),
+    /// The system refuses something.
+    System(&'static str, io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Object(error) => write!(f, "{error}"),
+            Self::Map(error) => write!(f, "{error}"),
+            Self::Empty(name) => write!(f, "{name} has no bytes"),
+            Self::System(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// What a server has done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Statistics {
+    /// Machines now.
+    pub machines: usize,
+    /// Machines that were served, all together.
+    pub served: u64,
+    /// Monitors that were refused.
+    pub refused: u64,
+    /// Faults that were resolved.
+    pub faults: u64,
+    /// The time from when a fault was read until it was resolved, that half of them did not take longer than; and 99 of a hundred.
+    pub median: Duration,
+    /// As above.
+    pub percentile_99: Duration,
+}
+
+/// What threads of a server share.
+pub(super) struct Shared {
+    source: Arc<Source>,
+    options: Options,
+    plan: Plan,
+    recorder: Option<Arc<Recorder>>,
+    fault_loop: Arc<FaultLoop>,
+    machines: Mutex<HashMap<u64, (Arc<Machine>, Option<Registration>)>>,
+    next: AtomicU64,
+    handshakes: AtomicUsize,
+    fillers: Mutex<usize>,
+    filler_ended: Condvar,
+    served: AtomicU64,
+    refused: AtomicU64,
+    faults: AtomicU64,
+    times: Times,
+    stops: AtomicBool,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("source", &self.source.name).finish_non_exhaustive()
+    }
+}
+
+/// Serves machines until it is dropped. Those that live on then sleep at their next missing page, unless they are kept for
+/// another server.
+#[derive(Debug)]
+pub struct MachineServer {
+    shared: Arc<Shared>,
+    wake: Arc<EventFd>,
+    accepts: Option<JoinHandle<()>>,
+}
+
+impl MachineServer {
+    /// Serves monitors that connect to `listener` the bytes of `pager`, in frames of `cache`, whose budget has `budget_bytes`.
+    ///
+    /// # Errors
+    ///
+    /// What keeps the object from being mapped.
+    pub fn start(
+        listener: UnixListener,
+        cache: &Cache,
+        (name, pager): (&str, Arc<dyn Pager>),
+        budget_bytes: u64,
+        mut options: Options,
+    ) -> Result<Self, StartError> {
+        let source = Arc::new(Source::open(cache, name, pager, options.policy)?);
+        let system = |what| move |error| StartError::System(what, error);
+        let touches = options.touches.take().map(Arc::new);
+        let plan = Plan { touches, all: options.completes, budget_bytes };
+        let recorder = options.records.then(|| Arc::new(Recorder::new(source.length)));
+        let fault_loop = FaultLoop::of_process().map_err(system("start the event loop for faults"))?;
+        let shared = Arc::new(Shared {
+            source,
+            options,
+            plan,
+            recorder,
+            fault_loop,
+            machines: Mutex::default(),
+            next: AtomicU64::new(1),
+            handshakes: AtomicUsize::new(0),
+            fillers: Mutex::new(0),
+            filler_ended: Condvar::new(),
+            served: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            faults: AtomicU64::new(0),
+            times: Times::default(),
+            stops: AtomicBool::new(false),
+        });
+        shared.take_over();
+        let wake = Arc::new(EventFd::new().map_err(system("make an event"))?);
+        listener.set_nonblocking(true).map_err(system("listen"))?;
+        let (accepted, woken) = (Arc::clone(&shared), Arc::clone(&wake));
+        let accepts = thread::Builder::new()
+            .name("memobj-accept".into())
+            .spawn(move || accept(&accepted, &listener, &woken))
+            .map_err(system("start a thread"))?;
+        if let Some(kept) = &shared.options.kept {
+            kept.say_ready();
+        }
+        Ok(Self { shared, wake, accepts: Some(accepts) })
+    }
+
+    /// What it has done.
+    pub fn statistics(&self) -> Statistics {
+        let shared = &self.shared;
+        Statistics {
+            machines: shared.machines().len(),
+            served: shared.served.load(Ordering::Relaxed),
+            refused: shared.refused.load(Ordering::Relaxed),
+            faults: shared.faults.load(Ordering::Relaxed),
+            median: shared.times.percentile(50),
+            percentile_99: shared.times.percentile(99),
+        }
+    }
+
+    /// First touches of all machines so far, if they are recorded.
+    pub fn touches(&self) -> Option<Touches> {
+        self.shared.recorder.as_ref().map(|recorder| recorder.touches())
+    }
+}
+
+impl Drop for MachineServer {
+    fn drop(&mut self) {
+        self.shared.stops.store(true, Ordering::Release);
+        self.wake.notify();
+        if let Some(accepts) = self.accepts.take() {
+            let _ = accepts.join();
+        }
+        let machines = std::mem::take(&mut *self.shared.machines());
+        for (machine, _) in machines.values() {
+            machine.is_over.store(true, Ordering::Release);
+        }
+        drop(machines);
+        let fillers = self.shared.fillers.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = self.shared.filler_ended.wait_while(fillers, |count| *count > 0);
+        drop(left);
+    }
+}
+
+fn accept(shared: &Arc<Shared>, listener: &UnixListener, wake: &EventFd) {
+    while !shared.stops.load(Ordering::Acquire) {
+        let mut polled = [PollFd::new(listener, PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
+        if poll(&mut polled, None).is_err() {
+            continue;
+        }
+        match listener.accept() {
+            Ok((socket, _)) => shared.greet(socket),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // No descriptor or memory for it: others may give some back.
+            Err(error) => {
+                shared.refuse(None, format!("accept it: {error}"));
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn machines(&self) -> MutexGuard<'_, HashMap<u64, (Arc<Machine>, Option<Registration>)>> {
+        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn tell(&self, event: &Event) {
+        (self.options.listener)(event);
+    }
+
+    fn refuse(&self, pid: Option<i32>, why: String) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.tell(&Event::Refused { pid, why });
+    }
+
+    /// A fault was resolved, so long after it was read.
+    pub(super) fn resolved(&self, time: Duration) {
+        self.faults.fetch_add(1, Ordering::Relaxed);
+        self.times.add(time);
+    }
+
+    /// Hears a monitor, on a thread of its own.
+    fn greet(self: &Arc<Self>, socket: UnixStream) {
+        if self.handshakes.fetch_add(1, Ordering::AcqRel) >= MOST_HANDSHAKES {
+            self.handshakes.fetch_sub(1, Ordering::AcqRel);
+            return self.refuse(None, format!("{MOST_HANDSHAKES} others are connecting"));
+        }
+        let shared = Arc::clone(self);
+        let heard = thread::Builder::new().name("memobj-greet".into()).spawn(move || {
+            shared.hear(socket);
+            shared.handshakes.fetch_sub(1, Ordering::AcqRel);
+        });
+        if let Err(error) = heard {
+            self.handshakes.fetch_sub(1, Ordering::AcqRel);
+            self.refuse(None, format!("start a thread: {error}"));
+        }
+    }
+
+    fn hear(self: &Arc<Self>, socket: UnixStream) {
+        let peer = match peer_of(&socket) {
+            Ok(peer) => peer,
+            Err(error) => return self.refuse(None, format!("it has ended: {error}")),
+        };
+        let pid = peer.pid;
+        let us = rustix::process::geteuid().as_raw();
+        if peer.user != us && peer.user != 0 && !self.options.users.contains(&peer.user) {
+            return self.refuse(Some(pid), format!("user {} may not be served", peer.user));
+        }
+        let heard = handshake::receive(&socket, self.source.length, HANDSHAKE_TIMEOUT);
+        let handshake = match heard {
+            Ok(handshake) => handshake,
+            Err(why) => return self.refuse(Some(pid), why),
+        };
+        if let Err(why) = self.admit(pid, peer.process, socket, handshake) {
+            self.refuse(Some(pid), why);
+        }
+    }
+
+    fn admit(
+        self: &Arc<Self>,
+        pid: i32,
+        process: OwnedFd,
+        socket: UnixStream,
+        handshake: Handshake,
+    ) -> Result<(), String> {
+        let Handshake { regions, text, faults } = handshake;
+        let memory = PrivateMemory::adopt(faults).map_err(|error| error.to_string())?;
+        if !memory.has_address_space() {
+            return Err("the memory of its userfaultfd is gone".into());
+        }
+        let checkpoint = Checkpoint::new(regions.pages());
+        let checkpoint = checkpoint.map_err(|error| format!("make room for what it gives up: {error}"))?;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let event =
+            Event::Admitted { pid, regions: regions.all().len(), bytes: regions.pages() as u64 * SMALL };
+        let machine = Machine::new(
+            number,
+            (pid, process, socket, memory),
+            regions,
+            checkpoint,
+            Arc::clone(&self.source),
+            self.recorder.clone(),
+        );
+        if let Some(kept) = &self.options.kept {
+            let descriptors: [BorrowedFd<'_>; 4] =
+                [machine.memory.as_fd(), machine.socket.as_fd(), machine.process.as_fd(), machine.state()];
+            // Before its first event is read: from then on something of it is known here only.
+            if let Err(error) = kept.keep(number, pid, &text, &descriptors) {
+                self.tell(&Event::NotKept { pid, why: error.to_string() });
+            }
+        }
+        self.serve(machine, event)
+    }
+
+    /// Resolves the machine's faults from now on.
+    fn serve(self: &Arc<Self>, machine: Machine, event: Event) -> Result<(), String> {
+        let machine = Arc::new(machine);
+        let mut machines = self.machines();
+        if machines.len() >= self.options.most_machines {
+            return Err(format!("{} machines are served already", machines.len()));
+        }
+        // Known before it can end.
+        machines.insert(machine.number, (Arc::clone(&machine), None));
+        drop(machines);
+        self.served.fetch_add(1, Ordering::Relaxed);
+        self.tell(&event);
+        let client = MachineFaults {
+            machine: Arc::clone(&machine),
+            server: Arc::downgrade(self),
+            window: self.options.window_bytes,
+            on_failure: self.options.on_failure,
+            failed: Mutex::default(),
+        };
+        match self.fault_loop.add(Arc::new(client)) {
+            Ok(registration) => {
+                if let Some((_, kept)) = self.machines().get_mut(&machine.number) {
+                    *kept = Some(registration);
+                }
+            }
+            Err(error) => {
+                self.forget(&machine);
+                return Err(format!("watch it: {error}"));
+            }
+        }
+        if self.plan.touches.is_some() || self.plan.all {
+            self.start_to_fill(&machine);
+        }
+        Ok(())
+    }
+
+    fn start_to_fill(self: &Arc<Self>, machine: &Arc<Machine>) {
+        let (shared, machine) = (Arc::clone(self), Arc::clone(machine));
+        *self.fillers.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        let fills = move || {
+            let filled = fill(&machine, &shared.plan);
+            if let Filled::All { failed_bytes } = filled {
+                shared.tell(&Event::Filled { pid: machine.pid, failed_bytes });
+            }
+            shared.filler_has_ended();
+        };
+        if thread::Builder::new().name("memobj-fill".into()).spawn(fills).is_err() {
+            // Its faults are served all the same.
+            self.filler_has_ended();
+        }
+    }
+
+    fn filler_has_ended(&self) {
+        *self.fillers.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.filler_ended.notify_all();
+    }
+
+    /// The machine has ended, or is dropped.
+    pub(super) fn ended(&self, machine: &Machine, is_broken: bool) {
+        let pid = machine.pid;
+        let is_gone = !is_broken || !machine.memory.has_address_space();
+        if !self.forget(machine) {
+            return;
+        }
+        self.tell(&match is_gone {
+            true => Event::Left {
+                pid,
+                faults: machine.faults.load(Ordering::Relaxed),
+                placed_bytes: machine.placed_pages() as u64 * SMALL,
+            },
+            false => Event::Dropped { pid },
+        });
+    }
+
+    /// Whether it was known.
+    fn forget(&self, machine: &Machine) -> bool {
+        machine.is_over.store(true, Ordering::Release);
+        let known = self.machines().remove(&machine.number);
+        let is_known = known.is_some();
+        if let Some((_, Some(registration))) = known {
+            registration.end_later();
+        }
+        if let Some(kept) = &self.options.kept {
+            kept.forget(machine.number);
+        }
+        is_known
+    }
+
+    /// Serves the machines of a server before this one.
+    fn take_over(self: &Arc<Self>) {
+        let Some(kept) = self.options.kept.clone() else { return };
+        for KeptMachine { number, pid, text, descriptors } in kept.take_machines() {
+            self.next.fetch_max(number + 1, Ordering::Relaxed);
+            if let Err(why) = self.take_over_one(number, pid, &text, descriptors) {
+                kept.forget(number);
+                self.refuse(Some(pid), format!("it cannot be taken over: {why}"));
+            }
+        }
+    }
+
+    fn take_over_one(
+        self: &Arc<Self>,
+        number: u64,
+        pid: i32,
+        text: &[u8],
+        [faults, socket, process, state]: [OwnedFd; 4],
+    ) -> Result<(), String> {
+        let regions = Regions::parse(text, self.source.length).map_err(|why| why.to_string())?;
+        let memory = PrivateMemory::adopt(faults).map_err(|error| error.to_string())?;
+        let checkpoint = Checkpoint::open(state, regions.pages()).map_err(|error| error.to_string())?;
+        let machine = Machine::new(
+            number,
+            (pid, process, socket.into(), memory),
+            regions,
+            checkpoint,
+            Arc::clone(&self.source),
+            self.recorder.clone(),
+        );
+        machine.take_over().map_err(|error| error.to_string())?;
+        self.serve(machine, Event::TakenOver { pid })
+    }
+}
