@@ -7,6 +7,8 @@
 //   kernel=1     every other thread touches by write(2)        part=N      N of 100 pages, in an order of its own
 //   remove=N     so many blocks are given up, at random        seed=N      of all that is random
 //   pause=N      microseconds after each page                  store=1     every page is stored to as well
+//   plain=1      the memory is a private mapping of FILE, which the kernel serves; each page is loaded, not compared
+//   load=1       pages are loaded, not compared
 //
 // Each page is compared with FILE, or with zeros once it was given up. Exit status: 0 all were right, 1 some were not, 2 it could not
 // begin.
@@ -43,7 +45,7 @@ static unsigned char *given_up;
 static pthread_rwlock_t *looks;
 static uint32_t *order;
 static uint64_t order_length, wrong;
-static long threads = 4, rounds = 1, kernel, removes, pause_microseconds, part = 100, seed = 1, huge, stores;
+static long threads = 4, rounds = 1, kernel, removes, pause_microseconds, part = 100, seed = 1, huge, stores, plain, loads;
 
 static void fail(const char *what) {
     fprintf(stderr, "monitor: %s: %s\n", what, strerror(errno));
@@ -80,6 +82,10 @@ static void compare(uint64_t page, const char *bytes, const char *how) {
 
 static void touch(uint64_t page, int pipes[2]) {
     char *bytes = at(page * PAGE);
+    if (loads || plain) {
+        (void)*(volatile char *)bytes;
+        return;
+    }
     if (!pipes) {
         compare(page, bytes, "load");
         if (stores) {
@@ -222,7 +228,7 @@ static void read_options(int count, char **words) {
         const char *name;
         long *value;
     } known[] = {{"threads", &threads}, {"rounds", &rounds}, {"kernel", &kernel}, {"remove", &removes},
-                 {"pause", &pause_microseconds}, {"part", &part}, {"seed", &seed}, {"huge", &huge}, {"store", &stores}};
+                 {"pause", &pause_microseconds}, {"part", &part}, {"seed", &seed}, {"huge", &huge}, {"store", &stores}, {"plain", &plain}, {"load", &loads}};
     region_count = 1;
     for (int i = 3; i < count; i++) {
         char *value = strchr(words[i], '=');
@@ -263,10 +269,17 @@ int main(int count, char **words) {
     for (uint64_t i = 0; i < length / BLOCK; i++)
         pthread_rwlock_init(&looks[i], 0);
     choose_order();
-    int faults = make_userfaultfd();
-    map_memory(faults);
     double connects = now();
-    shake_hands(words[1], faults);
+    if (plain) {
+        region_count = 1;
+        regions[0].length = length;
+        regions[0].start = mmap(0, length, PROT_READ | PROT_WRITE, MAP_PRIVATE, descriptor, 0);
+    } else {
+        int faults = make_userfaultfd();
+        map_memory(faults);
+        connects = now();
+        shake_hands(words[1], faults);
+    }
     pthread_t processors[MOST_THREADS], gives_up;
     for (long i = 0; i < threads; i++)
         if (pthread_create(&processors[i], 0, processor, (void *)i))

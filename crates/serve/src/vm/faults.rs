@@ -116,7 +116,8 @@ impl MachineFaults {
         let window = self.window.max(region.page);
         let first = (offset & !(window - 1)).max(region.offset);
         let around = first..(first + window).min(region.offset + region.length);
-        for page in (offset..end).step_by(SMALL as usize) {
+        let missing = |page: &u64| !source.lent.is_resident(*page);
+        for page in (offset..end).step_by(SMALL as usize).filter(missing) {
             match source.lent.resolve_at_once(page, around.clone()) {
                 AtOnce::Resident => {}
                 AtOnce::Pending(pending) => return Step::Pending(Box::new(pending)),

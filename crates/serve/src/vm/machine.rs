@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use memobj_linux::uffd::{NotPlaced, PrivateEvent, PrivateMemory};
+use memobj_linux::uffd::{MOST_EVENTS, NotPlaced, PrivateEvent, PrivateMemory};
 
 use super::checkpoint::Checkpoint;
 use super::places::Bits;
@@ -153,14 +153,14 @@ impl Turn<'_> {
         let mut missing = Vec::new();
         loop {
             let events = self.machine.memory.read(&log).map_err(|_| Gone)?;
-            if events.is_empty() {
-                return Ok(missing);
-            }
             self.note(&events);
             missing.extend(events.iter().filter_map(|event| match event {
                 PrivateEvent::Missing { address, is_write } => Some((*address, *is_write)),
                 _ => None,
             }));
+            if events.len() < MOST_EVENTS {
+                return Ok(missing);
+            }
         }
     }
 
