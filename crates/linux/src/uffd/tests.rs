@@ -287,3 +287,51 @@ fn a_protected_hole_looks_like_a_page_of_its_own_but_for_its_protection() {
     range.uffd.unprotect(range.at(1), SMALL).unwrap();
     assert_eq!(Present::of(std::process::id() as i32, start, end).unwrap(), []);
 }
+
+/// A process that gives pages up sleeps until that was read; what was read outlives the reader, and no page is put in place
+/// before.
+#[test]
+fn what_was_given_up_is_known_before_pages_are_put_in_place() {
+    use crate::shared_words::SharedWords;
+    let Some(range) = Range::new(None, Modes::MISSING, abi::FEATURE_EVENT_REMOVE) else { return };
+    let words = SharedWords::new(LOG_WORDS + 1).unwrap();
+    let log = EventLog::new(&words).unwrap();
+    let descriptor = range.uffd.as_fd().try_clone_to_owned().unwrap();
+    let memory = PrivateMemory::adopt(descriptor).unwrap();
+    assert_eq!(memory.read(&log).unwrap(), []);
+
+    let reader = range.load(1);
+    range.wait_for_event();
+    let missing = PrivateEvent::Missing { address: range.at(1) as u64, is_write: false };
+    assert_eq!(memory.read(&log).unwrap(), [missing]);
+    memory.copy(range.at(1) as u64, &[0x5a; SMALL]).unwrap();
+    assert_eq!(end(reader), 0x5a);
+    assert!(matches!(memory.copy(range.at(1) as u64, &[1; SMALL]), Err((0, NotPlaced::Present))));
+
+    let this = Arc::clone(&range);
+    let gives_up = std::thread::spawn(move || {
+        // SAFETY: the pages are the region's own, into which there are no references.
+        let answer = unsafe { libc::madvise(this.region.pointer(0).cast(), 2 * SMALL, libc::MADV_DONTNEED) };
+        assert_eq!(answer, 0);
+    });
+    range.wait_for_event();
+    assert!(matches!(memory.copy(range.at(2) as u64, &[1; SMALL]), Err((0, NotPlaced::EventsFirst))));
+    let removed = PrivateEvent::Removed { start: range.at(0) as u64, end: range.at(2) as u64 };
+    assert_eq!(memory.read(&log).unwrap(), [removed]);
+    end(gives_up);
+    let file = words.as_fd().try_clone_to_owned().unwrap();
+    drop(words);
+    let next = SharedWords::open(file, LOG_WORDS + 1).unwrap();
+    assert_eq!(EventLog::new(&next).unwrap().events(), [removed], "the next process does not know it");
+
+    memory.zero(range.at(1) as u64, SMALL as u64).unwrap();
+    assert_eq!(end(range.load(1)), 0);
+    let reader = range.load(0);
+    range.wait_for_event();
+    memory.read(&EventLog::new(&next).unwrap()).unwrap();
+    // Its event was read and not answered: it is told of again.
+    memory.wake(range.at(0) as u64, SMALL as u64);
+    range.wait_for_event();
+    memory.copy(range.at(0) as u64, &[7; SMALL]).unwrap();
+    assert_eq!(end(reader), 7);
+}
