@@ -28,11 +28,11 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 
-use crate::vm::MOST_HANDSHAKE_BYTES;
-
+/// The longest text of a machine.
+pub(crate) const MOST_TEXT_BYTES: usize = 64 << 10;
 /// Letter, number, process.
 const HEAD_BYTES: usize = 1 + 8 + 4;
-const MOST_BYTES: usize = HEAD_BYTES + MOST_HANDSHAKE_BYTES + 4096;
+const MOST_BYTES: usize = HEAD_BYTES + MOST_TEXT_BYTES + 4096;
 /// Descriptors of a machine.
 const DESCRIPTORS: usize = 4;
 /// The most machines that are kept.

@@ -46,10 +46,14 @@ fn what_is_no_monitor_is_refused_with_a_reason() {
     let mut count = 0;
     refuses(&server, &mut count, "hung up before", &drop);
     refuses(&server, &mut count, "no list of regions", &|mut socket| drop(socket.write_all(b"hello\n")));
-    refuses(&server, &mut count, "hung up before", &|mut socket| drop(socket.write_all(&REGION.as_bytes()[..20])));
+    refuses(&server, &mut count, "hung up before", &|mut socket| {
+        drop(socket.write_all(&REGION.as_bytes()[..20]))
+    });
     refuses(&server, &mut count, "0 descriptors", &|mut socket| drop(socket.write_all(REGION.as_bytes())));
     let (one, two) = (pipe(), pipe());
-    refuses(&server, &mut count, "no userfaultfd", &|socket| send(&socket, REGION.as_bytes(), &[one.as_fd()]));
+    refuses(&server, &mut count, "no userfaultfd", &|socket| {
+        send(&socket, REGION.as_bytes(), &[one.as_fd()])
+    });
     refuses(&server, &mut count, "2 descriptors", &|socket| {
         send(&socket, REGION.as_bytes(), &[one.as_fd(), two.as_fd()]);
     });

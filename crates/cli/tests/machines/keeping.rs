@@ -109,7 +109,8 @@ fn without_a_keeper_machines_of_a_dead_server_sleep_and_read_nothing_else() {
     // All of its threads come to a missing page: there they sleep in the kernel.
     let tasks = format!("/proc/{}/task", monitor.id());
     let sleeps = |task: &std::fs::DirEntry| {
-        std::fs::read_to_string(task.path().join("wchan")).is_ok_and(|place| place.contains("handle_userfault"))
+        std::fs::read_to_string(task.path().join("wchan"))
+            .is_ok_and(|place| place.contains("handle_userfault"))
     };
     let until = std::time::Instant::now() + crate::server::LIMIT;
     loop {

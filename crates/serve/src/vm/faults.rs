@@ -10,9 +10,11 @@ use memobj::{AtOnce, PageError};
 use memobj_linux::fault_loop::{Client, ClientEnd, Fault, MayBlock, Reading, Step};
 use memobj_linux::uffd::{FaultEvent, FaultKind};
 
+use super::event::Event;
 use super::machine::{Gone, Machine, Placed, SMALL};
+use super::options::OnFailure;
 use super::regions::Region;
-use super::server::{Event, OnFailure, Shared};
+use super::server::Shared;
 
 /// How many faults wait at most until no more events are read. Of ranges that are given up is told there, too: more than
 /// there can be threads of a machine.

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use super::regions::{BadRegions, Regions};
+use crate::keep::MOST_TEXT_BYTES as MOST_BYTES;
 
-/// The longest list.
-pub(crate) const MOST_BYTES: usize = 64 << 10;
 /// Descriptors that one message has room for; more are closed by the kernel.
 const MOST_DESCRIPTORS: usize = 8;
 

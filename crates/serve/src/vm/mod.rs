@@ -21,16 +21,19 @@
 //! Source: the handshake of Firecracker's `Uffd` backend (src/vmm/src/persist.rs of Firecracker 1.12).
 
 mod checkpoint;
+mod event;
 mod faults;
 mod fill;
 mod handshake;
 mod machine;
+mod options;
 mod places;
 mod record;
 mod regions;
 mod server;
 mod source;
 
-pub(crate) use handshake::MOST_BYTES as MOST_HANDSHAKE_BYTES;
+pub use event::Event;
+pub use options::{OnFailure, Options, StartError, Statistics};
 pub use record::{RecordError, Touches};
-pub use server::{Event, MachineServer, OnFailure, Options, StartError, Statistics};
+pub use server::MachineServer;

@@ -10,8 +10,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use memobj::Cache;
 use memobj::pagers::Pager;
-use memobj::{Cache, FailurePolicy, MapError, OpenError};
 use memobj_linux::credentials::peer_of;
 use memobj_linux::eventfd::EventFd;
 use memobj_linux::fault_loop::{FaultLoop, Registration};
@@ -19,14 +19,16 @@ use memobj_linux::uffd::PrivateMemory;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::checkpoint::Checkpoint;
+use super::event::Event;
 use super::faults::MachineFaults;
 use super::fill::{Filled, Plan, fill};
 use super::handshake::{self, Handshake};
 use super::machine::{Machine, SMALL};
+use super::options::{Options, StartError, Statistics};
 use super::record::{Recorder, Touches};
 use super::regions::Regions;
 use super::source::Source;
-use crate::keep::{Kept, KeptMachine};
+use crate::keep::KeptMachine;
 use crate::times::Times;
 
 /// How long a monitor may take to say where its memory is.
@@ -34,216 +36,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many may be saying it at once.
 const MOST_HANDSHAKES: usize = 64;
 
-/// What becomes of a machine that touches a page which cannot be supplied. It never reads anything else.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum OnFailure {
-    /// It is ended by SIGKILL.
-    #[default]
-    End,
-    /// It waits; the page is asked for again every second.
-    Wait,
-}
-
-/// How machines are served.
-pub struct Options {
-    /// When failed supplies are tried again, before the machine hears of it.
-    pub policy: FailurePolicy,
-    /// What becomes of a machine that touches a page which cannot be supplied.
-    pub on_failure: OnFailure,
-    /// Users beside that of this process, and root, whose monitors may connect.
-    pub users: Vec<u32>,
-    /// The most machines at once.
-    pub most_machines: usize,
-    /// How many bytes around a fault are obtained with it: a power of two, at least a page.
-    pub window_bytes: u64,
-    /// Whether first touches are noted.
-    pub records: bool,
-    /// What is copied before it is touched.
-    pub touches: Option<Touches>,
-    /// Whether all pages are copied in the background.
-    pub completes: bool,
-    /// What keeps machines for the next server, if this one dies.
-    pub kept: Option<Arc<Kept>>,
-    /// Hears what happens. Called by any thread of the server; it does not block.
-    pub listener: Box<dyn Fn(&Event) + Send + Sync>,
-}
-
-impl Default for Options {
-    /// Failures at once end a machine; 256 machines; 64 KiB around a fault; nothing else.
-    fn default() -> Self {
-        Self {
-            policy: FailurePolicy::FailAtOnce,
-            on_failure: OnFailure::End,
-            users: Vec::new(),
-            most_machines: 256,
-            window_bytes: 64 << 10,
-            records: false,
-            touches: None,
-            completes: false,
-            kept: None,
-            listener: Box::new(|_| {}),
-        }
-    }
-}
-
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("on_failure", &self.on_failure).finish_non_exhaustive()
-    }
-}
-
-/// What happens to machines.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Event {
-    /// A monitor has said where its memory is, and is served.
-    Admitted {
-        /// Its process.
-        pid: i32,
-        /// How many regions it has, and bytes in them.
-        regions: usize,
-        /// Bytes of all of them.
-        bytes: u64,
-    },
-    /// A machine of a server before this one is served again.
-    TakenOver {
-        /// Its process.
-        pid: i32,
-    },
-    /// Whoever has connected is not served.
-    Refused {
-        /// Its process, if that is known.
-        pid: Option<i32>,
-        /// Why.
-        why: String,
-    },
-    /// A machine waits for a page that cannot be supplied.
-    Waits {
-        /// Its process.
-        pid: i32,
-        /// Which page of which object, and why.
-        why: String,
-    },
-    /// A machine is ended, since a page cannot be supplied.
-    Killed {
-        /// Its process.
-        pid: i32,
-        /// What it touched.
-        address: u64,
-        /// Which page of which object, and why.
-        why: String,
-        /// What the system says, if it could not be ended: then it sleeps for ever.
-        refused: Option<String>,
-    },
-    /// What was to be copied before it is touched was.
-    Filled {
-        /// Its process.
-        pid: i32,
-        /// Bytes that could not be had.
-        failed_bytes: u64,
-    },
-    /// A machine has ended.
-    Left {
-        /// Its process.
-        pid: i32,
-        /// Faults that were read.
-        faults: u64,
-        /// Bytes that were put in place.
-        placed_bytes: u64,
-    },
-    /// A machine has done what none does, and is not served any more: it sleeps at its next missing page.
-    Dropped {
-        /// Its process.
-        pid: i32,
-    },
-    /// The next server would not know of a machine, if this one died.
-    NotKept {
-        /// Its process.
-        pid: i32,
-        /// What the system said.
-        why: String,
-    },
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Admitted { pid, regions, bytes } => {
-                write!(f, "machine {pid}: served, {bytes} bytes in {regions} regions")
-            }
-            Self::TakenOver { pid } => write!(f, "machine {pid}: served again"),
-            Self::Refused { pid: Some(pid), why } => write!(f, "process {pid} is refused: {why}"),
-            Self::Refused { pid: None, why } => write!(f, "a connection is refused: {why}"),
-            Self::Waits { pid, why } => write!(f, "machine {pid}: waits: {why}"),
-            Self::Killed { pid, address, why, refused: None } => {
-                write!(f, "machine {pid}: ended, since it touched {address:#x}: {why}")
-            }
-            Self::Killed { pid, address, why, refused: Some(refused) } => {
-                write!(
-                    f,
-                    "machine {pid}: sleeps for ever at {address:#x} ({why}): it cannot be ended: {refused}"
-                )
-            }
-            Self::Filled { pid, failed_bytes: 0 } => write!(f, "machine {pid}: everything is in place"),
-            Self::Filled { pid, failed_bytes } => {
-                write!(
-                    f,
-                    "machine {pid}: everything is in place but {failed_bytes} bytes that could not be read"
-                )
-            }
-            Self::Left { pid, faults, placed_bytes } => {
-                write!(f, "machine {pid}: has left after {faults} faults, {placed_bytes} bytes were copied")
-            }
-            Self::Dropped { pid } => write!(f, "machine {pid}: dropped: it does what machines do not do"),
-            Self::NotKept { pid, why } => write!(f, "machine {pid}: is not kept: {why}"),
-        }
-    }
-}
-
-/// Why no machines are served.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The object is refused.
-    Object(OpenError),
-    /// It cannot be mapped.
-    Map(MapError),
-    /// It has no bytes.
-    Empty(String),
-    /// The system refuses something.
-    System(&'static str, io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Object(error) => write!(f, "{error}"),
-            Self::Map(error) => write!(f, "{error}"),
-            Self::Empty(name) => write!(f, "{name} has no bytes"),
-            Self::System(what, error) => write!(f, "{what}: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
-/// What a server has done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub struct Statistics {
-    /// Machines now.
-    pub machines: usize,
-    /// Machines that were served, all together.
-    pub served: u64,
-    /// Monitors that were refused.
-    pub refused: u64,
-    /// Faults that were resolved.
-    pub faults: u64,
-    /// The time from when a fault was read until it was resolved, that half of them did not take longer than; and 99 of a hundred.
-    pub median: Duration,
-    /// As above.
-    pub percentile_99: Duration,
-}
+/// Machines by their numbers, with what keeps each in the event loop.
+type Machines = HashMap<u64, (Arc<Machine>, Option<Registration>)>;
 
 /// What threads of a server share.
 pub(super) struct Shared {
@@ -252,7 +46,7 @@ pub(super) struct Shared {
     plan: Plan,
     recorder: Option<Arc<Recorder>>,
     fault_loop: Arc<FaultLoop>,
-    machines: Mutex<HashMap<u64, (Arc<Machine>, Option<Registration>)>>,
+    machines: Mutex<Machines>,
     next: AtomicU64,
     handshakes: AtomicUsize,
     fillers: Mutex<usize>,
@@ -385,7 +179,7 @@ fn accept(shared: &Arc<Shared>, listener: &UnixListener, wake: &EventFd) {
 }
 
 impl Shared {
-    fn machines(&self) -> MutexGuard<'_, HashMap<u64, (Arc<Machine>, Option<Registration>)>> {
+    fn machines(&self) -> MutexGuard<'_, Machines> {
         self.machines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -8,7 +8,7 @@ use memobj::{
     ObjectOptions,
 };
 
-use super::server::StartError;
+use super::options::StartError;
 
 /// See the module.
 #[derive(Debug)]
