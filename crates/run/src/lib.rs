@@ -25,6 +25,7 @@ mod history_builder;
 mod map_target;
 mod objects;
 mod options;
+mod pages;
 mod program_space;
 pub mod record;
 pub mod report;

@@ -6,7 +6,6 @@ mod handover;
 mod haste;
 mod idle;
 mod names;
-mod pages;
 mod programs;
 mod resolve;
 mod segments;
@@ -35,12 +34,12 @@ use crate::history::{History, ProgramEnd, Totals};
 use crate::history_builder::HistoryBuilder;
 use crate::objects::{Copies, Objects};
 use crate::options::{Counting, Options};
+use crate::pages::Pages;
 use crate::program_space::ProgramSpace;
 use crate::record::{FilePlan, Record, RecordedFile};
 use events::{FirstProgram, Jobs};
 use idle::Looks;
 use names::{Names, guests};
-pub(crate) use pages::{FaultsBy, Pages};
 use programs::continue_from;
 use resolve::Resolver;
 use waiting::WaitingThreads;
@@ -161,7 +160,7 @@ impl Supervisor {
     /// `NoFaults` if this process cannot be told of faults inside system calls, and there is anything to do beside looking at
     /// names; what the cache and the system say.
     pub fn new(options: Options) -> Result<Self, RunError> {
-        let pages = pages::pages(&options)?;
+        let pages = crate::pages::pages(&options)?;
         let system = |what| move |source| RunError::System { what, source };
         // Before there are other threads: SIGCHLD is blocked in all.
         let jobs = Jobs::of_this_thread();

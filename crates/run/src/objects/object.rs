@@ -21,7 +21,7 @@ use crate::history::FileHistory;
 use crate::history_builder::HistoryBuilder;
 use crate::map_target::ObjectFolder;
 use crate::options::Options;
-use crate::supervisor::Pages;
+use crate::pages::Pages;
 
 /// What it takes to open objects.
 #[derive(Debug)]

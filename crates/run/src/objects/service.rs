@@ -18,7 +18,7 @@ use super::wire::{
     MAJOR, MINOR, OpenAnswer, StatfsAnswer, init,
 };
 use crate::map_target::EntryKind;
-use crate::supervisor::Pages;
+use crate::pages::Pages;
 
 /// Of one read. Each that is under way has memory for so many bytes beside the budget.
 const MOST_READ_BYTES: u32 = 256 << 10;

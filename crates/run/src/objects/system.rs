@@ -21,8 +21,8 @@ use crate::error::RunError;
 use crate::history_builder::HistoryBuilder;
 use crate::map_target::MapTarget;
 use crate::options::{Messages, ObjectAccess, Options};
+use crate::pages::Pages;
 use crate::say::say;
-use crate::supervisor::Pages;
 
 /// See the module.
 pub(crate) struct ObjectFiles {

@@ -14,9 +14,10 @@ use crate::error::NotServed;
 use crate::files::{FramesId, MappedObject, MappingKind};
 use crate::history::ProgramEnd;
 use crate::options::Counting;
+use crate::pages::{FaultsBy, Pages};
 use crate::program_space::ProgramSpace;
 use crate::supervisor::resolve::{Sought, rights_of};
-use crate::supervisor::{FaultsBy, Filters, Pages, Supervisor, command_of, kill};
+use crate::supervisor::{Filters, Supervisor, command_of, kill};
 
 const PAGE: u64 = 4096;
 const PROT_WRITE: u64 = 2;

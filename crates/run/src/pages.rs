@@ -27,7 +27,7 @@ pub(crate) enum FaultsBy {
 
 /// Who is to supply pages here. Where faults cannot be told of, mapped names are worth a run all the same, unless something
 /// is asked for that takes faults.
-pub(super) fn pages(options: &Options) -> Result<Pages, RunError> {
+pub(crate) fn pages(options: &Options) -> Result<Pages, RunError> {
     match faults_by() {
         Ok(way) => Ok(Pages::Objects(way)),
         Err(error) => {
