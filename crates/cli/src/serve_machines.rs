@@ -246,7 +246,7 @@ fn tell(event: &Event, quiet: bool) {
         event,
         Event::Admitted { .. }
             | Event::TakenOver { .. }
-            | Event::Filled { failed_bytes: 0, .. }
+            | Event::Prefetched { failed_bytes: 0, .. }
             | Event::Left { .. }
     );
     if !(quiet && is_usual) {

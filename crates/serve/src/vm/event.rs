@@ -46,7 +46,7 @@ pub enum Event {
         refused: Option<String>,
     },
     /// What was to be copied before it is touched was.
-    Filled {
+    Prefetched {
         /// Its process.
         pid: i32,
         /// Bytes that could not be had.
@@ -94,8 +94,8 @@ impl fmt::Display for Event {
                     "machine {pid}: sleeps for ever at {address:#x} ({why}): it cannot be ended: {refused}"
                 )
             }
-            Self::Filled { pid, failed_bytes: 0 } => write!(f, "machine {pid}: everything is in place"),
-            Self::Filled { pid, failed_bytes } => {
+            Self::Prefetched { pid, failed_bytes: 0 } => write!(f, "machine {pid}: everything is in place"),
+            Self::Prefetched { pid, failed_bytes } => {
                 write!(
                     f,
                     "machine {pid}: everything is in place but {failed_bytes} bytes that could not be read"

@@ -113,21 +113,21 @@ impl MachineFaults {
 
     /// Obtains the page, and puts it in place.
     fn supply(&self, region: &Region, address: u64) -> Step {
-        let source = &self.machine.source;
+        let object = &self.machine.object;
         let (offset, end) = (region.offset_of(address), region.offset_of(address) + region.page);
         let window = self.window.max(region.page);
         let first = (offset & !(window - 1)).max(region.offset);
         let around = first..(first + window).min(region.offset + region.length);
-        let missing = |page: &u64| !source.lent.is_resident(*page);
+        let missing = |page: &u64| !object.lent.is_resident(*page);
         for page in (offset..end).step_by(SMALL as usize).filter(missing) {
-            match source.lent.resolve_at_once(page, around.clone()) {
+            match object.lent.resolve_at_once(page, around.clone()) {
                 AtOnce::Resident => {}
                 AtOnce::Pending(pending) => return Step::Pending(Box::new(pending)),
                 AtOnce::Failed(error) => return self.page_failed(page, address, &error),
                 _ => return Step::Later,
             }
         }
-        match source.mapping.pin_ref(offset..end) {
+        match object.mapping.pin_ref(offset..end) {
             Ok(bytes) => self.place(region, address, &bytes),
             // It went and failed meanwhile: the next look says how.
             Err(_) => Step::Later,
@@ -158,7 +158,7 @@ impl MachineFaults {
             Some(asked) if now.duration_since(*asked) < ASK_AGAIN => {}
             Some(asked) => {
                 *asked = now;
-                self.machine.source.lent.retry(offset..offset + SMALL);
+                self.machine.object.lent.retry(offset..offset + SMALL);
             }
             None => {
                 if failed.len() < MOST_TOLD {
@@ -166,7 +166,7 @@ impl MachineFaults {
                 }
                 let event = Event::Waits { pid: self.machine.pid, why: error.to_string() };
                 self.tell(&event);
-                self.machine.source.lent.retry(offset..offset + SMALL);
+                self.machine.object.lent.retry(offset..offset + SMALL);
             }
         }
         Step::Later

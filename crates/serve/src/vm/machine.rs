@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memobj_linux::uffd::{MOST_EVENTS, NotPlaced, PrivateEvent, PrivateMemory};
 
-use super::checkpoint::Checkpoint;
+use super::object::ServedObject;
 use super::places::Bits;
 use super::record::Recorder;
 use super::regions::{Region, Regions};
-use super::source::Source;
+use super::state::MachineState;
 
 pub(super) const SMALL: u64 = 4096;
 /// How often pages are tried at once while events come in between.
@@ -48,9 +48,9 @@ pub(super) struct Machine {
     pub(super) socket: UnixStream,
     pub(super) memory: PrivateMemory,
     pub(super) regions: Regions,
-    pub(super) source: Arc<Source>,
+    pub(super) object: Arc<ServedObject>,
     pub(super) recorder: Option<Arc<Recorder>>,
-    checkpoint: Checkpoint,
+    state: MachineState,
     /// Held while events are read and noted, and from a look at what was given up until pages are in place.
     turn: Mutex<()>,
     /// Small pages that are in place, as far as it is known.
@@ -73,8 +73,8 @@ impl Machine {
         number: u64,
         parts: (i32, OwnedFd, UnixStream, PrivateMemory),
         regions: Regions,
-        checkpoint: Checkpoint,
-        source: Arc<Source>,
+        state: MachineState,
+        object: Arc<ServedObject>,
         recorder: Option<Arc<Recorder>>,
     ) -> Self {
         let (pid, process, socket, memory) = parts;
@@ -86,9 +86,9 @@ impl Machine {
             memory,
             placed: Bits::new(regions.pages()),
             regions,
-            source,
+            object,
             recorder,
-            checkpoint,
+            state,
             turn: Mutex::new(()),
             present: Mutex::new((0, 0)),
             faults: AtomicU64::new(0),
@@ -109,7 +109,7 @@ impl Machine {
     /// it is lost.
     pub(super) fn take_over(&self) -> io::Result<()> {
         let turn = self.turn();
-        turn.note(&self.checkpoint.log()?.events());
+        turn.note(&self.state.log()?.events());
         self.wake_all();
         Ok(())
     }
@@ -121,17 +121,17 @@ impl Machine {
     }
 
     pub(super) fn state(&self) -> BorrowedFd<'_> {
-        self.checkpoint.words().as_fd()
+        self.state.words().as_fd()
     }
 
     /// Whether small page `index` was given up: it is zero, unless it is in place.
     pub(super) fn is_given_up(&self, index: usize) -> bool {
-        self.checkpoint.is_given_up(index)
+        self.state.is_given_up(index)
     }
 
     /// Whether small page `index` needs nothing any more.
     pub(super) fn is_settled(&self, index: usize) -> bool {
-        self.placed.has(index) || self.checkpoint.is_given_up(index)
+        self.placed.has(index) || self.state.is_given_up(index)
     }
 
     /// How many small pages were put in place.
@@ -149,7 +149,7 @@ impl Machine {
 impl Turn<'_> {
     /// Reads all events that wait, notes what was given up, and returns the addresses of missing pages.
     pub(super) fn read(&self) -> Result<Vec<(u64, bool)>, Gone> {
-        let log = self.machine.checkpoint.log().map_err(|_| Gone)?;
+        let log = self.machine.state.log().map_err(|_| Gone)?;
         let mut missing = Vec::new();
         loop {
             let events = self.machine.memory.read(&log).map_err(|_| Gone)?;
@@ -170,7 +170,7 @@ impl Turn<'_> {
                 for (region, start, end) in self.machine.regions.within(start, end) {
                     let first = region.index_of(start);
                     let count = ((end - start) / SMALL) as usize;
-                    self.machine.checkpoint.give_up(first, first + count);
+                    self.machine.state.give_up(first, first + count);
                 }
             }
         }
@@ -181,7 +181,7 @@ impl Turn<'_> {
     pub(super) fn place_page(&self, region: &Region, address: u64, bytes: &[u8]) -> Placed {
         for _ in 0..TRIES {
             let index = region.index_of(address);
-            let placed = match self.machine.checkpoint.is_given_up(index) {
+            let placed = match self.machine.state.is_given_up(index) {
                 true => self.zero(region, address),
                 false => self.machine.memory.copy(address, bytes),
             };

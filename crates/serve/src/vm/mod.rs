@@ -6,8 +6,8 @@
 //!   maps its memory, makes a userfaultfd
 //!   connects; sends regions and userfaultfd ---> handshake, regions    checked, or the monitor is refused
 //!   touches a page --------------- fault ------> faults    demand it of the object, copy it in place
-//!   gives pages up (balloon) ----- event ------> machine   they are zero from now on, for faults and for fill
-//!                                                fill      copies before: what a record tells of, then all
+//!   gives pages up (balloon) ----- event ------> machine   they are zero from now on, for faults and for prefetch
+//!                                                prefetch  copies before: what a record tells of, then all
 //!   ends --------- socket or process ends -----> server    forgets it
 //! ```
 //!
@@ -18,20 +18,20 @@
 //! of the machine (`turn`); and pages are put in place under the same lock, after a look at what was given up. And what was given
 //! up, with the events of the last read, is in memory that a keeper keeps: who goes on after this process knows it.
 //!
-//! Source: the handshake of Firecracker's `Uffd` backend (src/vmm/src/persist.rs of Firecracker 1.12).
+//! ServedObject: the handshake of Firecracker's `Uffd` backend (src/vmm/src/persist.rs of Firecracker 1.12).
 
-mod checkpoint;
 mod event;
 mod faults;
-mod fill;
 mod handshake;
 mod machine;
+mod object;
 mod options;
 mod places;
+mod prefetch;
 mod record;
 mod regions;
 mod server;
-mod source;
+mod state;
 
 pub use event::Event;
 pub use options::{OnFailure, Options, StartError, Statistics};

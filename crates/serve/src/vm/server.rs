@@ -18,16 +18,16 @@ use memobj_linux::fault_loop::{FaultLoop, Registration};
 use memobj_linux::uffd::PrivateMemory;
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::checkpoint::Checkpoint;
 use super::event::Event;
 use super::faults::MachineFaults;
-use super::fill::{Filled, Plan, fill};
 use super::handshake::{self, Handshake};
 use super::machine::{Machine, SMALL};
+use super::object::ServedObject;
 use super::options::{Options, StartError, Statistics};
+use super::prefetch::{Plan, Prefetched, prefetch};
 use super::record::{Recorder, Touches};
 use super::regions::Regions;
-use super::source::Source;
+use super::state::MachineState;
 use crate::keep::KeptMachine;
 use crate::times::Times;
 
@@ -41,7 +41,7 @@ type Machines = HashMap<u64, (Arc<Machine>, Option<Registration>)>;
 
 /// What threads of a server share.
 pub(super) struct Shared {
-    source: Arc<Source>,
+    object: Arc<ServedObject>,
     options: Options,
     plan: Plan,
     recorder: Option<Arc<Recorder>>,
@@ -49,8 +49,8 @@ pub(super) struct Shared {
     machines: Mutex<Machines>,
     next: AtomicU64,
     handshakes: AtomicUsize,
-    fillers: Mutex<usize>,
-    filler_ended: Condvar,
+    prefetchers: Mutex<usize>,
+    prefetcher_ended: Condvar,
     served: AtomicU64,
     refused: AtomicU64,
     faults: AtomicU64,
@@ -60,7 +60,7 @@ pub(super) struct Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("source", &self.source.name).finish_non_exhaustive()
+        f.debug_struct("Shared").field("object", &self.object.name).finish_non_exhaustive()
     }
 }
 
@@ -86,14 +86,14 @@ impl MachineServer {
         budget_bytes: u64,
         mut options: Options,
     ) -> Result<Self, StartError> {
-        let source = Arc::new(Source::open(cache, name, pager, options.policy)?);
+        let object = Arc::new(ServedObject::open(cache, name, pager, options.policy)?);
         let system = |what| move |error| StartError::System(what, error);
         let touches = options.touches.take().map(Arc::new);
         let plan = Plan { touches, all: options.completes, budget_bytes };
-        let recorder = options.records.then(|| Arc::new(Recorder::new(source.length)));
+        let recorder = options.records.then(|| Arc::new(Recorder::new(object.length)));
         let fault_loop = FaultLoop::of_process().map_err(system("start the event loop for faults"))?;
         let shared = Arc::new(Shared {
-            source,
+            object,
             options,
             plan,
             recorder,
@@ -101,8 +101,8 @@ impl MachineServer {
             machines: Mutex::default(),
             next: AtomicU64::new(1),
             handshakes: AtomicUsize::new(0),
-            fillers: Mutex::new(0),
-            filler_ended: Condvar::new(),
+            prefetchers: Mutex::new(0),
+            prefetcher_ended: Condvar::new(),
             served: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             faults: AtomicU64::new(0),
@@ -154,8 +154,8 @@ impl Drop for MachineServer {
             machine.is_over.store(true, Ordering::Release);
         }
         drop(machines);
-        let fillers = self.shared.fillers.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = self.shared.filler_ended.wait_while(fillers, |count| *count > 0);
+        let prefetchers = self.shared.prefetchers.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = self.shared.prefetcher_ended.wait_while(prefetchers, |count| *count > 0);
         drop(left);
     }
 }
@@ -225,7 +225,7 @@ impl Shared {
         if peer.user != us && peer.user != 0 && !self.options.users.contains(&peer.user) {
             return self.refuse(Some(pid), format!("user {} may not be served", peer.user));
         }
-        let heard = handshake::receive(&socket, self.source.length, HANDSHAKE_TIMEOUT);
+        let heard = handshake::receive(&socket, self.object.length, HANDSHAKE_TIMEOUT);
         let handshake = match heard {
             Ok(handshake) => handshake,
             Err(why) => return self.refuse(Some(pid), why),
@@ -247,8 +247,8 @@ impl Shared {
         if !memory.has_address_space() {
             return Err("the memory of its userfaultfd is gone".into());
         }
-        let checkpoint = Checkpoint::new(regions.pages());
-        let checkpoint = checkpoint.map_err(|error| format!("make room for what it gives up: {error}"))?;
+        let state = MachineState::new(regions.pages());
+        let state = state.map_err(|error| format!("make room for what it gives up: {error}"))?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let event =
             Event::Admitted { pid, regions: regions.all().len(), bytes: regions.pages() as u64 * SMALL };
@@ -256,8 +256,8 @@ impl Shared {
             number,
             (pid, process, socket, memory),
             regions,
-            checkpoint,
-            Arc::clone(&self.source),
+            state,
+            Arc::clone(&self.object),
             self.recorder.clone(),
         );
         if let Some(kept) = &self.options.kept {
@@ -302,30 +302,30 @@ impl Shared {
             }
         }
         if self.plan.touches.is_some() || self.plan.all {
-            self.start_to_fill(&machine);
+            self.start_to_prefetch(&machine);
         }
         Ok(())
     }
 
-    fn start_to_fill(self: &Arc<Self>, machine: &Arc<Machine>) {
+    fn start_to_prefetch(self: &Arc<Self>, machine: &Arc<Machine>) {
         let (shared, machine) = (Arc::clone(self), Arc::clone(machine));
-        *self.fillers.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        let fills = move || {
-            let filled = fill(&machine, &shared.plan);
-            if let Filled::All { failed_bytes } = filled {
-                shared.tell(&Event::Filled { pid: machine.pid, failed_bytes });
+        *self.prefetchers.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        let prefetches = move || {
+            let prefetched = prefetch(&machine, &shared.plan);
+            if let Prefetched::All { failed_bytes } = prefetched {
+                shared.tell(&Event::Prefetched { pid: machine.pid, failed_bytes });
             }
-            shared.filler_has_ended();
+            shared.prefetcher_has_ended();
         };
-        if thread::Builder::new().name("memobj-fill".into()).spawn(fills).is_err() {
+        if thread::Builder::new().name("memobj-prefetch".into()).spawn(prefetches).is_err() {
             // Its faults are served all the same.
-            self.filler_has_ended();
+            self.prefetcher_has_ended();
         }
     }
 
-    fn filler_has_ended(&self) {
-        *self.fillers.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.filler_ended.notify_all();
+    fn prefetcher_has_ended(&self) {
+        *self.prefetchers.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.prefetcher_ended.notify_all();
     }
 
     /// The machine has ended, or is dropped.
@@ -378,15 +378,15 @@ impl Shared {
         text: &[u8],
         [faults, socket, process, state]: [OwnedFd; 4],
     ) -> Result<(), String> {
-        let regions = Regions::parse(text, self.source.length).map_err(|why| why.to_string())?;
+        let regions = Regions::parse(text, self.object.length).map_err(|why| why.to_string())?;
         let memory = PrivateMemory::adopt(faults).map_err(|error| error.to_string())?;
-        let checkpoint = Checkpoint::open(state, regions.pages()).map_err(|error| error.to_string())?;
+        let state = MachineState::open(state, regions.pages()).map_err(|error| error.to_string())?;
         let machine = Machine::new(
             number,
             (pid, process, socket.into(), memory),
             regions,
-            checkpoint,
-            Arc::clone(&self.source),
+            state,
+            Arc::clone(&self.object),
             self.recorder.clone(),
         );
         machine.take_over().map_err(|error| error.to_string())?;

@@ -34,7 +34,7 @@ pub(super) struct Plan {
 
 /// What has come of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Filled {
+pub(super) enum Prefetched {
     /// Everything that was planned was tried.
     All {
         /// Bytes that could not be had; machines that touch them are told.
@@ -45,17 +45,17 @@ pub(super) enum Filled {
 }
 
 /// Copies what `plan` says into `machine`. Blocks until it is done, or the machine is gone.
-pub(super) fn fill(machine: &Machine, plan: &Plan) -> Filled {
-    let mut filler = Filler { machine, failed_bytes: 0, ahead: plan.budget_bytes / AHEAD_PART };
-    filler.ahead = filler.ahead.clamp(PIECE_BYTES, AHEAD_BYTES);
+pub(super) fn prefetch(machine: &Machine, plan: &Plan) -> Prefetched {
+    let mut prefetcher = Prefetcher { machine, failed_bytes: 0, ahead: plan.budget_bytes / AHEAD_PART };
+    prefetcher.ahead = prefetcher.ahead.clamp(PIECE_BYTES, AHEAD_BYTES);
     let recorded = plan.touches.as_ref().map_or(&[][..], |touches| touches.ranges());
     let done = recorded
         .chunks(SORTED)
-        .try_for_each(|ranges| filler.ranges(&near(ranges, GAP_BYTES), Pace::AtOnce))
-        .and_then(|()| if plan.all { filler.all() } else { Ok(()) });
+        .try_for_each(|ranges| prefetcher.ranges(&near(ranges, GAP_BYTES), Pace::AtOnce))
+        .and_then(|()| if plan.all { prefetcher.all() } else { Ok(()) });
     match done {
-        Ok(()) => Filled::All { failed_bytes: filler.failed_bytes },
-        Err(Ended) => Filled::Gone,
+        Ok(()) => Prefetched::All { failed_bytes: prefetcher.failed_bytes },
+        Err(Ended) => Prefetched::Gone,
     }
 }
 
@@ -68,7 +68,7 @@ enum Pace {
 
 struct Ended;
 
-struct Filler<'a> {
+struct Prefetcher<'a> {
     machine: &'a Machine,
     failed_bytes: u64,
     ahead: u64,
@@ -88,7 +88,7 @@ fn near(ranges: &[Range<u64>], gap: u64) -> Vec<Range<u64>> {
     sorted
 }
 
-impl Filler<'_> {
+impl Prefetcher<'_> {
     fn all(&mut self) -> Result<(), Ended> {
         let regions = self.machine.regions.all();
         let whole: Vec<_> =
@@ -108,7 +108,7 @@ impl Filler<'_> {
             while asked < copied + self.ahead {
                 let Some(next) = ahead.next() else { break };
                 asked += next.end - next.start;
-                self.machine.source.lent.prefetch(&[next]);
+                self.machine.object.lent.prefetch(&[next]);
             }
             copied += piece.end - piece.start;
             self.piece(&piece, pace)?;
@@ -156,7 +156,7 @@ impl Filler<'_> {
     /// Copies as much of `part` as can be copied now; how much that is.
     fn part(&mut self, region: &Region, part: Range<u64>) -> Result<u64, Ended> {
         let (offset, length) = (region.offset_of(part.start), part.end - part.start);
-        let Ok(bytes) = self.machine.source.mapping.pin_ref(offset..offset + length) else {
+        let Ok(bytes) = self.machine.object.mapping.pin_ref(offset..offset + length) else {
             // Who touches it is told.
             self.failed_bytes += length;
             return Ok(length);

@@ -12,7 +12,7 @@ use super::options::StartError;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct ServedObject {
     pub(super) name: String,
     pub(super) length: u64,
     /// By which the event loop demands pages.
@@ -21,7 +21,7 @@ pub(super) struct Source {
     pub(super) mapping: Mapping,
 }
 
-impl Source {
+impl ServedObject {
     pub(super) fn open(
         cache: &Cache,
         name: &str,

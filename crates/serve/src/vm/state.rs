@@ -15,11 +15,11 @@ use memobj_linux::uffd::{EventLog, LOG_WORDS};
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Checkpoint {
+pub(super) struct MachineState {
     words: SharedWords,
 }
 
-impl Checkpoint {
+impl MachineState {
     /// Of a machine of so many small pages that has given up nothing.
     pub(super) fn new(pages: usize) -> io::Result<Self> {
         Ok(Self { words: SharedWords::new(words_for(pages))? })
@@ -65,17 +65,17 @@ fn words_for(pages: usize) -> usize {
 mod tests {
     use std::os::fd::AsFd;
 
-    use super::Checkpoint;
+    use super::MachineState;
 
     #[test]
     fn what_was_given_up_is_known_to_the_next() {
-        let checkpoint = Checkpoint::new(300).unwrap();
+        let state = MachineState::new(300).unwrap();
         for (first, end) in [(0, 1), (60, 70), (128, 256), (299, 300), (5, 5)] {
-            checkpoint.give_up(first, end);
+            state.give_up(first, end);
         }
-        let file = checkpoint.words().as_fd().try_clone_to_owned().unwrap();
-        assert!(Checkpoint::open(file.try_clone().unwrap(), 400).is_err());
-        let next = Checkpoint::open(file, 300).unwrap();
+        let file = state.words().as_fd().try_clone_to_owned().unwrap();
+        assert!(MachineState::open(file.try_clone().unwrap(), 400).is_err());
+        let next = MachineState::open(file, 300).unwrap();
         let known: Vec<_> = (0..300).filter(|index| next.is_given_up(*index)).collect();
         let want: Vec<_> = (0..1).chain(60..70).chain(128..256).chain(299..300).collect();
         assert_eq!(known, want);
