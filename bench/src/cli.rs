@@ -4,6 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::index::options::IndexOptions;
 #[cfg(feature = "network")]
+use crate::machines::options::MachineOptions;
+#[cfg(feature = "network")]
 use crate::network::options::NetworkOptions;
 use crate::programs::options::RunOptions;
 use crate::read::options::ReadOptions;
@@ -37,6 +39,9 @@ pub enum Command {
     /// Measure objects of servers behind a delay: read in order, scattered pages, the disk cache, 9P.
     #[cfg(feature = "network")]
     Network(NetworkOptions),
+    /// Measure memory of virtual machines: restored on demand, with a record, by the kernel.
+    #[cfg(feature = "network")]
+    Machines(MachineOptions),
     /// Measure address spaces: looking up, mapping and unmapping among many segments, and their memory.
     #[cfg(feature = "ours")]
     Space(SpaceOptions),

@@ -8,6 +8,7 @@
 //! ```text
 //!   cli                                         what can be asked for
 //!   read, write, index, scale, programs, space, network    the benchmarks; none knows another
+//!   machines                                    one more, with the servers of network
 //!   parent, children, report                    what their parents share
 //!   child, timed, trace                         what their children share
 //!   job, data, cgroup, machine, usage           what lies below
@@ -23,6 +24,8 @@ mod data;
 mod index;
 mod job;
 mod machine;
+#[cfg(feature = "network")]
+mod machines;
 #[cfg(feature = "network")]
 mod network;
 mod parent;
@@ -57,6 +60,8 @@ fn main() -> ExitCode {
         Command::Run(options) => programs::run::run(&options),
         Command::Index(options) => index::run::index(&options),
         Command::Scale(options) => scale::run::scale(&options),
+        #[cfg(feature = "network")]
+        Command::Machines(options) => machines::run::machines(&options),
         #[cfg(feature = "network")]
         Command::Network(options) => network::run::network(&options),
         #[cfg(feature = "ours")]

@@ -24,4 +24,4 @@ mod process;
 mod proxy;
 mod report;
 pub mod run;
-mod servers;
+pub mod servers;
