@@ -243,4 +243,51 @@ mod tests {
         }
         assert!(matches!(Regions::parse(b"[]", 1), Err(BadRegions::Count(0))));
     }
+
+    /// Any text is a list of regions within the object, or is refused.
+    #[test]
+    fn whatever_a_monitor_says_is_within_the_object_or_refused() {
+        let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let seed = std::env::var("MEMOBJ_SEED").ok().and_then(|seed| seed.parse().ok());
+        let mut state: u64 = seed.unwrap_or(time.subsec_nanos().into());
+        println!("MEMOBJ_SEED={state}");
+        let mut random = |bound: usize| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) as usize % bound
+        };
+        let numbers = [
+            "0",
+            "4096",
+            "8192",
+            "2097152",
+            "1073741824",
+            "140737488355328",
+            "18446744073709551615",
+            "-1",
+            "1e3",
+        ];
+        let names = ["base_host_virt_addr", "size", "offset", "page_size", "page_size_kib", "other"];
+        for _ in 0..50_000 {
+            let mut text = String::from("[");
+            for region in 0..random(4) {
+                text.push_str(if region > 0 { ",{" } else { "{" });
+                for field in 0..random(7) {
+                    let (name, number) = (names[random(names.len())], numbers[random(numbers.len())]);
+                    text.push_str(&format!("{}\"{name}\":{number}", if field > 0 { "," } else { "" }));
+                }
+                text.push('}');
+            }
+            text.push(']');
+            let mut bytes = text.into_bytes();
+            for _ in 0..random(3) {
+                let at = random(bytes.len());
+                bytes[at] = random(256) as u8;
+            }
+            let Ok(regions) = Regions::parse(&bytes, 1 << 30) else { continue };
+            for region in regions.all() {
+                assert!(region.offset + region.length <= 1 << 30 && region.end() <= END_OF_ADDRESSES);
+                assert!(region.index_of(region.end() - SMALL) < regions.pages());
+            }
+        }
+    }
 }
