@@ -17,6 +17,7 @@ pub(crate) const PATIENCE: Duration = memobj_sim::fixture::GUARD;
 /// Bytes of the files that are exported.
 pub(crate) const LENGTH: u64 = MIB;
 
+type Plan = Arc<Mutex<Vec<(Operation, Injection)>>>;
 type Pagers = Arc<Mutex<Vec<Arc<Faulty<File>>>>>;
 
 /// See the module.
@@ -26,6 +27,7 @@ pub(crate) struct Fixture {
     pub(crate) handle: ServerHandle,
     pub(crate) log: Arc<Mutex<Vec<String>>>,
     pagers: Pagers,
+    plan: Plan,
     thread: Option<JoinHandle<std::io::Result<()>>>,
 }
 
@@ -47,9 +49,10 @@ impl Fixture {
             std::fs::write(path(name), sample_bytes(LENGTH)).unwrap();
         }
         let pagers = Pagers::default();
+        let plan = Plan::default();
         let mut exports = Exports::new();
-        export(&mut exports, &pagers, "sample", path("sample"), Access::ReadOnly);
-        export(&mut exports, &pagers, "words", path("words"), Access::ReadWrite);
+        export(&mut exports, (&pagers, &plan), "sample", path("sample"), Access::ReadOnly);
+        export(&mut exports, (&pagers, &plan), "words", path("words"), Access::ReadWrite);
         exports.folder(path("folder")).unwrap();
         more(&mut exports);
         let cache = Cache::new(CacheOptions::new().budget_bytes(4 * MIB)).unwrap();
@@ -59,7 +62,7 @@ impl Fixture {
         let server = Server::bind(path("socket"), cache.clone(), exports, options).unwrap();
         let handle = server.handle();
         let thread = Some(std::thread::spawn(move || server.run()));
-        Self { folder, cache, handle, log, pagers, thread }
+        Self { folder, cache, handle, log, pagers, plan, thread }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -77,6 +80,11 @@ impl Fixture {
     /// The pager of the object that was opened last.
     pub(crate) fn pager(&self) -> Arc<Faulty<File>> {
         Arc::clone(self.pagers.lock().unwrap().last().unwrap())
+    }
+
+    /// Plans a failure of all objects that are opened from now on.
+    pub(crate) fn plan(&self, operation: Operation, injection: Injection) {
+        self.plan.lock().unwrap().push((operation, injection));
     }
 
     /// Makes `operation` of the object that was opened last fail at `range`.
@@ -105,14 +113,23 @@ impl Drop for Fixture {
     }
 }
 
-fn export(exports: &mut Exports, pagers: &Pagers, name: &str, path: PathBuf, access: Access) {
-    let pagers = Arc::clone(pagers);
+fn export(
+    exports: &mut Exports,
+    (pagers, plan): (&Pagers, &Plan),
+    name: &str,
+    path: PathBuf,
+    access: Access,
+) {
+    let (pagers, plan) = (Arc::clone(pagers), Arc::clone(plan));
     exports.object(name, access, move |_| {
         let file = match access {
             Access::ReadOnly => File::open(&path)?,
             Access::ReadWrite => File::open_writable(&path, Duration::ZERO)?,
         };
         let pager = Arc::new(Faulty::new(file, Vec::new(), 1));
+        for (operation, injection) in plan.lock().unwrap().iter() {
+            pager.inject(*operation, injection.clone());
+        }
         pagers.lock().unwrap().push(Arc::clone(&pager));
         Ok(Box::new(pager) as Box<dyn Pager>)
     });
