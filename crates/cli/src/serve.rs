@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use memobj::pagers::{self, Pager};
 use memobj::{Cache, CacheOptions, FailurePolicy, ObjectOptions};
-use memobj_serve::control::{
-    Access, Allowed, Exports, OpenFailure, Quota, Server, ServerOptions,
-};
+use memobj_serve::control::{Access, Allowed, Exports, OpenFailure, Quota, Server, ServerOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::SIGTERM;
 
@@ -71,9 +69,8 @@ fn raise_descriptor_limit() {
 }
 
 fn options(arguments: &ServeArguments) -> ServerOptions {
-    let allowed = Allowed::new()
-        .users(arguments.allow_uid.iter().copied())
-        .groups(arguments.allow_gid.iter().copied());
+    let allowed =
+        Allowed::new().users(arguments.allow_uid.iter().copied()).groups(arguments.allow_gid.iter().copied());
     let options = ServerOptions::new()
         .quota(Quota::new().clients(arguments.clients.into()))
         .allowed(allowed)

@@ -1,6 +1,6 @@
 //! The other side of a control connection.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
 use std::fmt;
 use std::io::{self, IoSlice, Read};
@@ -40,6 +40,8 @@ pub struct Client {
     socket: UnixStream,
     received: Vec<u8>,
     events: VecDeque<String>,
+    /// Requests that were begun, and their answers once they have come.
+    begun: BTreeMap<String, Option<String>>,
     session: u64,
     last_tag: u64,
 }
@@ -154,8 +156,8 @@ impl Client {
     /// `Refused`, with the kind `refused`, if this process may not be a client.
     pub fn connect(path: impl AsRef<Path>) -> Result<Self, ClientError> {
         let socket = UnixStream::connect(path)?;
-        let (received, events) = (Vec::new(), VecDeque::new());
-        let mut client = Self { socket, received, events, session: 0, last_tag: 0 };
+        let (received, events, begun) = (Vec::new(), VecDeque::new(), BTreeMap::new());
+        let mut client = Self { socket, received, events, begun, session: 0, last_tag: 0 };
         let greeting = client.line(None)?.ok_or_else(ended)?;
         match greeting.strip_prefix("memobj 1 ") {
             Some(words) if words.starts_with("refused ") => {
@@ -194,13 +196,15 @@ impl Client {
         self.answer(&tag)
     }
 
-    /// Sends a request, whose answer is waited for by its tag.
+    /// Sends a request, and gives its tag: [`answer`](Self::answer) waits for what becomes of it.
     ///
     /// # Errors
     ///
     /// Of the connection.
     pub fn begin(&mut self, words: &str) -> Result<String, ClientError> {
-        self.send(words, None)
+        let tag = self.send(words, None)?;
+        self.begun.insert(tag.clone(), None);
+        Ok(tag)
     }
 
     /// Maps all of an object that was opened, and tells the number of the mapping.
@@ -232,7 +236,7 @@ impl Client {
             }
             match self.line(Some(until))? {
                 None => return Ok(None),
-                Some(line) => self.keep_event(&line),
+                Some(line) => self.keep(line),
             }
         }
     }
@@ -242,12 +246,16 @@ impl Client {
         std::iter::from_fn(move || self.next_event(limit).ok().flatten())
     }
 
-    fn keep_event(&mut self, line: &str) {
-        if let Some(event) = line.strip_prefix("* ") {
+    /// Keeps a line that nobody waits for now.
+    fn keep(&mut self, line: String) {
+        let (tag, rest) = line.split_once(' ').unwrap_or((&line, ""));
+        if tag == "*" {
             if self.events.len() == MOST_EVENTS {
                 self.events.pop_front();
             }
-            self.events.push_back(event.to_owned());
+            self.events.push_back(rest.to_owned());
+        } else if let Some(answer) = self.begun.get_mut(tag) {
+            *answer = Some(rest.to_owned());
         }
     }
 
@@ -273,26 +281,28 @@ impl Client {
         Ok(tag)
     }
 
-    /// Waits for the answer to the request with this tag. Answers to others are dropped.
+    /// Waits for the answer to a request that was [begun](Self::begin). The answer of each can be had once.
     ///
     /// # Errors
     ///
     /// `Refused` is what the server answered.
     pub fn answer(&mut self, tag: &str) -> Result<Answer, ClientError> {
-        loop {
+        let mut answer = self.begun.remove(tag).flatten();
+        while answer.is_none() {
             let line = self.line(None)?.ok_or_else(ended)?;
-            let Some(words) = line.strip_prefix(tag).and_then(|rest| rest.strip_prefix(' ')) else {
-                self.keep_event(&line);
-                continue;
-            };
-            return match words.split_once(' ').unwrap_or((words, "")) {
-                ("ok", rest) => Ok(Answer(rest.to_owned())),
-                ("error", rest) => {
-                    let (kind, words) = rest.split_once(' ').unwrap_or((rest, ""));
-                    Err(ClientError::Refused { kind: kind.into(), words: words.into() })
-                }
-                _ => Err(ClientError::Protocol(line)),
-            };
+            match line.strip_prefix(tag).and_then(|rest| rest.strip_prefix(' ')) {
+                Some(words) => answer = Some(words.to_owned()),
+                None => self.keep(line),
+            }
+        }
+        let words = answer.unwrap_or_default();
+        match words.split_once(' ').unwrap_or((&words, "")) {
+            ("ok", rest) => Ok(Answer(rest.to_owned())),
+            ("error", rest) => {
+                let (kind, words) = rest.split_once(' ').unwrap_or((rest, ""));
+                Err(ClientError::Refused { kind: kind.into(), words: words.into() })
+            }
+            _ => Err(ClientError::Protocol(words)),
         }
     }
 

@@ -38,8 +38,7 @@ impl Listening {
         remove_stale(path)?;
         let listener = UnixListener::bind(path)?;
         let metadata = std::fs::symlink_metadata(path)?;
-        let listening =
-            Self { listener, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) };
+        let listening = Self { listener, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) };
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
         listening.listener.set_nonblocking(true)?;
         Ok(listening)
@@ -66,7 +65,10 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
     };
     if !metadata.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else than a socket has this name"));
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "something else than a socket has this name",
+        ));
     }
     match UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),

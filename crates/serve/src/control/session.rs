@@ -244,8 +244,7 @@ impl<'a> Turns<'a> {
         let mut flags = PollFlags::empty();
         flags.set(PollFlags::IN, reads);
         flags.set(PollFlags::OUT, session.output.has_rest());
-        let mut entries =
-            [PollFd::new(self.socket, flags), PollFd::new(&session.output, PollFlags::IN)];
+        let mut entries = [PollFd::new(self.socket, flags), PollFd::new(&session.output, PollFlags::IN)];
         match poll(&mut entries, self.time_left()?.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(_) => return Err(End::Dropped("the system refused to wait for it")),
@@ -274,9 +273,7 @@ impl<'a> Turns<'a> {
             }
             least = Some(least.map_or(left, |least| least.min(left)));
         }
-        Ok(least.map(|left| Timespec {
-            tv_sec: left.as_secs() as i64,
-            tv_nsec: i64::from(left.subsec_nanos()),
-        }))
+        Ok(least
+            .map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) }))
     }
 }

@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn texts_survive_as_words() {
-        for text in ["", "a", "a b", "100%", "%41", "tab\there", "line\nend", "\u{e9}\u{85}\u{1f600}", "a=b"] {
+        for text in ["", "a", "a b", "100%", "%41", "tab\there", "line\nend", "\u{e9}\u{85}\u{1f600}", "a=b"]
+        {
             let word = encode(text);
             assert!(!word.contains([' ', '\n', '\t']), "{word}");
             assert_eq!(decode(&word).as_deref(), Some(text), "{word}");
