@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,8 @@ pub(crate) const PATIENCE: Duration = memobj_sim::fixture::GUARD;
 pub(crate) const LENGTH: u64 = MIB;
 
 type Plan = Arc<Mutex<Vec<(Operation, Injection)>>>;
-type Pagers = Arc<Mutex<Vec<Arc<Faulty<File>>>>>;
+/// They go with their objects.
+type Pagers = Arc<Mutex<Vec<Weak<Faulty<File>>>>>;
 
 /// See the module.
 pub(crate) struct Fixture {
@@ -79,7 +80,7 @@ impl Fixture {
 
     /// The pager of the object that was opened last.
     pub(crate) fn pager(&self) -> Arc<Faulty<File>> {
-        Arc::clone(self.pagers.lock().unwrap().last().unwrap())
+        self.pagers.lock().unwrap().last().unwrap().upgrade().unwrap()
     }
 
     /// Plans a failure of all objects that are opened from now on.
@@ -130,7 +131,7 @@ fn export(
         for (operation, injection) in plan.lock().unwrap().iter() {
             pager.inject(*operation, injection.clone());
         }
-        pagers.lock().unwrap().push(Arc::clone(&pager));
+        pagers.lock().unwrap().push(Arc::downgrade(&pager));
         Ok(Box::new(pager) as Box<dyn Pager>)
     });
 }

@@ -182,12 +182,13 @@ fn who_never_reads_events_loses_them_and_stays() {
 fn there_are_so_many_clients_and_no_more() {
     let options = ServerOptions::new().quota(Quota::new().clients(4));
     beside_a_good_one("there_are_so_many_clients_and_no_more", options, |fixture| {
-        let raws: Vec<Raw> = (0..20).map(|_| fixture.raw()).collect();
-        let greetings: Vec<String> = raws.into_iter().map(|mut raw| raw.line()).collect();
+        let mut raws: Vec<Raw> = (0..20).map(|_| fixture.raw()).collect();
+        let greetings: Vec<String> = raws.iter_mut().map(Raw::line).collect();
         let refused = greetings.iter().filter(|line| *line == "memobj 1 refused why=too-many-clients");
         assert_eq!(refused.count(), 17);
         fixture.wait_for_log("is refused: too-many-clients");
         // As they leave others may come.
+        drop(raws);
         wait_until("a free place", || Client::connect(fixture.path("socket")).is_ok());
         wait_until("only the good one", || fixture.handle.statistics().clients == 1);
     });
