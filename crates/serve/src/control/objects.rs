@@ -79,6 +79,9 @@ impl std::ops::Deref for Use {
     }
 }
 
+/// Opens the pager of an object.
+pub(super) type MakePager<'a> = dyn Fn(&ObjectOptions) -> Result<Box<dyn Pager>, OpenFailure> + 'a;
+
 /// How an object is to be opened.
 pub(super) struct Opening<'a> {
     pub(super) key: Key,
@@ -88,7 +91,7 @@ pub(super) struct Opening<'a> {
     /// What the client asked for, if it did.
     pub(super) policy: Option<FailurePolicy>,
     pub(super) default_policy: FailurePolicy,
-    pub(super) pager: &'a dyn Fn(&ObjectOptions) -> Result<Box<dyn Pager>, OpenFailure>,
+    pub(super) pager: &'a MakePager<'a>,
 }
 
 impl Objects {
@@ -124,10 +127,10 @@ impl Objects {
             }
         };
         drop(state);
-        if let Some(policy) = opening.policy.filter(|policy| *policy != open.policy) {
-            let policies = (policy_word(policy), policy_word(open.policy));
-            let refusal = Refusal::new(Kind::Conflict, format!("it is open with the policy {}", policies.1));
-            return Err(refusal.with(|fields| fields.with("policy", policies.1)));
+        if opening.policy.is_some_and(|policy| policy != open.policy) {
+            let policy = policy_word(open.policy);
+            let refusal = Refusal::new(Kind::Conflict, format!("it is open with the policy {policy}"));
+            return Err(refusal.with(|fields| fields.with("policy", policy)));
         }
         used.open = Some(open);
         Ok(used)
@@ -203,23 +206,25 @@ impl Objects {
     /// One use less. The last closes the object.
     fn leave(&self, entry: &Entry) {
         let mut state = locked(&entry.state);
-        let mut uses = {
-            let _table = self.table();
-            let mut uses = locked(&entry.uses);
-            *uses -= 1;
-            *uses
-        };
-        if uses == 0 {
-            if let Some(open) = state.take() {
-                self.close(open);
-            }
-            let mut table = self.table();
-            // Somebody may want it again by now: he waits for the state.
-            uses = *locked(&entry.uses);
-            if uses == 0 {
-                table.entries.remove(&entry.key);
-            }
+        if self.change_uses(entry, |uses| uses - 1) > 0 {
+            return;
         }
+        if let Some(open) = state.take() {
+            self.close(open);
+        }
+        let mut table = self.table();
+        // Somebody may want it again by now: he waits for the state.
+        if *locked(&entry.uses) == 0 {
+            table.entries.remove(&entry.key);
+        }
+    }
+
+    /// Changes how many use an entry, under the lock of the table.
+    fn change_uses(&self, entry: &Entry, change: impl FnOnce(u64) -> u64) -> u64 {
+        let _table = self.table();
+        let mut uses = locked(&entry.uses);
+        *uses = change(*uses);
+        *uses
     }
 
     /// Makes changes durable, and lets the object go.
