@@ -11,7 +11,7 @@ use crate::ninep_proxy::{PROXY_HELP, ProxyArguments};
 use crate::options::{AccessMethod, Delivery, Frames, LogArguments, Settings, StatsFormat};
 use crate::retry::{self, Retry};
 use crate::run_args::{RUN_HELP, RunArguments};
-use crate::serve_machines::{SERVE_HELP, ServeArguments};
+use crate::serve_args::{SERVE_HELP, ServeArguments};
 use crate::servers::ServerArguments;
 use crate::size;
 use crate::write_args::{
@@ -50,6 +50,7 @@ Examples:
   memobj hash s3://bucket/key                      an object of a store, in the same memory
   memobj copy --retry 1m https://host/big.iso big.iso
   memobj 9p-proxy 0.0.0.0:5640 fileserver:564      clients do not notice that the server restarts
+  memobj serve S.sock --export model=big.img       other processes map it, in one memory
   memobj doctor                                    what this machine offers, and how to get more";
 
 const HASH_EXAMPLES: &str = "\
@@ -131,7 +132,7 @@ pub(crate) enum Command {
     /// Stand between 9P clients and a server that may be restarted
     #[command(name = "9p-proxy", after_help = PROXY_HELP)]
     NinepProxy(ProxyArguments),
-    /// Serve memory of virtual machines that were snapshotted
+    /// Serve objects to other processes, which map them
     #[command(after_help = SERVE_HELP)]
     Serve(ServeArguments),
     /// Say what this machine offers, what is missing, what is used instead, and how to fix it

@@ -28,6 +28,9 @@ mod retry;
 mod run;
 mod run_args;
 mod segments;
+mod serve;
+mod serve_args;
+mod serve_keeper;
 mod serve_machines;
 mod server_folder;
 mod servers;
@@ -84,7 +87,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Run(arguments) => run::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments, &Interrupt::install()?),
         Command::NinepProxy(arguments) => ninep_proxy::run(&arguments, &Interrupt::install()?),
-        Command::Serve(arguments) => serve_machines::run(&arguments, &Interrupt::install()?),
+        Command::Serve(arguments) => serve::run(&arguments, &Interrupt::install_patiently()?),
         Command::Digest(arguments) => digest::run(&arguments, &Interrupt::install()?),
     }
 }

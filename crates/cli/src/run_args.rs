@@ -124,7 +124,7 @@ pub(crate) enum ReportKind {
     None,
 }
 
-fn parse_inject(text: &str) -> Result<(PathBuf, FaultPlan), String> {
+pub(crate) fn parse_inject(text: &str) -> Result<(PathBuf, FaultPlan), String> {
     // The rest of the list may have colons, too: the path ends where a list begins.
     let ends = text.match_indices(':').map(|(at, _)| at);
     let mut problem = format!("{text:?}: no PATH: in front");

@@ -9,5 +9,8 @@
 
 pub mod control;
 pub mod keep;
+mod listen;
 mod times;
 pub mod vm;
+
+pub use listen::Listening;

@@ -9,6 +9,7 @@ mod output;
 mod patch;
 mod read;
 mod restarts;
+mod serve;
 mod server_folders;
 mod servers;
 mod test_folder;

@@ -93,6 +93,21 @@ impl File {
         Self::open_as(path.as_ref(), CacheUse::Auto, OpenMode::Read)
     }
 
+    /// Opens the file that `file` is open at once more, for reading, whatever its name is by now. Takes /proc, and the right
+    /// to read the file.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open). If a commit log lies beside the file, whoever it belongs to, `ForeignLog`: nothing is put in
+    /// place, since somebody else can choose what lies there.
+    pub fn open_descriptor(file: &std::fs::File) -> Result<Self, OpenError> {
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
+        match super::log_file::log_beside(Path::new(&path)) {
+            Some(path) => Err(OpenError::ForeignLog { path }),
+            None => Self::open_as(Path::new(&path), CacheUse::Auto, OpenMode::Read),
+        }
+    }
+
     /// Supplies what the open `file`, a regular one, has at the moment of each supply, as the kernel's own mappings do:
     /// a changed file is not [`Stale`](ErrorKind::Stale), and pages that were supplied before and after a change can
     /// have bytes of two versions. Reads go through the host's page cache.

@@ -135,6 +135,11 @@ fn with_log(path: &Path) -> Option<PathBuf> {
     log_path(&whole).symlink_metadata().is_ok().then_some(whole)
 }
 
+/// The log beside the file at `path`, if one lies there.
+pub(super) fn log_beside(path: &Path) -> Option<PathBuf> {
+    with_log(path).map(|path| log_path(&path))
+}
+
 /// Whether the log beside the file at `path` is a stranger's, as far as can be seen.
 fn is_foreign(path: &Path) -> bool {
     let (Ok(file), Ok(log)) = (path.metadata(), log_path(path).symlink_metadata()) else { return false };

@@ -1,1 +1,49 @@
 //! The control connection: see `docs/serve-protocol.md`.
+//!
+//! ```text
+//!   Server          accepts clients of one socket            peer
+//!     Session       one client, one thread                   input, output, words
+//!       requests    verbs that are answered at once          refusal: why not
+//!       long        verbs that can take long: a thread each
+//!       mappings    guests: memory of the client
+//!     Objects       what is open, whoever opened it          exports, read_only
+//!     events        of the cache, to those they are about
+//!     Quota         bounds all of it
+//!   Client          the other side
+//! ```
+//!
+//! Locks stand alone: none is held while the engine is called, but for the state of an object that is opened or closed.
+
+mod client;
+mod events;
+mod exports;
+mod input;
+mod long;
+mod mappings;
+mod objects;
+mod output;
+mod peer;
+mod quota;
+mod read_only;
+mod refusal;
+mod requests;
+mod server;
+mod session;
+mod words;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use client::{Answer, Client, ClientError};
+pub use exports::{Access, Exports, OpenFailure, Opener};
+pub use peer::Allowed;
+pub use quota::Quota;
+pub use server::{Server, ServerHandle, ServerOptions, Statistics};
+pub use words::{LONGEST_LINE, decode, encode};
+
+/// Is told of what no client hears, a line at a time.
+pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Locks `mutex`, also after a thread has panicked with it: what it guards is whole at every moment.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,153 @@
+//! `memobj serve`: objects of one cache for other processes.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use memobj::pagers::{self, Pager};
+use memobj::{Cache, CacheOptions, ObjectOptions};
+use memobj_serve::control::{Access, Allowed, Exports, OpenFailure, Quota, Server, ServerOptions};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::SIGTERM;
+
+use crate::failure::{Failure, complain, failure};
+use crate::interrupt::Interrupt;
+use crate::output;
+use crate::retry::Retry;
+use crate::serve_args::{Export, ServeArguments};
+use crate::serve_keeper;
+use crate::serve_machines::{self, Machines};
+use crate::server_folder::{Faults, with_faults};
+use crate::servers::{self, Missing, Servers};
+
+/// How often it is looked whether the server is to end.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Serves until Ctrl-C or SIGTERM.
+pub(crate) fn run(arguments: &ServeArguments, interrupt: &Interrupt) -> Result<(), Failure> {
+    let monitors = arguments.machines.firecracker.as_deref();
+    if arguments.socket.is_none() && monitors.is_none() {
+        return Err(Failure::Usage("serve: neither SOCKET nor --firecracker says where to listen".into()));
+    }
+    let terminated = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGTERM, Arc::clone(&terminated))
+        .map_err(|error| Failure::io("catch SIGTERM", &error))?;
+    raise_descriptor_limit();
+    let touches = serve_machines::read_record(arguments)?;
+    if let Some(monitors) = monitors.filter(|_| arguments.machines.keep) {
+        let (listener, _socket) = serve_machines::listen(arguments, monitors)?;
+        return serve_keeper::keep(listener, interrupt, &terminated, &mut || say_ready(&[monitors]));
+    }
+    let exports = exports(arguments)?;
+    let cache = CacheOptions::new().budget_bytes(arguments.budget);
+    let cache = Cache::new(cache).map_err(failure)?;
+    let machines = monitors.map(|socket| Machines::start(arguments, socket, &cache, touches)).transpose()?;
+    let clients = arguments.socket.as_deref().map(|socket| {
+        let what = format!("listen at {}", socket.display());
+        let server = Server::bind(socket, cache.clone(), exports, options(arguments));
+        server.map_err(|error| Failure::io(&what, &error))
+    });
+    let clients = clients.transpose()?;
+    if clients.is_none() {
+        // Clients hear of servers that are silent; without any, somebody else is told.
+        servers::tell(cache.events());
+    }
+    if !arguments.machines.kept {
+        let sockets: Vec<&Path> = arguments.socket.as_deref().into_iter().chain(monitors).collect();
+        say_ready(&sockets)?;
+    }
+    serve(clients, machines, &terminated, interrupt)
+}
+
+/// The first lines of standard output: where it listens.
+fn say_ready(sockets: &[&Path]) -> Result<(), Failure> {
+    for socket in sockets {
+        output::put(format!("{}\n", socket.display()).as_bytes())?;
+    }
+    std::io::stdout().flush().map_err(|error| Failure::stdout(&error))
+}
+
+fn serve(
+    clients: Option<Server>,
+    mut machines: Option<Machines<'_>>,
+    terminated: &AtomicBool,
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
+    let handle = clients.as_ref().map(Server::handle);
+    let mut recorded = Ok(());
+    let ended = thread::scope(|scope| {
+        let serving = clients.map(|server| scope.spawn(|| server.run()));
+        let has_ended = || serving.as_ref().is_some_and(|serving| serving.is_finished());
+        while interrupt.check().is_ok() && !terminated.load(Ordering::Relaxed) && !has_ended() {
+            thread::sleep(LOOK_AGAIN);
+            if let Some(Err(failure)) = machines.as_mut().map(Machines::look) {
+                recorded = Err(failure);
+            }
+        }
+        handle.iter().for_each(|handle| handle.stop());
+        serving.map_or(Ok(Ok(())), |serving| serving.join())
+    });
+    let ended = match ended {
+        Ok(Ok(())) => interrupt.check(),
+        Ok(Err(error)) => Err(Failure::io("serve", &error)),
+        Err(_) => Err(Failure::Message("serve: the server has panicked".into())),
+    };
+    recorded.and(machines.map_or(Ok(()), Machines::end)).and(ended)
+}
+
+/// Mappings of clients take descriptors.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // What it is refused for leaves the limit as it is, and the quota follows.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+fn options(arguments: &ServeArguments) -> ServerOptions {
+    let allowed =
+        Allowed::new().users(arguments.allow_uid.iter().copied()).groups(arguments.allow_gid.iter().copied());
+    let options = ServerOptions::new()
+        .quota(Quota::new().clients(arguments.clients.into()))
+        .allowed(allowed)
+        .policy(arguments.policy());
+    if arguments.quiet { options } else { options.log(Arc::new(complain)) }
+}
+
+fn exports(arguments: &ServeArguments) -> Result<Exports, Failure> {
+    // A client that opens an object hears of a failure, and tries again if it wants.
+    let servers = Arc::new(Servers::new(&arguments.servers, Retry::Never)?);
+    let faults: Arc<Faults> = arguments.inject.clone().into();
+    let mut exports = Exports::new();
+    for export in &arguments.export {
+        let access = if export.is_writable { Access::ReadWrite } else { Access::ReadOnly };
+        let (servers, faults, kept) = (Arc::clone(&servers), Arc::clone(&faults), export.clone());
+        exports.object(&export.name, access, move |options| {
+            let pager = open(&kept, access, options, &servers)?;
+            Ok(Box::new(with_faults(pager, Path::new(&kept.name), &faults)))
+        });
+    }
+    if let Some(folder) = &arguments.export_dir {
+        let what = format!("open the folder {}", folder.display());
+        exports.folder(folder).map_err(|error| Failure::io(&what, &error))?;
+    }
+    Ok(exports)
+}
+
+fn open(
+    export: &Export,
+    access: Access,
+    options: &ObjectOptions,
+    servers: &Servers,
+) -> Result<Box<dyn Pager>, OpenFailure> {
+    if let Some(url) = servers::url_of(&export.object) {
+        let pager = servers.pager(url, options, Missing::IsAnError, &Interrupt::never());
+        return pager.map_err(|failure| failure.to_string().into());
+    }
+    let path = servers::local(&export.object).map_err(|failure| failure.to_string())?;
+    Ok(match access {
+        Access::ReadOnly => Box::new(pagers::File::open(path)?),
+        Access::ReadWrite => Box::new(pagers::File::open_writable(path, options.lock_timeout)?),
+    })
+}

@@ -1,0 +1,144 @@
+//! The arguments of `memobj serve`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use memobj::FailurePolicy;
+
+use crate::inject::FaultPlan;
+use crate::retry::{self, Retry};
+use crate::run_args;
+use crate::serve_machines::MachineArguments;
+use crate::servers::ServerArguments;
+use crate::size;
+
+pub(crate) const SERVE_HELP: &str = "\
+Examples:
+  memobj serve /run/memobj.sock --export model=/srv/model.bin
+  memobj serve --budget 1G --export words=words.dat:rw --export set=s3://bucket/set.bin S.sock
+  memobj serve S.sock --export-dir /srv/files --allow-uid 1000
+  printf '1 exports\\n2 open model\\n3 populate 1 0 4096\\n4 read 1 0 16\\n' | socat - UNIX-CONNECT:S.sock
+
+Clients say in lines of text what they want mapped, and hear of errors: docs/serve-protocol.md. They map
+objects by memobj::RemoteMapping: pages are in memory once for all of them, within one budget, and each
+sees the stores of the others at once. What a client stores is durable after its sync.
+
+The user who starts it may connect, and root; others by --allow-uid and --allow-gid. A client that may
+write is trusted with the bytes of the object that it writes, and with nothing else.
+
+The first line of standard output is the socket, once it listens. Each line of standard error is a
+client that was refused or dropped, and why. Ctrl-C or SIGTERM ends it: objects are synced, and the
+socket is removed. A socket that a dead server has left behind is replaced.
+
+Memory of virtual machines that were snapshotted (docs/serve.md):
+  memobj serve --firecracker /run/vm.sock --memory snapshot/mem
+  memobj serve --firecracker /run/vm.sock --memory s3://bucket/mem --disk-cache /var/tmp/cache:20G
+  memobj serve --firecracker /run/vm.sock --memory mem --record mem.touches        the first machine
+  memobj serve --firecracker /run/vm.sock --memory mem --replay mem.touches        later ones
+  memobj serve --firecracker /run/vm.sock --memory mem --keep                      may be killed and upgraded
+
+Firecracker: PUT /snapshot/load with \"mem_backend\": {\"backend_type\": \"Uffd\", \"backend_path\": SOCKET}.
+Any monitor that sends the same handshake is served: a JSON list of regions, with its userfaultfd. A
+page is read once for all machines, within the budget; each machine has copies of its own of the pages
+that it touches. Pages that a machine gives up (balloon) are zero from then on.
+
+A page that cannot be supplied, after --retry, ends the machine by SIGKILL, with a line that says why; with
+--on-failure wait the machine sleeps, and the page is asked for again each second. It never reads zeros
+instead.
+
+--keep: a second process, which only keeps descriptors, starts the server again when it is killed or crashes.
+Machines sleep meanwhile at pages that are missing, and notice nothing else. SIGHUP to it has the server
+started anew, from the program that has its name by then. Without --keep, machines whose server has died sleep
+at their next missing page. Records are written when a machine leaves, and at the end.";
+
+/// `memobj serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// Where clients connect: the path of a Unix socket
+    #[arg(value_name = "SOCKET")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Clients open OBJECT, a file or a URL, by NAME; to be read, or with :rw behind it also to be written in place.
+    /// May be given several times
+    #[arg(long, value_name = "NAME=OBJECT[:ro|:rw]", value_parser = parse_export)]
+    pub(crate) export: Vec<Export>,
+    /// Clients open the regular files below DIR by their paths in it, to be read; symbolic links are not followed
+    #[arg(long, value_name = "DIR")]
+    pub(crate) export_dir: Option<PathBuf>,
+    /// Most memory to hold pages in, for all clients together, a hard bound
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size::parse_budget)]
+    pub(crate) budget: u64,
+    /// Try a failed page again for this long: a time such as 500ms, 10s or 2m, never, or forever; clients can choose
+    /// otherwise when they open an object
+    #[arg(long, value_name = "DURATION", default_value = "never", value_parser = retry::parse)]
+    pub(crate) retry: Retry,
+    /// Inject faults into the export NAME: as in `memobj hash`, NAME and a colon in front; `*` is every export. May be
+    /// given several times
+    #[arg(long, value_name = "NAME:SPEC", value_parser = run_args::parse_inject)]
+    pub(crate) inject: Vec<(PathBuf, FaultPlan)>,
+    /// Let processes of this user connect, too; may be given several times
+    #[arg(long, value_name = "N")]
+    pub(crate) allow_uid: Vec<u32>,
+    /// Let processes of this group connect, too; may be given several times
+    #[arg(long, value_name = "N")]
+    pub(crate) allow_gid: Vec<u32>,
+    /// Most clients at once
+    #[arg(long, value_name = "N", default_value = "1024")]
+    pub(crate) clients: u16,
+    /// Say nothing about clients
+    #[arg(long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) machines: MachineArguments,
+    #[command(flatten)]
+    pub(crate) servers: ServerArguments,
+}
+
+impl ServeArguments {
+    /// What happens when a page cannot be supplied.
+    pub(crate) fn policy(&self) -> FailurePolicy {
+        match self.retry {
+            Retry::Never => FailurePolicy::FailAtOnce,
+            Retry::For(limit) => FailurePolicy::RetryFor(limit),
+            Retry::Forever => FailurePolicy::WaitForEver,
+        }
+    }
+}
+
+/// One `--export`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Export {
+    pub(crate) name: String,
+    pub(crate) object: PathBuf,
+    pub(crate) is_writable: bool,
+}
+
+fn parse_export(text: &str) -> Result<Export, String> {
+    let (name, object) = text.split_once('=').ok_or_else(|| format!("{text:?}: no NAME=OBJECT"))?;
+    let (object, is_writable) = match (object.strip_suffix(":rw"), object.strip_suffix(":ro")) {
+        (Some(object), _) => (object, true),
+        (_, Some(object)) => (object, false),
+        _ => (object, false),
+    };
+    if name.is_empty() || object.is_empty() {
+        return Err(format!("{text:?}: NAME and OBJECT are not empty"));
+    }
+    Ok(Export { name: name.into(), object: object.into(), is_writable })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exports_have_a_name_an_object_and_what_may_be_done() {
+        let export = |name: &str, object: &str, is_writable| {
+            Ok(Export { name: name.into(), object: object.into(), is_writable })
+        };
+        assert_eq!(parse_export("a=b"), export("a", "b", false));
+        assert_eq!(parse_export("a=/b:c:rw"), export("a", "/b:c", true));
+        assert_eq!(parse_export("a b=9p://host:564/x=y:ro"), export("a b", "9p://host:564/x=y", false));
+        for text in ["", "a", "=b", "a=", "a=:rw"] {
+            assert!(parse_export(text).expect_err(text).contains(&format!("{text:?}")));
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! `memobj serve`, as people start and end it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+
+use memobj::GuestProt;
+use memobj_serve::control::Client;
+
+use crate::test_folder::TestFolder;
+
+/// A server that is killed when it is dropped.
+struct Serving {
+    child: Child,
+    messages: Option<std::process::ChildStderr>,
+}
+
+impl Serving {
+    /// Starts it, and waits until it listens at `socket`.
+    fn start(test_folder: &TestFolder, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_memobj"));
+        command.args(["serve", "socket"]).args(arguments).current_dir(test_folder.path());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        let mut line = String::new();
+        let output = child.stdout.take().expect("standard output is piped");
+        BufReader::new(output).read_line(&mut line).expect("a line");
+        assert_eq!(line, "socket\n");
+        let messages = child.stderr.take();
+        Self { child, messages }
+    }
+
+    /// Sends a signal, and gives the exit status and what was said.
+    fn end(mut self, signal: &str) -> (Option<i32>, String) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill(1) runs").success());
+        let mut text = String::new();
+        let mut messages = self.messages.take().expect("standard error is piped");
+        messages.read_to_string(&mut text).expect("text");
+        (self.child.wait().expect("it ends").code(), text)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn it_serves_until_a_signal_and_syncs() {
+    let test_folder = TestFolder::new();
+    let bytes = test_folder.file("words", 100_000);
+    std::fs::create_dir(test_folder.path().join("folder")).unwrap();
+    test_folder.file("folder/file", 10);
+    let path = test_folder.path().join("socket");
+    for (signal, code) in [("-TERM", 0), ("-INT", 130)] {
+        let server = Serving::start(
+            &test_folder,
+            &["--budget", "1M", "--export", "words=words:rw", "--export-dir", "folder", "--retry", "1s"],
+        );
+        let mut client = Client::connect(&path).unwrap();
+        assert_eq!(client.request("open words rw").unwrap().get("policy").as_deref(), Some("retry:1000"));
+        client.request("open file").unwrap();
+        let (mapping, _) = client.map(1, GuestProt::ReadWrite).unwrap();
+        let mut read = vec![0; 1000];
+        mapping.read_at(50_000, &mut read).unwrap();
+        assert_eq!(read, bytes[50_000..51_000]);
+        mapping.write_at(10, signal.as_bytes()).unwrap();
+        // A second server is refused, and the first goes on.
+        let second = test_folder.run(&["serve", "socket"]);
+        assert_eq!((second.code(), second.out()), (1, ""));
+        assert_eq!(second.err(), "memobj: listen at socket: another server listens there\n");
+        let (status, said) = server.end(signal);
+        assert_eq!(status, Some(code), "{said}");
+        assert!(!path.exists());
+        assert_eq!(
+            std::fs::read(test_folder.path().join("words")).unwrap()[10..][..signal.len()],
+            *signal.as_bytes()
+        );
+    }
+}
+
+#[test]
+fn faults_are_injected_into_exports() {
+    let test_folder = TestFolder::new();
+    test_folder.file("words", 100_000);
+    let inject = "words:error@4k+4k:times=1";
+    let arguments = ["--export", "words=words", "--inject", inject, "--quiet"];
+    let server = Serving::start(&test_folder, &arguments);
+    let mut client = Client::connect(test_folder.path().join("socket")).unwrap();
+    client.request("open words").unwrap();
+    assert_eq!(client.request("populate 1 4096 4096").unwrap_err().kind(), Some("page"));
+    client.request("retry 1").unwrap();
+    client.request("populate 1").unwrap();
+    let (status, said) = server.end("-TERM");
+    assert_eq!((status, said.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_socket_that_is_left_behind_is_replaced() {
+    let test_folder = TestFolder::new();
+    let first = Serving::start(&test_folder, &[]);
+    drop(first);
+    assert!(test_folder.path().join("socket").exists());
+    let second = Serving::start(&test_folder, &[]);
+    Client::connect(test_folder.path().join("socket")).unwrap();
+    assert_eq!(second.end("-TERM").0, Some(0));
+}
+
+#[test]
+fn what_makes_no_sense_is_wrong_usage() {
+    let test_folder = TestFolder::new();
+    for (arguments, words) in [
+        (&["serve"][..], "SOCKET"),
+        (&["serve", "x", "--export", "y"], "no NAME=OBJECT"),
+        (&["serve", "x", "--inject", "y"], "no PATH: in front"),
+        (&["serve", "x", "--allow-uid", "me"], "me"),
+    ] {
+        let ran = test_folder.run(arguments);
+        assert_eq!(ran.code(), 2, "{arguments:?}: {}", ran.err());
+        assert!(ran.err().contains(words), "{arguments:?}: {}", ran.err());
+    }
+    let ran = test_folder.run(&["serve", "x", "--export-dir", "nowhere"]);
+    assert_eq!((ran.code(), ran.err()), (1, "memobj: open the folder nowhere: no such file or directory\n"));
+}

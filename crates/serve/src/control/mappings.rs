@@ -1,0 +1,126 @@
+//! Mappings of clients: guests of the library.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use memobj::{AdmitError, AdmitOptions, Guest, GuestEnd, GuestProt};
+use rustix::net::sockopt::{socket_domain, socket_type};
+use rustix::net::{AddressFamily, SocketType};
+
+use super::input::Input;
+use super::long;
+use super::quota::{OF_MAPPING, Share};
+use super::refusal::Refusal;
+use super::requests::{Arguments, Taken, check_writable};
+use super::session::{Session, State};
+use super::words::Fields;
+
+/// The most guests of one object, which the library has.
+const MOST_GUESTS: u64 = 64;
+
+/// One mapping of a client.
+pub(super) struct Mapped {
+    pub(super) guest: Guest,
+    pub(super) object: u64,
+    _shares: [Share; 3],
+}
+
+impl State {
+    /// How many mappings of an object there are, if there are any.
+    pub(super) fn mappings_of(&self, object: u64) -> Option<usize> {
+        let count = self.mappings.values().filter(|mapped| mapped.object == object).count();
+        (count > 0).then_some(count)
+    }
+}
+
+/// `map OBJECT rw|ro`, with one end of a pair of sockets.
+pub(super) fn map(
+    session: &Arc<Session>,
+    tag: &str,
+    arguments: &mut Arguments<'_>,
+    input: &mut Input,
+) -> Result<Taken, Refusal> {
+    let descriptor = input.take_descriptor()?;
+    let opened = arguments.object(session)?;
+    let prot = match arguments.word("ro or rw")? {
+        "ro" => GuestProt::ReadOnly,
+        "rw" => GuestProt::ReadWrite,
+        _ => return Err(Refusal::syntax("a mapping is ro or rw")),
+    };
+    arguments.end()?;
+    if prot == GuestProt::ReadWrite {
+        check_writable(&opened)?;
+    }
+    let stream = stream_of(descriptor)?;
+    let shares = shares(session, opened.used.object.len())?;
+    let timeout = session.server.options.attach;
+    long::begin(session, tag, move |session| {
+        let options = AdmitOptions::new().prot(prot).timeout(timeout);
+        let guest = opened.used.object.admit(stream, options).map_err(|error| match error {
+            AdmitError::TooManyGuests => Refusal::quota("guests", MOST_GUESTS),
+            error => error.into(),
+        })?;
+        let mut state = session.state();
+        // The end of the session takes what is in its state: either this, or it is over by now.
+        if session.is_over() || !state.objects.contains_key(&opened.number) {
+            drop(state);
+            drop(guest);
+            return Err(Refusal::not_found("object"));
+        }
+        let number = state.new_mapping();
+        state.mappings.insert(number, Mapped { guest, object: opened.number, _shares: shares });
+        Ok(Fields::new().with("mapping", number))
+    })
+}
+
+/// What a client has to have for one more mapping.
+fn shares(session: &Session, bytes: u64) -> Result<[Share; 3], Refusal> {
+    let quota = &session.server.options.quota;
+    let take = |counter: &super::quota::Counter, amount, most, which| {
+        counter.take(amount, most).ok_or_else(|| Refusal::quota(which, most))
+    };
+    Ok([
+        take(&session.mapped, 1, quota.mappings, "mappings")?,
+        take(&session.mapped_bytes, bytes, quota.mapped_bytes, "mapped-bytes")?,
+        take(&session.server.descriptors, OF_MAPPING, quota.descriptors, "descriptors")?,
+    ])
+}
+
+fn stream_of(descriptor: OwnedFd) -> Result<UnixStream, Refusal> {
+    let is_unix = socket_domain(&descriptor).is_ok_and(|domain| domain == AddressFamily::UNIX);
+    let is_stream = socket_type(&descriptor).is_ok_and(|kind| kind == SocketType::STREAM);
+    match is_unix && is_stream {
+        true => Ok(descriptor.into()),
+        false => Err(Refusal::descriptor("it is no Unix stream socket")),
+    }
+}
+
+/// `unmap MAPPING`.
+pub(super) fn unmap(session: &Session, arguments: &mut Arguments<'_>) -> Result<Taken, Refusal> {
+    let number = arguments.number("the mapping")?;
+    arguments.end()?;
+    let removed = session.state().mappings.remove(&number);
+    let mapped = removed.ok_or_else(|| Refusal::not_found("mapping"))?;
+    drop(mapped);
+    Ok(Taken::Done(Fields::new()))
+}
+
+/// Takes the mappings out that have ended by themselves, and tells the client.
+pub(super) fn forget_ended(session: &Session) {
+    let mut state = session.state();
+    let has_ended = |(number, mapped): (&u64, &Mapped)| mapped.guest.end().map(|_| *number);
+    let numbers: Vec<u64> = state.mappings.iter().filter_map(has_ended).collect();
+    let ended: Vec<_> =
+        numbers.iter().filter_map(|number| Some((*number, state.mappings.remove(number)?))).collect();
+    drop(state);
+    for (number, mapped) in ended {
+        let why = match mapped.guest.end() {
+            Some(GuestEnd::Left) => "left",
+            Some(GuestEnd::Dismissed) => "dismissed",
+            _ => "broken",
+        };
+        let fields = Fields::new().with("mapping", number).with("object", mapped.object);
+        session.event(&fields.with("why", why), "ended");
+    }
+}

@@ -1,0 +1,272 @@
+//! The objects that clients have open: one memory object for each name or file, whoever opens it.
+//!
+//! An object is opened by the first client that wants it, and closed by the last that leaves it: synced, then dropped.
+//! Locks: the state of an entry, then the table. Nobody opens or closes an object with the table locked.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use memobj::pagers::Pager;
+use memobj::{
+    Cache, Delivery, FailurePolicy, FrameSize, FrameVisibility, MapOptions, Mapping, MemoryObject,
+    ObjectOptions, Writing,
+};
+
+use super::exports::{Access, OpenFailure, kind_of};
+use super::quota::{Counter, OF_OBJECT, Share};
+use super::read_only::NeverWritten;
+use super::refusal::{Kind, Refusal, kind_word};
+use super::{Log, locked};
+
+/// What makes two openings ones of the same object.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Key {
+    /// The name of an export.
+    Name(String),
+    /// Device and number of a file.
+    File(u64, u64),
+}
+
+/// An object that is open.
+#[derive(Debug)]
+pub(super) struct OpenObject {
+    pub(super) object: MemoryObject,
+    /// All of it.
+    pub(super) mapping: Mapping,
+    pub(super) access: Access,
+    pub(super) policy: FailurePolicy,
+    _descriptors: Share,
+}
+
+/// The objects that are open.
+pub(super) struct Objects {
+    cache: Cache,
+    log: Log,
+    descriptors: (Counter, u64),
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    entries: BTreeMap<Key, Arc<Entry>>,
+    /// Names of objects, which events tell apart.
+    names: HashMap<String, u64>,
+}
+
+struct Entry {
+    key: Key,
+    /// Held while the object is opened or closed.
+    state: Mutex<Option<Arc<OpenObject>>>,
+    /// Who uses it, or wants to. Of the table.
+    uses: Mutex<u64>,
+}
+
+/// One use of an open object. The object is closed with the last.
+pub(super) struct Use {
+    objects: Arc<Objects>,
+    entry: Arc<Entry>,
+    open: Option<Arc<OpenObject>>,
+}
+
+impl std::ops::Deref for Use {
+    type Target = OpenObject;
+
+    fn deref(&self) -> &OpenObject {
+        match &self.open {
+            Some(open) => open,
+            None => unreachable!("a use is empty while it is dropped only"),
+        }
+    }
+}
+
+/// Opens the pager of an object.
+pub(super) type MakePager<'a> = dyn Fn(&ObjectOptions) -> Result<Box<dyn Pager>, OpenFailure> + 'a;
+
+/// How an object is to be opened.
+pub(super) struct Opening<'a> {
+    pub(super) key: Key,
+    /// What people call it.
+    pub(super) name: &'a str,
+    pub(super) access: Access,
+    /// What the client asked for, if it did.
+    pub(super) policy: Option<FailurePolicy>,
+    pub(super) default_policy: FailurePolicy,
+    pub(super) pager: &'a MakePager<'a>,
+}
+
+impl Objects {
+    /// At most `most` descriptors are taken of `counter`.
+    pub(super) fn new(cache: Cache, log: Log, descriptors: (Counter, u64)) -> Arc<Self> {
+        Arc::new(Self { cache, log, descriptors, table: Mutex::default() })
+    }
+
+    pub(super) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// How many are open.
+    pub(super) fn count(&self) -> usize {
+        self.table().entries.len()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        locked(&self.table)
+    }
+
+    /// The object, which is opened if nobody has it open.
+    pub(super) fn open(self: &Arc<Self>, opening: &Opening<'_>) -> Result<Use, Refusal> {
+        let entry = self.enter(&opening.key);
+        let mut used = Use { objects: Arc::clone(self), entry: Arc::clone(&entry), open: None };
+        let mut state = locked(&entry.state);
+        let open = match &*state {
+            Some(open) => Arc::clone(open),
+            None => {
+                let open = Arc::new(self.make(opening)?);
+                *state = Some(Arc::clone(&open));
+                open
+            }
+        };
+        drop(state);
+        if opening.policy.is_some_and(|policy| policy != open.policy) {
+            let policy = policy_word(open.policy);
+            let refusal = Refusal::new(Kind::Conflict, format!("it is open with the policy {policy}"));
+            return Err(refusal.with(|fields| fields.with("policy", policy)));
+        }
+        used.open = Some(open);
+        Ok(used)
+    }
+
+    fn enter(&self, key: &Key) -> Arc<Entry> {
+        let mut table = self.table();
+        let new = || Arc::new(Entry { key: key.clone(), state: Mutex::default(), uses: Mutex::default() });
+        let entry = Arc::clone(table.entries.entry(key.clone()).or_insert_with(new));
+        *locked(&entry.uses) += 1;
+        entry
+    }
+
+    fn make(&self, opening: &Opening<'_>) -> Result<OpenObject, Refusal> {
+        let (counter, most) = &self.descriptors;
+        let descriptors = counter.take(OF_OBJECT, *most);
+        let descriptors = descriptors.ok_or_else(|| Refusal::quota("descriptors", *most))?;
+        let policy = opening.policy.unwrap_or(opening.default_policy);
+        let name = self.unique_name(opening.name);
+        let opened = self.opened(opening, policy, &name);
+        let (object, mapping) = opened.inspect_err(|_| self.forget_name(&name))?;
+        Ok(OpenObject { object, mapping, access: opening.access, policy, _descriptors: descriptors })
+    }
+
+    fn opened(
+        &self,
+        opening: &Opening<'_>,
+        policy: FailurePolicy,
+        name: &str,
+    ) -> Result<(MemoryObject, Mapping), Refusal> {
+        let options = ObjectOptions::new()
+            .frames(FrameSize::Small)
+            .visibility(FrameVisibility::Shared)
+            .policy(policy)
+            // No more addresses than it has bytes: its length stays.
+            .max_len(0);
+        let failed = |error: OpenFailure| {
+            let refusal = Refusal::new(Kind::Open, error.to_string());
+            refusal.with(|fields| fields.with("kind", kind_word(kind_of(&error))))
+        };
+        let writing = match opening.access {
+            Access::ReadOnly => Writing::ReadOnly,
+            Access::ReadWrite => Writing::InPlace,
+        };
+        let pager = (opening.pager)(&options.clone().writing(writing)).map_err(failed)?;
+        let pager = match opening.access {
+            Access::ReadOnly => Box::new(NeverWritten(pager)),
+            Access::ReadWrite => pager,
+        };
+        let object = self.cache.object(name, pager, options.writing(Writing::InPlace));
+        let object = object.map_err(|error| failed(error.into()))?;
+        let mapping = object.map_all(MapOptions::new().delivery(Delivery::ReaderThread));
+        Ok((object, mapping.map_err(|error| Refusal::new(Kind::System, error.to_string()))?))
+    }
+
+    /// `name`, or with a number behind it if another object has it.
+    fn unique_name(&self, name: &str) -> String {
+        let mut table = self.table();
+        let mut unique = name.to_owned();
+        let mut number = 1;
+        while table.names.contains_key(&unique) {
+            number += 1;
+            unique = format!("{name}#{number}");
+        }
+        table.names.insert(unique.clone(), number);
+        unique
+    }
+
+    fn forget_name(&self, name: &str) {
+        self.table().names.remove(name);
+    }
+
+    /// One use less. The last closes the object.
+    fn leave(&self, entry: &Entry) {
+        let mut state = locked(&entry.state);
+        if self.change_uses(entry, |uses| uses - 1) > 0 {
+            return;
+        }
+        if let Some(open) = state.take() {
+            self.close(open);
+        }
+        let mut table = self.table();
+        // Somebody may want it again by now: he waits for the state.
+        if *locked(&entry.uses) == 0 {
+            table.entries.remove(&entry.key);
+        }
+    }
+
+    /// Changes how many use an entry, under the lock of the table.
+    fn change_uses(&self, entry: &Entry, change: impl FnOnce(u64) -> u64) -> u64 {
+        let _table = self.table();
+        let mut uses = locked(&entry.uses);
+        *uses = change(*uses);
+        *uses
+    }
+
+    /// Makes changes durable, and lets the object go.
+    fn close(&self, open: Arc<OpenObject>) {
+        let name = open.object.name().to_owned();
+        let closed = match open.access {
+            Access::ReadOnly => Ok(()),
+            Access::ReadWrite => open.object.close(),
+        };
+        if let Err(error) = closed {
+            (self.log)(&format!("{error}; the last client has left it"));
+        }
+        drop(open);
+        self.forget_name(&name);
+    }
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        self.open = None;
+        self.objects.leave(&self.entry);
+    }
+}
+
+/// A policy as clients write it.
+pub(super) fn policy_word(policy: FailurePolicy) -> String {
+    match policy {
+        FailurePolicy::FailAtOnce => "fail".into(),
+        FailurePolicy::WaitForEver => "wait".into(),
+        FailurePolicy::RetryFor(time) => format!("retry:{}", time.as_millis()),
+        _ => "other".into(),
+    }
+}
+
+/// The policy that a client wrote.
+pub(super) fn parse_policy(word: &str) -> Option<FailurePolicy> {
+    match word {
+        "fail" => Some(FailurePolicy::FailAtOnce),
+        "wait" => Some(FailurePolicy::WaitForEver),
+        _ => {
+            let ms = word.strip_prefix("retry:")?.parse::<u32>().ok()?;
+            Some(FailurePolicy::RetryFor(std::time::Duration::from_millis(ms.into())))
+        }
+    }
+}

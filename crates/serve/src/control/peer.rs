@@ -1,0 +1,71 @@
+//! Who a client is, and who may be one.
+
+use std::fmt;
+use std::os::unix::net::UnixStream;
+
+use rustix::net::sockopt::socket_peercred;
+
+/// The process at the other end, as the kernel saw it when it connected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Peer {
+    pub(super) process: i32,
+    pub(super) user: u32,
+    pub(super) group: u32,
+}
+
+impl Peer {
+    pub(super) fn of(socket: &UnixStream) -> std::io::Result<Self> {
+        let credentials = socket_peercred(socket)?;
+        Ok(Self {
+            process: credentials.pid.as_raw_nonzero().get(),
+            user: credentials.uid.as_raw(),
+            group: credentials.gid.as_raw(),
+        })
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} of user {} and group {}", self.process, self.user, self.group)
+    }
+}
+
+/// Who may connect: the user of the server, root, and these.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Allowed {
+    users: Vec<u32>,
+    groups: Vec<u32>,
+}
+
+impl Allowed {
+    /// The user of the server, and root.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// And these users, by their numbers.
+    #[must_use]
+    pub fn users(mut self, users: impl IntoIterator<Item = u32>) -> Self {
+        self.users.extend(users);
+        self
+    }
+
+    /// And processes with one of these groups as their own. Further groups of a process do not count.
+    #[must_use]
+    pub fn groups(mut self, groups: impl IntoIterator<Item = u32>) -> Self {
+        self.groups.extend(groups);
+        self
+    }
+
+    /// Whether others than the user of the server and root may connect.
+    pub(super) fn has_others(&self) -> bool {
+        !self.users.is_empty() || !self.groups.is_empty()
+    }
+
+    pub(super) fn allows(&self, peer: &Peer) -> bool {
+        let own = rustix::process::geteuid().as_raw();
+        let is_user = peer.user == 0 || peer.user == own || self.users.contains(&peer.user);
+        is_user || self.groups.contains(&peer.group)
+    }
+}

@@ -1,0 +1,9 @@
+//! The control connection, against a server in the process of the test, and clients here and in other processes.
+
+mod access;
+mod errors;
+mod fixture;
+mod hostile;
+mod script;
+mod sharing;
+mod verbs;
