@@ -12,7 +12,7 @@ use memobj_linux::line::{Answer, Line};
 use memobj_linux::remote::RemoteView;
 use memobj_serve::control::{Client, Quota, ServerOptions};
 use memobj_sim::fixture::sample_bytes;
-use memobj_sim::process::{alone, part, start};
+use memobj_sim::process::{Usage, alone, part, start};
 use memobj_sim::random::Random;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
@@ -122,6 +122,7 @@ fn descriptors_that_nobody_wants_are_closed() {
         let mut raw = fixture.raw();
         raw.line();
         raw.ask("1 open sample");
+        let before = Usage::now().descriptors;
         for count in [1, 2, 4, 5, 64] {
             let descriptors = vec![pipe.as_fd(); count];
             send_with(&raw.0, "2 stats\n", &descriptors);
@@ -136,6 +137,8 @@ fn descriptors_that_nobody_wants_are_closed() {
             raw.send("iptor\n");
             assert!(raw.line().starts_with("5 error descriptor "));
         }
+        // While the client is still there.
+        wait_until("descriptors that nobody wants are closed", || Usage::now().descriptors <= before);
         // Nobody reads the next line.
         send_with(&raw.0, "6 ma", &[pipe.as_fd()]);
     });

@@ -266,3 +266,15 @@ fn files_of_the_folder_are_opened_by_path() {
     client.request("open file").unwrap();
     client.request("populate 2").unwrap();
 }
+
+#[test]
+fn a_sync_that_fails_when_the_last_client_leaves_is_logged() {
+    let fixture = Fixture::new();
+    let mut client = fixture.client();
+    client.request("open words rw").unwrap();
+    let (mapping, _) = client.map(1, GuestProt::ReadWrite).unwrap();
+    mapping.write_at(0, b"changed").unwrap();
+    fixture.inject(Operation::Sync, 0..LENGTH, None);
+    drop((client, mapping));
+    fixture.wait_for_log("sync [0, 1048576) of words: input/output error; the last client has left it");
+}
