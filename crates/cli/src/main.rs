@@ -18,6 +18,7 @@ mod image;
 mod image_args;
 mod inject;
 mod interrupt;
+mod machine_args;
 mod ninep_proxy;
 mod options;
 mod output;

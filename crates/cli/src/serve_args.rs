@@ -6,9 +6,9 @@ use clap::Args;
 use memobj::FailurePolicy;
 
 use crate::inject::FaultPlan;
+use crate::machine_args::MachineArguments;
 use crate::retry::{self, Retry};
 use crate::run_args;
-use crate::serve_machines::MachineArguments;
 use crate::servers::ServerArguments;
 use crate::size;
 

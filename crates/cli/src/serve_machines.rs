@@ -1,77 +1,22 @@
 //! `memobj serve --firecracker`: memory of virtual machines that were snapshotted.
 
-use std::num::NonZeroU16;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
 use memobj::Cache;
 use memobj::pagers::{self, Pager};
-use memobj_serve::Listening;
 use memobj_serve::keep::Kept;
 use memobj_serve::vm::{Event, MachineServer, OnFailure, Options, Touches};
+use memobj_serve::{Listening, OpenTo};
 
 use crate::failure::{Failure, complain, failure};
 use crate::interrupt::Interrupt;
+use crate::machine_args::FailureChoice;
 use crate::serve_args::ServeArguments;
 use crate::server_folder::{Faults, with_faults};
 use crate::servers::{self, At, Servers};
-use crate::size;
-
-/// What becomes of a machine whose page cannot be supplied.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum FailureChoice {
-    /// It is ended
-    Kill,
-    /// It waits
-    Wait,
-}
-
-/// What is said about machines.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Memory of virtual machines")]
-pub(crate) struct MachineArguments {
-    /// Where machine monitors connect: the path of a Unix socket
-    #[arg(long, value_name = "SOCKET", requires = "memory")]
-    pub(crate) firecracker: Option<PathBuf>,
-    /// The memory file of the snapshot: a file or a URL
-    #[arg(long, value_name = "OBJECT", requires = "firecracker")]
-    memory: Option<PathBuf>,
-    /// What becomes of a machine that touches a page which cannot be supplied
-    #[arg(long, value_name = "WHAT", default_value = "kill", requires = "firecracker")]
-    on_failure: FailureChoice,
-    /// How many bytes around a fault are read with it: a power of two, at least 4k
-    #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = window)]
-    window: u64,
-    /// Write which pages machines touch first, in order, to this file
-    #[arg(long, value_name = "FILE", requires = "firecracker")]
-    record: Option<PathBuf>,
-    /// Copy what this record tells of before it is touched
-    #[arg(long, value_name = "FILE", requires = "firecracker")]
-    replay: Option<PathBuf>,
-    /// Copy all other pages in the background
-    #[arg(long, requires = "firecracker")]
-    complete: bool,
-    /// Have a second process keep machines, and start the server again when it dies
-    #[arg(long, requires = "firecracker", conflicts_with = "socket")]
-    pub(crate) keep: bool,
-    /// The server that such a process has started: its standard input is the line to it
-    #[arg(long, hide = true)]
-    pub(crate) kept: bool,
-    /// The most machines at once
-    #[arg(long, value_name = "N", default_value = "256")]
-    machines: NonZeroU16,
-}
-
-fn window(text: &str) -> Result<u64, String> {
-    let bytes = size::parse(text)?;
-    match (4096..=16 << 20).contains(&bytes) && bytes.is_power_of_two() {
-        true => Ok(bytes),
-        false => Err(format!("{text} is no power of two from 4k to 16M")),
-    }
-}
 
 /// Machines that are served, until this is dropped.
 pub(crate) struct Machines<'a> {
@@ -96,7 +41,8 @@ pub(crate) fn listen(
     socket: &Path,
 ) -> Result<(UnixListener, Listening), Failure> {
     let what = format!("listen at {}", socket.display());
-    let listening = Listening::bind(socket, Listening::mode(!arguments.allow_uid.is_empty()));
+    let open_to = if arguments.allow_uid.is_empty() { OpenTo::Owner } else { OpenTo::All };
+    let listening = Listening::bind(socket, open_to);
     let listening = listening.map_err(|error| Failure::io(&what, &error))?;
     let listener = listening.listener().map_err(|error| Failure::io(&what, &error))?;
     Ok((listener, listening))

@@ -13,4 +13,4 @@ mod listen;
 mod times;
 pub mod vm;
 
-pub use listen::Listening;
+pub use listen::{Listening, OpenTo};

@@ -12,6 +12,24 @@ use rustix::fs::{FlockOperation, flock};
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
 const TRY_LOCK_EVERY: Duration = Duration::from_millis(5);
 
+/// Who can connect to a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OpenTo {
+    /// Its owner, and root.
+    Owner,
+    /// All: who connects is looked at.
+    All,
+}
+
+impl OpenTo {
+    fn mode(self) -> u32 {
+        match self {
+            Self::Owner => 0o600,
+            Self::All => 0o666,
+        }
+    }
+}
+
 /// A socket with a name, which is removed when this is dropped.
 #[derive(Debug)]
 pub struct Listening {
@@ -27,7 +45,7 @@ impl Listening {
     /// # Errors
     ///
     /// `AddrInUse` if somebody listens there, `AlreadyExists` if something else has the name.
-    pub fn bind(path: &Path, mode: u32) -> io::Result<Self> {
+    pub fn bind(path: &Path, open_to: OpenTo) -> io::Result<Self> {
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
@@ -39,7 +57,7 @@ impl Listening {
         let listener = UnixListener::bind(path)?;
         let metadata = std::fs::symlink_metadata(path)?;
         let listening = Self { listener, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) };
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(open_to.mode()))?;
         listening.listener.set_nonblocking(true)?;
         Ok(listening)
     }
@@ -51,11 +69,6 @@ impl Listening {
     /// That there is no descriptor left.
     pub fn listener(&self) -> io::Result<UnixListener> {
         self.listener.try_clone()
-    }
-
-    /// The mode of a socket that is for its owner, and of one for all, if who connects is looked at.
-    pub const fn mode(is_for_all: bool) -> u32 {
-        if is_for_all { 0o666 } else { 0o600 }
     }
 }
 

@@ -21,7 +21,7 @@ use super::quota::{Counter, OF_CLIENT, Quota, Share};
 use super::session::Session;
 use super::words::Fields;
 use super::{Log, locked};
-use crate::listen::Listening;
+use crate::listen::{Listening, OpenTo};
 
 /// The pause after a client could not be accepted: no descriptors, for example.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -276,8 +276,8 @@ impl Server {
         exports: Exports,
         options: ServerOptions,
     ) -> io::Result<Self> {
-        let mode = Listening::mode(options.allowed.has_others());
-        let listening = Listening::bind(path.as_ref(), mode)?;
+        let open_to = if options.allowed.has_others() { OpenTo::All } else { OpenTo::Owner };
+        let listening = Listening::bind(path.as_ref(), open_to)?;
         let descriptors = Counter::default();
         let limit = (descriptors.clone(), options.quota.descriptors);
         let shared = Arc::new(Shared {
