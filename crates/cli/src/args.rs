@@ -14,6 +14,7 @@ use crate::run_args::{RUN_HELP, RunArguments};
 use crate::serve_args::{SERVE_HELP, ServeArguments};
 use crate::servers::ServerArguments;
 use crate::size;
+use crate::uploads::{UPLOADS_HELP, UploadsArguments};
 use crate::write_args::{
     COPY_HELP, CopyArguments, PATCH_HELP, PatchArguments, TORTURE_HELP, TortureArguments, WorkerArguments,
 };
@@ -129,6 +130,9 @@ pub(crate) enum Command {
     /// Write digests of the blocks of a file, for --manifest
     #[command(after_help = DIGEST_HELP)]
     Digest(DigestArguments),
+    /// List uploads that killed writers have left in a store, or remove them
+    #[command(after_help = UPLOADS_HELP)]
+    Uploads(UploadsArguments),
     /// Stand between 9P clients and a server that may be restarted
     #[command(name = "9p-proxy", after_help = PROXY_HELP)]
     NinepProxy(ProxyArguments),

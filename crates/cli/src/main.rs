@@ -19,6 +19,7 @@ mod image_args;
 mod inject;
 mod interrupt;
 mod machine_args;
+mod metrics_server;
 mod ninep_proxy;
 mod options;
 mod output;
@@ -41,6 +42,7 @@ mod stats;
 mod target;
 mod torture;
 mod tree;
+mod uploads;
 mod walk;
 mod write_args;
 
@@ -89,6 +91,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Doctor(arguments) => doctor::run(&arguments, &Interrupt::install()?),
         Command::NinepProxy(arguments) => ninep_proxy::run(&arguments, &Interrupt::install()?),
         Command::Serve(arguments) => serve::run(&arguments, &Interrupt::install_patiently()?),
+        Command::Uploads(arguments) => uploads::run(&arguments, &Interrupt::install()?),
         Command::Digest(arguments) => digest::run(&arguments, &Interrupt::install()?),
     }
 }

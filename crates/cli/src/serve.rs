@@ -1,5 +1,6 @@
 //! `memobj serve`: objects of one cache for other processes.
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use signal_hook::consts::SIGTERM;
 
 use crate::failure::{Failure, complain, failure};
 use crate::interrupt::Interrupt;
+use crate::metrics_server::{self, Numbers};
 use crate::output;
 use crate::retry::Retry;
 use crate::serve_args::{Export, ServeArguments};
@@ -55,9 +57,19 @@ pub(crate) fn run(arguments: &ServeArguments, interrupt: &Interrupt) -> Result<(
         // Clients hear of servers that are silent; without any, somebody else is told.
         servers::tell(cache.events());
     }
+    let numbers = numbers(&cache, machines.as_ref(), clients.as_ref());
+    let metrics = arguments.metrics.map(|address| {
+        let started = metrics_server::start(address, numbers);
+        started.map_err(|error| Failure::io(&format!("listen at {address} for metrics"), &error))
+    });
+    let metrics = metrics.transpose()?;
     if !arguments.machines.kept {
         let sockets: Vec<&Path> = arguments.socket.as_deref().into_iter().chain(monitors).collect();
         say_ready(&sockets)?;
+        if let Some(address) = metrics {
+            output::put(format!("http://{address}/metrics\n").as_bytes())?;
+            std::io::stdout().flush().map_err(|error| Failure::stdout(&error))?;
+        }
     }
     serve(clients, machines, &terminated, interrupt)
 }
@@ -96,6 +108,47 @@ fn serve(
         Err(_) => Err(Failure::Message("serve: the server has panicked".into())),
     };
     recorded.and(machines.map_or(Ok(()), Machines::end)).and(ended)
+}
+
+/// What `--metrics` tells.
+fn numbers(cache: &Cache, machines: Option<&Machines<'_>>, clients: Option<&Server>) -> Numbers {
+    let (cache, machines) = (cache.clone(), machines.map(Machines::numbers));
+    let clients = clients.map(Server::handle);
+    Arc::new(move || {
+        let mut text = cache.metrics().to_prometheus("serve");
+        if let Some(clients) = &clients {
+            let told = clients.statistics();
+            gauge(&mut text, "clients", told.clients);
+            gauge(&mut text, "objects", told.objects);
+            gauge(&mut text, "requests_under_way", told.running);
+            counter(&mut text, "clients_refused", told.refused);
+            counter(&mut text, "clients_dropped", told.dropped);
+            counter(&mut text, "requests", told.requests);
+            counter(&mut text, "events", told.events);
+            counter(&mut text, "events_lost", told.lost_events);
+        }
+        if let Some(machines) = &machines {
+            let told = machines();
+            gauge(&mut text, "machines", told.machines as u64);
+            counter(&mut text, "machines_served", told.served);
+            counter(&mut text, "machines_refused", told.refused);
+            counter(&mut text, "machine_faults", told.faults);
+            for (quantile, time) in [("0.5", told.median), ("0.99", told.percentile_99)] {
+                let name = "memobj_serve_fault_seconds";
+                let _ = writeln!(text, "{name}{{quantile=\"{quantile}\"}} {}", time.as_secs_f64());
+            }
+        }
+        text
+    })
+}
+
+fn gauge(text: &mut String, name: &str, value: u64) {
+    // A string takes all that is written to it.
+    let _ = writeln!(text, "# TYPE memobj_serve_{name} gauge\nmemobj_serve_{name} {value}");
+}
+
+fn counter(text: &mut String, name: &str, value: u64) {
+    let _ = writeln!(text, "# TYPE memobj_serve_{name}_total counter\nmemobj_serve_{name}_total {value}");
 }
 
 /// Mappings of clients take descriptors.

@@ -1,5 +1,6 @@
 //! The arguments of `memobj serve`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -7,6 +8,7 @@ use memobj::FailurePolicy;
 
 use crate::inject::FaultPlan;
 use crate::machine_args::MachineArguments;
+use crate::metrics_server;
 use crate::retry::{self, Retry};
 use crate::run_args;
 use crate::servers::ServerArguments;
@@ -29,6 +31,8 @@ write is trusted with the bytes of the object that it writes, and with nothing e
 The first line of standard output is the socket, once it listens. Each line of standard error is a
 client that was refused or dropped, and why. Ctrl-C or SIGTERM ends it: objects are synced, and the
 socket is removed. A socket that a dead server has left behind is replaced.
+
+With --metrics the last line of standard output is the address of the metrics.
 
 Memory of virtual machines that were snapshotted (docs/serve.md):
   memobj serve --firecracker /run/vm.sock --memory snapshot/mem
@@ -84,6 +88,9 @@ pub(crate) struct ServeArguments {
     /// Most clients at once
     #[arg(long, value_name = "N", default_value = "1024")]
     pub(crate) clients: u16,
+    /// Answer GET /metrics at this address in the text form of Prometheus; without a host, on loopback; port 0 is any
+    #[arg(long, value_name = "[HOST:]PORT", value_parser = metrics_server::parse_address)]
+    pub(crate) metrics: Option<SocketAddr>,
     /// Say nothing about clients
     #[arg(long)]
     pub(crate) quiet: bool,

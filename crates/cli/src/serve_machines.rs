@@ -8,7 +8,7 @@ use std::sync::Arc;
 use memobj::Cache;
 use memobj::pagers::{self, Pager};
 use memobj_serve::keep::Kept;
-use memobj_serve::vm::{Event, MachineServer, OnFailure, Options, Touches};
+use memobj_serve::vm::{Event, MachineServer, OnFailure, Options, Statistics, Touches};
 use memobj_serve::{Listening, OpenTo};
 
 use crate::failure::{Failure, complain, failure};
@@ -70,6 +70,11 @@ impl<'a> Machines<'a> {
         };
         let server = start(arguments, cache, kept, listener, touches)?;
         Ok(Self { arguments, server, recorded: 0, _socket: listening })
+    }
+
+    /// What tells what was done so far.
+    pub(crate) fn numbers(&self) -> impl Fn() -> Statistics + Send + Sync + use<> {
+        self.server.statistician()
     }
 
     /// Writes the record if machines have left since it was written last.

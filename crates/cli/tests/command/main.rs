@@ -15,5 +15,6 @@ mod servers;
 mod test_folder;
 mod torture;
 mod untold;
+mod uploads;
 mod usage;
 mod web_server;

@@ -123,3 +123,82 @@ fn what_makes_no_sense_is_wrong_usage() {
     let ran = test_folder.run(&["serve", "x", "--export-dir", "nowhere"]);
     assert_eq!((ran.code(), ran.err()), (1, "memobj: open the folder nowhere: no such file or directory\n"));
 }
+
+/// What a silent server does to an object is told to those who have it open.
+#[test]
+fn clients_hear_of_servers_that_are_silent_and_come_back() {
+    use std::time::Duration;
+    const PATIENCE: Duration = Duration::from_secs(120);
+    let Some(mut web) = memobj_servers::Server::start(memobj_servers::Kind::Nginx) else { return };
+    let test_folder = TestFolder::new();
+    let bytes = test_folder.file("bytes", 5 << 20);
+    let export = format!("far={}", web.file("object", &bytes));
+    let server = Serving::start(&test_folder, &["--export", &export, "--timeout", "1s", "--block", "64k"]);
+    let mut client = Client::connect(test_folder.path().join("socket")).unwrap();
+    client.request("events on").unwrap();
+    let opened = client.request("open far policy=wait").unwrap();
+    assert_eq!(opened.number("length").unwrap(), 5 << 20);
+    client.request("populate 1 0 4096").unwrap();
+    let hears = |client: &mut Client, what: &str| loop {
+        let event = client.next_event(PATIENCE).unwrap().unwrap_or_else(|| panic!("no {what}"));
+        if event.starts_with(what) {
+            return event;
+        }
+    };
+    web.kill();
+    let waits = client.begin("populate 1").unwrap();
+    let silent = hears(&mut client, "not-responding");
+    assert!(silent.contains("object=1") && silent.contains("source="), "{silent}");
+    web.restart();
+    let back = hears(&mut client, "responding");
+    assert!(back.contains("object=1") && back.contains("ms="), "{back}");
+    assert_eq!(client.answer(&waits).unwrap().number("bytes").unwrap(), 5 << 20);
+    let (mapping, _) = client.map(1, GuestProt::ReadOnly).unwrap();
+    let mut read = vec![0; bytes.len()];
+    mapping.read_at(0, &mut read).unwrap();
+    assert!(read == bytes);
+    // An object that is replaced is another version: never bytes of both.
+    web.file("object", &bytes[1..]);
+    client.request("advise 1 0 5242880 dontneed").unwrap();
+    let refused = client.request("populate 1").unwrap_err();
+    assert_eq!((refused.kind(), refused.get("kind").as_deref()), (Some("page"), Some("stale")), "{refused}");
+    hears(&mut client, "stale");
+    assert_eq!(server.end("-TERM").0, Some(0));
+}
+
+#[test]
+fn clients_and_machines_have_one_server() {
+    let test_folder = TestFolder::new();
+    test_folder.file("words", 2 << 20);
+    let machines = ["--firecracker", "monitors", "--memory", "words"];
+    let port = crate::servers::free_port().to_string();
+    let arguments = [&["--export", "words=words", "--metrics", &port][..], &machines].concat();
+    let server = Serving::start(&test_folder, &arguments);
+    let mut client = Client::connect(test_folder.path().join("socket")).unwrap();
+    client.request("open words").unwrap();
+    drop(std::os::unix::net::UnixStream::connect(test_folder.path().join("monitors")).expect("it listens"));
+    let get = |path: &str| {
+        use std::io::Write;
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port.parse().unwrap())).expect("metrics");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        text
+    };
+    let metrics = get("/metrics");
+    let lines = [
+        "HTTP/1.1 200 OK",
+        "memobj_serve_clients 1",
+        "memobj_serve_machines 0",
+        "memobj_budget_bytes{cache=\"serve\"}",
+    ];
+    assert!(lines.iter().all(|line| metrics.contains(line)), "{metrics}");
+    assert!(get("/").starts_with("HTTP/1.1 404"));
+    let (status, said) = server.end("-TERM");
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("0 machines were served"), "{said}");
+    assert!(!test_folder.path().join("monitors").exists());
+    // Clients are not kept.
+    let kept = test_folder.run(&[&["serve", "socket", "--keep"][..], &machines].concat());
+    assert_eq!(kept.code(), 2, "{}", kept.err());
+}

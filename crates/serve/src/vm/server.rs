@@ -125,15 +125,13 @@ impl MachineServer {
 
     /// What it has done.
     pub fn statistics(&self) -> Statistics {
-        let shared = &self.shared;
-        Statistics {
-            machines: shared.machines().len(),
-            served: shared.served.load(Ordering::Relaxed),
-            refused: shared.refused.load(Ordering::Relaxed),
-            faults: shared.faults.load(Ordering::Relaxed),
-            median: shared.times.percentile(50),
-            percentile_99: shared.times.percentile(99),
-        }
+        self.shared.statistics()
+    }
+
+    /// What tells that from any thread. It keeps the object mapped.
+    pub fn statistician(&self) -> impl Fn() -> Statistics + Send + Sync + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || shared.statistics()
     }
 
     /// First touches of all machines so far, if they are recorded.
@@ -181,6 +179,17 @@ fn accept(shared: &Arc<Shared>, listener: &UnixListener, wake: &EventFd) {
 impl Shared {
     fn machines(&self) -> MutexGuard<'_, Machines> {
         self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn statistics(&self) -> Statistics {
+        Statistics {
+            machines: self.machines().len(),
+            served: self.served.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            faults: self.faults.load(Ordering::Relaxed),
+            median: self.times.percentile(50),
+            percentile_99: self.times.percentile(99),
+        }
     }
 
     pub(super) fn tell(&self, event: &Event) {
