@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use memobj::{AtOnce, PageError};
 use memobj_linux::fault_loop::{
@@ -23,6 +24,8 @@ use crate::say::Speaker;
 use crate::thrash::Thrash;
 
 const PAGE: u64 = 4096;
+/// How long the end of a program waits for messages that nobody reads.
+const MESSAGES_LIMIT: Duration = Duration::from_secs(1);
 /// How many windows fit into the budget at least, unless they are of one page.
 const LEAST_WINDOWS: u64 = 16;
 /// Faults of one program that wait. Forks are told of by the same descriptor, which is not read beyond.
@@ -95,6 +98,11 @@ impl Faults {
         }
     }
 
+    /// Waits until what was said of faults so far is out, for a moment at most.
+    pub(crate) fn wait_for_messages(&self) {
+        self.shared.speaker.wait(MESSAGES_LIMIT);
+    }
+
     /// What the loop has done.
     pub(crate) fn metrics(&self) -> FaultLoopMetrics {
         self.fault_loop.metrics()
@@ -147,13 +155,14 @@ impl Client for ProgramFaults {
     }
 
     fn give_up(&self, fault: &Fault) {
-        self.trap(fault.event.address as u64);
+        // Before: whoever is ended by it may be the last of whom anything is said.
         if self.shared.options.messages == Messages::StandardError {
             let process = self.space.process;
             self.shared
                 .speaker
                 .say(format!("a fault could not be resolved; process {process} is sent SIGBUS"));
         }
+        self.trap(fault.event.address as u64);
     }
 
     fn may_block(&self) -> MayBlock {
@@ -220,15 +229,15 @@ impl ProgramFaults {
     }
 
     fn fail(&self, fault: &Fault, place: &Place, error: &PageError) {
-        self.trap(fault.event.address as u64);
-        self.shared.history_builder.failed(self.record(fault, place, Resolution::Failed), &error.to_string());
-        if self.shared.options.messages == Messages::None {
-            return;
+        // Before: whoever is ended by it may be the last of whom anything is said.
+        if self.shared.options.messages != Messages::None {
+            let process = self.space.process;
+            let name = std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+            let name = name.trim_end();
+            self.shared.speaker.say(format!("{error}; process {process} ({name}) is sent SIGBUS"));
         }
-        let process = self.space.process;
-        let name = std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
-        let name = name.trim_end();
-        self.shared.speaker.say(format!("{error}; process {process} ({name}) is sent SIGBUS"));
+        self.shared.history_builder.failed(self.record(fault, place, Resolution::Failed), &error.to_string());
+        self.trap(fault.event.address as u64);
     }
 
     fn trap(&self, address: u64) {

@@ -139,6 +139,10 @@ impl Supervisor {
                 Heard::Nothing => {}
                 Heard::Nobody => break,
             }
+            if self.first.news.iter().any(|news| matches!(news, Progress::Ended(_))) {
+                // Whoever hears of the end may give up standard error.
+                self.faults.wait_for_messages();
+            }
             self.first.news.drain(..).for_each(&mut *progress);
         }
         drop(started);
