@@ -131,17 +131,24 @@ fn objects_are_copied_without_page_faults() {
             let others = told(&end);
             assert!(others.iter().any(|line| line.contains("objects are copied before")), "{end:?}");
         }
-        let words = ["run", "--inject", "x:error@4k+4k", "--map", &map, "--", "true"];
-        for end in as_ordinary_user(&test_folder, &binary, &words) {
-            assert_eq!((end.code(), end.out.as_str()), (1, ""), "{end:?}");
-            assert!(end.err.contains("[4096, 8192)"), "{end:?}");
-        }
-        let words = ["run", "--budget", "128k", "--tight", "--map", &map, "--", "true"];
-        for end in as_ordinary_user(&test_folder, &binary, &words) {
-            assert_eq!((end.code(), end.out.as_str()), (1, ""), "{end:?}");
-            let length = LENGTH.to_string();
-            assert!(end.err.contains(&length) && end.err.contains("budget of 131072"), "{end:?}");
-        }
+    }
+}
+
+#[test]
+fn an_object_that_cannot_be_copied_is_refused() {
+    let Some((test_folder, binary)) = unserved_folder() else { return };
+    let Some(server) = Server::start(ServerKind::Nginx) else { return };
+    let map = format!("/memobj-test/x={}", server.file("object", &sample(0, LENGTH)));
+    let words = ["run", "--inject", "x:error@4k+4k", "--map", &map, "--", "true"];
+    for end in as_ordinary_user(&test_folder, &binary, &words) {
+        assert_eq!((end.code(), end.out.as_str()), (1, ""), "{end:?}");
+        assert!(end.err.contains("[4096, 8192)"), "{end:?}");
+    }
+    let words = ["run", "--budget", "128k", "--tight", "--map", &map, "--", "true"];
+    for end in as_ordinary_user(&test_folder, &binary, &words) {
+        assert_eq!((end.code(), end.out.as_str()), (1, ""), "{end:?}");
+        let length = LENGTH.to_string();
+        assert!(end.err.contains(&length) && end.err.contains("budget of 131072"), "{end:?}");
     }
 }
 
