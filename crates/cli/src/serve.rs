@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use memobj::pagers::{self, Pager};
 use memobj::{Cache, CacheOptions, ObjectOptions};
-use memobj_serve::control::{Access, Allowed, Exports, OpenFailure, Quota, Server, ServerOptions};
+use memobj_serve::control::{Access, Exports, OpenFailure, Quota, Server, ServerOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::SIGTERM;
 
@@ -112,7 +112,7 @@ fn serve(
 
 /// What `--metrics` tells.
 fn numbers(cache: &Cache, machines: Option<&Machines<'_>>, clients: Option<&Server>) -> Numbers {
-    let (cache, machines) = (cache.clone(), machines.map(Machines::numbers));
+    let (cache, machines) = (cache.clone(), machines.map(Machines::handle));
     let clients = clients.map(Server::handle);
     Arc::new(move || {
         let mut text = cache.metrics().to_prometheus("serve");
@@ -128,7 +128,7 @@ fn numbers(cache: &Cache, machines: Option<&Machines<'_>>, clients: Option<&Serv
             counter(&mut text, "events_lost", told.lost_events);
         }
         if let Some(machines) = &machines {
-            let told = machines();
+            let told = machines.statistics();
             gauge(&mut text, "machines", told.machines as u64);
             counter(&mut text, "machines_served", told.served);
             counter(&mut text, "machines_refused", told.refused);
@@ -159,11 +159,9 @@ fn raise_descriptor_limit() {
 }
 
 fn options(arguments: &ServeArguments) -> ServerOptions {
-    let allowed =
-        Allowed::new().users(arguments.allow_uid.iter().copied()).groups(arguments.allow_gid.iter().copied());
     let options = ServerOptions::new()
         .quota(Quota::new().clients(arguments.clients.into()))
-        .allowed(allowed)
+        .allowed(arguments.allowed())
         .policy(arguments.policy());
     if arguments.quiet { options } else { options.log(Arc::new(complain)) }
 }

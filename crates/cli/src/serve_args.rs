@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use memobj::FailurePolicy;
+use memobj_serve::control::Allowed;
 
 use crate::inject::FaultPlan;
 use crate::machine_args::MachineArguments;
@@ -101,6 +102,11 @@ pub(crate) struct ServeArguments {
 }
 
 impl ServeArguments {
+    /// Who may connect.
+    pub(crate) fn allowed(&self) -> Allowed {
+        Allowed::new().users(self.allow_uid.iter().copied()).groups(self.allow_gid.iter().copied())
+    }
+
     /// What happens when a page cannot be supplied.
     pub(crate) fn policy(&self) -> FailurePolicy {
         match self.retry {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use memobj::Cache;
 use memobj::pagers::{self, Pager};
 use memobj_serve::keep::Kept;
-use memobj_serve::vm::{Event, MachineServer, OnFailure, Options, Statistics, Touches};
+use memobj_serve::vm::{Event, MachineServer, MachineServerHandle, OnFailure, Options, Touches};
 use memobj_serve::{Listening, OpenTo};
 
 use crate::failure::{Failure, complain, failure};
@@ -41,7 +41,7 @@ pub(crate) fn listen(
     socket: &Path,
 ) -> Result<(UnixListener, Listening), Failure> {
     let what = format!("listen at {}", socket.display());
-    let open_to = if arguments.allow_uid.is_empty() { OpenTo::Owner } else { OpenTo::All };
+    let open_to = if arguments.allowed().has_others() { OpenTo::All } else { OpenTo::Owner };
     let listening = Listening::bind(socket, open_to);
     let listening = listening.map_err(|error| Failure::io(&what, &error))?;
     let listener = listening.listener().map_err(|error| Failure::io(&what, &error))?;
@@ -73,8 +73,8 @@ impl<'a> Machines<'a> {
     }
 
     /// What tells what was done so far.
-    pub(crate) fn numbers(&self) -> impl Fn() -> Statistics + Send + Sync + use<> {
-        self.server.statistician()
+    pub(crate) fn handle(&self) -> MachineServerHandle {
+        self.server.handle()
     }
 
     /// Writes the record if machines have left since it was written last.
@@ -137,7 +137,7 @@ fn start(
             FailureChoice::Kill => OnFailure::End,
             FailureChoice::Wait => OnFailure::Wait,
         },
-        users: arguments.allow_uid.clone(),
+        allowed: arguments.allowed(),
         most_machines: machines.machines.get().into(),
         window_bytes: machines.window,
         records: machines.record.is_some(),

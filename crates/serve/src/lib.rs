@@ -10,6 +10,7 @@
 pub mod control;
 pub mod keep;
 mod listen;
+mod peer;
 mod times;
 pub mod vm;
 

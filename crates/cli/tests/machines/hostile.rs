@@ -136,8 +136,9 @@ fn monitors_of_other_users_are_refused_unless_they_are_allowed() {
     }
     server.says("user 12345 may not be served", 1);
     server.end();
-    let Some(server) = room.serve(&["--allow-uid", "12345"]) else { return };
-    open(server.socket());
-    assert!(connect(&server));
-    server.says("no list of regions", 1);
+    for allowed in ["--allow-uid", "--allow-gid"] {
+        let Some(server) = room.serve(&[allowed, "12345"]) else { return };
+        assert!(connect(&server));
+        server.says("no list of regions", 1);
+    }
 }

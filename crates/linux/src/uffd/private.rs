@@ -13,7 +13,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::{Announce, Features, Userfaultfd, abi};
+use super::{Userfaultfd, abi};
 use crate::shared_words::SharedWords;
 
 /// How many events one read gives at most.
@@ -79,8 +79,7 @@ pub struct PrivateMemory {
 impl PrivateMemory {
     /// Takes what another process says is a userfaultfd of its own. InvalidData: it is something else.
     pub fn adopt(descriptor: OwnedFd) -> io::Result<Self> {
-        let uffd = Userfaultfd::adopt(descriptor)?;
-        Ok(Self { uffd: Userfaultfd { announce: Announce::Queued, features: Features::default(), ..uffd } })
+        Ok(Self { uffd: Userfaultfd::adopt(descriptor)? })
     }
 
     /// Reads up to [`MOST_EVENTS`] events into `log`, whatever the other process does to the flags of the descriptor, and

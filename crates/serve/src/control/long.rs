@@ -78,9 +78,7 @@ pub(super) fn populate(
     tag: &str,
     arguments: &mut Arguments<'_>,
 ) -> Result<Taken, Refusal> {
-    let opened = arguments.object(session)?;
-    let range = arguments.range(&opened)?;
-    arguments.end()?;
+    let (opened, range) = arguments.object_and_range(session)?;
     begin(session, tag, move |session| {
         let mut at = range.start;
         while at < range.end {
@@ -101,9 +99,7 @@ pub(super) fn read(
     tag: &str,
     arguments: &mut Arguments<'_>,
 ) -> Result<Taken, Refusal> {
-    let opened = arguments.object(session)?;
-    let range = arguments.range(&opened)?;
-    arguments.end()?;
+    let (opened, range) = arguments.object_and_range(session)?;
     let length = range.end - range.start;
     if length > MOST_READ {
         let message = format!("{length} bytes are too many, {MOST_READ} at most");
@@ -127,9 +123,7 @@ pub(super) fn sync(
     tag: &str,
     arguments: &mut Arguments<'_>,
 ) -> Result<Taken, Refusal> {
-    let opened = arguments.object(session)?;
-    let range = arguments.range(&opened)?;
-    arguments.end()?;
+    let (opened, range) = arguments.object_and_range(session)?;
     check_writable(&opened)?;
     begin(session, tag, move |session| {
         let synced = opened.used.mapping.sync(range);
@@ -144,9 +138,7 @@ pub(super) fn discard(
     tag: &str,
     arguments: &mut Arguments<'_>,
 ) -> Result<Taken, Refusal> {
-    let opened = arguments.object(session)?;
-    let range = arguments.range(&opened)?;
-    arguments.end()?;
+    let (opened, range) = arguments.object_and_range(session)?;
     check_writable(&opened)?;
     begin(session, tag, move |_| {
         let pages = opened.used.mapping.discard(range)?;

@@ -14,6 +14,27 @@
 //!
 //! Locks stand alone: none is held while the engine is called, but for the state of an object that is opened or closed.
 
+/// Setters of options, each by the name of its field, and `new`.
+macro_rules! setters {
+    ($options:ident => $($field:ident: $type:ty),* $(,)?) => {
+        impl $options {
+            /// The defaults, to be changed by the setters.
+            #[must_use]
+            pub fn new() -> Self {
+                Self::default()
+            }
+            $(
+                #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
+                #[must_use]
+                pub fn $field(mut self, $field: $type) -> Self {
+                    self.$field = $field;
+                    self
+                }
+            )*
+        }
+    };
+}
+
 mod client;
 mod events;
 mod exports;
@@ -22,7 +43,6 @@ mod long;
 mod mappings;
 mod objects;
 mod output;
-mod peer;
 mod quota;
 mod read_only;
 mod refusal;
@@ -33,9 +53,9 @@ mod words;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use crate::peer::Allowed;
 pub use client::{Answer, Client, ClientError};
 pub use exports::{Access, Exports, OpenFailure, Opener};
-pub use peer::Allowed;
 pub use quota::Quota;
 pub use server::{Server, ServerHandle, ServerOptions, Statistics};
 pub use words::{LONGEST_LINE, decode, encode};

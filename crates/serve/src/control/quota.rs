@@ -50,27 +50,8 @@ impl Default for Quota {
     }
 }
 
-macro_rules! setters {
-    ($($field:ident: $type:ty),* $(,)?) => {
-        impl Quota {
-            /// The defaults, to be changed by the setters.
-            #[must_use]
-            pub fn new() -> Self {
-                Self::default()
-            }
-            $(
-                #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
-                #[must_use]
-                pub fn $field(mut self, $field: $type) -> Self {
-                    self.$field = $field;
-                    self
-                }
-            )*
-        }
-    };
-}
-
 setters!(
+    Quota =>
     objects: u64,
     mappings: u64,
     mapped_bytes: u64,

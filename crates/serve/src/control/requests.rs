@@ -110,6 +110,17 @@ impl<'a> Arguments<'a> {
         session.object(self.number("the object")?)
     }
 
+    /// An object and a range of it, and nothing behind.
+    pub(super) fn object_and_range(
+        &mut self,
+        session: &Session,
+    ) -> Result<(Arc<Opened>, Range<u64>), Refusal> {
+        let opened = self.object(session)?;
+        let range = self.range(&opened)?;
+        self.end()?;
+        Ok((opened, range))
+    }
+
     /// `OFFSET LENGTH`; all of the object if both are left out.
     pub(super) fn range(&mut self, opened: &Opened) -> Result<Range<u64>, Refusal> {
         let length = opened.used.object.len();
@@ -283,9 +294,7 @@ fn length(session: &Session, arguments: &mut Arguments<'_>) -> Answer {
 }
 
 fn prefetch(session: &Session, arguments: &mut Arguments<'_>) -> Answer {
-    let opened = arguments.object(session)?;
-    let range = arguments.range(&opened)?;
-    arguments.end()?;
+    let (opened, range) = arguments.object_and_range(session)?;
     opened.used.mapping.prefetch(&[range])?;
     Ok(Taken::Done(Fields::new()))
 }
@@ -307,9 +316,7 @@ fn advise(session: &Session, arguments: &mut Arguments<'_>) -> Answer {
 }
 
 fn retry(session: &Session, arguments: &mut Arguments<'_>) -> Answer {
-    let opened = arguments.object(session)?;
-    let range = arguments.range(&opened)?;
-    arguments.end()?;
+    let (opened, range) = arguments.object_and_range(session)?;
     let pages = opened.used.mapping.retry(range)?;
     Ok(Taken::Done(Fields::new().with("pages", pages)))
 }

@@ -16,12 +16,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::events;
 use super::exports::Exports;
 use super::objects::Objects;
-use super::peer::{Allowed, Peer};
 use super::quota::{Counter, OF_CLIENT, Quota, Share};
 use super::session::Session;
 use super::words::Fields;
 use super::{Log, locked};
 use crate::listen::{Listening, OpenTo};
+use crate::peer::{Allowed, Peer};
 
 /// The pause after a client could not be accepted: no descriptors, for example.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -71,27 +71,8 @@ impl fmt::Debug for ServerOptions {
     }
 }
 
-macro_rules! setters {
-    ($($field:ident: $type:ty),* $(,)?) => {
-        impl ServerOptions {
-            /// The defaults, to be changed by the setters.
-            #[must_use]
-            pub fn new() -> Self {
-                Self::default()
-            }
-            $(
-                #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
-                #[must_use]
-                pub fn $field(mut self, $field: $type) -> Self {
-                    self.$field = $field;
-                    self
-                }
-            )*
-        }
-    };
-}
-
 setters!(
+    ServerOptions =>
     quota: Quota,
     allowed: Allowed,
     policy: FailurePolicy,
@@ -369,7 +350,7 @@ impl Server {
     ) -> Result<(Arc<Session>, Share), &'static str> {
         let shared = &self.shared;
         let quota = &shared.options.quota;
-        if !shared.options.allowed.allows(&peer) {
+        if !shared.options.allowed.allows(peer.user, peer.group) {
             return Err("not-allowed");
         }
         let client = shared.clients.take(1, quota.clients).ok_or("too-many-clients")?;

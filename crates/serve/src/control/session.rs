@@ -23,12 +23,12 @@ use super::locked;
 use super::mappings::Mapped;
 use super::objects::Use;
 use super::output::Output;
-use super::peer::Peer;
 use super::quota::{Counter, Share};
 use super::refusal::Refusal;
 use super::requests::{self, Flow};
 use super::server::Shared;
 use super::words::{LONGEST_LINE, NO_TAG, Request};
+use crate::peer::Peer;
 
 /// How a session ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

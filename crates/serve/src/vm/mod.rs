@@ -36,4 +36,4 @@ mod state;
 pub use event::Event;
 pub use options::{OnFailure, Options, StartError, Statistics};
 pub use record::{RecordError, Touches};
-pub use server::MachineServer;
+pub use server::{MachineServer, MachineServerHandle};

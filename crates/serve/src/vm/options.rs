@@ -10,6 +10,7 @@ use memobj::{FailurePolicy, MapError, OpenError};
 use super::event::Event;
 use super::record::Touches;
 use crate::keep::Kept;
+use crate::peer::Allowed;
 
 /// What becomes of a machine that touches a page which cannot be supplied. It never reads anything else.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -27,8 +28,8 @@ pub struct Options {
     pub policy: FailurePolicy,
     /// What becomes of a machine that touches a page which cannot be supplied.
     pub on_failure: OnFailure,
-    /// Users beside that of this process, and root, whose monitors may connect.
-    pub users: Vec<u32>,
+    /// Whose monitors may connect.
+    pub allowed: Allowed,
     /// The most machines at once.
     pub most_machines: usize,
     /// How many bytes around a fault are obtained with it: a power of two, at least a page.
@@ -51,7 +52,7 @@ impl Default for Options {
         Self {
             policy: FailurePolicy::FailAtOnce,
             on_failure: OnFailure::End,
-            users: Vec::new(),
+            allowed: Allowed::default(),
             most_machines: 256,
             window_bytes: 64 << 10,
             records: false,

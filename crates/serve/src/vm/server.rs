@@ -128,15 +128,25 @@ impl MachineServer {
         self.shared.statistics()
     }
 
-    /// What tells that from any thread. It keeps the object mapped.
-    pub fn statistician(&self) -> impl Fn() -> Statistics + Send + Sync + use<> {
-        let shared = Arc::clone(&self.shared);
-        move || shared.statistics()
+    /// What tells what it has done, from any thread. It keeps the object mapped.
+    pub fn handle(&self) -> MachineServerHandle {
+        MachineServerHandle(Arc::clone(&self.shared))
     }
 
     /// First touches of all machines so far, if they are recorded.
     pub fn touches(&self) -> Option<Touches> {
         self.shared.recorder.as_ref().map(|recorder| recorder.touches())
+    }
+}
+
+/// Tells what a server has done. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct MachineServerHandle(Arc<Shared>);
+
+impl MachineServerHandle {
+    /// What the server has done so far.
+    pub fn statistics(&self) -> Statistics {
+        self.0.statistics()
     }
 }
 
@@ -230,8 +240,7 @@ impl Shared {
             Err(error) => return self.refuse(None, format!("it has ended: {error}")),
         };
         let pid = peer.pid;
-        let us = rustix::process::geteuid().as_raw();
-        if peer.user != us && peer.user != 0 && !self.options.users.contains(&peer.user) {
+        if !self.options.allowed.allows(peer.user, peer.group) {
             return self.refuse(Some(pid), format!("user {} may not be served", peer.user));
         }
         let heard = handshake::receive(&socket, self.object.length, HANDSHAKE_TIMEOUT);

@@ -7,14 +7,14 @@ use rustix::net::sockopt::socket_peercred;
 
 /// The process at the other end, as the kernel saw it when it connected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Peer {
-    pub(super) process: i32,
-    pub(super) user: u32,
-    pub(super) group: u32,
+pub(crate) struct Peer {
+    pub(crate) process: i32,
+    pub(crate) user: u32,
+    pub(crate) group: u32,
 }
 
 impl Peer {
-    pub(super) fn of(socket: &UnixStream) -> std::io::Result<Self> {
+    pub(crate) fn of(socket: &UnixStream) -> std::io::Result<Self> {
         let credentials = socket_peercred(socket)?;
         Ok(Self {
             process: credentials.pid.as_raw_nonzero().get(),
@@ -59,13 +59,13 @@ impl Allowed {
     }
 
     /// Whether others than the user of the server and root may connect.
-    pub(super) fn has_others(&self) -> bool {
+    pub fn has_others(&self) -> bool {
         !self.users.is_empty() || !self.groups.is_empty()
     }
 
-    pub(super) fn allows(&self, peer: &Peer) -> bool {
+    pub(crate) fn allows(&self, user: u32, group: u32) -> bool {
         let own = rustix::process::geteuid().as_raw();
-        let is_user = peer.user == 0 || peer.user == own || self.users.contains(&peer.user);
-        is_user || self.groups.contains(&peer.group)
+        let is_user = user == 0 || user == own || self.users.contains(&user);
+        is_user || self.groups.contains(&group)
     }
 }
