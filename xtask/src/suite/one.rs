@@ -10,7 +10,7 @@ use super::artifact::Binary;
 use crate::cargo::cargo;
 
 /// How long a test may run. Only ends those that hang: the slowest takes half a minute on a machine with nothing else to do.
-const LONGEST: Duration = Duration::from_secs(3600);
+const LONGEST: Duration = Duration::from_secs(900);
 /// Parts of the names of tests that take longest: those that run all others of their file again, and some more.
 const LONG: [&str; 5] =
     ["ordinary_user", "with_shared_frames", "every_crash", "eviction", "under_one_budget"];

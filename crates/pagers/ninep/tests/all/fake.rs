@@ -96,6 +96,12 @@ pub(crate) struct State {
     refuses: bool,
 }
 
+impl State {
+    fn count(&self, kind: u8) -> usize {
+        self.requests.iter().filter(|request| request.kind == kind).count()
+    }
+}
+
 /// The server. Clones are the same one.
 #[derive(Clone)]
 pub(crate) struct Fake {
@@ -162,7 +168,12 @@ impl Fake {
 
     /// How many requests of a type there were.
     pub(crate) fn count(&self, kind: u8) -> usize {
-        self.lock().requests.iter().filter(|request| request.kind == kind).count()
+        self.lock().count(kind)
+    }
+
+    /// Waits until there were more than `before` requests of a type.
+    pub(crate) fn wait_for_more(&self, kind: u8, before: usize) {
+        self.wait("another request of a type", |state| state.count(kind) > before);
     }
 
     /// Waits until `ready`.

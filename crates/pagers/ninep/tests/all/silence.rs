@@ -41,7 +41,7 @@ fn map(pager: NinePager, clock: &EngineClock, timeout: Duration) -> (Cache, Mapp
 fn a_silence_is_told_and_then_the_connection_is_made_anew() {
     let clock = EngineClock::manual();
     let (fake, pager) = fake(NineOptions::new().clock(clock.clone()));
-    let (cache, mapping) = map(pager, &EngineClock::system(), Duration::from_secs(3000));
+    let (cache, mapping) = map(pager, &EngineClock::system(), Duration::from_secs(300));
     let events = cache.events();
     fake.script_for(TREAD, |_| Act::Keep);
     let reader = std::thread::spawn(move || mapping.pin(0..4096).map(|bytes| bytes.to_vec()));
@@ -69,9 +69,10 @@ fn a_silence_is_told_and_then_the_connection_is_made_anew() {
     assert_eq!(fake.connections(), 1);
     // Now it does not answer these either.
     fake.script(|request| if matches!(request.kind, TREAD | TGETATTR) { Act::Keep } else { Act::Normal });
+    let looks = fake.count(TGETATTR);
     clock.advance(Duration::from_millis(5500));
     assert!(matches!(next("it is told again"), Event::ServerSilent { .. }));
-    fake.wait("a probe", |state| state.requests.last().is_some_and(|last| last.kind == TGETATTR));
+    fake.wait_for_more(TGETATTR, looks);
     fake.script(|_| Act::Normal);
     clock.advance(Duration::from_secs(5));
     assert!(matches!(next("it answers again"), Event::ServerAnswers { .. }));
@@ -87,7 +88,7 @@ fn a_server_that_is_stopped_is_told_of_and_goes_on() {
     let short = Duration::from_millis(100);
     let options = NineOptions::new().silence_told(short / 5).silence(short).connect_timeout(short);
     let pager = NinePager::open(&url, options).unwrap();
-    let (cache, mapping) = map(pager, &EngineClock::system(), Duration::from_secs(3000));
+    let (cache, mapping) = map(pager, &EngineClock::system(), Duration::from_secs(300));
     let events = cache.events();
     server.signal("-STOP");
     let reader = std::thread::spawn(move || mapping.pin(0..LENGTH).map(|bytes| bytes.to_vec()));
