@@ -1,7 +1,6 @@
-//! `memobj serve --keep`: a process that keeps machines, and starts servers.
+//! `memobj serve --keep`: a process that keeps machines and clients, and starts servers.
 
 use std::ffi::OsString;
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use memobj_serve::keep::Keeper;
+use memobj_serve::keep::{Keeper, Kind, Listeners, Note};
 
 use crate::failure::{Failure, complain};
 use crate::interrupt::Interrupt;
@@ -22,9 +21,9 @@ const MOST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The keeper: starts servers until one ends by itself.
 ///
-/// `on_ready` is called when machines can connect to `listener`.
+/// `on_ready` is called when others can connect to `listeners`.
 pub(crate) fn keep(
-    listener: UnixListener,
+    listeners: Listeners,
     interrupt: &Interrupt,
     ends: &Arc<AtomicBool>,
     on_ready: &mut dyn FnMut() -> Result<(), Failure>,
@@ -37,19 +36,21 @@ pub(crate) fn keep(
         .skip(1)
         .map(|word| if word == "--keep" { "--kept".into() } else { word })
         .collect();
-    let mut keeper = Keeper::new(listener);
+    let mut keeper = Keeper::new(listeners);
     let (mut is_first, mut pause) = (true, Duration::ZERO);
     let asked =
         || (interrupt.check().is_err() || ends.load(Ordering::Acquire), again.swap(false, Ordering::AcqRel));
     loop {
         let begun = Instant::now();
         let mut said = Ok(());
-        let mut is_ready = || {
-            if std::mem::take(&mut is_first) {
-                said = on_ready();
-            }
+        let mut on_note = |note| match note {
+            Note::Ready if std::mem::take(&mut is_first) => said = on_ready(),
+            Note::NotKept(kind, number) => complain(&format!(
+                "no descriptors are left to keep {kind:?} {number}: it ends with the server"
+            )),
+            _ => {}
         };
-        let status = one_server(&mut keeper, (&program, &words), &mut is_ready, &asked)?;
+        let status = one_server(&mut keeper, (&program, &words), &mut on_note, &asked)?;
         said?;
         if interrupt.check().is_err() {
             return Err(Failure::InterruptReported);
@@ -62,8 +63,9 @@ pub(crate) fn keep(
             return Err(Failure::Reported);
         }
         complain(&format!(
-            "the server has ended ({status}): another one is started for {} machines",
-            keeper.machines()
+            "the server has ended ({status}): another one is started for {} machines and {} clients",
+            keeper.count(Kind::Machine),
+            keeper.count(Kind::Session)
         ));
         pause =
             if begun.elapsed() > EARLY { Duration::ZERO } else { (pause * 2).clamp(LOOK_AGAIN, MOST_PAUSE) };
@@ -76,7 +78,7 @@ pub(crate) fn keep(
 fn one_server(
     keeper: &mut Keeper,
     (program, words): (&Path, &[OsString]),
-    is_ready: &mut dyn FnMut(),
+    on_note: &mut dyn FnMut(Note),
     asked: &(dyn Fn() -> (bool, bool) + Sync),
 ) -> Result<ExitStatus, Failure> {
     let system = |what: &'static str| move |error| Failure::io(what, &error);
@@ -91,7 +93,7 @@ fn one_server(
     let is_over = AtomicBool::new(false);
     let attended = thread::scope(|scope| {
         scope.spawn(|| watch(id, asked, &is_over));
-        let attended = keeper.attend(&line, is_ready);
+        let attended = keeper.attend(&line, on_note);
         is_over.store(true, Ordering::Release);
         attended
     });

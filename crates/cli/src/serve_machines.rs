@@ -1,6 +1,5 @@
 //! `memobj serve --firecracker`: memory of virtual machines that were snapshotted.
 
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -55,15 +54,11 @@ impl<'a> Machines<'a> {
         socket: &Path,
         cache: &Cache,
         touches: Option<Touches>,
+        kept: Option<(Arc<Kept>, UnixListener)>,
     ) -> Result<Self, Failure> {
-        let (kept, listener, listening) = match arguments.machines.kept {
-            true => {
-                let line = std::io::stdin().as_fd().try_clone_to_owned();
-                let heard = line.and_then(Kept::hear);
-                let (kept, listener) = heard.map_err(|error| Failure::io("hear the keeper", &error))?;
-                (Some(Arc::new(kept)), listener, None)
-            }
-            false => {
+        let (kept, listener, listening) = match kept {
+            Some((kept, listener)) => (Some(kept), listener, None),
+            None => {
                 let (listener, listening) = listen(arguments, socket)?;
                 (None, listener, Some(listening))
             }

@@ -61,6 +61,13 @@ impl Budget {
         }
     }
 
+    /// Counts `bytes` that are there already, also beyond the limit: of frames that another owner has left, and that nobody
+    /// can do without.
+    pub fn count_inherited(&self, bytes: u64) {
+        let before = self.used.fetch_add(bytes, Ordering::AcqRel);
+        self.peak.fetch_max(before + bytes, Ordering::Relaxed);
+    }
+
     /// Gives `bytes` back that were reserved before.
     pub fn release(&self, bytes: u64) {
         let before = self.used.fetch_sub(bytes, Ordering::AcqRel);

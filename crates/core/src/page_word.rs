@@ -662,6 +662,16 @@ impl PageWord {
         self.0.store(0, Ordering::Release);
     }
 
+    /// Makes the page what a process leaves behind that may have ended at any moment: nobody owns or pins it, sleeps on it
+    /// or writes it. `state` is Absent, Failed, Clean or Dirty. For [`Pages::inherit`](crate::pages::Pages::inherit).
+    pub(crate) fn inherit(&self, state: State) {
+        let word = Word(self.0.load(Ordering::Acquire));
+        let kept = HEAT | STAMP | (u64::MAX << VERSION_SHIFT);
+        let ghost = if matches!(state, State::Absent) { word.0 & GHOST } else { 0 };
+        // It may have stopped being readable: one version more does no harm.
+        self.0.store(((word.0 & kept) | ghost | state as u64).wrapping_add(VERSION_ONE), Ordering::Release);
+    }
+
     /// Announces a sleeper while somebody else owns the page.
     ///
     /// Returns the word to sleep on, or `None` when nobody owns the page any longer and there is nothing to

@@ -11,8 +11,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals, ftruncate,
-    memfd_create,
+    FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals, fcntl_get_seals,
+    fstat, ftruncate, memfd_create,
 };
 
 use crate::huge_folder::HugeFolder;
@@ -47,6 +47,15 @@ impl FrameFile {
         // An object that grows has been given all of the room that it can grow to.
         fcntl_add_seals(&descriptor, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         fchmod(&descriptor, Mode::RUSR)?;
+        Ok(Self { descriptor, len })
+    }
+
+    /// The file of `len` bytes that another process has made by [`new`](Self::new). InvalidData: it is none.
+    pub(crate) fn inherit(descriptor: OwnedFd, len: u64) -> io::Result<Self> {
+        let is_sealed = fcntl_get_seals(&descriptor).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
+        if !is_sealed || u64::try_from(fstat(&descriptor)?.st_size) != Ok(len) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a file that holds no such frames"));
+        }
         Ok(Self { descriptor, len })
     }
 

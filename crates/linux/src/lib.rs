@@ -37,6 +37,7 @@ pub mod futex;
 pub mod huge_folder;
 pub mod image;
 pub mod lease;
+pub mod journal;
 pub mod line;
 pub mod locks;
 #[cfg(feature = "oracle")]
@@ -60,3 +61,4 @@ pub mod standard;
 pub mod testing;
 pub mod uffd;
 pub mod volatile;
+pub mod zeroed_table;

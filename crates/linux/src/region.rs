@@ -1,13 +1,11 @@
 //! Owned mappings: address ranges, zeroed tables, and chunks of memory for I/O.
 
 use std::io;
-use std::marker::PhantomData;
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use memobj_core::page_word::PageWord;
 use memobj_core::pages::Writes;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munlock, munmap};
 
@@ -171,6 +169,21 @@ impl Region {
         Ok(())
     }
 
+    /// Maps the bytes of `file` from `start` on over this whole region, shared, as memory of the engine.
+    ///
+    /// # Safety
+    ///
+    /// Nobody may hold references into the region.
+    pub(crate) unsafe fn map_data(&self, file: &impl std::os::fd::AsFd, start: u64) -> io::Result<()> {
+        let flags = MapFlags::SHARED | MapFlags::FIXED | MapFlags::NORESERVE;
+        // SAFETY: MAP_FIXED replaces only this region's own pages, to which the caller knows no references.
+        unsafe {
+            mmap(self.start.as_ptr().cast(), self.len, rw(), flags, file, start)?;
+            madvise(self.start.as_ptr().cast(), self.len, Advice::LinuxDontFork)?;
+        }
+        Ok(())
+    }
+
     /// Replaces this whole region by one of `nothing`, a file without a byte, in one step: every access traps.
     ///
     /// # Safety
@@ -276,81 +289,6 @@ impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: the mapping is this value's own; types that hand out references keep it alive meanwhile.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
-    }
-}
-
-/// Types for which all zero bits are a valid value that may be shared between threads.
-///
-/// # Safety
-///
-/// The implementor promises exactly that, that the type needs no drop, and that its default is zero.
-pub unsafe trait Zeroed: Default + Sync + Send {}
-// SAFETY: an atomic integer; zero is valid.
-unsafe impl Zeroed for AtomicU8 {}
-// SAFETY: as above.
-unsafe impl Zeroed for AtomicU32 {}
-// SAFETY: as above.
-unsafe impl Zeroed for AtomicU64 {}
-// SAFETY: a transparent atomic integer whose zero is a page that was never resident.
-unsafe impl Zeroed for PageWord {}
-
-/// Tables up to this long are on the heap: a mapping takes 4 KiB, and several system calls.
-const HEAP_BYTES: usize = SMALL;
-
-/// A table of atomics that costs memory only where it was touched.
-#[derive(Debug)]
-pub struct ZeroedTable<T>(Memory<T>);
-
-#[derive(Debug)]
-enum Memory<T> {
-    Heap(Box<[T]>),
-    Mapped { region: Region, len: usize, marker: PhantomData<T> },
-}
-
-impl<T: Zeroed> ZeroedTable<T> {
-    /// A table of `len` zeroed entries.
-    pub fn new(len: usize) -> io::Result<Self> {
-        let bytes = len.checked_mul(size_of::<T>()).ok_or(io::ErrorKind::OutOfMemory)?;
-        if bytes > HEAP_BYTES {
-            let region = Region::new(bytes, Purpose::Data)?;
-            return Ok(Self(Memory::Mapped { region, len, marker: PhantomData }));
-        }
-        let mut entries = Vec::new();
-        entries.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        entries.resize_with(len, T::default);
-        Ok(Self(Memory::Heap(entries.into_boxed_slice())))
-    }
-
-    /// Gives the memory of these entries back, as far as they share no 4 KiB with others: they are zero then. Nobody may
-    /// rely on what they were.
-    pub fn forget(&self, entries: Range<usize>) {
-        let Memory::Mapped { region, len, .. } = &self.0 else { return };
-        let start = (entries.start * size_of::<T>()).next_multiple_of(SMALL);
-        let end = match entries.end >= *len {
-            true => region.len(),
-            false => entries.end * size_of::<T>() / SMALL * SMALL,
-        };
-        if start < end {
-            // SAFETY: entries are atomics (`Zeroed`), for which another value that is valid is a store of somebody else's.
-            // Refused (by locked memory) it leaves them as they are, which the caller said does not matter.
-            let _ = unsafe { region.zap(start, end - start) };
-        }
-    }
-}
-
-impl<T: Zeroed> Deref for ZeroedTable<T> {
-    type Target = [T];
-
-    #[inline]
-    fn deref(&self) -> &[T] {
-        match &self.0 {
-            Memory::Heap(entries) => entries,
-            // SAFETY: the region is readable and writable, at least len entries long and page aligned; zero is a
-            // valid T (`Zeroed`); only shared references are ever given out.
-            Memory::Mapped { region, len, .. } => unsafe {
-                std::slice::from_raw_parts(region.start() as *const T, *len)
-            },
-        }
     }
 }
 
@@ -468,6 +406,6 @@ mod tests {
     fn absurd_sizes_are_errors() {
         assert!(Region::new(usize::MAX, Purpose::Reserve).is_err());
         assert!(Region::new(0, Purpose::Reserve).is_err());
-        assert!(ZeroedTable::<AtomicU64>::new(usize::MAX / 4).is_err());
+        assert!(crate::zeroed_table::ZeroedTable::<AtomicU64>::new(usize::MAX / 4).is_err());
     }
 }

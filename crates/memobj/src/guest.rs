@@ -10,6 +10,7 @@
 //! ```
 
 mod faults;
+mod kept;
 
 use std::fmt;
 use std::io;
@@ -33,7 +34,9 @@ use crate::object::MemoryObject;
 use crate::options::setters;
 pub use crate::parts::{GuestEnd, GuestProt};
 use crate::parts::{GuestState, ObjectParts};
+use crate::write::User;
 use faults::GuestFaults;
+pub use kept::KeptGuest;
 
 /// One past the highest address that a process has.
 const END_OF_ADDRESSES: u64 = 1 << 47;
@@ -153,13 +156,26 @@ impl MemoryObject {
             line.break_off();
         }
         let (uffd, process, view) = attached?;
-        let start = view.start();
+        let seen = Seen { uffd, process, view, line, prot: options.prot, user };
+        self.begin_guest(&frames, &fault_loop, seen)
+    }
+
+    /// Has the faults of a view that is registered resolved from now on.
+    fn begin_guest(
+        &self,
+        frames: &Arc<PartsHandle>,
+        fault_loop: &Arc<FaultLoop>,
+        seen: Seen,
+    ) -> Result<Guest, AdmitError> {
+        let object = Arc::clone(self.handle());
+        let parts = Arc::clone(&frames.parts);
+        let Seen { uffd, process, view, line, prot, user } = seen;
         let number = parts.area.admit(Arc::clone(&view)).ok_or(AdmitError::TooManyGuests)?;
         let state = Arc::new(GuestState {
-            parts: Arc::clone(&parts),
+            parts,
             uffd,
-            start,
-            prot: options.prot,
+            start: view.start(),
+            prot,
             line,
             process,
             view,
@@ -173,8 +189,18 @@ impl MemoryObject {
         let faults = fault_loop.add(Arc::new(GuestFaults { guest: Arc::clone(&state), health }));
         // Else its faults would sleep for ever.
         let faults = faults.inspect_err(|_| state.end(GuestEnd::Broken)).map_err(system("watch a guest"))?;
-        Ok(Guest { state, faults: Some(faults), _frames: frames, object })
+        Ok(Guest { state, faults: Some(faults), _frames: Arc::clone(frames), object })
     }
+}
+
+/// A view of a guest that is registered, and all that belongs to it.
+struct Seen {
+    uffd: Arc<Userfaultfd>,
+    process: OwnedFd,
+    view: Arc<GuestView>,
+    line: Arc<Line>,
+    prot: GuestProt,
+    user: Option<User>,
 }
 
 type Attached = (Arc<Userfaultfd>, OwnedFd, Arc<GuestView>);
@@ -192,28 +218,43 @@ fn attach(
     };
     let offer = Offer {
         frames: frames.map_err(no_file)?,
-        process: own_process()?,
+        process: match &parts.kept {
+            Some(kept) => kept.keeper.try_clone().map_err(system("duplicate a descriptor"))?,
+            None => own_process()?,
+        },
         length: parts.area.length(),
         view_bytes: parts.area.view_bytes() as u64,
         may_store: prot == GuestProt::ReadWrite,
     };
     line.offer(&offer, deadline).map_err(AdmitError::of_line)?;
     let Answer { faults, process, start } = line.receive_answer(deadline).map_err(AdmitError::of_line)?;
-    let uffd = Arc::new(Userfaultfd::adopt(faults).map_err(AdmitError::of_line)?);
-    if !is_process(&process).map_err(system("look at a descriptor"))? {
-        return Err(AdmitError::Peer { why: "a descriptor that is no process".into() });
-    }
-    let end = start.checked_add(offer.view_bytes).filter(|end| *end <= END_OF_ADDRESSES);
-    if end.is_none() || start == 0 || !start.is_multiple_of(SMALL as u64) {
-        return Err(AdmitError::Peer { why: "a range that no process has".into() });
-    }
-    let view = GuestView::new(Arc::clone(&uffd), start as usize, Arc::clone(line));
+    let (uffd, view) = view_of(parts, faults, &process, start, line)?;
     parts
         .area
         .register_guest(&view)
         .map_err(|error| AdmitError::Peer { why: format!("a range that cannot be registered ({error})") })?;
     line.finish(deadline).map_err(AdmitError::of_line)?;
     Ok((uffd, process, view))
+}
+
+/// What the other side says is its view, looked at.
+fn view_of(
+    parts: &ObjectParts,
+    faults: OwnedFd,
+    process: &OwnedFd,
+    start: u64,
+    line: &Arc<Line>,
+) -> Result<(Arc<Userfaultfd>, Arc<GuestView>), AdmitError> {
+    let uffd = Arc::new(Userfaultfd::adopt(faults).map_err(AdmitError::of_line)?);
+    if !is_process(process).map_err(system("look at a descriptor"))? {
+        return Err(AdmitError::Peer { why: "a descriptor that is no process".into() });
+    }
+    let end = start.checked_add(parts.area.view_bytes() as u64).filter(|end| *end <= END_OF_ADDRESSES);
+    if end.is_none() || start == 0 || !start.is_multiple_of(SMALL as u64) {
+        return Err(AdmitError::Peer { why: "a range that no process has".into() });
+    }
+    let view = GuestView::new(Arc::clone(&uffd), start as usize, Arc::clone(line));
+    Ok((uffd, view))
 }
 
 fn no_file(error: NoFile) -> AdmitError {

@@ -1,12 +1,15 @@
 //! What the handles of an object share, and the placement of its frames in this process.
 
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Once, Weak};
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::decide::{Decision, Intent, WaitFor, decide};
-use memobj_linux::area::{self, Area, AreaOptions, Frames, PinError, PinSet, PinShares, Writes};
+use memobj_linux::area::{
+    self, Area, AreaOptions, Frames, Inherited, PinError, PinSet, PinShares, Storage, Writes,
+};
 use memobj_linux::region::LARGE;
 use memobj_linux::signal;
 use memobj_linux::uffd::Announce;
@@ -17,7 +20,7 @@ use crate::fault;
 use crate::locks::{Rank, RankedMutex};
 use crate::options::{FrameSize, FrameVisibility, Writing};
 use crate::pages::ObjectCore;
-use crate::parts::{ADDRESSES, CacheShared, OBJECTS, ObjectParts, Request};
+use crate::parts::{ADDRESSES, CacheShared, KeptParts, OBJECTS, ObjectParts, Request};
 use crate::place::{self, Home};
 
 /// From this size on an object that is read in sequence gets large frames under [`FrameSize::Auto`].
@@ -34,6 +37,15 @@ pub(crate) struct ObjectHandle {
     pub(crate) mapped: RankedMutex<Weak<PartsHandle>>,
     /// The parts of an object that can be written: its changes outlive the mappings.
     pub(crate) kept: RankedMutex<Option<Arc<PartsHandle>>>,
+}
+
+/// That an object is kept beyond the life of this process, and by which.
+#[derive(Clone, Debug)]
+pub(crate) struct Keeping {
+    /// Its words and frames.
+    pub(crate) storage: Storage,
+    /// The process that keeps them.
+    pub(crate) keeper: Arc<OwnedFd>,
 }
 
 /// Keeps the parts of an object registered; one for each mapped object, shared by its mappings.
@@ -54,6 +66,7 @@ impl PartsHandle {
         object: &Arc<ObjectCore>,
         announce: Option<Announce>,
         home: Option<Home>,
+        keeping: Option<Keeping>,
     ) -> Result<Self, MapError> {
         let shared = &cache.shared;
         if object.is_writable() {
@@ -62,14 +75,20 @@ impl PartsHandle {
             signal::install(fault::resolve).map_err(refused("install the SIGBUS handler"))?;
             flush_at_exit();
         }
-        let area = match choose_frames(cache, object, announce) {
+        let storage = keeping.as_ref().map_or(Storage::Own, |keeping| keeping.storage.clone());
+        let place = |frames| new_area(cache, object, (frames, &storage), announce, home);
+        let (area, found) = match choose_frames(cache, object, announce) {
             // The folder is there, but may refuse a file: to a user who has changed, for example.
-            frames @ Frames::SharedLarge(_) => new_area(cache, object, frames, announce, home)
-                .or_else(|_| new_area(cache, object, Frames::SharedSmall, announce, home)),
-            frames => new_area(cache, object, frames, announce, home),
+            frames @ Frames::SharedLarge(_) => place(frames).or_else(|_| place(Frames::SharedSmall)),
+            frames => place(frames),
         }?;
-        let parts =
-            ObjectParts::new(shared, object, area).map_err(refused("allocate tables for the object"))?;
+        let kept = keeping.map(|keeping| KeptParts {
+            keeper: keeping.keeper,
+            may_trap: found.may_trap,
+            lost: found.lost,
+        });
+        let parts = ObjectParts::new(shared, object, area, kept)
+            .map_err(refused("allocate tables for the object"))?;
         Self::register(shared, parts)
     }
 
@@ -107,7 +126,7 @@ fn refused(what: &'static str) -> impl Fn(std::io::Error) -> MapError {
 }
 
 /// How far an object that can be written may grow while it is mapped.
-fn capacity(object: &ObjectCore) -> u64 {
+pub(crate) fn capacity(object: &ObjectCore) -> u64 {
     let length = object.length();
     let wanted = object.options.max_len.unwrap_or_else(|| length.saturating_mul(2).max(LEAST_CAPACITY));
     wanted.max(length)
@@ -116,10 +135,10 @@ fn capacity(object: &ObjectCore) -> u64 {
 fn new_area(
     cache: &CacheInner,
     object: &ObjectCore,
-    frames: Frames,
+    (frames, storage): (Frames, &Storage),
     announce: Option<Announce>,
     home: Option<Home>,
-) -> Result<Arc<Area>, MapError> {
+) -> Result<(Arc<Area>, Inherited), MapError> {
     let shared = &cache.shared;
     let wanted = match frames {
         Frames::SharedSmall | Frames::SharedLarge(_) => vec![Announce::Queued, Announce::Signalled],
@@ -142,7 +161,7 @@ fn new_area(
     }
     let capacity = if object.is_writable() { capacity(object) } else { object.length() };
     place::at_home(home, capacity, |start| {
-        area::new(AreaOptions {
+        let options = AreaOptions {
             name: object.name.to_string(),
             length: object.length(),
             capacity,
@@ -154,7 +173,12 @@ fn new_area(
             pin_budget: Arc::clone(&shared.allocator.pins),
             tables: Arc::clone(&shared.allocator.tables),
             unwritten: Arc::clone(&shared.allocator.unwritten.bytes),
-        })
+            storage: storage.clone(),
+        };
+        match storage {
+            Storage::Inherited { .. } => area::inherit(options),
+            Storage::Own | Storage::Kept(_) => area::new(options).map(|area| (area, Inherited::default())),
+        }
     })
 }
 

@@ -97,6 +97,7 @@ mod handles;
 mod health;
 #[cfg(feature = "images")]
 pub mod image;
+mod kept;
 mod lend;
 mod machine;
 mod mapping;
@@ -132,7 +133,8 @@ pub use error::{
     SupplyError, WriteError, WriteStep,
 };
 pub use event::{Event, Events, PollableEvents};
-pub use guest::{AdmitOptions, Guest, GuestEnd, GuestProt};
+pub use guest::{AdmitOptions, Guest, GuestEnd, GuestProt, KeptGuest};
+pub use kept::{Inheritance, KeptObject};
 pub use lend::{AtOnce, LentFrames, PendingPage};
 #[cfg(feature = "zerocopy")]
 pub use mapping::PinnedAs;

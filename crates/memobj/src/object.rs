@@ -7,7 +7,7 @@ use memobj_linux::uffd::Announce;
 
 use crate::engine::CacheInner;
 use crate::error::{ErrorKind, MapError, SupplyError, WriteError, WriteStep};
-use crate::handles::{ObjectHandle, PartsHandle};
+use crate::handles::{Keeping, ObjectHandle, PartsHandle};
 use crate::locks::{self, Rank, RankedMutex};
 use crate::mapping::Mapping;
 use crate::metrics::ObjectMetrics;
@@ -161,12 +161,29 @@ impl MemoryObject {
         if let Some(parts) = mapped.upgrade() {
             return Ok(parts);
         }
-        let parts = Arc::new(PartsHandle::new(&handle.cache, &handle.core, announce, home)?);
+        let parts = Arc::new(PartsHandle::new(&handle.cache, &handle.core, announce, home, None)?);
         *mapped = Arc::downgrade(&parts);
         if handle.core.is_writable() {
             *handle.kept.lock() = Some(Arc::clone(&parts));
         }
         Ok(parts)
+    }
+
+    /// The parts of an object that is kept as `keeping` says, and is not mapped yet: `None` if it is.
+    pub(crate) fn frames_kept(&self, keeping: Keeping) -> Result<Option<Arc<PartsHandle>>, MapError> {
+        let handle = &self.handle;
+        let refused = |source| MapError::System { what: "start the threads that read fault events", source };
+        handle.cache.lanes.start(&handle.cache.shared).map_err(refused)?;
+        let mut mapped = handle.mapped.lock();
+        if mapped.upgrade().is_some() {
+            return Ok(None);
+        }
+        let announce = Some(Announce::Queued);
+        let parts = PartsHandle::new(&handle.cache, &handle.core, announce, None, Some(keeping))?;
+        let parts = Arc::new(parts);
+        *mapped = Arc::downgrade(&parts);
+        *handle.kept.lock() = Some(Arc::clone(&parts));
+        Ok(Some(parts))
     }
 
     /// What is kept alive with a mapping or a guest.

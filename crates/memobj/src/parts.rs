@@ -5,9 +5,11 @@ mod request;
 mod shared;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
+use memobj_core::address::PageRange;
 use memobj_linux::area::{self, Area};
 use memobj_linux::fork::MakerProcess;
 use memobj_linux::slots::{AddressTable, SlotTable};
@@ -41,6 +43,19 @@ pub(crate) struct ObjectParts {
     /// Of an object that can be written.
     pub(crate) writes: Option<Arc<Writes>>,
     pub(crate) owner: Arc<MakerProcess>,
+    /// Of one that is kept beyond the life of this process.
+    pub(crate) kept: Option<KeptParts>,
+}
+
+/// Of an object that is kept.
+#[derive(Debug)]
+pub(crate) struct KeptParts {
+    /// The process that keeps it: its guests' mappings end when it does.
+    pub(crate) keeper: Arc<OwnedFd>,
+    /// Pages that may trap in guests of a process before this one, and are not Failed.
+    pub(crate) may_trap: Vec<PageRange>,
+    /// Pages that are Failed since their changes were lost before.
+    pub(crate) lost: Vec<PageRange>,
 }
 
 impl ObjectParts {
@@ -48,8 +63,9 @@ impl ObjectParts {
         cache: &CacheShared,
         object: &Arc<ObjectCore>,
         area: Arc<Area>,
+        kept: Option<KeptParts>,
     ) -> io::Result<Arc<Self>> {
-        let errors = Arc::new(Errors::new(&area, object, &cache.allocator));
+        let errors = Arc::new(Errors::new(&area, object, &cache.allocator)?);
         let pattern = Pattern::new(&area, object)?;
         let fill = Arc::new(Fill {
             number: Fill::next_number(),
@@ -63,9 +79,10 @@ impl ObjectParts {
             workers: Arc::clone(&cache.workers),
             closed: AtomicBool::new(false),
         });
-        let unsynced = match area.writes() {
-            area::Writes::Yes => Some(Unsynced::new(area.page_size().pages_for(area.capacity()))?),
-            area::Writes::No => None,
+        let unsynced = match (area.writes(), area.kept()) {
+            (area::Writes::Yes, Some(tables)) => Some(Unsynced::kept(tables)?),
+            (area::Writes::Yes, None) => Some(Unsynced::new(area.page_size().pages_for(area.capacity()))?),
+            (area::Writes::No, _) => None,
         };
         Ok(Arc::new_cyclic(|this: &Weak<Self>| {
             let waits = Arc::new(Waits {
@@ -84,6 +101,7 @@ impl ObjectParts {
                 fill,
                 errors,
                 owner: Arc::clone(&cache.owner),
+                kept,
             }
         }))
     }

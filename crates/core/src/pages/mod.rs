@@ -7,6 +7,7 @@
 //!   pin          count: the page stays, with the bytes that it has; or one pin that may write
 //!   pin_upgrade  the only pin becomes one that may write: of many pages at once, or of none
 //!   write_back   Dirty -> Changing: protect, copy -> WritingBack -> Clean
+//!   inherit      the pages of an owner that has ended, whatever it was doing
 //!   hold         nobody moves the page while the length changes
 //!   show         how pages come into views that do not show them by themselves
 //!   touch        loads by plain instructions beside pins for writing
@@ -28,6 +29,7 @@ mod claim;
 mod evict;
 mod hold;
 mod host;
+mod inherit;
 mod look;
 mod pin;
 mod pin_new;
@@ -53,6 +55,7 @@ pub use claim::{FillClaim, Origin, PlaceError, Placement, Unplaced};
 pub use evict::{Evicted, Victims};
 pub use hold::HeldPage;
 pub use host::{Frames, Held, Host, Park, Shows, View, Wake};
+pub use inherit::{Inherited, Legacy};
 pub use look::{GonePage, Looked};
 pub use pin::{MutPinSet, PinError, PinSet};
 pub use pin_new::NewPinSet;

@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Once, OnceLock, Weak};
 
+use memobj_core::address::PageRange;
 use memobj_core::pages::BLOCK_BYTES;
 
 use super::Home;
@@ -23,6 +24,9 @@ use crate::uffd::{Modes, Userfaultfd};
 
 /// The most guests of one object.
 const MOST_GUESTS: usize = 64;
+
+/// The most notes that a guest is sent at once: there is room for them.
+const MOST_LIFTS: usize = 64;
 
 /// Which guest of an area.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -260,6 +264,20 @@ impl Home {
             self.view_bytes(),
             Modes::MISSING | Modes::MINOR | Modes::WRITE_PROTECT,
         )
+    }
+
+    /// Has a guest's view, which another owner has left, lift the poison of `pages`, which ascend. Of many runs what lies between
+    /// them is dropped from the view, too, and faults once more.
+    pub fn lift_in(&self, view: &GuestView, pages: &[PageRange]) -> io::Result<()> {
+        let all = match (pages.first(), pages.last()) {
+            (Some(first), Some(last)) => PageRange { start: first.start, end: last.end },
+            _ => return Ok(()),
+        };
+        let pages = if pages.len() > MOST_LIFTS { std::slice::from_ref(&all) } else { pages };
+        pages.iter().try_for_each(|run| {
+            let (start, len) = (self.offset_in_view(run.start) as u64, self.mapped_len(*run) as u64);
+            view.line.tell(Note::Lift { start, len })
+        })
     }
 
     /// Adds a guest's view that was registered, and tells the guest of the length. `None`: there are too many guests,

@@ -22,7 +22,10 @@ mod frames;
 mod glance;
 mod guests;
 #[cfg(test)]
+mod inherit_tests;
+#[cfg(test)]
 mod interposed;
+mod kept;
 mod page_watch;
 mod pin;
 mod pin_one;
@@ -44,8 +47,10 @@ use memobj_core::pin_budget::PinBudget;
 
 pub use glance::{GlanceWords, NotSeen, copy_at_a_glance, glance_at};
 pub use guests::{GuestNumber, GuestView, NoFile};
+pub use kept::{Kept, Mark, Storage};
 pub use memobj_core::pages::{
-    Evicted, Glance, Origin, PinError, Placement, StoreRefused, Tables, UpgradeRefused, Victims, Writes,
+    Evicted, Glance, Inherited, Origin, PinError, Placement, StoreRefused, Tables, UpgradeRefused, Victims,
+    Writes,
 };
 pub use page_watch::{PageWatch, Until};
 pub use pin::{CopyBudget, NotPinned, PinnedBytes, PinnedBytesMut, copy_as_is, copy_pinned};
@@ -58,9 +63,10 @@ use crate::frame_file::FrameFile;
 use crate::huge_folder::HugeFolder;
 use crate::pagemap::Pagemap;
 use crate::pool::FramePool;
-use crate::region::{Purpose, Region, SMALL, ZeroedTable};
+use crate::region::{Purpose, Region, SMALL};
 use crate::uffd::{Announce, Modes, Userfaultfd};
 use crate::volatile::{SharedWords, VolatileWords};
+use crate::zeroed_table::ZeroedTable;
 use guests::Guests;
 use views::View;
 
@@ -102,7 +108,10 @@ pub enum Frames {
 
 impl Frames {
     /// The frame file of an object of `len` bytes, if its frames are in one.
-    fn new_file(&self, name: &str, len: u64) -> io::Result<Option<FrameFile>> {
+    fn file(&self, name: &str, len: u64, storage: &Storage) -> io::Result<Option<FrameFile>> {
+        if let Storage::Inherited { frames, .. } = storage {
+            return FrameFile::inherit(frames.try_clone()?, len).map(Some);
+        }
         match self {
             Frames::SharedSmall => FrameFile::new(name, len).map(Some),
             Frames::SharedLarge(folder) => FrameFile::new_large(folder, len).map(Some),
@@ -148,6 +157,8 @@ pub struct AreaOptions {
     pub unwritten: Arc<AtomicU64>,
     /// Counts what blocks take beside frames.
     pub tables: Arc<Tables>,
+    /// Where words and frames are.
+    pub storage: Storage,
 }
 
 /// Page words in memory that is taken where it is touched.
@@ -208,11 +219,27 @@ pub struct Home {
     capacity: u64,
     page_size: PageSize,
     frame_file: Option<FrameFile>,
+    kept: Option<Kept>,
     pool: Option<Arc<FramePool>>,
 }
 
 /// Reserves addresses for the whole object and registers them; no page is resident.
 pub fn new(options: AreaOptions) -> io::Result<Arc<Area>> {
+    build(options).map(Arc::new)
+}
+
+/// As [`new`], with the pages of an owner that has ended: [`Storage::Inherited`]. Says what was found.
+pub fn inherit(options: AreaOptions) -> io::Result<(Arc<Area>, Inherited)> {
+    let Storage::Inherited { tables, .. } = &options.storage else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "nothing is inherited"));
+    };
+    let (used, marks) = (tables.used_pages()?, kept::Marks::of(tables)?);
+    let mut area = build(options)?;
+    let found = area.inherit(&used, &marks);
+    Ok((Arc::new(area), found))
+}
+
+fn build(options: AreaOptions) -> io::Result<Area> {
     check(&options)?;
     let page_size = match options.frames {
         Frames::LocalLarge(_) | Frames::SharedLarge(_) => PageSize::LARGE,
@@ -224,8 +251,13 @@ pub fn new(options: AreaOptions) -> io::Result<Arc<Area>> {
     let (unclean, groups) = counters(if options.writes == Writes::Yes { blocks } else { 0 })?;
     let unclean = Blocks::new(unclean, groups);
     let (resident, resident_groups) = counters(blocks)?;
+    let words = match options.storage.tables() {
+        Some(kept) if kept.pages() < pages as u64 => return Err(io::ErrorKind::InvalidInput.into()),
+        Some(kept) => kept.words()?,
+        None => ZeroedTable::new(pages)?,
+    };
     let pages = Pages::new(PagesOptions {
-        words: Words(ZeroedTable::new(pages)?),
+        words: Words(words),
         resident: Blocks::new(resident, resident_groups),
         occupied: counters(blocks)?,
         unclean: unclean.clone(),
@@ -239,7 +271,7 @@ pub fn new(options: AreaOptions) -> io::Result<Arc<Area>> {
         tables: Arc::clone(&options.tables),
         host: Home::new(options, capacity, page_size, unclean)?,
     });
-    Ok(Arc::new(pages.map_err(|_| io::ErrorKind::OutOfMemory)?))
+    Ok(pages.map_err(|_| io::ErrorKind::OutOfMemory)?)
 }
 
 /// Bytes of addresses that a view of an object takes which can grow to `capacity` bytes; `None` if no process has so many.
@@ -256,7 +288,7 @@ impl Home {
         unclean: Blocks<Counts>,
     ) -> io::Result<Self> {
         let bytes = address_bytes(capacity).ok_or(io::ErrorKind::OutOfMemory)?;
-        let frame_file = options.frames.new_file(&options.name, bytes as u64)?;
+        let frame_file = options.frames.file(&options.name, bytes as u64, &options.storage)?;
         let purpose = match (&options.frames, options.writes, options.views.is_empty()) {
             (Frames::LocalLarge(_), ..) => Purpose::Large,
             (_, Writes::No, false) => Purpose::Small,
@@ -293,6 +325,7 @@ impl Home {
             capacity,
             page_size,
             frame_file,
+            kept: options.storage.tables().cloned(),
             pool: match options.frames {
                 Frames::LocalLarge(pool) => Some(pool),
                 _ => None,
@@ -356,6 +389,10 @@ fn check(options: &AreaOptions) -> io::Result<()> {
     let small = matches!(options.frames, Frames::LocalSmall | Frames::SharedSmall);
     if !small && options.writes == Writes::Yes {
         return refused("pages that can be written have small frames");
+    }
+    let can_be_kept = matches!(options.frames, Frames::SharedSmall) && options.writes == Writes::Yes;
+    if options.storage.tables().is_some() && !can_be_kept {
+        return refused("only small shared frames of pages that can be written are kept");
     }
     Ok(())
 }

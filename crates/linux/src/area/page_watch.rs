@@ -74,6 +74,7 @@ mod tests {
             writes: Writes::Yes,
             unwritten: Arc::default(),
             tables: Arc::new(Tables::new(0)),
+            storage: crate::area::Storage::Own,
             frames: Frames::LocalSmall,
             views: Vec::new(),
             budget: Arc::new(Budget::new(1 << 20)),

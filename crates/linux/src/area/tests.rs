@@ -10,8 +10,8 @@ use memobj_core::pages::View as _;
 use memobj_core::pin_budget::PinBudget;
 
 use super::{
-    Area, AreaOptions, Frames, Looked, MutPinSet, Origin, PinSet, PinnedBytes, Placement, StoreRefused,
-    Tables, UpgradeRefused, Writes, copy_by_touch,
+    Area, AreaOptions, Frames, Looked, MutPinSet, Origin, PinSet, PinnedBytes, Placement, Storage,
+    StoreRefused, Tables, UpgradeRefused, Writes, copy_by_touch,
 };
 use crate::huge_folder::HugeFolder;
 use crate::pagemap::present_pages;
@@ -34,6 +34,7 @@ fn a_wild_load_of_an_empty_object_traps() {
             writes: Writes::No,
             unwritten: Arc::default(),
             tables: Arc::new(Tables::new(0)),
+            storage: Storage::Own,
             frames,
             home: None,
             views: vec![Arc::clone(&uffd)],
@@ -60,6 +61,7 @@ fn large_shared() -> Result<Arc<Area>, std::io::Error> {
         writes: Writes::No,
         unwritten: Arc::default(),
         tables: Arc::new(Tables::new(0)),
+        storage: Storage::Own,
         frames: Frames::SharedLarge(Arc::new(HugeFolder::new()?)),
         home: None,
         views: vec![uffd(Announce::Queued)?, uffd(Announce::Signalled)?],
@@ -137,6 +139,7 @@ fn writable(pages: u64) -> Result<(Arc<Area>, Arc<AtomicU64>), std::io::Error> {
         writes: Writes::Yes,
         unwritten: Arc::clone(&unwritten),
         tables: Arc::new(Tables::new(0)),
+        storage: Storage::Own,
         frames: Frames::LocalSmall,
         home: None,
         views: vec![Arc::new(Userfaultfd::open(Announce::Signalled)?)],

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use memobj_core::address::{ByteRange, PageIndex, PageRange};
 use memobj_core::decide::{Decision, Fault, Intent, decide};
-use memobj_linux::area::{Area, FillClaim, GonePage, Looked};
+use memobj_linux::area::{Area, FillClaim, GonePage, Looked, Mark};
 
 use super::lost::Lost;
 use super::{ObjectCore, bytes_of};
@@ -52,15 +52,45 @@ impl Drop for Errors {
 }
 
 impl Errors {
-    pub(crate) fn new(area: &Arc<Area>, object: &Arc<ObjectCore>, allocator: &Arc<FrameAllocator>) -> Self {
-        Self {
+    pub(crate) fn new(
+        area: &Arc<Area>,
+        object: &Arc<ObjectCore>,
+        allocator: &Arc<FrameAllocator>,
+    ) -> std::io::Result<Self> {
+        let marks = area.kept().map(|kept| kept.marks(Mark::Lost)).transpose()?;
+        Ok(Self {
             area: Arc::clone(area),
             object: Arc::clone(object),
             allocator: Arc::clone(allocator),
             reporter: Arc::clone(&object.reporter),
-            lost: Lost::new(&object.name),
+            lost: Lost::new(&object.name, marks),
             table: RankedMutex::new(Rank::Errors, Table::default()),
+        })
+    }
+
+    /// Takes note of what another process has left: pages that are Failed, as their changes are lost, and ranges of which it
+    /// had said that they are. Returns how many bytes may be lost.
+    pub(crate) fn inherit(&self, failed: &[PageRange], said: &[PageRange]) -> u64 {
+        let error = Lost::left_behind();
+        let mut bytes = 0;
+        let mut add = |step, pages: &PageRange| {
+            let shift = self.area.page_size().shift();
+            let range = pages.start << shift..(pages.end << shift).min(self.area.length());
+            if range.start < range.end {
+                bytes += range.end - range.start;
+                self.lost.add(step, range, &error);
+            }
+        };
+        failed.iter().for_each(|run| add(WriteStep::WriteBack, run));
+        let has_failed = |page: PageIndex| failed.iter().any(|run| run.contains(page));
+        for page in said.iter().flat_map(|run| run.iter()).filter(|page| !has_failed(*page)) {
+            add(WriteStep::Sync, &PageRange::one(page));
         }
+        for page in failed.iter().flat_map(|run| run.iter()) {
+            let bytes = bytes_of(&self.area, page);
+            self.keep(page, self.error(bytes.start..bytes.end, &error, 0));
+        }
+        bytes
     }
 
     /// Records why the claim's one page fails, makes it trap, and tells whoever listens. `blamed` are those of

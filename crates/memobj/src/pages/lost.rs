@@ -6,6 +6,9 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memobj_linux::zeroed_table::ZeroedTable;
 
 use crate::error::{ErrorKind, SupplyError, WriteError, WriteStep};
 use crate::locks::{Rank, RankedMutex};
@@ -18,11 +21,31 @@ const MOST_LOST: usize = 1024;
 pub(crate) struct Lost {
     object: Arc<str>,
     ranges: RankedMutex<Vec<WriteError>>,
+    /// What a process that follows has to know of it: pages of 4 KiB.
+    marks: Option<ZeroedTable<AtomicU64>>,
 }
 
+const PAGE: u64 = 4096;
+const BITS: u64 = 64;
+
 impl Lost {
-    pub(super) fn new(object: &Arc<str>) -> Self {
-        Self { object: Arc::clone(object), ranges: RankedMutex::new(Rank::Lost, Vec::new()) }
+    pub(super) fn new(object: &Arc<str>, marks: Option<ZeroedTable<AtomicU64>>) -> Self {
+        Self { object: Arc::clone(object), ranges: RankedMutex::new(Rank::Lost, Vec::new()), marks }
+    }
+
+    /// Marks pages that `range` overlaps, or takes their marks back. Under the lock of the ranges.
+    fn mark(&self, range: &Range<u64>, is_lost: bool) {
+        let Some(marks) = &self.marks else { return };
+        let end = range.end.div_ceil(PAGE).min(marks.len() as u64 * BITS);
+        for page in range.start / PAGE..end {
+            let (word, bit) = (&marks[(page / BITS) as usize], 1 << (page % BITS));
+            match is_lost {
+                true => word.fetch_or(bit, Ordering::AcqRel),
+                // Words that were never touched take no memory.
+                false if word.load(Ordering::Acquire) & bit == 0 => continue,
+                false => word.fetch_and(!bit, Ordering::AcqRel),
+            };
+        }
     }
 
     pub(super) fn take(&mut self) -> Vec<WriteError> {
@@ -32,6 +55,12 @@ impl Lost {
     /// What reads of a page are answered whose changes were dropped with its memory.
     pub(crate) fn answer() -> SupplyError {
         let why = "somebody has dropped the memory of the page, and with it its changes";
+        SupplyError::because(ErrorKind::Integrity, std::io::Error::other(why))
+    }
+
+    /// The same, of a page whose changes were lost before this process had it.
+    pub(crate) fn left_behind() -> SupplyError {
+        let why = "changes of the page were lost before this process took it over from another";
         SupplyError::because(ErrorKind::Integrity, std::io::Error::other(why))
     }
 
@@ -60,6 +89,7 @@ impl Lost {
         let Range { start, end } = error.range;
         let is_told_by = |last: &Range<u64>| last.end == start || last.start <= start && end <= last.end;
         let mut ranges = self.ranges.lock();
+        self.mark(&error.range, true);
         match ranges.last_mut() {
             Some(last) if last.step == step && is_told_by(&last.range) => {
                 last.range.end = end.max(last.range.end);
@@ -81,10 +111,13 @@ impl Lost {
         let mut ranges = self.ranges.lock();
         for error in std::mem::take(&mut *ranges) {
             let lost = error.range.clone();
+            self.mark(&lost, false);
             let parts = [lost.start..lost.end.min(range.start), lost.start.max(range.end)..lost.end];
             for range in parts.into_iter().filter(|part| part.start < part.end) {
                 ranges.push(WriteError { range, ..error.clone() });
             }
         }
+        // Those that overlap the same page are still told.
+        ranges.iter().for_each(|left| self.mark(&left.range, true));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use memobj_core::address::PageRange;
 use memobj_linux::area::Area;
-use memobj_linux::region::ZeroedTable;
+use memobj_linux::zeroed_table::ZeroedTable;
 
 use super::ObjectCore;
 use crate::options::Advice;

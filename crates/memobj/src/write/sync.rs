@@ -257,7 +257,10 @@ impl Writes {
             Some(file) => locks::outside(|| file.sync()),
             None => self.ask_aside(|pager, to| pager.sync(SyncRequest::new(to))),
         };
-        let Err(error) = synced else { return Ok(()) };
+        let Err(error) = synced else {
+            self.unsynced.settle(&pages);
+            return Ok(());
+        };
         if !error.leaves_nothing_to_offer() {
             // What the pager accepted while it was failing may have been part of it: see `accept`.
             let mut write_failures = self.write_failures.lock();
@@ -265,9 +268,10 @@ impl Writes {
             write_failures.sync_failure = Some(error.clone());
             pages.extend(self.unsynced.take());
         }
-        for run in pages {
-            self.offer_again(run, &error);
+        for run in &pages {
+            self.offer_again(*run, &error);
         }
+        self.unsynced.settle(&pages);
         Err(self.object.write_error(WriteStep::Sync, range.clone(), &error))
     }
 

@@ -28,7 +28,7 @@ use super::prefetch::{Plan, Prefetched, prefetch};
 use super::record::{Recorder, Touches};
 use super::regions::Regions;
 use super::state::MachineState;
-use crate::keep::KeptMachine;
+use crate::keep::{Kind, KeptItem};
 use crate::times::Times;
 
 /// How long a monitor may take to say where its memory is.
@@ -117,9 +117,6 @@ impl MachineServer {
             .name("memobj-accept".into())
             .spawn(move || accept(&accepted, &listener, &woken))
             .map_err(system("start a thread"))?;
-        if let Some(kept) = &shared.options.kept {
-            kept.say_ready();
-        }
         Ok(Self { shared, wake, accepts: Some(accepts) })
     }
 
@@ -282,7 +279,7 @@ impl Shared {
             let descriptors: [BorrowedFd<'_>; 4] =
                 [machine.memory.as_fd(), machine.socket.as_fd(), machine.process.as_fd(), machine.state()];
             // Before its first event is read: from then on something of it is known here only.
-            if let Err(error) = kept.keep(number, pid, &text, &descriptors) {
+            if let Err(error) = kept.keep(Kind::Machine, (number, pid), &text, &descriptors) {
                 self.tell(&Event::NotKept { pid, why: error.to_string() });
             }
         }
@@ -372,7 +369,7 @@ impl Shared {
             registration.end_later();
         }
         if let Some(kept) = &self.options.kept {
-            kept.forget(machine.number);
+            kept.forget(Kind::Machine, machine.number);
         }
         is_known
     }
@@ -380,10 +377,12 @@ impl Shared {
     /// Serves the machines of a server before this one.
     fn take_over(self: &Arc<Self>) {
         let Some(kept) = self.options.kept.clone() else { return };
-        for KeptMachine { number, pid, text, descriptors } in kept.take_machines() {
+        for KeptItem { number, pid, text, descriptors, .. } in kept.take(Kind::Machine) {
             self.next.fetch_max(number + 1, Ordering::Relaxed);
-            if let Err(why) = self.take_over_one(number, pid, &text, descriptors) {
-                kept.forget(number);
+            let descriptors = descriptors.try_into().map_err(|_| "it has not all descriptors".to_owned());
+            let taken = descriptors.and_then(|all| self.take_over_one(number, pid, &text, all));
+            if let Err(why) = taken {
+                kept.forget(Kind::Machine, number);
                 self.refuse(Some(pid), format!("it cannot be taken over: {why}"));
             }
         }

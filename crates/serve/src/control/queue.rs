@@ -1,0 +1,223 @@
+//! Bytes that are on their way to a socket: in memory, or in a file by which the next server knows which were sent.
+//!
+//! The kernel moves the position of the file's description as it sends (sendfile(2)), in the same call. Whoever has a
+//! duplicate of the descriptor has the same position. A line is appended whole before any of it is sent; a part of one at the
+//! end was never sent, and is cut off by who opens the file.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{MemfdFlags, SeekFrom, ftruncate, memfd_create, seek, sendfile};
+use rustix::io::{Errno, pread, pwrite};
+use rustix::net::{SendFlags, send};
+
+/// The most that one call sends.
+const PIECE: usize = 64 << 10;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) enum Queue {
+    Memory {
+        bytes: Vec<u8>,
+        at: usize,
+    },
+    File {
+        file: OwnedFd,
+        /// The position of the file, and its length.
+        at: u64,
+        end: u64,
+    },
+}
+
+impl Queue {
+    pub(super) const fn in_memory() -> Self {
+        Self::Memory { bytes: Vec::new(), at: 0 }
+    }
+
+    pub(super) fn in_file() -> io::Result<Self> {
+        Ok(Self::File { file: memfd_create(c"memobj:answers", MemfdFlags::CLOEXEC)?, at: 0, end: 0 })
+    }
+
+    /// The file of a server before.
+    pub(super) fn open(file: OwnedFd) -> io::Result<Self> {
+        let length = u64::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
+        let at = seek(&file, SeekFrom::Current(0))?;
+        let mut end = length;
+        while end > at && !ends_with_line(&file, end)? {
+            end -= 1;
+        }
+        let mut queue = Self::File { file, at, end };
+        if at >= end {
+            queue.empty()?;
+        } else if let Self::File { file, .. } = &queue {
+            ftruncate(file, end)?;
+        }
+        Ok(queue)
+    }
+
+    /// The descriptor of the file, if it is in one.
+    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Memory { .. } => None,
+            Self::File { file, .. } => Some(file.as_fd()),
+        }
+    }
+
+    /// One past the last byte, counted from a time at which it was empty.
+    pub(super) fn end(&self) -> u64 {
+        match self {
+            Self::Memory { bytes, .. } => bytes.len() as u64,
+            Self::File { end, .. } => *end,
+        }
+    }
+
+    /// How many bytes wait.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Memory { bytes, at } => bytes.len() - at,
+            Self::File { at, end, .. } => (end - at) as usize,
+        }
+    }
+
+    /// Adds whole lines. On error none was added.
+    pub(super) fn push(&mut self, lines: &str) -> io::Result<()> {
+        match self {
+            Self::Memory { bytes, .. } => bytes.extend_from_slice(lines.as_bytes()),
+            Self::File { file, end, .. } => {
+                let mut done = 0;
+                while done < lines.len() {
+                    match pwrite(&*file, &lines.as_bytes()[done..], *end + done as u64) {
+                        Ok(count) => done += count,
+                        Err(Errno::INTR) => {}
+                        Err(error) => {
+                            let _ = ftruncate(&*file, *end);
+                            return Err(error.into());
+                        }
+                    }
+                }
+                *end += lines.len() as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what `socket`, which does not block, takes now; how many bytes.
+    pub(super) fn send(&mut self, socket: impl AsFd) -> io::Result<usize> {
+        let mut sent = 0;
+        while self.len() > 0 {
+            let most = self.len().min(PIECE);
+            let count = match self {
+                Self::Memory { bytes, at } => {
+                    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                    send(socket.as_fd(), &bytes[*at..*at + most], flags)
+                }
+                Self::File { file, .. } => sendfile(socket.as_fd(), &*file, None, most),
+            };
+            match count {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    sent += count;
+                    self.advance(count);
+                }
+                Err(Errno::AGAIN) => return Ok(sent),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.empty()?;
+        Ok(sent)
+    }
+
+    fn advance(&mut self, count: usize) {
+        match self {
+            Self::Memory { at, .. } => *at += count,
+            Self::File { at, .. } => *at += count as u64,
+        }
+    }
+
+    /// Gives its memory back. All was sent. A process that dies between both steps leaves a position behind the end.
+    fn empty(&mut self) -> io::Result<()> {
+        match self {
+            Self::Memory { bytes, at } => {
+                bytes.clear();
+                bytes.shrink_to(4096);
+                *at = 0;
+            }
+            Self::File { file, at, end } => {
+                if *at > 0 || *end > 0 {
+                    ftruncate(&*file, 0)?;
+                    seek(&*file, SeekFrom::Start(0))?;
+                }
+                (*at, *end) = (0, 0);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ends_with_line(file: &OwnedFd, end: u64) -> io::Result<bool> {
+    let mut last = [0];
+    Ok(pread(file, &mut last, end - 1)? == 1 && last == *b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn left(queue: &Queue) -> Queue {
+        Queue::open(queue.descriptor().unwrap().try_clone_to_owned().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_next_server_sends_what_was_not_sent() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let mut queue = Queue::in_file().unwrap();
+        let line = format!("{}\n", "x".repeat(999));
+        for _ in 0..1000 {
+            queue.push(&line).unwrap();
+        }
+        let sent = queue.send(&ours).unwrap();
+        assert!(sent > 0 && queue.len() == 1_000_000 - sent);
+        // A line that was being written.
+        if let Queue::File { file, end, .. } = &queue {
+            pwrite(file, b"half a li", *end).unwrap();
+        }
+        let mut next = left(&queue);
+        assert_eq!((next.len(), next.end()), (1_000_000 - sent, 1_000_000));
+        drop(queue);
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            theirs.read_to_string(&mut text).unwrap();
+            text
+        });
+        while next.len() > 0 {
+            next.send(&ours).unwrap();
+            std::thread::yield_now();
+        }
+        drop(ours);
+        assert_eq!(reader.join().unwrap(), line.repeat(1000));
+        assert_eq!((next.end(), left(&next).len()), (0, 0));
+    }
+
+    #[test]
+    fn a_death_while_it_is_emptied_leaves_nothing() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let mut queue = Queue::in_file().unwrap();
+        queue.push("1 ok\n").unwrap();
+        if let Queue::File { file, .. } = &queue {
+            sendfile(&ours, file, None, 5).unwrap();
+            assert_eq!(left(&queue).len(), 0, "all was sent");
+            seek(file, SeekFrom::Start(5)).unwrap();
+            ftruncate(file, 0).unwrap();
+        }
+        let mut next = left(&queue);
+        assert_eq!((next.len(), next.end()), (0, 0));
+        next.push("2 ok\n").unwrap();
+        assert_eq!(left(&next).len(), 5);
+    }
+}
