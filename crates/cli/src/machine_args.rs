@@ -41,12 +41,6 @@ pub(crate) struct MachineArguments {
     /// Copy all other pages in the background
     #[arg(long, requires = "firecracker")]
     pub(crate) complete: bool,
-    /// Have a second process keep machines, and start the server again when it dies
-    #[arg(long, requires = "firecracker", conflicts_with = "socket")]
-    pub(crate) keep: bool,
-    /// The server that such a process has started: its standard input is the line to it
-    #[arg(long, hide = true)]
-    pub(crate) kept: bool,
     /// The most machines at once
     #[arg(long, value_name = "N", default_value = "256")]
     pub(crate) machines: NonZeroU16,

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +13,7 @@ use std::time::Duration;
 use memobj::pagers::{self, Pager};
 use memobj::{Cache, CacheOptions, ObjectOptions};
 use memobj_serve::control::{Access, Exports, OpenFailure, Quota, Server, ServerOptions};
+use memobj_serve::keep::{Kept, Listeners};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::SIGTERM;
 
@@ -39,19 +42,25 @@ pub(crate) fn run(arguments: &ServeArguments, interrupt: &Interrupt) -> Result<(
         .map_err(|error| Failure::io("catch SIGTERM", &error))?;
     raise_descriptor_limit();
     let touches = serve_machines::read_record(arguments)?;
-    if let Some(monitors) = monitors.filter(|_| arguments.machines.keep) {
-        let (listener, _socket) = serve_machines::listen(arguments, monitors)?;
-        return serve_keeper::keep(listener, interrupt, &terminated, &mut || say_ready(&[monitors]));
+    if arguments.keep {
+        return keep(arguments, interrupt, &terminated);
     }
-    let exports = exports(arguments)?;
+    let (kept, listeners) = match arguments.kept {
+        true => {
+            let line = std::io::stdin().as_fd().try_clone_to_owned();
+            let heard = line.and_then(Kept::hear);
+            let (kept, listeners) = heard.map_err(|error| Failure::io("hear the keeper", &error))?;
+            (Some(Arc::new(kept)), listeners)
+        }
+        false => (None, Listeners::default()),
+    };
     let cache = CacheOptions::new().budget_bytes(arguments.budget);
     let cache = Cache::new(cache).map_err(failure)?;
-    let machines = monitors.map(|socket| Machines::start(arguments, socket, &cache, touches)).transpose()?;
-    let clients = arguments.socket.as_deref().map(|socket| {
-        let what = format!("listen at {}", socket.display());
-        let server = Server::bind(socket, cache.clone(), exports, options(arguments));
-        server.map_err(|error| Failure::io(&what, &error))
-    });
+    let left = kept.clone().zip(listeners.machines);
+    let machines =
+        monitors.map(|socket| Machines::start(arguments, socket, &cache, touches, left)).transpose()?;
+    let left = kept.clone().zip(listeners.clients);
+    let clients = arguments.socket.as_deref().map(|socket| clients(arguments, socket, &cache, left));
     let clients = clients.transpose()?;
     if clients.is_none() {
         // Clients hear of servers that are silent; without any, somebody else is told.
@@ -63,15 +72,54 @@ pub(crate) fn run(arguments: &ServeArguments, interrupt: &Interrupt) -> Result<(
         started.map_err(|error| Failure::io(&format!("listen at {address} for metrics"), &error))
     });
     let metrics = metrics.transpose()?;
-    if !arguments.machines.kept {
-        let sockets: Vec<&Path> = arguments.socket.as_deref().into_iter().chain(monitors).collect();
-        say_ready(&sockets)?;
+    if let Some(kept) = kept {
+        kept.say_ready();
+    } else {
+        say_ready(&sockets(arguments))?;
         if let Some(address) = metrics {
             output::put(format!("http://{address}/metrics\n").as_bytes())?;
             std::io::stdout().flush().map_err(|error| Failure::stdout(&error))?;
         }
     }
     serve(clients, machines, &terminated, interrupt)
+}
+
+/// The process that keeps everything, and starts servers.
+fn keep(arguments: &ServeArguments, interrupt: &Interrupt, ends: &Arc<AtomicBool>) -> Result<(), Failure> {
+    let (machines, _first) = match arguments.machines.firecracker.as_deref() {
+        Some(socket) => {
+            serve_machines::listen(arguments, socket).map(|(listener, name)| (Some(listener), Some(name)))?
+        }
+        None => (None, None),
+    };
+    let (clients, _second) = match arguments.socket.as_deref() {
+        Some(socket) => {
+            serve_machines::listen(arguments, socket).map(|(listener, name)| (Some(listener), Some(name)))?
+        }
+        None => (None, None),
+    };
+    let listeners = Listeners { machines, clients };
+    serve_keeper::keep(listeners, interrupt, ends, &mut || say_ready(&sockets(arguments)))
+}
+
+/// A server for clients that connect to `socket`, or to what the keeper has.
+fn clients(
+    arguments: &ServeArguments,
+    socket: &Path,
+    cache: &Cache,
+    left: Option<(Arc<Kept>, UnixListener)>,
+) -> Result<Server, Failure> {
+    let (exports, options) = (exports(arguments)?, options(arguments));
+    let server = match left {
+        Some((kept, listener)) => Server::take_over(kept, listener, cache.clone(), exports, options),
+        None => Server::bind(socket, cache.clone(), exports, options),
+    };
+    server.map_err(|error| Failure::io(&format!("listen at {}", socket.display()), &error))
+}
+
+fn sockets(arguments: &ServeArguments) -> Vec<&Path> {
+    let monitors = arguments.machines.firecracker.as_deref();
+    arguments.socket.as_deref().into_iter().chain(monitors).collect()
 }
 
 /// The first lines of standard output: where it listens.

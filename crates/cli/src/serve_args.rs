@@ -92,6 +92,12 @@ pub(crate) struct ServeArguments {
     /// Answer GET /metrics at this address in the text form of Prometheus; without a host, on loopback; port 0 is any
     #[arg(long, value_name = "[HOST:]PORT", value_parser = metrics_server::parse_address)]
     pub(crate) metrics: Option<SocketAddr>,
+    /// Have a second process keep clients and machines, and start the server again when it dies
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// The server that such a process has started: its standard input is the line to it
+    #[arg(long, hide = true)]
+    pub(crate) kept: bool,
     /// Say nothing about clients
     #[arg(long)]
     pub(crate) quiet: bool,

@@ -105,9 +105,7 @@ impl Journal {
     unsafe fn bytes(&self, text: usize) -> &mut [u8] {
         // SAFETY: the text lies in the mapping, behind the words. Other processes that have the file do not map it while
         // this one lives; of this one, the lock keeps everybody else out.
-        unsafe {
-            std::slice::from_raw_parts_mut(self.region.pointer(SMALL + text * TEXT_BYTES), TEXT_BYTES)
-        }
+        unsafe { std::slice::from_raw_parts_mut(self.region.pointer(SMALL + text * TEXT_BYTES), TEXT_BYTES) }
     }
 
     /// Receives at most `most` bytes behind the first `used` of `text`. Does not block.

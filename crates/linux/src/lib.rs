@@ -36,8 +36,8 @@ pub mod frame_file;
 pub mod futex;
 pub mod huge_folder;
 pub mod image;
-pub mod lease;
 pub mod journal;
+pub mod lease;
 pub mod line;
 pub mod locks;
 #[cfg(feature = "oracle")]

@@ -4,6 +4,7 @@ mod copy;
 mod hash;
 mod image;
 mod interrupt;
+mod kept_clients;
 mod logs;
 mod output;
 mod patch;

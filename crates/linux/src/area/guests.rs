@@ -77,6 +77,11 @@ impl GuestView {
         }
     }
 
+    /// Has all faults of the view, which is `len` bytes long, told of again.
+    pub fn wake_all(&self, len: usize) {
+        self.uffd.wake(self.start, len);
+    }
+
     pub(super) fn uffd(&self) -> &Userfaultfd {
         &self.uffd
     }

@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use memobj_core::address::PageRange;
 use memobj_linux::fault_loop::FaultLoop;
 use memobj_linux::line::Line;
 use memobj_linux::uffd::Announce;
@@ -95,8 +94,7 @@ impl MemoryObject {
         parts.area.lift_in(&view, &kept.may_trap).map_err(AdmitError::of_line)?;
         let seen = Seen { uffd, process, view: Arc::clone(&view), line: Arc::clone(line), prot, user };
         let guest = self.begin_guest(&frames, &fault_loop, seen)?;
-        let all = PageRange { start: 0, end: parts.area.page_size().pages_for(parts.area.capacity()) };
-        parts.area.wake(all);
+        view.wake_all(parts.area.view_bytes());
         Ok(guest)
     }
 }

@@ -72,7 +72,8 @@ impl Answer {
     }
 }
 
-fn value_of(words: &str, key: &str) -> Option<String> {
+/// The value of `key` among `words`, decoded.
+pub(super) fn value_of(words: &str, key: &str) -> Option<String> {
     let value = |word: &str| word.strip_prefix(key)?.strip_prefix('=').and_then(decode);
     words.split(' ').find_map(value)
 }

@@ -1,11 +1,16 @@
 //! What a client sends: lines, and descriptors that come along.
+//!
+//! Of a session that is kept, bytes are received into the text of a request in its record, up to the end of a line: a look
+//! (MSG_PEEK) says where that is.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 
+use super::record::{Record, Ticket};
 use super::refusal::Refusal;
 use super::words::LONGEST_LINE;
 
@@ -15,6 +20,10 @@ const DESCRIPTORS: usize = 4;
 /// Lines that were received, and the descriptor of the next request that takes one.
 #[derive(Debug, Default)]
 pub(super) struct Input {
+    /// Of a session that is kept.
+    record: Option<Arc<Record>>,
+    /// The text in the record that `bytes` are in, too.
+    text: Option<usize>,
     bytes: Vec<u8>,
     descriptors: Vec<OwnedFd>,
     /// More came than a request takes; they are closed.
@@ -28,8 +37,14 @@ pub(super) struct Input {
 pub(super) struct TooLong;
 
 impl Input {
-    /// The next line, without its end. `None`: it is not there yet.
-    pub(super) fn next_line(&mut self) -> Result<Option<Vec<u8>>, TooLong> {
+    /// That of a session that is kept; `incoming` is a text that has not come to its end.
+    pub(super) fn kept(record: &Arc<Record>, incoming: Option<(usize, Vec<u8>)>) -> Self {
+        let (text, bytes) = incoming.map_or((None, Vec::new()), |(text, bytes)| (Some(text), bytes));
+        Self { record: Some(Arc::clone(record)), text, bytes, ..Self::default() }
+    }
+
+    /// The next line, without its end, and its place in the record, if there is one. `None`: it is not there yet.
+    pub(super) fn next_line(&mut self) -> Result<Option<(Vec<u8>, Option<Ticket>)>, TooLong> {
         let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') else {
             if self.bytes.len() >= LONGEST_LINE {
                 return Err(TooLong);
@@ -46,7 +61,9 @@ impl Input {
         }
         let mut line: Vec<u8> = self.bytes.drain(..=end).collect();
         line.pop();
-        Ok(Some(line))
+        let text = self.text.take();
+        let ticket = self.record.as_ref().zip(text).map(|(record, text)| record.take_incoming(text));
+        Ok(Some((line, ticket)))
     }
 
     /// Whether a whole line waits.
@@ -65,6 +82,13 @@ impl Input {
 
     /// Receives what is there. Does not block. An error is the end of the connection.
     pub(super) fn receive(&mut self, socket: impl AsFd) -> io::Result<()> {
+        if let Some(record) = self.record.clone() {
+            return match self.receive_into(&record, socket) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+                received => received,
+            };
+        }
         let mut piece = [0; LONGEST_LINE];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -80,11 +104,42 @@ impl Input {
                 self.descriptors.extend(descriptors);
             }
         }
-        if self.descriptors.len() > 1 || received.flags.contains(ReturnFlags::CTRUNC) {
+        self.check_descriptors(received.flags.contains(ReturnFlags::CTRUNC));
+        self.has_ended = received.bytes == 0;
+        self.bytes.extend_from_slice(&piece[..received.bytes]);
+        Ok(())
+    }
+
+    fn check_descriptors(&mut self, lost: bool) {
+        if self.descriptors.len() > 1 || lost {
             self.descriptors.clear();
             self.too_many = true;
         }
-        self.has_ended = received.bytes == 0;
+    }
+
+    /// Whether the record has no place for what comes next: not before a request is answered.
+    pub(super) fn is_full(&mut self) -> bool {
+        let Some(record) = self.record.as_ref().filter(|_| self.text.is_none()) else { return false };
+        self.text = record.incoming();
+        self.text.is_none()
+    }
+
+    /// Receives up to the end of a line, at most; there is a text for it.
+    fn receive_into(&mut self, record: &Record, socket: impl AsFd) -> io::Result<()> {
+        let Some(text) = self.text else { return Ok(()) };
+        let used = self.bytes.len();
+        let mut piece = [0; LONGEST_LINE];
+        let room = LONGEST_LINE - used.min(LONGEST_LINE);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        let (there, _) = rustix::net::recv(&socket, &mut piece[..room], flags)?;
+        if there == 0 {
+            self.has_ended = true;
+            return Ok(());
+        }
+        let line_end = piece[..there].iter().position(|byte| *byte == b'\n');
+        let received = record.receive(text, used, line_end.map_or(there, |end| end + 1), &socket)?;
+        self.descriptors.extend(received.descriptors);
+        self.check_descriptors(received.lost_descriptors);
         self.bytes.extend_from_slice(&piece[..received.bytes]);
         Ok(())
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::events;
 use super::quota::Share;
+use super::record::Ticket;
 use super::refusal::{Kind, Refusal};
-use super::requests::{Arguments, Taken, check_writable};
+use super::requests::{Arguments, Asked, Taken, check_writable};
 use super::session::{Opened, Session};
 use super::words::Fields;
 
@@ -19,6 +20,7 @@ const MOST_READ: u64 = 1024;
 struct Answering {
     session: Arc<Session>,
     tag: String,
+    ticket: Option<Ticket>,
     answer: Option<Result<Fields, Refusal>>,
     shares: Vec<Share>,
 }
@@ -36,7 +38,7 @@ impl Drop for Answering {
             Ok(fields) => format!("{} ok{fields}\n", self.tag),
             Err(refusal) => refusal.line(&self.tag),
         };
-        self.session.output.answer(line);
+        self.session.output.answer(&line, self.ticket);
         // The session may wait for the last of its requests.
         self.shares.clear();
         self.session.output.wake();
@@ -46,7 +48,7 @@ impl Drop for Answering {
 /// Has `work` done by a thread, if the client and the server have not too many already.
 pub(super) fn begin(
     session: &Arc<Session>,
-    tag: &str,
+    asked: Asked<'_>,
     work: impl FnOnce(&Arc<Session>) -> Result<Fields, Refusal> + Send + 'static,
 ) -> Result<Taken, Refusal> {
     let server = &session.server;
@@ -60,8 +62,13 @@ pub(super) fn begin(
     let own = session.running.take(1, quota.requests).ok_or_else(|| busy(quota.requests))?;
     let most = quota.all_requests.saturating_add(reserve);
     let all = server.running.take(1, most).ok_or_else(|| busy(quota.all_requests))?;
-    let answering =
-        Answering { session: Arc::clone(session), tag: tag.to_owned(), answer: None, shares: vec![own, all] };
+    let answering = Answering {
+        session: Arc::clone(session),
+        tag: asked.tag.to_owned(),
+        ticket: asked.ticket,
+        answer: None,
+        shares: vec![own, all],
+    };
     let thread = std::thread::Builder::new().name("memobj-request".into());
     let spawned = thread.spawn(move || {
         let answer = work(&answering.session);
@@ -75,11 +82,11 @@ pub(super) fn begin(
 /// `populate OBJECT [OFFSET LENGTH]`.
 pub(super) fn populate(
     session: &Arc<Session>,
-    tag: &str,
+    asked: Asked<'_>,
     arguments: &mut Arguments<'_>,
 ) -> Result<Taken, Refusal> {
     let (opened, range) = arguments.object_and_range(session)?;
-    begin(session, tag, move |session| {
+    begin(session, asked, move |session| {
         let mut at = range.start;
         while at < range.end {
             if session.is_over() {
@@ -96,7 +103,7 @@ pub(super) fn populate(
 /// `read OBJECT OFFSET LENGTH`: bytes, for scripts.
 pub(super) fn read(
     session: &Arc<Session>,
-    tag: &str,
+    asked: Asked<'_>,
     arguments: &mut Arguments<'_>,
 ) -> Result<Taken, Refusal> {
     let (opened, range) = arguments.object_and_range(session)?;
@@ -105,7 +112,7 @@ pub(super) fn read(
         let message = format!("{length} bytes are too many, {MOST_READ} at most");
         return Err(Refusal::new(Kind::Range, message).with(|fields| fields.with("most", MOST_READ)));
     }
-    begin(session, tag, move |_| {
+    begin(session, asked, move |_| {
         let mut bytes = vec![0; length as usize];
         // Without a pin: a guest that is to store is admitted when nothing is pinned.
         opened.used.mapping.touch_at(range.start, &mut bytes)?;
@@ -120,12 +127,12 @@ pub(super) fn read(
 /// `sync OBJECT [OFFSET LENGTH]`.
 pub(super) fn sync(
     session: &Arc<Session>,
-    tag: &str,
+    asked: Asked<'_>,
     arguments: &mut Arguments<'_>,
 ) -> Result<Taken, Refusal> {
     let (opened, range) = arguments.object_and_range(session)?;
     check_writable(&opened)?;
-    begin(session, tag, move |session| {
+    begin(session, asked, move |session| {
         let synced = opened.used.mapping.sync(range);
         synced.inspect_err(|error| events::sync_failed(session, error))?;
         Ok(Fields::new())
@@ -135,12 +142,12 @@ pub(super) fn sync(
 /// `discard OBJECT [OFFSET LENGTH]`.
 pub(super) fn discard(
     session: &Arc<Session>,
-    tag: &str,
+    asked: Asked<'_>,
     arguments: &mut Arguments<'_>,
 ) -> Result<Taken, Refusal> {
     let (opened, range) = arguments.object_and_range(session)?;
     check_writable(&opened)?;
-    begin(session, tag, move |_| {
+    begin(session, asked, move |_| {
         let pages = opened.used.mapping.discard(range)?;
         Ok(Fields::new().with("pages", pages))
     })
@@ -149,13 +156,19 @@ pub(super) fn discard(
 /// `close OBJECT`: what the client could write is synced first, and stays open if that fails.
 pub(super) fn close(
     session: &Arc<Session>,
-    tag: &str,
+    asked: Asked<'_>,
     arguments: &mut Arguments<'_>,
 ) -> Result<Taken, Refusal> {
-    let opened = arguments.object(session)?;
+    let opened = match arguments.object(session) {
+        // A server before had done it, and could not say so any more.
+        Err(refusal) if asked.is_again() && refusal.kind == Kind::NotFound => {
+            return Ok(Taken::Done(Fields::new()));
+        }
+        opened => opened?,
+    };
     arguments.end()?;
     check_unmapped(session, &opened)?;
-    begin(session, tag, move |session| {
+    begin(session, asked, move |session| {
         if opened.may_write {
             let closed = opened.used.object.close();
             closed.inspect_err(|error| events::sync_failed(session, error))?;
@@ -165,6 +178,9 @@ pub(super) fn close(
             return Err(in_use(mappings));
         }
         let removed = state.objects.remove(&opened.number);
+        if let Some(record) = &session.record {
+            record.remove_object(opened.number);
+        }
         drop(state);
         // Its last use may sync it.
         drop(opened);

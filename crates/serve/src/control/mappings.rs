@@ -1,10 +1,11 @@
 //! Mappings of clients: guests of the library.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use memobj::{AdmitError, AdmitOptions, Guest, GuestEnd, GuestProt};
+use memobj::{AdmitError, AdmitOptions, Guest, GuestEnd, GuestProt, KeptGuest};
 use rustix::net::sockopt::{socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
 
@@ -12,9 +13,11 @@ use super::input::Input;
 use super::long;
 use super::quota::{OF_MAPPING, Share};
 use super::refusal::Refusal;
-use super::requests::{Arguments, Taken, check_writable};
+use super::requests::{Arguments, Asked, Taken, check_writable, refuse_again};
 use super::session::{Session, State};
+use super::take_over::MappingText;
 use super::words::Fields;
+use crate::keep::{Kept, Kind};
 
 /// The most guests of one object, which the library has.
 const MOST_GUESTS: u64 = 64;
@@ -23,7 +26,21 @@ const MOST_GUESTS: u64 = 64;
 pub(super) struct Mapped {
     pub(super) guest: Guest,
     pub(super) object: u64,
+    /// By which the keeper has it.
+    _item: Option<Item>,
     _shares: [Share; 3],
+}
+
+/// Dropped, the keeper forgets a mapping.
+struct Item {
+    kept: Arc<Kept>,
+    number: u64,
+}
+
+impl Drop for Item {
+    fn drop(&mut self) {
+        self.kept.forget(Kind::Mapping, self.number);
+    }
 }
 
 impl State {
@@ -37,10 +54,14 @@ impl State {
 /// `map OBJECT rw|ro`, with one end of a pair of sockets.
 pub(super) fn map(
     session: &Arc<Session>,
-    tag: &str,
+    asked: Asked<'_>,
     arguments: &mut Arguments<'_>,
     input: &mut Input,
 ) -> Result<Taken, Refusal> {
+    if let Some(number) = mapped_before(session, asked) {
+        return Ok(Taken::Done(Fields::new().with("mapping", number)));
+    }
+    refuse_again(asked)?;
     let descriptor = input.take_descriptor()?;
     let opened = arguments.object(session)?;
     let prot = match arguments.word("ro or rw")? {
@@ -55,7 +76,8 @@ pub(super) fn map(
     let stream = stream_of(descriptor)?;
     let shares = shares(session, opened.used.object.len())?;
     let timeout = session.server.options.attach;
-    long::begin(session, tag, move |session| {
+    let request = asked.ticket.map_or(0, |ticket| ticket.number);
+    long::begin(session, asked, move |session| {
         let options = AdmitOptions::new().prot(prot).timeout(timeout);
         let guest = opened.used.object.admit(stream, options).map_err(|error| match error {
             AdmitError::TooManyGuests => Refusal::quota("guests", MOST_GUESTS),
@@ -69,9 +91,51 @@ pub(super) fn map(
             return Err(Refusal::not_found("object"));
         }
         let number = state.new_mapping();
-        state.mappings.insert(number, Mapped { guest, object: opened.number, _shares: shares });
+        if let Some(record) = &session.record {
+            record.set_last_mapping(number);
+        }
+        let text = MappingText { session: session.number, number, object: opened.number, request };
+        let item = keep(session, &guest, text)?;
+        state.mappings.insert(number, Mapped { guest, object: opened.number, _item: item, _shares: shares });
         Ok(Fields::new().with("mapping", number))
     })
+}
+
+/// The mapping that the request has made already, if a server before has taken it.
+fn mapped_before(session: &Session, asked: Asked<'_>) -> Option<u64> {
+    let ticket = asked.ticket.filter(|ticket| ticket.is_again)?;
+    session.state().mapped_by.get(&ticket.number).copied()
+}
+
+/// Has the keeper keep a mapping, if there is one.
+fn keep(session: &Session, guest: &Guest, text: MappingText) -> Result<Option<Item>, Refusal> {
+    let Some(kept) = &session.server.kept else { return Ok(None) };
+    let left = guest.kept()?;
+    let number = session.server.last_mapping_item.fetch_add(1, Ordering::Relaxed) + 1;
+    let text = text.with(&left).to_string();
+    let descriptors = [left.faults.as_fd(), left.process.as_fd(), left.line.as_fd()];
+    kept.keep(Kind::Mapping, (number, session.peer.process), text.as_bytes(), &descriptors)
+        .map_err(|error| Refusal::system("tell the keeper of a mapping", &error))?;
+    Ok(Some(Item { kept: Arc::clone(kept), number }))
+}
+
+/// Takes over a mapping that a server before has left as the item `number` of the keeper.
+pub(super) fn take_over(
+    session: &Session,
+    number: u64,
+    text: &MappingText,
+    left: KeptGuest,
+) -> Result<(), Refusal> {
+    let server = &session.server;
+    server.last_mapping_item.fetch_max(number, Ordering::Relaxed);
+    let item = server.kept.as_ref().map(|kept| Item { kept: Arc::clone(kept), number });
+    let opened = session.object(text.object)?;
+    let shares = shares(session, opened.used.object.len())?;
+    let guest = opened.used.object.admit_again(left)?;
+    let mut state = session.state();
+    state.mapped_by.insert(text.request, text.number);
+    state.mappings.insert(text.number, Mapped { guest, object: text.object, _item: item, _shares: shares });
+    Ok(())
 }
 
 /// What a client has to have for one more mapping.
@@ -97,10 +161,18 @@ fn stream_of(descriptor: OwnedFd) -> Result<UnixStream, Refusal> {
 }
 
 /// `unmap MAPPING`.
-pub(super) fn unmap(session: &Session, arguments: &mut Arguments<'_>) -> Result<Taken, Refusal> {
+pub(super) fn unmap(
+    session: &Session,
+    asked: Asked<'_>,
+    arguments: &mut Arguments<'_>,
+) -> Result<Taken, Refusal> {
     let number = arguments.number("the mapping")?;
     arguments.end()?;
     let removed = session.state().mappings.remove(&number);
+    if removed.is_none() && asked.is_again() {
+        // A server before had done it, and could not say so any more.
+        return Ok(Taken::Done(Fields::new()));
+    }
     let mapped = removed.ok_or_else(|| Refusal::not_found("mapping"))?;
     drop(mapped);
     Ok(Taken::Done(Fields::new()))

@@ -6,6 +6,7 @@
 //!       requests    verbs that are answered at once          refusal: why not
 //!       long        verbs that can take long: a thread each
 //!       mappings    guests: memory of the client
+//!       Record      what it has, for the next server         queue, take_over
 //!     Objects       what is open, whoever opened it          exports, read_only
 //!     events        of the cache, to those they are about
 //!     Quota         bounds all of it
@@ -43,12 +44,15 @@ mod long;
 mod mappings;
 mod objects;
 mod output;
+mod queue;
 mod quota;
 mod read_only;
+mod record;
 mod refusal;
 mod requests;
 mod server;
 mod session;
+mod take_over;
 mod words;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

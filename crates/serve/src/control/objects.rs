@@ -4,19 +4,23 @@
 //! Locks: the state of an entry, then the table. Nobody opens or closes an object with the table locked.
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use memobj::pagers::Pager;
 use memobj::{
-    Cache, Delivery, FailurePolicy, FrameSize, FrameVisibility, MapOptions, Mapping, MemoryObject,
-    ObjectOptions, Writing,
+    Cache, Delivery, FailurePolicy, FrameSize, FrameVisibility, Inheritance, MapOptions, Mapping,
+    MemoryObject, ObjectOptions, Writing,
 };
 
 use super::exports::{Access, OpenFailure, kind_of};
 use super::quota::{Counter, OF_OBJECT, Share};
 use super::read_only::NeverWritten;
-use super::refusal::{Kind, Refusal, kind_word};
+use super::refusal::{Kind as RefusalKind, Refusal, kind_word};
+use super::take_over::{LeftObject, ObjectText};
 use super::{Log, locked};
+use crate::keep::{Kept, Kind};
 
 /// What makes two openings ones of the same object.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -35,6 +39,8 @@ pub(super) struct OpenObject {
     pub(super) mapping: Mapping,
     pub(super) access: Access,
     pub(super) policy: FailurePolicy,
+    /// By which the keeper has it, if there is one; zero otherwise.
+    pub(super) item: u64,
     _descriptors: Share,
 }
 
@@ -43,6 +49,8 @@ pub(super) struct Objects {
     cache: Cache,
     log: Log,
     descriptors: (Counter, u64),
+    kept: Option<Arc<Kept>>,
+    last_item: AtomicU64,
     table: Mutex<Table>,
 }
 
@@ -92,12 +100,26 @@ pub(super) struct Opening<'a> {
     pub(super) policy: Option<FailurePolicy>,
     pub(super) default_policy: FailurePolicy,
     pub(super) pager: &'a MakePager<'a>,
+    /// The file that a client has passed along, or that was opened in the folder.
+    pub(super) file: Option<&'a std::fs::File>,
 }
 
 impl Objects {
     /// At most `most` descriptors are taken of `counter`.
-    pub(super) fn new(cache: Cache, log: Log, descriptors: (Counter, u64)) -> Arc<Self> {
-        Arc::new(Self { cache, log, descriptors, table: Mutex::default() })
+    pub(super) fn new(
+        cache: Cache,
+        log: Log,
+        descriptors: (Counter, u64),
+        kept: Option<Arc<Kept>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            cache,
+            log,
+            descriptors,
+            kept,
+            last_item: AtomicU64::new(0),
+            table: Mutex::default(),
+        })
     }
 
     pub(super) fn cache(&self) -> &Cache {
@@ -121,7 +143,7 @@ impl Objects {
         let open = match &*state {
             Some(open) => Arc::clone(open),
             None => {
-                let open = Arc::new(self.make(opening)?);
+                let open = Arc::new(self.make(opening, None)?);
                 *state = Some(Arc::clone(&open));
                 open
             }
@@ -129,7 +151,7 @@ impl Objects {
         drop(state);
         if opening.policy.is_some_and(|policy| policy != open.policy) {
             let policy = policy_word(open.policy);
-            let refusal = Refusal::new(Kind::Conflict, format!("it is open with the policy {policy}"));
+            let refusal = Refusal::new(RefusalKind::Conflict, format!("it is open with the policy {policy}"));
             return Err(refusal.with(|fields| fields.with("policy", policy)));
         }
         used.open = Some(open);
@@ -144,15 +166,62 @@ impl Objects {
         entry
     }
 
-    fn make(&self, opening: &Opening<'_>) -> Result<OpenObject, Refusal> {
+    /// The object that a server before has left as the `item` of its keeper. Nobody has it open.
+    pub(super) fn take_over(
+        self: &Arc<Self>,
+        opening: &Opening<'_>,
+        left: LeftObject,
+    ) -> Result<(Use, Inheritance), Refusal> {
+        self.last_item.fetch_max(left.item, Ordering::Relaxed);
+        let entry = self.enter(&opening.key);
+        let mut used = Use { objects: Arc::clone(self), entry: Arc::clone(&entry), open: None };
+        let mut inheritance = Inheritance::default();
+        let open = Arc::new(self.make(opening, Some((left, &mut inheritance)))?);
+        *locked(&entry.state) = Some(Arc::clone(&open));
+        used.open = Some(open);
+        Ok((used, inheritance))
+    }
+
+    fn make(
+        &self,
+        opening: &Opening<'_>,
+        left: Option<(LeftObject, &mut Inheritance)>,
+    ) -> Result<OpenObject, Refusal> {
         let (counter, most) = &self.descriptors;
         let descriptors = counter.take(OF_OBJECT, *most);
         let descriptors = descriptors.ok_or_else(|| Refusal::quota("descriptors", *most))?;
         let policy = opening.policy.unwrap_or(opening.default_policy);
         let name = self.unique_name(opening.name);
-        let opened = self.opened(opening, policy, &name);
-        let (object, mapping) = opened.inspect_err(|_| self.forget_name(&name))?;
-        Ok(OpenObject { object, mapping, access: opening.access, policy, _descriptors: descriptors })
+        let opened = self.opened(opening, policy, &name).and_then(|object| {
+            let item = self.keep(opening, policy, &object, left)?;
+            let mapping = object.map_all(MapOptions::new().delivery(Delivery::ReaderThread));
+            Ok((mapping.map_err(|error| system(&error))?, object, item))
+        });
+        let (mapping, object, item) = opened.inspect_err(|_| self.forget_name(&name))?;
+        Ok(OpenObject { object, mapping, access: opening.access, policy, item, _descriptors: descriptors })
+    }
+
+    /// Has the keeper keep a new object, or takes over the pages of one that it has. The number by which it has it.
+    fn keep(
+        &self,
+        opening: &Opening<'_>,
+        policy: FailurePolicy,
+        object: &MemoryObject,
+        left: Option<(LeftObject, &mut Inheritance)>,
+    ) -> Result<u64, Refusal> {
+        let Some(kept) = &self.kept else { return Ok(0) };
+        if let Some((LeftObject { item, pages }, inheritance)) = left {
+            *inheritance = object.inherit(pages, kept.keeper()).map_err(|error| system(&error))?;
+            return Ok(item);
+        }
+        let pages = object.keep(kept.keeper()).map_err(|error| system(&error))?;
+        let item = self.last_item.fetch_add(1, Ordering::Relaxed) + 1;
+        let text = ObjectText::of(opening, policy, object, &pages).to_string();
+        let file = opening.file.map_or(pages.frames.as_fd(), AsFd::as_fd);
+        let descriptors = [pages.frames.as_fd(), pages.tables.as_fd(), file];
+        kept.keep(Kind::Object, (item, 0), text.as_bytes(), &descriptors)
+            .map_err(|error| Refusal::system("tell the keeper of an object", &error))?;
+        Ok(item)
     }
 
     fn opened(
@@ -160,7 +229,7 @@ impl Objects {
         opening: &Opening<'_>,
         policy: FailurePolicy,
         name: &str,
-    ) -> Result<(MemoryObject, Mapping), Refusal> {
+    ) -> Result<MemoryObject, Refusal> {
         let options = ObjectOptions::new()
             .frames(FrameSize::Small)
             .visibility(FrameVisibility::Shared)
@@ -168,7 +237,7 @@ impl Objects {
             // No more addresses than it has bytes: its length stays.
             .max_len(0);
         let failed = |error: OpenFailure| {
-            let refusal = Refusal::new(Kind::Open, error.to_string());
+            let refusal = Refusal::new(RefusalKind::Open, error.to_string());
             refusal.with(|fields| fields.with("kind", kind_word(kind_of(&error))))
         };
         let writing = match opening.access {
@@ -181,9 +250,7 @@ impl Objects {
             Access::ReadWrite => pager,
         };
         let object = self.cache.object(name, pager, options.writing(Writing::InPlace));
-        let object = object.map_err(|error| failed(error.into()))?;
-        let mapping = object.map_all(MapOptions::new().delivery(Delivery::ReaderThread));
-        Ok((object, mapping.map_err(|error| Refusal::new(Kind::System, error.to_string()))?))
+        object.map_err(|error| failed(error.into()))
     }
 
     /// `name`, or with a number behind it if another object has it.
@@ -237,8 +304,22 @@ impl Objects {
         if let Err(error) = closed {
             (self.log)(&format!("{error}; the last client has left it"));
         }
+        if let Some(kept) = &self.kept {
+            kept.forget(Kind::Object, open.item);
+        }
         drop(open);
         self.forget_name(&name);
+    }
+}
+
+fn system(error: &dyn std::error::Error) -> Refusal {
+    Refusal::new(RefusalKind::System, error.to_string())
+}
+
+impl Clone for Use {
+    fn clone(&self) -> Self {
+        self.objects.change_uses(&self.entry, |uses| uses + 1);
+        Self { objects: Arc::clone(&self.objects), entry: Arc::clone(&self.entry), open: self.open.clone() }
     }
 }
 

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use memobj_linux::eventfd::EventFd;
-use rustix::net::{SendFlags, send};
 
 use super::locked;
+use super::queue::Queue;
+use super::record::{Record, Ticket};
 
 /// Queued answers beyond which no more requests of the client are read.
 const FULL_BYTES: usize = 64 << 10;
@@ -17,27 +18,25 @@ const FULL_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Output {
     inside: Mutex<Inside>,
+    /// Of a session that is kept: where it is noted that a request is answered.
+    record: Option<Arc<Record>>,
     /// Wakes the thread that sends.
     wake: EventFd,
     most_event_bytes: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inside {
-    answers: VecDeque<String>,
-    answer_bytes: usize,
+    /// Answers, and events that are sent next.
+    queue: Queue,
+    /// Where the last answer of the queue ends, counted as the queue counts; zero if none waits.
+    last_answer_end: u64,
     events: VecDeque<String>,
     event_bytes: usize,
     /// Events that were dropped since the last line that said so.
     lost: u64,
-    /// The line that is being sent, and how much of it was.
-    current: Option<(String, usize, IsAnswer)>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum IsAnswer {
-    Yes,
-    No,
+    /// The system refused memory for an answer: the client cannot be served any more.
+    is_broken: bool,
 }
 
 /// What one attempt to send did.
@@ -52,18 +51,47 @@ pub(super) struct Sent {
 impl Output {
     /// `most_event_bytes` of events may wait.
     pub(super) fn new(most_event_bytes: usize) -> io::Result<Self> {
-        Ok(Self { inside: Mutex::default(), wake: EventFd::new()?, most_event_bytes })
+        Self::over(Queue::in_memory(), None, most_event_bytes)
+    }
+
+    /// That of a session that is kept, whose `queue` is in a file.
+    pub(super) fn kept(queue: Queue, record: &Arc<Record>, most_event_bytes: usize) -> io::Result<Self> {
+        Self::over(queue, Some(Arc::clone(record)), most_event_bytes)
+    }
+
+    fn over(queue: Queue, record: Option<Arc<Record>>, most_event_bytes: usize) -> io::Result<Self> {
+        // What a server before has left counts as answers.
+        let inside = Inside {
+            last_answer_end: queue.end(),
+            queue,
+            events: VecDeque::new(),
+            event_bytes: 0,
+            lost: 0,
+            is_broken: false,
+        };
+        Ok(Self { inside: Mutex::new(inside), record, wake: EventFd::new()?, most_event_bytes })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
         locked(&self.inside)
     }
 
-    /// Queues an answer.
-    pub(super) fn answer(&self, line: String) {
+    /// Queues an answer, to a request that has a ticket if the session is kept.
+    pub(super) fn answer(&self, line: &str, ticket: Option<Ticket>) {
         let mut inside = self.lock();
-        inside.answer_bytes += line.len();
-        inside.answers.push_back(line);
+        let noted = self.record.as_ref().zip(ticket);
+        if let Some((record, ticket)) = noted {
+            // First, so that the next server can tell by the length of the queue whether the line is in it.
+            record.answers(ticket, inside.queue.end() + line.len() as u64);
+        }
+        match inside.queue.push(line) {
+            Ok(()) => inside.last_answer_end = inside.queue.end(),
+            Err(_) => inside.is_broken = true,
+        }
+        // Under the lock: the queue cannot be emptied meanwhile.
+        if let Some((record, ticket)) = noted {
+            record.answered(ticket);
+        }
         drop(inside);
         self.wake.notify();
     }
@@ -84,6 +112,11 @@ impl Output {
         fits
     }
 
+    /// Calls `act` with the file of the queue, if it is in one.
+    pub(super) fn with_file(&self, act: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>) -> io::Result<()> {
+        self.lock().queue.descriptor().map_or(Ok(()), act)
+    }
+
     /// Wakes the thread that sends.
     pub(super) fn wake(&self) {
         self.wake.notify();
@@ -96,14 +129,14 @@ impl Output {
 
     /// Whether so much waits that no more requests are to be read.
     pub(super) fn is_full(&self) -> bool {
-        self.lock().answer_bytes >= FULL_BYTES
+        self.lock().queue.len() >= FULL_BYTES
     }
 
     /// Whether answers wait.
     pub(super) fn owes_answers(&self) -> bool {
         let inside = self.lock();
-        let is_answer = matches!(inside.current, Some((_, _, IsAnswer::Yes)));
-        is_answer || !inside.answers.is_empty()
+        let sent = inside.queue.end() - inside.queue.len() as u64;
+        inside.last_answer_end > sent
     }
 
     /// Whether anything waits.
@@ -115,26 +148,19 @@ impl Output {
     pub(super) fn send(&self, socket: impl AsFd) -> io::Result<Sent> {
         let mut inside = self.lock();
         let mut progress = false;
-        while let Some((line, at, is_answer)) = inside.take_next() {
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            match send(socket.as_fd(), &line.as_bytes()[at..], flags) {
-                Ok(count) => {
-                    progress = true;
-                    if at + count < line.len() {
-                        inside.current = Some((line, at + count, is_answer));
-                    }
-                }
-                Err(error) => {
-                    inside.current = Some((line, at, is_answer));
-                    match error {
-                        rustix::io::Errno::AGAIN => return Ok(Sent { progress, rest: true }),
-                        rustix::io::Errno::INTR => {}
-                        error => return Err(error.into()),
-                    }
-                }
+        loop {
+            progress |= inside.queue.send(&socket)? > 0;
+            if inside.queue.len() > 0 {
+                return Ok(Sent { progress, rest: true });
             }
+            if inside.is_broken {
+                return Err(io::ErrorKind::OutOfMemory.into());
+            }
+            inside.last_answer_end = 0;
+            // Answers overtake events.
+            let Some(event) = inside.take_event() else { return Ok(Sent { progress, rest: false }) };
+            inside.queue.push(&event)?;
         }
-        Ok(Sent { progress, rest: false })
     }
 }
 
@@ -146,24 +172,16 @@ impl AsFd for Output {
 
 impl Inside {
     fn has_rest(&self) -> bool {
-        self.current.is_some() || !self.answers.is_empty() || !self.events.is_empty() || self.lost > 0
+        self.queue.len() > 0 || !self.events.is_empty() || self.lost > 0
     }
 
-    /// The line that is sent next, and from where on. Answers overtake events.
-    fn take_next(&mut self) -> Option<(String, usize, IsAnswer)> {
-        if let Some(current) = self.current.take() {
-            return Some(current);
-        }
-        if let Some(answer) = self.answers.pop_front() {
-            self.answer_bytes -= answer.len();
-            return Some((answer, 0, IsAnswer::Yes));
-        }
+    fn take_event(&mut self) -> Option<String> {
         if let Some(event) = self.events.pop_front() {
             self.event_bytes -= event.len();
-            return Some((event, 0, IsAnswer::No));
+            return Some(event);
         }
         let lost = std::mem::take(&mut self.lost);
-        (lost > 0).then(|| (format!("* lost count={lost}\n"), 0, IsAnswer::No))
+        (lost > 0).then(|| format!("* lost count={lost}\n"))
     }
 }
 
@@ -181,7 +199,7 @@ mod tests {
         assert!(!output.event("* two\n".into()));
         // It would fit, but would come before the line that says that one is missing.
         assert!(!output.event("* 3\n".into()));
-        output.answer("1 ok\n".into());
+        output.answer("1 ok\n", None);
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         assert_eq!(output.send(&ours).unwrap(), Sent { progress: true, rest: false });
         assert!(output.event("* 4\n".into()));
@@ -196,9 +214,10 @@ mod tests {
     fn a_socket_that_takes_no_more_keeps_the_rest() {
         let output = Output::new(0).unwrap();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
         let line = format!("{}\n", "x".repeat(1000));
         for _ in 0..1000 {
-            output.answer(line.clone());
+            output.answer(&line, None);
         }
         assert!(output.is_full() && output.owes_answers());
         assert!(output.send(&ours).unwrap().rest);
@@ -212,5 +231,23 @@ mod tests {
         }
         drop(ours);
         assert_eq!(reader.join().unwrap(), line.repeat(1000));
+    }
+
+    #[test]
+    fn an_answer_is_noted_with_its_request() {
+        let record = Arc::new(Record::new(1).unwrap());
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        std::io::Write::write_all(&mut theirs, b"1 stats\n2 stats\n").unwrap();
+        let mut take = || {
+            let index = record.incoming().unwrap();
+            record.receive(index, 0, 8, &ours).unwrap();
+            record.take_incoming(index)
+        };
+        let (first, _second) = (take(), take());
+        let output = Output::kept(Queue::in_file().unwrap(), &record, 0).unwrap();
+        output.answer("1 ok\n", Some(first));
+        let file = record.as_fd().try_clone_to_owned().unwrap();
+        let (_, again, _) = Record::open(file, output.lock().queue.end()).unwrap();
+        assert_eq!(again.into_iter().map(|(_, line)| line).collect::<Vec<_>>(), [b"2 stats"]);
     }
 }

@@ -144,11 +144,6 @@ impl Record {
         self.journal.receive(index, used, most, socket)
     }
 
-    /// The text of a request.
-    pub(super) fn text(&self, index: usize) -> Vec<u8> {
-        self.journal.text(index)
-    }
-
     /// The request whose text has come to its end.
     pub(super) fn take_incoming(&self, index: usize) -> Ticket {
         let number = self.next_request();
@@ -179,10 +174,6 @@ impl Record {
         self.set_request_word(index, 2, 0);
         self.set_request_word(index, 0, FREE);
         self.used()[index] = false;
-    }
-
-    pub(super) fn session(&self) -> u64 {
-        self.journal.get(NUMBER)
     }
 
     pub(super) fn wants_events(&self) -> bool {
@@ -292,9 +283,9 @@ mod tests {
         let (next, again, incoming) = left(&record, 150);
         let expected = vec![(1, b"a".to_vec()), (3, b"ccc".to_vec()), (4, b"dddd".to_vec())];
         assert_eq!((again, incoming), (expected, Some(b"ha".to_vec())));
-        assert_eq!(next.session(), 7);
+        assert_eq!(next.journal.get(NUMBER), 7);
         // What was queued is free again, and its text is all zeros.
-        assert!(next.text(tickets[1].index).is_empty());
+        assert!(next.journal.text(tickets[1].index).is_empty());
         assert_eq!((0..MOST_REQUESTS).map_while(|_| next.incoming()).count(), MOST_REQUESTS - 4);
     }
 
@@ -309,6 +300,9 @@ mod tests {
         let (next, ..) = left(&record, 0);
         let numbers: Vec<u64> = next.objects().map(|object| object.number).collect();
         assert!(!numbers.contains(&3) && numbers.contains(&1000) && numbers.len() == MOST_OBJECTS);
-        assert_eq!((next.objects().find(|object| object.number == 2), next.last_object()), (Some(object(2)), 1000));
+        assert_eq!(
+            (next.objects().find(|object| object.number == 2), next.last_object()),
+            (Some(object(2)), 1000)
+        );
     }
 }

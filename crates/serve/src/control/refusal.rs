@@ -35,6 +35,8 @@ pub(super) enum Kind {
     Write,
     /// The other end of a mapping did not attach.
     Attach,
+    /// The server was replaced before it was done, and nothing was done.
+    Again,
     /// The system refused something, or the server ends.
     System,
 }
@@ -42,7 +44,7 @@ pub(super) enum Kind {
 impl Kind {
     /// All of them.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::Syntax,
         Self::Verb,
         Self::NotFound,
@@ -57,6 +59,7 @@ impl Kind {
         Self::Page,
         Self::Write,
         Self::Attach,
+        Self::Again,
         Self::System,
     ];
 
@@ -76,6 +79,7 @@ impl Kind {
             Self::Page => "page",
             Self::Write => "write",
             Self::Attach => "attach",
+            Self::Again => "again",
             Self::System => "system",
         }
     }
@@ -126,6 +130,12 @@ impl Refusal {
     pub(super) fn line(&self, tag: &str) -> String {
         let fields = self.fields.clone().with_text("message", &self.message);
         format!("{tag} error {}{fields}\n", self.kind.word())
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
     }
 }
 

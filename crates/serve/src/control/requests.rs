@@ -14,6 +14,7 @@ use super::input::Input;
 use super::long;
 use super::mappings;
 use super::objects::{Key, Opening, Use, parse_policy, policy_word};
+use super::record::{MOST_OBJECTS, ObjectRecord, Ticket};
 use super::refusal::{Kind, Refusal};
 use super::session::{Opened, Session};
 use super::words::{Fields, LONGEST_LINE, Request, decode, encode};
@@ -37,27 +38,50 @@ pub(super) enum Taken {
 
 type Answer = Result<Taken, Refusal>;
 
+/// By which a request is answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) tag: &'a str,
+    /// Of a session that is kept.
+    pub(super) ticket: Option<Ticket>,
+}
+
+impl Asked<'_> {
+    /// Whether a server before has begun it.
+    pub(super) fn is_again(self) -> bool {
+        self.ticket.is_some_and(|ticket| ticket.is_again)
+    }
+}
+
 /// Takes one request: answers it, or has it answered.
-pub(super) fn take(session: &Arc<Session>, request: Request<'_>, input: &mut Input) -> Flow {
-    let tag = request.tag;
-    match dispatch(session, request, input) {
-        Ok(Taken::Done(fields)) => session.output.answer(format!("{tag} ok{fields}\n")),
+pub(super) fn take(
+    session: &Arc<Session>,
+    request: Request<'_>,
+    ticket: Option<Ticket>,
+    input: &mut Input,
+) -> Flow {
+    let (tag, output) = (request.tag, &session.output);
+    match dispatch(session, request, Asked { tag, ticket }, input) {
+        Ok(Taken::Done(fields)) => output.answer(&format!("{tag} ok{fields}\n"), ticket),
         Ok(Taken::Begun) => {}
         Ok(Taken::Quit) => {
-            session.output.answer(format!("{tag} ok\n"));
+            if let Some(record) = &session.record {
+                record.set_has_quit();
+            }
+            output.answer(&format!("{tag} ok\n"), ticket);
             return Flow::Quit;
         }
-        Err(refusal) => session.output.answer(refusal.line(tag)),
+        Err(refusal) => output.answer(&refusal.line(tag), ticket),
     }
     Flow::On
 }
 
-fn dispatch(session: &Arc<Session>, request: Request<'_>, input: &mut Input) -> Answer {
+fn dispatch(session: &Arc<Session>, request: Request<'_>, asked: Asked<'_>, input: &mut Input) -> Answer {
     let arguments = &mut Arguments::of(request);
     match request.verb {
         "exports" => exports(session, arguments),
-        "open" => open(session, arguments),
-        "open-descriptor" => open_descriptor(session, arguments, input),
+        "open" => open(session, asked, arguments),
+        "open-descriptor" => open_descriptor(session, asked, arguments, input),
         "length" => length(session, arguments),
         "prefetch" => prefetch(session, arguments),
         "advise" => advise(session, arguments),
@@ -65,13 +89,13 @@ fn dispatch(session: &Arc<Session>, request: Request<'_>, input: &mut Input) -> 
         "events" => events(session, arguments),
         "stats" => arguments.end().map(|()| Taken::Done(session.server.stats(session))),
         "quit" => arguments.end().map(|()| Taken::Quit),
-        "close" => long::close(session, request.tag, arguments),
-        "read" => long::read(session, request.tag, arguments),
-        "populate" => long::populate(session, request.tag, arguments),
-        "sync" => long::sync(session, request.tag, arguments),
-        "discard" => long::discard(session, request.tag, arguments),
-        "map" => mappings::map(session, request.tag, arguments, input),
-        "unmap" => mappings::unmap(session, arguments),
+        "close" => long::close(session, asked, arguments),
+        "read" => long::read(session, asked, arguments),
+        "populate" => long::populate(session, asked, arguments),
+        "sync" => long::sync(session, asked, arguments),
+        "discard" => long::discard(session, asked, arguments),
+        "map" => mappings::map(session, asked, arguments, input),
+        "unmap" => mappings::unmap(session, asked, arguments),
         _ => Err(Refusal::new(Kind::Verb, "no such verb")),
     }
 }
@@ -206,7 +230,28 @@ fn check_open_quota(session: &Session) -> Result<(), Refusal> {
     }
 }
 
-fn open(session: &Session, arguments: &mut Arguments<'_>) -> Answer {
+/// What the request has opened already, if a server before has taken it.
+fn opened_before(session: &Session, asked: Asked<'_>) -> Option<Taken> {
+    let (record, ticket) = session.record.as_ref().zip(asked.ticket.filter(|ticket| ticket.is_again))?;
+    let object = record.objects().find(|object| object.request == ticket.number)?;
+    let opened = session.object(object.number).ok()?;
+    Some(Taken::Done(opened_fields(&opened)))
+}
+
+/// A descriptor came along, and went with the server that had it.
+pub(super) fn refuse_again(asked: Asked<'_>) -> Result<(), Refusal> {
+    match asked.is_again() {
+        true => {
+            Err(Refusal::new(Kind::Again, "the server was replaced before it was done: nothing was done"))
+        }
+        false => Ok(()),
+    }
+}
+
+fn open(session: &Session, asked: Asked<'_>, arguments: &mut Arguments<'_>) -> Answer {
+    if let Some(opened) = opened_before(session, asked) {
+        return Ok(opened);
+    }
     let word = arguments.word("the name")?;
     let name = decode(word).ok_or_else(|| Refusal::syntax("the name is not encoded well"))?;
     let wanted = wanted(arguments)?;
@@ -214,7 +259,7 @@ fn open(session: &Session, arguments: &mut Arguments<'_>) -> Answer {
     let server = &session.server;
     let Some(export) = server.exports.get(&name) else {
         let file = server.exports.open_beneath(&name).map_err(|error| not_opened(&error))?;
-        return open_to_read(session, &name, file, &wanted);
+        return open_to_read(session, asked, &name, file, &wanted);
     };
     if wanted.access == Access::ReadWrite && export.access == Access::ReadOnly {
         return Err(Refusal::new(Kind::Denied, "it is exported to be read only"));
@@ -226,8 +271,9 @@ fn open(session: &Session, arguments: &mut Arguments<'_>) -> Answer {
         policy: wanted.policy,
         default_policy: server.options.policy,
         pager: &*export.opener,
+        file: None,
     })?;
-    Ok(keep(session, used, wanted.access))
+    keep(session, asked, used, wanted.access)
 }
 
 /// A file that could not be opened for a client: it is told no more than that.
@@ -238,7 +284,7 @@ fn not_opened(error: &std::io::Error) -> Refusal {
     }
 }
 
-fn open_to_read(session: &Session, name: &str, file: File, wanted: &Wanted) -> Answer {
+fn open_to_read(session: &Session, asked: Asked<'_>, name: &str, file: File, wanted: &Wanted) -> Answer {
     if wanted.access == Access::ReadWrite {
         return Err(Refusal::new(Kind::Denied, "it can be read only"));
     }
@@ -250,11 +296,21 @@ fn open_to_read(session: &Session, name: &str, file: File, wanted: &Wanted) -> A
         policy: wanted.policy,
         default_policy: session.server.options.policy,
         pager: &|_| Ok(Box::new(pagers::File::open_descriptor(&file)?)),
+        file: Some(&file),
     })?;
-    Ok(keep(session, used, Access::ReadOnly))
+    keep(session, asked, used, Access::ReadOnly)
 }
 
-fn open_descriptor(session: &Session, arguments: &mut Arguments<'_>, input: &mut Input) -> Answer {
+fn open_descriptor(
+    session: &Session,
+    asked: Asked<'_>,
+    arguments: &mut Arguments<'_>,
+    input: &mut Input,
+) -> Answer {
+    if let Some(opened) = opened_before(session, asked) {
+        return Ok(opened);
+    }
+    refuse_again(asked)?;
     let descriptor = input.take_descriptor()?;
     let wanted = wanted(arguments)?;
     check_open_quota(session)?;
@@ -266,18 +322,29 @@ fn open_descriptor(session: &Session, arguments: &mut Arguments<'_>, input: &mut
     if is_path || flags & rustix::fs::OFlags::RWMODE == rustix::fs::OFlags::WRONLY {
         return Err(Refusal::descriptor("it is not open for reading"));
     }
-    open_to_read(session, "descriptor", File::from(descriptor), &wanted)
+    open_to_read(session, asked, "descriptor", File::from(descriptor), &wanted)
 }
 
-fn keep(session: &Session, used: Use, access: Access) -> Taken {
+fn keep(session: &Session, asked: Asked<'_>, used: Use, access: Access) -> Answer {
     let mut state = session.state();
     let number = state.new_object();
     let may_write = access == Access::ReadWrite;
-    let opened = Opened { number, used, may_write };
-    let fields = Fields::new().with("object", number);
-    let fields = told(fields, &opened).with("policy", policy_word(opened.used.policy));
-    state.objects.insert(number, Arc::new(opened));
-    Taken::Done(fields)
+    if let Some(record) = &session.record {
+        let request = asked.ticket.map_or(0, |ticket| ticket.number);
+        let object = ObjectRecord { number, item: used.item, may_write, request };
+        if !record.add_object(object) {
+            drop(state);
+            return Err(Refusal::quota("objects", MOST_OBJECTS as u64));
+        }
+    }
+    let opened = Arc::new(Opened { number, used, may_write });
+    let fields = opened_fields(&opened);
+    state.objects.insert(number, opened);
+    Ok(Taken::Done(fields))
+}
+
+fn opened_fields(opened: &Opened) -> Fields {
+    told(Fields::new().with("object", opened.number), opened).with("policy", policy_word(opened.used.policy))
 }
 
 fn told(fields: Fields, opened: &Opened) -> Fields {
@@ -329,5 +396,8 @@ fn events(session: &Session, arguments: &mut Arguments<'_>) -> Answer {
     };
     arguments.end()?;
     session.wants_events.store(wants, Ordering::Release);
+    if let Some(record) = &session.record {
+        record.set_wants_events(wants);
+    }
     Ok(Taken::Done(Fields::new()))
 }

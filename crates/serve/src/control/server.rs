@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -18,8 +18,10 @@ use super::exports::Exports;
 use super::objects::Objects;
 use super::quota::{Counter, OF_CLIENT, Quota, Share};
 use super::session::Session;
+use super::take_over::{self, LeftSession};
 use super::words::Fields;
 use super::{Log, locked};
+use crate::keep::Kept;
 use crate::listen::{Listening, OpenTo};
 use crate::peer::{Allowed, Peer};
 
@@ -127,6 +129,9 @@ pub(super) struct Shared {
     pub(super) counts: Counts,
     pub(super) descriptors: Counter,
     pub(super) running: Counter,
+    /// The keeper, if there is one.
+    pub(super) kept: Option<Arc<Kept>>,
+    pub(super) last_mapping_item: AtomicU64,
     clients: Counter,
     sessions: Mutex<BTreeMap<u64, Arc<Session>>>,
     all_gone: Condvar,
@@ -135,6 +140,36 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    fn new(
+        cache: Cache,
+        exports: Exports,
+        options: ServerOptions,
+        kept: Option<Arc<Kept>>,
+    ) -> io::Result<Arc<Self>> {
+        let descriptors = Counter::default();
+        let limit = (descriptors.clone(), options.quota.descriptors);
+        Ok(Arc::new(Self {
+            objects: Objects::new(cache, Arc::clone(&options.log), limit, kept.clone()),
+            exports,
+            options,
+            counts: Counts::default(),
+            descriptors,
+            running: Counter::default(),
+            kept,
+            last_mapping_item: AtomicU64::new(0),
+            clients: Counter::default(),
+            sessions: Mutex::default(),
+            all_gone: Condvar::new(),
+            is_stopped: AtomicBool::new(false),
+            wake: EventFd::new()?,
+        }))
+    }
+
+    /// A place among the clients.
+    pub(super) fn client(&self) -> Option<Share> {
+        self.clients.take(1, self.options.quota.clients)
+    }
+
     pub(super) fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::Acquire)
     }
@@ -212,12 +247,16 @@ impl Shared {
 /// ```
 pub struct Server {
     shared: Arc<Shared>,
-    listening: Listening,
+    listener: UnixListener,
+    /// Sessions of a server before.
+    left: Vec<LeftSession>,
+    /// The name of the socket; of a kept server it is the keeper's.
+    _name: Option<Listening>,
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("listening", &self.listening).finish_non_exhaustive()
+        f.debug_struct("Server").field("listener", &self.listener).finish_non_exhaustive()
     }
 }
 
@@ -259,22 +298,30 @@ impl Server {
     ) -> io::Result<Self> {
         let open_to = if options.allowed.has_others() { OpenTo::All } else { OpenTo::Owner };
         let listening = Listening::bind(path.as_ref(), open_to)?;
-        let descriptors = Counter::default();
-        let limit = (descriptors.clone(), options.quota.descriptors);
-        let shared = Arc::new(Shared {
-            objects: Objects::new(cache, Arc::clone(&options.log), limit),
-            exports,
-            options,
-            counts: Counts::default(),
-            descriptors,
-            running: Counter::default(),
-            clients: Counter::default(),
-            sessions: Mutex::default(),
-            all_gone: Condvar::new(),
-            is_stopped: AtomicBool::new(false),
-            wake: EventFd::new()?,
-        });
-        Ok(Self { shared, listening })
+        let listener = listening.listener()?;
+        let shared = Shared::new(cache, exports, options, None)?;
+        Ok(Self { shared, listener, left: Vec::new(), _name: Some(listening) })
+    }
+
+    /// As [`bind`](Self::bind), at a socket of the keeper. Clients of servers before are taken over: their objects, mappings and
+    /// requests. Blocks while objects are opened.
+    ///
+    /// What cannot be taken over is told by the log, and ends.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn take_over(
+        kept: Arc<Kept>,
+        listener: UnixListener,
+        cache: Cache,
+        exports: Exports,
+        options: ServerOptions,
+    ) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let shared = Shared::new(cache, exports, options, Some(kept))?;
+        let left = take_over::take_over(&shared);
+        Ok(Self { shared, listener, left, _name: None })
     }
 
     /// What stops it.
@@ -288,20 +335,25 @@ impl Server {
     /// # Errors
     ///
     /// That the system refused a thread, or to wait for clients.
-    pub fn run(self) -> io::Result<()> {
+    pub fn run(mut self) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
+        let mut last = 0;
+        for left in std::mem::take(&mut self.left) {
+            last = last.max(left.session.number);
+            self.go_on(left);
+        }
         let pump = std::thread::Builder::new().name("memobj-events".into());
         let pump = pump.spawn(move || events::pump(&shared))?;
-        let accepted = self.accept_all();
+        let accepted = self.accept_all(last);
         self.shared.is_stopped.store(true, Ordering::Release);
         self.end_all();
         let _ = pump.join();
         accepted
     }
 
-    fn accept_all(&self) -> io::Result<()> {
-        let (shared, listener) = (&self.shared, &self.listening.listener);
-        let mut number = 0;
+    fn accept_all(&self, last: u64) -> io::Result<()> {
+        let (shared, listener) = (&self.shared, &self.listener);
+        let mut number = last;
         while !shared.is_stopped() {
             let mut entries =
                 [PollFd::new(listener, PollFlags::IN), PollFd::new(&shared.wake, PollFlags::IN)];
@@ -353,15 +405,34 @@ impl Server {
         if !shared.options.allowed.allows(peer.user, peer.group) {
             return Err("not-allowed");
         }
-        let client = shared.clients.take(1, quota.clients).ok_or("too-many-clients")?;
+        let client = shared.client().ok_or("too-many-clients")?;
         let descriptors = shared.descriptors.take(OF_CLIENT, quota.descriptors);
         let descriptors = descriptors.ok_or("no-descriptors")?;
         socket.set_nonblocking(true).map_err(|_| "no-descriptors")?;
         let session = Session::new(number, peer, Arc::clone(shared), descriptors);
-        Ok((session.map_err(|_| "no-descriptors")?, client))
+        let session = session.map_err(|_| "no-descriptors")?;
+        if let Err(error) = session.keep(socket) {
+            (shared.options.log)(&format!("client {number} ({peer}) is not kept: {error}"));
+        }
+        Ok((session, client))
     }
 
     fn start(&self, session: Arc<Session>, client: Share, socket: UnixStream) {
+        self.start_with(session, client, move |session| session.serve(socket));
+    }
+
+    /// Serves a client of a server before.
+    fn go_on(&self, left: LeftSession) {
+        let LeftSession { session, client, socket, input, again } = left;
+        self.start_with(session, client, move |session| session.go_on(socket, input, again));
+    }
+
+    fn start_with(
+        &self,
+        session: Arc<Session>,
+        client: Share,
+        serve: impl FnOnce(&Arc<Session>) + Send + 'static,
+    ) {
         let (shared, number) = (Arc::clone(&self.shared), session.number);
         locked(&shared.sessions).insert(number, Arc::clone(&session));
         let leaving = Leaving { shared, number, _client: client };
@@ -370,7 +441,7 @@ impl Server {
         let started = thread.spawn(move || {
             // Dropped last: the session is in the table until it holds nothing any more.
             let leaving = leaving;
-            session.serve(socket);
+            serve(&session);
             drop(session);
             drop(leaving);
         });

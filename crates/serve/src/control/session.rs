@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -23,11 +24,14 @@ use super::locked;
 use super::mappings::Mapped;
 use super::objects::Use;
 use super::output::Output;
+use super::queue::Queue;
 use super::quota::{Counter, Share};
+use super::record::{Record, Ticket};
 use super::refusal::Refusal;
 use super::requests::{self, Flow};
 use super::server::Shared;
 use super::words::{LONGEST_LINE, NO_TAG, Request};
+use crate::keep::Kind;
 use crate::peer::Peer;
 
 /// How a session ended.
@@ -52,6 +56,8 @@ pub(super) struct Session {
     pub(super) mapped: Counter,
     pub(super) mapped_bytes: Counter,
     pub(super) wants_events: AtomicBool,
+    /// Of one that is kept.
+    pub(super) record: Option<Arc<Record>>,
     is_over: AtomicBool,
     state: Mutex<State>,
     _descriptors: Share,
@@ -62,8 +68,10 @@ pub(super) struct Session {
 pub(super) struct State {
     pub(super) objects: BTreeMap<u64, Arc<Opened>>,
     pub(super) mappings: BTreeMap<u64, Mapped>,
-    last_object: u64,
-    last_mapping: u64,
+    pub(super) last_object: u64,
+    pub(super) last_mapping: u64,
+    /// Mappings that a server before has made, by their requests.
+    pub(super) mapped_by: BTreeMap<u64, u64>,
 }
 
 /// An object that a client has open.
@@ -94,8 +102,26 @@ impl Session {
         server: Arc<Shared>,
         descriptors: Share,
     ) -> io::Result<Arc<Self>> {
-        let output = Output::new(server.options.quota.event_bytes)?;
-        Ok(Arc::new(Self {
+        let most_event_bytes = server.options.quota.event_bytes;
+        let (output, record) = match server.kept {
+            None => (Output::new(most_event_bytes)?, None),
+            Some(_) => {
+                let record = Arc::new(Record::new(number)?);
+                (Output::kept(Queue::in_file()?, &record, most_event_bytes)?, Some(record))
+            }
+        };
+        Ok(Arc::new(Self::over(number, peer, server, (output, record), descriptors)))
+    }
+
+    pub(super) fn over(
+        number: u64,
+        peer: Peer,
+        server: Arc<Shared>,
+        (output, record): (Output, Option<Arc<Record>>),
+        descriptors: Share,
+    ) -> Self {
+        let wants_events = record.as_ref().is_some_and(|record| record.wants_events());
+        Self {
             number,
             peer,
             server,
@@ -103,11 +129,21 @@ impl Session {
             running: Counter::default(),
             mapped: Counter::default(),
             mapped_bytes: Counter::default(),
-            wants_events: AtomicBool::new(false),
+            wants_events: AtomicBool::new(wants_events),
+            record,
             is_over: AtomicBool::new(false),
             state: Mutex::default(),
             _descriptors: descriptors,
-        }))
+        }
+    }
+
+    /// Has the keeper keep it, if there is one.
+    pub(super) fn keep(&self, socket: &UnixStream) -> io::Result<()> {
+        let (Some(kept), Some(record)) = (&self.server.kept, &self.record) else { return Ok(()) };
+        self.output.with_file(|answers| {
+            let descriptors = [socket.as_fd(), record.as_fd(), answers];
+            kept.keep(Kind::Session, (self.number, self.peer.process), &[], &descriptors)
+        })
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -131,9 +167,16 @@ impl Session {
         state.objects.get(&number).cloned().ok_or_else(|| Refusal::not_found("object"))
     }
 
-    /// Serves the client until it leaves, and gives back all that it had.
+    /// Serves a new client until it leaves, and gives back all that it had.
     pub(super) fn serve(self: &Arc<Self>, socket: UnixStream) {
-        let end = Turns::new(self, &socket).run();
+        let input = self.record.as_ref().map_or_else(Input::default, |record| Input::kept(record, None));
+        self.output.answer(&format!("memobj 1 session={}\n", self.number), None);
+        self.go_on(socket, input, Vec::new());
+    }
+
+    /// Serves the client until it leaves, and gives back all that it had. The requests `again` were taken by a server before.
+    pub(super) fn go_on(self: &Arc<Self>, socket: UnixStream, input: Input, again: Vec<(Ticket, Vec<u8>)>) {
+        let end = Turns::new(self, &socket, input).run(again);
         // The client hears of the end before its objects are synced.
         let _ = shutdown(&socket, Shutdown::Both);
         drop(socket);
@@ -147,6 +190,9 @@ impl Session {
         };
         drop(mappings);
         drop(objects);
+        if let Some(kept) = &self.server.kept {
+            kept.forget(Kind::Session, self.number);
+        }
     }
 }
 
@@ -163,14 +209,17 @@ struct Turns<'a> {
 }
 
 impl<'a> Turns<'a> {
-    fn new(session: &'a Arc<Session>, socket: &'a UnixStream) -> Self {
+    fn new(session: &'a Arc<Session>, socket: &'a UnixStream, input: Input) -> Self {
         let first = Some(Instant::now() + session.server.options.first_request);
-        Self { session, socket, input: Input::default(), first, stalled: None, has_quit: false }
+        let has_quit = session.record.as_ref().is_some_and(|record| record.has_quit());
+        Self { session, socket, input, first, stalled: None, has_quit }
     }
 
-    fn run(mut self) -> End {
+    fn run(mut self, again: Vec<(Ticket, Vec<u8>)>) -> End {
         let session = self.session;
-        session.output.answer(format!("memobj 1 session={}\n", session.number));
+        for (ticket, line) in again {
+            self.take_request(&line, Some(ticket));
+        }
         loop {
             session.output.clear();
             if session.is_over() {
@@ -212,10 +261,10 @@ impl<'a> Turns<'a> {
         while !self.has_quit && !self.session.output.is_full() {
             match self.input.next_line() {
                 Ok(None) => break,
-                Ok(Some(line)) => self.take_request(&line),
+                Ok(Some((line, ticket))) => self.take_request(&line, ticket),
                 Err(TooLong) => {
                     let message = format!("a line has at most {LONGEST_LINE} bytes");
-                    self.session.output.answer(Refusal::syntax(message).line(NO_TAG));
+                    self.session.output.answer(&Refusal::syntax(message).line(NO_TAG), None);
                     return Err(End::Dropped("a line is too long"));
                 }
             }
@@ -223,24 +272,25 @@ impl<'a> Turns<'a> {
         Ok(())
     }
 
-    fn take_request(&mut self, line: &[u8]) {
+    fn take_request(&mut self, line: &[u8], ticket: Option<Ticket>) {
         let session = self.session;
         session.server.counts.requests.fetch_add(1, Ordering::Relaxed);
         match Request::parse(line) {
             Ok(request) => {
                 self.first = None;
-                if requests::take(session, request, &mut self.input) == Flow::Quit {
+                if requests::take(session, request, ticket, &mut self.input) == Flow::Quit {
                     self.has_quit = true;
                 }
             }
-            Err(bad) => session.output.answer(Refusal::syntax(bad.why).line(bad.tag)),
+            Err(bad) => session.output.answer(&Refusal::syntax(bad.why).line(bad.tag), ticket),
         }
     }
 
     /// Waits for requests, for the client to read, or for something to send; receives what came.
     fn wait(&mut self) -> Result<(), End> {
         let session = self.session;
-        let reads = !self.has_quit && !self.input.has_ended && !self.input.has_line();
+        let hears = !self.has_quit && !self.input.has_ended && !self.input.has_line();
+        let reads = hears && !self.input.is_full();
         let mut flags = PollFlags::empty();
         flags.set(PollFlags::IN, reads);
         flags.set(PollFlags::OUT, session.output.has_rest());

@@ -24,8 +24,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
-use message::Message;
 pub(crate) use message::MOST_TEXT_BYTES;
+use message::Message;
 use message::{receive, send};
 
 /// The most items that are kept.
@@ -43,7 +43,8 @@ const READY: u8 = b'r';
 pub enum Kind {
     /// A machine: its userfaultfd, socket, process and state.
     Machine,
-    /// An object of clients: its frames, and its page words.
+    /// An object of clients: its frames, its page words, and the file of the client that passed one along; else the frames
+    /// again.
     Object,
     /// A client: its socket, what it has asked for, and what it is to be sent.
     Session,
@@ -70,8 +71,7 @@ impl Kind {
     fn descriptors(self) -> usize {
         match self {
             Self::Machine => 4,
-            Self::Object => 2,
-            Self::Session | Self::Mapping => 3,
+            Self::Object | Self::Session | Self::Mapping => 3,
         }
     }
 }

@@ -28,7 +28,7 @@ use super::prefetch::{Plan, Prefetched, prefetch};
 use super::record::{Recorder, Touches};
 use super::regions::Regions;
 use super::state::MachineState;
-use crate::keep::{Kind, KeptItem};
+use crate::keep::{KeptItem, Kind};
 use crate::times::Times;
 
 /// How long a monitor may take to say where its memory is.
