@@ -1,5 +1,6 @@
 //! Reading a file around or through the host's page cache, and noticing that it changed.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -49,6 +50,36 @@ impl FileVersion {
     /// Bytes in the file.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Which file it is, whatever its bytes are.
+    pub fn identity(&self) -> String {
+        format!("inode:{}.{}", self.device, self.inode)
+    }
+
+    /// The version that was [displayed](fmt::Display) so.
+    pub fn parse(text: &str) -> Option<Self> {
+        let numbers: Result<Vec<i128>, _> = text.strip_prefix("file:")?.split('.').map(str::parse).collect();
+        let [device, inode, size, modified_s, modified_ns, changed_s, changed_ns, links] =
+            numbers.ok()?.try_into().ok()?;
+        let time = |s: i128, ns: i128| Some((s.try_into().ok()?, ns.try_into().ok()?));
+        Some(Self {
+            device: device.try_into().ok()?,
+            inode: inode.try_into().ok()?,
+            size: size.try_into().ok()?,
+            modified: time(modified_s, modified_ns)?,
+            changed: time(changed_s, changed_ns)?,
+            links: links.try_into().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for FileVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { device, inode, size, modified, changed, links } = self;
+        let (modified, changed) =
+            (format_args!("{}.{}", modified.0, modified.1), format_args!("{}.{}", changed.0, changed.1));
+        write!(f, "file:{device}.{inode}.{size}.{modified}.{changed}.{links}")
     }
 }
 

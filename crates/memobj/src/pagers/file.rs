@@ -389,7 +389,15 @@ impl BlockingPager for File {
     }
 }
 
-by_calls!([] File, |file, description| description.local(Local::File(file.clone())));
+by_calls!([] File, |file, description| {
+    let description = description.local(Local::File(file.clone()));
+    match file.0.access {
+        OpenMode::Read => description.version(file.0.version.to_string()),
+        // Its bytes change: which file it is.
+        OpenMode::ReadWrite => description.version(file.0.version.identity()),
+        OpenMode::Follow => description,
+    }
+});
 
 impl AsFd for File {
     /// For system calls that do not depend on how it is read.

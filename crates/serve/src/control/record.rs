@@ -176,6 +176,11 @@ impl Record {
         self.used()[index] = false;
     }
 
+    /// Whether a whole request has come, ever.
+    pub(super) fn has_requests(&self) -> bool {
+        self.journal.get(LAST_REQUEST) > 0
+    }
+
     pub(super) fn wants_events(&self) -> bool {
         self.journal.get(WANTS_EVENTS) != 0
     }

@@ -210,7 +210,8 @@ struct Turns<'a> {
 
 impl<'a> Turns<'a> {
     fn new(session: &'a Arc<Session>, socket: &'a UnixStream, input: Input) -> Self {
-        let first = Some(Instant::now() + session.server.options.first_request);
+        let is_new = session.record.as_ref().is_none_or(|record| !record.has_requests());
+        let first = is_new.then(|| Instant::now() + session.server.options.first_request);
         let has_quit = session.record.as_ref().is_some_and(|record| record.has_quit());
         Self { session, socket, input, first, stalled: None, has_quit }
     }

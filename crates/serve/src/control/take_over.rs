@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use memobj::pagers::{self, Pager};
 use memobj::{FailurePolicy, GuestProt, KeptGuest, KeptObject, MemoryObject, ObjectOptions};
+use memobj_linux::file::FileVersion;
 
 use super::client::value_of;
 use super::exports::{Access, OpenFailure};
@@ -252,10 +253,23 @@ fn open(
     if description.length() != text.length {
         return Err(format!("it has {} bytes now, and had {}", description.length(), text.length).into());
     }
-    if text.access == Access::ReadOnly && description.version_name() != text.version.as_deref() {
-        return Err("it has another version now".into());
+    if !is_same(description.version_name(), text.version.as_deref()) {
+        return Err(match text.version {
+            Some(_) => "it has another version now".into(),
+            None => "whether it is the same cannot be told".into(),
+        });
     }
     Ok(pager)
+}
+
+/// Whether two versions have the same bytes. Of a file, names are none of them.
+fn is_same(now: Option<&str>, before: Option<&str>) -> bool {
+    let file = |version: Option<&str>| FileVersion::parse(version?);
+    match (file(now), file(before)) {
+        (Some(now), Some(before)) => now.is_same_bytes(&before),
+        // Of what has no version nobody can tell.
+        _ => now.is_some() && now == before,
+    }
 }
 
 fn session(
