@@ -20,6 +20,7 @@ Examples:
   memobj serve /run/memobj.sock --export model=/srv/model.bin
   memobj serve --budget 1G --export words=words.dat:rw --export set=s3://bucket/set.bin S.sock
   memobj serve S.sock --export-dir /srv/files --allow-uid 1000
+  memobj serve S.sock --export words=words.dat:rw --keep                           may be killed and upgraded
   printf '1 exports\\n2 open model\\n3 populate 1 0 4096\\n4 read 1 0 16\\n' | socat - UNIX-CONNECT:S.sock
 
 Clients say in lines of text what they want mapped, and hear of errors: docs/serve-protocol.md. They map
@@ -52,9 +53,10 @@ A page that cannot be supplied, after --retry, ends the machine by SIGKILL, with
 instead.
 
 --keep: a second process, which only keeps descriptors, starts the server again when it is killed or crashes.
-Machines sleep meanwhile at pages that are missing, and notice nothing else. SIGHUP to it has the server
-started anew, from the program that has its name by then. Without --keep, machines whose server has died sleep
-at their next missing page. Records are written when a machine leaves, and at the end.";
+Clients and machines notice a pause: their memory, connections and requests go on, and no store is lost.
+SIGHUP to it has the server started anew, from the program that has its name by then. Without --keep, mappings
+of clients whose server has died trap, and machines sleep at their next missing page. Records are written when a
+machine leaves, and at the end.";
 
 /// `memobj serve`.
 #[derive(Debug, Args)]

@@ -65,7 +65,7 @@ impl MemoryObject {
     /// it would say.
     pub fn keep(&self, keeper: Arc<OwnedFd>) -> Result<KeptObject, MapError> {
         let capacity = self.capacity_to_keep()?;
-        let tables = Kept::new(capacity.div_ceil(PAGE)).map_err(system("make a file for page words"))?;
+        let tables = Kept::new(pages_of(capacity)).map_err(system("make a file for page words"))?;
         let parts = self.placed(Storage::Kept(tables), keeper)?;
         let (frames, tables) =
             parts.parts.area.kept_files().map_err(system("duplicate the files of pages"))?;
@@ -94,7 +94,7 @@ impl MemoryObject {
             return Err(other("the object has another length than its pages"));
         }
         let tables =
-            Kept::open(kept.tables, capacity.div_ceil(PAGE)).map_err(system("open a file of page words"))?;
+            Kept::open(kept.tables, pages_of(capacity)).map_err(system("open a file of page words"))?;
         let said = tables.marked(Mark::Lost).map_err(system("read what was lost"))?;
         let storage = Storage::Inherited { tables, frames: Arc::new(kept.frames) };
         let parts = self.placed(storage, keeper)?;
@@ -127,6 +127,11 @@ impl MemoryObject {
         let placed = self.frames_kept(Keeping { storage, keeper })?;
         placed.ok_or(MapError::Unsupported { why: "an object that is mapped cannot be kept any more" })
     }
+}
+
+/// Pages that have tables. An empty object has those of one.
+fn pages_of(capacity: u64) -> u64 {
+    capacity.div_ceil(PAGE).max(1)
 }
 
 fn system(what: &'static str) -> impl Fn(std::io::Error) -> MapError {

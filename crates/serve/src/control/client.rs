@@ -17,6 +17,8 @@ use super::words::{LONGEST_LINE, decode};
 
 /// Events that are kept until somebody asks for them; the oldest go first.
 const MOST_EVENTS: usize = 1024;
+/// How often something is tried that fails when a server is replaced.
+const MOST_TRIES: u32 = 100;
 /// How long the server may take to offer a mapping.
 const ATTACH: Duration = Duration::from_secs(30);
 
@@ -156,6 +158,21 @@ impl Client {
     ///
     /// `Refused`, with the kind `refused`, if this process may not be a client.
     pub fn connect(path: impl AsRef<Path>) -> Result<Self, ClientError> {
+        let mut tries = 1;
+        loop {
+            match Self::connect_once(path.as_ref()) {
+                // A server that is kept can die with a connection that it has just accepted.
+                Err(ClientError::Io(error))
+                    if error.kind() == io::ErrorKind::UnexpectedEof && tries < MOST_TRIES =>
+                {
+                    tries += 1;
+                }
+                connected => return connected,
+            }
+        }
+    }
+
+    fn connect_once(path: &Path) -> Result<Self, ClientError> {
         let socket = UnixStream::connect(path)?;
         let (received, events, begun) = (Vec::new(), VecDeque::new(), BTreeMap::new());
         let mut client = Self { socket, received, events, begun, session: 0, last_tag: 0 };
@@ -214,6 +231,17 @@ impl Client {
     ///
     /// What the server answered; `Attach` if that was `ok` and this side failed.
     pub fn map(&mut self, object: u64, prot: GuestProt) -> Result<(RemoteMapping, u64), ClientError> {
+        let mut tries = 1;
+        loop {
+            match self.map_once(object, prot) {
+                // The server was replaced, and this end of the pair went with it.
+                Err(error) if error.kind() == Some("again") && tries < MOST_TRIES => tries += 1,
+                mapped => return mapped,
+            }
+        }
+    }
+
+    fn map_once(&mut self, object: u64, prot: GuestProt) -> Result<(RemoteMapping, u64), ClientError> {
         let (ours, theirs) = UnixStream::pair()?;
         let prot = if prot == GuestProt::ReadWrite { "rw" } else { "ro" };
         let tag = self.send(&format!("map {object} {prot}"), Some(theirs.as_fd()))?;

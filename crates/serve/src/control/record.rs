@@ -30,7 +30,9 @@ const HAS_QUIT: usize = 4;
 const LAST_REQUEST: usize = 5;
 const OBJECTS: usize = 64;
 const REQUESTS: usize = OBJECTS + 4 * MOST_OBJECTS;
-const _: () = assert!(REQUESTS + 3 * MOST_REQUESTS <= WORDS);
+const _: () = assert!(REQUESTS + REQUEST_WORDS * MOST_REQUESTS <= WORDS);
+/// State, number, end of the answer, deaths.
+const REQUEST_WORDS: usize = 4;
 
 const FREE: u64 = 0;
 const INCOMING: u64 = 1;
@@ -45,6 +47,8 @@ pub(super) struct Ticket {
     pub(super) number: u64,
     /// A server before has begun it.
     pub(super) is_again: bool,
+    /// So many servers have ended while they were at it.
+    pub(super) deaths: u64,
 }
 
 /// An object in the record.
@@ -84,14 +88,17 @@ impl Record {
         let record = Self { journal: Journal::open(file)?, used: Mutex::default() };
         let (mut again, mut incoming) = (Vec::new(), None);
         for index in 0..MOST_REQUESTS {
-            let [state, number, answer_end] = [0, 1, 2].map(|word| record.request_word(index, word));
+            let [state, number, answer_end, deaths] =
+                [0, 1, 2, 3].map(|word| record.request_word(index, word));
             let text = record.journal.text(index);
             let is_whole = text.ends_with(b"\n");
             match state {
                 TAKEN if answer_end != 0 && answer_end <= queued => record.free(index),
                 TAKEN | INCOMING if is_whole => {
                     let number = if state == TAKEN { number } else { record.next_request() };
-                    let ticket = record.take(index, number, true);
+                    let deaths = if state == TAKEN { deaths + 1 } else { 0 };
+                    let ticket = record.take(index, number, deaths);
+                    let ticket = Ticket { is_again: true, ..ticket };
                     again.push((ticket, text[..text.len() - 1].to_vec()));
                 }
                 INCOMING if !text.is_empty() => {
@@ -111,11 +118,11 @@ impl Record {
     }
 
     fn request_word(&self, index: usize, word: usize) -> u64 {
-        self.journal.get(REQUESTS + 3 * index + word)
+        self.journal.get(REQUESTS + REQUEST_WORDS * index + word)
     }
 
     fn set_request_word(&self, index: usize, word: usize, value: u64) {
-        self.journal.set(REQUESTS + 3 * index + word, value);
+        self.journal.set(REQUESTS + REQUEST_WORDS * index + word, value);
     }
 
     fn next_request(&self) -> u64 {
@@ -147,15 +154,16 @@ impl Record {
     /// The request whose text has come to its end.
     pub(super) fn take_incoming(&self, index: usize) -> Ticket {
         let number = self.next_request();
-        self.take(index, number, false)
+        self.take(index, number, 0)
     }
 
-    fn take(&self, index: usize, number: u64, is_again: bool) -> Ticket {
+    fn take(&self, index: usize, number: u64, deaths: u64) -> Ticket {
         self.used()[index] = true;
+        self.set_request_word(index, 3, deaths);
         self.set_request_word(index, 1, number);
         self.set_request_word(index, 2, 0);
         self.set_request_word(index, 0, TAKEN);
-        Ticket { index, number, is_again }
+        Ticket { index, number, is_again: false, deaths }
     }
 
     /// The answer is about to be queued, up to byte `end` of what is queued.

@@ -27,12 +27,15 @@ use super::output::Output;
 use super::queue::Queue;
 use super::quota::{Counter, Share};
 use super::record::{Record, Ticket};
-use super::refusal::Refusal;
+use super::refusal::{Kind, Refusal};
 use super::requests::{self, Flow};
 use super::server::Shared;
 use super::words::{LONGEST_LINE, NO_TAG, Request};
-use crate::keep::Kind;
+use crate::keep;
 use crate::peer::Peer;
+
+/// So many servers may end while they are at one request, before it is refused.
+const MOST_DEATHS: u64 = 16;
 
 /// How a session ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -142,7 +145,7 @@ impl Session {
         let (Some(kept), Some(record)) = (&self.server.kept, &self.record) else { return Ok(()) };
         self.output.with_file(|answers| {
             let descriptors = [socket.as_fd(), record.as_fd(), answers];
-            kept.keep(Kind::Session, (self.number, self.peer.process), &[], &descriptors)
+            kept.keep(keep::Kind::Session, (self.number, self.peer.process), &[], &descriptors)
         })
     }
 
@@ -191,7 +194,7 @@ impl Session {
         drop(mappings);
         drop(objects);
         if let Some(kept) = &self.server.kept {
-            kept.forget(Kind::Session, self.number);
+            kept.forget(keep::Kind::Session, self.number);
         }
     }
 }
@@ -219,7 +222,14 @@ impl<'a> Turns<'a> {
     fn run(mut self, again: Vec<(Ticket, Vec<u8>)>) -> End {
         let session = self.session;
         for (ticket, line) in again {
-            self.take_request(&line, Some(ticket));
+            if ticket.deaths < MOST_DEATHS {
+                self.take_request(&line, Some(ticket));
+                continue;
+            }
+            // It may be what ends them.
+            let tag = Request::parse(&line).map_or(NO_TAG, |request| request.tag);
+            let message = format!("{} servers have ended while they were at it", ticket.deaths);
+            session.output.answer(&Refusal::new(Kind::System, message).line(tag), Some(ticket));
         }
         loop {
             session.output.clear();

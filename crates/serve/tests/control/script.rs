@@ -32,7 +32,7 @@ fn the_script_of_the_document_runs() {
     let expected = [
         "memobj 1 session=1",
         "1 ok",
-        "2 ok object=1 length=1048576 version=inode:",
+        "2 ok object=1 length=1048576 version= writable=yes policy=fail",
         "3 error page range=4096+4096 kind=io tries=1 source= message=supply%20[4096,%208192)%20of%20words:",
         "* failed object=1 range=4096+4096 kind=io",
         "4 ok pages=1",
