@@ -19,7 +19,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar};
 use std::time::{Duration, Instant};
 
-use memobj_linux::area::{GuestView, NoFile};
+use memobj_linux::area::{GuestView, NoFile, Writes};
 use memobj_linux::fault_loop::{FaultLoop, Registration};
 use memobj_linux::line::{Answer, Line, Offer};
 use memobj_linux::region::SMALL;
@@ -207,7 +207,8 @@ fn attach(
     if end.is_none() || start == 0 || !start.is_multiple_of(SMALL as u64) {
         return Err(AdmitError::Peer { why: "a range that no process has".into() });
     }
-    let view = GuestView::new(Arc::clone(&uffd), start as usize, Arc::clone(line));
+    let writes = if prot == GuestProt::ReadWrite { Writes::Yes } else { Writes::No };
+    let view = GuestView::new(Arc::clone(&uffd), start as usize, writes, Arc::clone(line));
     parts
         .area
         .register_guest(&view)

@@ -43,7 +43,7 @@ use memobj_core::pages::{self, BLOCK_BYTES, Blocks, Pages, PagesOptions, groups_
 use memobj_core::pin_budget::PinBudget;
 
 pub use glance::{GlanceWords, NotSeen, copy_at_a_glance, glance_at};
-pub use guests::{GuestNumber, GuestView, NoFile};
+pub use guests::{GuestNumber, GuestView, MOST_GUESTS, NoFile};
 pub use memobj_core::pages::{
     Evicted, Glance, Origin, PinError, Placement, StoreRefused, Tables, UpgradeRefused, Victims, Writes,
 };

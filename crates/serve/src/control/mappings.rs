@@ -5,25 +5,24 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use memobj::{AdmitError, AdmitOptions, Guest, GuestEnd, GuestProt};
+use memobj_linux::area::MOST_GUESTS;
 use rustix::net::sockopt::{socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
 
 use super::input::Input;
 use super::long;
+use super::objects::OpenObject;
 use super::quota::{OF_MAPPING, Share};
 use super::refusal::Refusal;
 use super::requests::{Arguments, Taken, check_writable};
 use super::session::{Session, State};
 use super::words::Fields;
 
-/// The most guests of one object, which the library has.
-const MOST_GUESTS: u64 = 64;
-
 /// One mapping of a client.
 pub(super) struct Mapped {
     pub(super) guest: Guest,
     pub(super) object: u64,
-    _shares: [Share; 3],
+    _shares: [Share; 4],
 }
 
 impl State {
@@ -53,12 +52,12 @@ pub(super) fn map(
         check_writable(&opened)?;
     }
     let stream = stream_of(descriptor)?;
-    let shares = shares(session, opened.used.object.len())?;
+    let shares = shares(session, &opened.used)?;
     let timeout = session.server.options.attach;
     long::begin(session, tag, move |session| {
         let options = AdmitOptions::new().prot(prot).timeout(timeout);
         let guest = opened.used.object.admit(stream, options).map_err(|error| match error {
-            AdmitError::TooManyGuests => Refusal::quota("guests", MOST_GUESTS),
+            AdmitError::TooManyGuests => Refusal::quota("guests", MOST_GUESTS as u64),
             error => error.into(),
         })?;
         let mut state = session.state();
@@ -75,14 +74,15 @@ pub(super) fn map(
 }
 
 /// What a client has to have for one more mapping.
-fn shares(session: &Session, bytes: u64) -> Result<[Share; 3], Refusal> {
+fn shares(session: &Session, open: &OpenObject) -> Result<[Share; 4], Refusal> {
     let quota = &session.server.options.quota;
     let take = |counter: &super::quota::Counter, amount, most, which| {
         counter.take(amount, most).ok_or_else(|| Refusal::quota(which, most))
     };
     Ok([
         take(&session.mapped, 1, quota.mappings, "mappings")?,
-        take(&session.mapped_bytes, bytes, quota.mapped_bytes, "mapped-bytes")?,
+        take(&session.mapped_bytes, open.object.len(), quota.mapped_bytes, "mapped-bytes")?,
+        take(&open.guests, 1, quota.guests, "guests")?,
         take(&session.server.descriptors, OF_MAPPING, quota.descriptors, "descriptors")?,
     ])
 }

@@ -35,6 +35,8 @@ pub(super) struct OpenObject {
     pub(super) mapping: Mapping,
     pub(super) access: Access,
     pub(super) policy: FailurePolicy,
+    /// Its mappings, of all clients.
+    pub(super) guests: Counter,
     _descriptors: Share,
 }
 
@@ -152,7 +154,8 @@ impl Objects {
         let name = self.unique_name(opening.name);
         let opened = self.opened(opening, policy, &name);
         let (object, mapping) = opened.inspect_err(|_| self.forget_name(&name))?;
-        Ok(OpenObject { object, mapping, access: opening.access, policy, _descriptors: descriptors })
+        let (access, guests) = (opening.access, Counter::default());
+        Ok(OpenObject { object, mapping, access, policy, guests, _descriptors: descriptors })
     }
 
     fn opened(
