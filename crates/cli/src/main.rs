@@ -32,6 +32,7 @@ mod run_args;
 mod segments;
 mod serve;
 mod serve_args;
+mod serve_check;
 mod serve_keeper;
 mod serve_machines;
 mod server_folder;

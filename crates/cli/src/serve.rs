@@ -20,6 +20,7 @@ use crate::metrics_server::{self, Numbers};
 use crate::output;
 use crate::retry::Retry;
 use crate::serve_args::{Export, ServeArguments};
+use crate::serve_check;
 use crate::serve_keeper;
 use crate::serve_machines::{self, Machines};
 use crate::server_folder::{Faults, with_faults};
@@ -33,6 +34,9 @@ pub(crate) fn run(arguments: &ServeArguments, interrupt: &Interrupt) -> Result<(
     let monitors = arguments.machines.firecracker.as_deref();
     if arguments.socket.is_none() && monitors.is_none() {
         return Err(Failure::Usage("serve: neither SOCKET nor --firecracker says where to listen".into()));
+    }
+    if arguments.check {
+        return serve_check::run(arguments);
     }
     let terminated = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGTERM, Arc::clone(&terminated))

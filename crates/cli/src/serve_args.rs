@@ -20,6 +20,7 @@ Examples:
   memobj serve /run/memobj.sock --export model=/srv/model.bin
   memobj serve --budget 1G --export words=words.dat:rw --export set=s3://bucket/set.bin S.sock
   memobj serve S.sock --export-dir /srv/files --allow-uid 1000
+  memobj serve --check /run/memobj.sock --export model=/srv/model.bin       would it? changes nothing
   printf '1 exports\\n2 open model\\n3 populate 1 0 4096\\n4 read 1 0 16\\n' | socat - UNIX-CONNECT:S.sock
 
 Clients say in lines of text what they want mapped, and hear of errors: docs/serve-protocol.md. They map
@@ -92,6 +93,10 @@ pub(crate) struct ServeArguments {
     /// Answer GET /metrics at this address in the text form of Prometheus; without a host, on loopback; port 0 is any
     #[arg(long, value_name = "[HOST:]PORT", value_parser = metrics_server::parse_address)]
     pub(crate) metrics: Option<SocketAddr>,
+    /// Look whether a server with these arguments would serve, and serve nothing: a line for each thing, `ok` or what is
+    /// wrong and what helps. The exit status is 0 if all is well, else 1. Changes nothing
+    #[arg(long)]
+    pub(crate) check: bool,
     /// Say nothing about clients
     #[arg(long)]
     pub(crate) quiet: bool,

@@ -92,7 +92,24 @@ pub(crate) struct Servers {
     retry: Retry,
 }
 
+impl ServerArguments {
+    /// How long a server may be silent, if that was said.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// The folder of the disk cache, if there is to be one.
+    pub(crate) fn disk_cache_folder(&self) -> Option<&Path> {
+        self.disk_cache.as_ref().map(|(folder, _)| folder.as_path())
+    }
+}
+
 impl Servers {
+    /// For a look at what is there: without the disk cache, and without a second try.
+    pub(crate) fn without_cache(arguments: &ServerArguments) -> Result<Self, Failure> {
+        Self::new(&ServerArguments { disk_cache: None, ..arguments.clone() }, Retry::Never)
+    }
+
     pub(crate) fn new(arguments: &ServerArguments, retry: Retry) -> Result<Self, Failure> {
         let mut options = UrlOptions::new().block_bytes(arguments.block).server_timeout(arguments.timeout);
         if let Some(path) = &arguments.manifest {

@@ -14,4 +14,4 @@ mod peer;
 mod times;
 pub mod vm;
 
-pub use listen::{Listening, OpenTo};
+pub use listen::{Listening, OpenTo, Place, place_of};

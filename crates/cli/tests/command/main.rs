@@ -10,6 +10,7 @@ mod patch;
 mod read;
 mod restarts;
 mod serve;
+mod serve_check;
 mod server_folders;
 mod servers;
 mod test_folder;

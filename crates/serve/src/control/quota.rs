@@ -66,6 +66,11 @@ setters!(
     descriptors: u64,
 );
 
+/// The descriptors that a process needs to serve so many clients with a mapping each, and objects.
+pub fn descriptors_for(clients: u64, objects: u64) -> u64 {
+    SPARE_DESCRIPTORS + clients * (OF_CLIENT + OF_MAPPING) + objects * OF_OBJECT
+}
+
 /// A number that shares are taken of, and given back to.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Counter(Arc<AtomicU64>);
