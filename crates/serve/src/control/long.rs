@@ -64,6 +64,7 @@ pub(super) fn begin(
         Answering { session: Arc::clone(session), tag: tag.to_owned(), answer: None, shares: vec![own, all] };
     let thread = std::thread::Builder::new().name("memobj-request".into());
     let spawned = thread.spawn(move || {
+        super::give_way();
         let answer = work(&answering.session);
         answering.finish(answer);
     });

@@ -56,12 +56,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use crate::peer::Allowed;
 pub use client::{Answer, Client, ClientError};
 pub use exports::{Access, Exports, OpenFailure, Opener};
-pub use quota::Quota;
+pub use quota::{Quota, descriptors_for};
 pub use server::{Server, ServerHandle, ServerOptions, Statistics};
 pub use words::{LONGEST_LINE, decode, encode};
 
 /// Is told of what no client hears, a line at a time.
 pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Has the calling thread give way to those that resolve faults: requests of one client are not to delay another's faults.
+fn give_way() {
+    const NICE: i32 = 5;
+    // Refused for nothing that is there: who gives way needs no right.
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+}
 
 /// Locks `mutex`, also after a thread has panicked with it: what it guards is whole at every moment.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -370,6 +370,7 @@ impl Server {
         let started = thread.spawn(move || {
             // Dropped last: the session is in the table until it holds nothing any more.
             let leaving = leaving;
+            super::give_way();
             session.serve(socket);
             drop(session);
             drop(leaving);
