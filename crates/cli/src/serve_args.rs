@@ -12,6 +12,7 @@ use crate::machine_args::MachineArguments;
 use crate::metrics_server;
 use crate::retry::{self, Retry};
 use crate::run_args;
+use crate::serve_log::ServeLogArguments;
 use crate::servers::ServerArguments;
 use crate::size;
 
@@ -31,7 +32,7 @@ The user who starts it may connect, and root; others by --allow-uid and --allow-
 write is trusted with the bytes of the object that it writes, and with nothing else.
 
 The first line of standard output is the socket, once it listens. Each line of standard error is a
-client that was refused or dropped, and why. Ctrl-C or SIGTERM ends it: objects are synced, and the
+client that was refused or dropped, and why; with --log json it is a JSON object, with what it is about as members. Ctrl-C or SIGTERM ends it: objects are synced, and the
 socket is removed. A socket that a dead server has left behind is replaced.
 
 With --metrics the last line of standard output is the address of the metrics.
@@ -97,9 +98,12 @@ pub(crate) struct ServeArguments {
     /// wrong and what helps. The exit status is 0 if all is well, else 1. Changes nothing
     #[arg(long)]
     pub(crate) check: bool,
-    /// Say nothing about clients
+    /// Say nothing about clients and machines that come, go, or are refused or dropped; only what is lost, and machines
+    /// that are ended
     #[arg(long)]
     pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) log: ServeLogArguments,
     #[command(flatten)]
     pub(crate) machines: MachineArguments,
     #[command(flatten)]

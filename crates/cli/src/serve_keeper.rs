@@ -10,8 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use memobj_serve::keep::Keeper;
+use tracing::{error, warn};
 
-use crate::failure::{Failure, complain};
+use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 
 /// How often it is looked for signals.
@@ -61,10 +62,12 @@ pub(crate) fn keep(
             // It has not come so far that another one would do better.
             return Err(Failure::Reported);
         }
-        complain(&format!(
-            "the server has ended ({status}): another one is started for {} machines",
-            keeper.machines()
-        ));
+        let (machines, ended) = (keeper.machines(), tracing::field::display(status));
+        warn!(
+            machines,
+            status = ended,
+            "the server has ended ({status}): another one is started for {machines} machines"
+        );
         pause =
             if begun.elapsed() > EARLY { Duration::ZERO } else { (pause * 2).clamp(LOOK_AGAIN, MOST_PAUSE) };
         thread::sleep(pause);
@@ -96,7 +99,7 @@ fn one_server(
         attended
     });
     if let Err(error) = attended {
-        complain(&format!("the server does not do what servers do ({error}): it is ended"));
+        error!(why = %error, "the server does not do what servers do ({error}): it is ended");
         let _ = child.kill();
     }
     child.wait().map_err(|error| Failure::io("wait for the server", &error))

@@ -199,24 +199,26 @@ pub(crate) fn tell(events: Events) {
 }
 
 fn tell_one(event: &Event) {
-    match event {
+    if let Some(words) = words_of(event) {
+        complain(&words);
+    }
+}
+
+/// What people are told of a server.
+pub(crate) fn words_of(event: &Event) -> Option<String> {
+    Some(match event {
         Event::ServerSilent { object, server, why, .. } => {
-            complain(&format!("{object}: server {server} does not answer, still trying: {why}"));
+            format!("{object}: server {server} does not answer, still trying: {why}")
         }
         Event::ServerAnswers { object, server, silence } => {
-            complain(&format!(
-                "{object}: server {server} answers again, after {:.1} s",
-                silence.as_secs_f64()
-            ));
+            format!("{object}: server {server} answers again, after {:.1} s", silence.as_secs_f64())
         }
         Event::CopyDamaged { object, bytes, place } => {
             let (start, end) = (bytes.start, bytes.end);
-            complain(&format!(
-                "{object}: the copy of [{start}, {end}) in {place} was damaged, and is not used"
-            ));
+            format!("{object}: the copy of [{start}, {end}) in {place} was damaged, and is not used")
         }
-        _ => {}
-    }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

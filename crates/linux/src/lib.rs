@@ -58,5 +58,6 @@ pub mod space;
 pub mod standard;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod times;
 pub mod uffd;
 pub mod volatile;

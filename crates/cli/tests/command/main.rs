@@ -14,6 +14,7 @@ mod serve_check;
 mod server_folders;
 mod servers;
 mod test_folder;
+mod top;
 mod torture;
 mod untold;
 mod uploads;

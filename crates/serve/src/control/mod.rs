@@ -6,6 +6,7 @@
 //!       requests    verbs that are answered at once          refusal: why not
 //!       long        verbs that can take long: a thread each
 //!       mappings    guests: memory of the client
+//!       lists       of clients and objects, for who looks after the server
 //!     Objects       what is open, whoever opened it          exports, read_only
 //!     events        of the cache, to those they are about
 //!     Quota         bounds all of it
@@ -39,6 +40,7 @@ mod client;
 mod events;
 mod exports;
 mod input;
+mod lists;
 mod long;
 mod mappings;
 mod objects;
@@ -51,17 +53,14 @@ mod server;
 mod session;
 mod words;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use crate::peer::Allowed;
 pub use client::{Answer, Client, ClientError};
 pub use exports::{Access, Exports, OpenFailure, Opener};
 pub use quota::{Quota, descriptors_for};
-pub use server::{Server, ServerHandle, ServerOptions, Statistics};
+pub use server::{MoreStats, Server, ServerHandle, ServerOptions, Statistics};
 pub use words::{LONGEST_LINE, decode, encode};
-
-/// Is told of what no client hears, a line at a time.
-pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Has the calling thread give way to those that resolve faults: requests of one client are not to delay another's faults.
 fn give_way() {

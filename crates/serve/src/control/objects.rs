@@ -13,10 +13,11 @@ use memobj::{
 };
 
 use super::exports::{Access, OpenFailure, kind_of};
+use super::locked;
 use super::quota::{Counter, OF_OBJECT, Share};
 use super::read_only::NeverWritten;
 use super::refusal::{Kind, Refusal, kind_word};
-use super::{Log, locked};
+use crate::log::Log;
 
 /// What makes two openings ones of the same object.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -109,6 +110,14 @@ impl Objects {
     /// How many are open.
     pub(super) fn count(&self) -> usize {
         self.table().entries.len()
+    }
+
+    /// What `look` says of each object that is open; one that is just being opened or closed is left out. `look` is called with
+    /// the state of the object locked, so that nobody closes it meanwhile: it does not block.
+    pub(super) fn look_at_all<R>(&self, look: impl Fn(&OpenObject) -> R) -> Vec<R> {
+        let entries: Vec<Arc<Entry>> = self.table().entries.values().cloned().collect();
+        let look = |entry: &Arc<Entry>| Some(look(entry.state.try_lock().ok()?.as_deref()?));
+        entries.iter().filter_map(look).collect()
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -238,7 +247,16 @@ impl Objects {
             Access::ReadWrite => open.object.close(),
         };
         if let Err(error) = closed {
-            (self.log)(&format!("{error}; the last client has left it"));
+            self.log.with(|| {
+                let (start, end) = (error.range().start, error.range().end);
+                tracing::error!(
+                    object = name,
+                    start,
+                    end,
+                    kind = kind_word(error.kind()),
+                    "{error}; the last client has left it"
+                );
+            });
         }
         drop(open);
         self.forget_name(&name);
