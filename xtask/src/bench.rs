@@ -29,7 +29,9 @@ fn wants_command(arguments: &[String]) -> bool {
     let spares = |argument: &String| {
         matches!(argument.as_str(), "--memobj" | "--help" | "-h") || argument.starts_with("--memobj=")
     };
-    arguments.first().is_some_and(|command| matches!(command.as_str(), "run" | "network" | "machines" | "clients"))
+    arguments
+        .first()
+        .is_some_and(|command| matches!(command.as_str(), "run" | "network" | "machines" | "clients"))
         && !arguments.iter().any(spares)
 }
 
@@ -60,7 +62,13 @@ mod tests {
     #[test]
     fn the_command_is_built_for_run_only() {
         let wants = |words: &str| wants_command(&words.split(' ').map(str::to_string).collect::<Vec<_>>());
-        assert!(wants("run") && wants("run --reps 3") && wants("network") && wants("machines") && wants("clients"));
+        assert!(
+            wants("run")
+                && wants("run --reps 3")
+                && wants("network")
+                && wants("machines")
+                && wants("clients")
+        );
         for words in ["read", "run --help", "run --memobj x", "run --memobj=x", ""] {
             assert!(!wants(words), "{words}");
         }

@@ -21,7 +21,7 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::{self, put};
 use crate::retry;
-use crate::top_show::{self, Shown};
+use crate::top_show::{self, Sample, Shown};
 
 pub(crate) const TOP_HELP: &str = "\
 Examples:
@@ -66,17 +66,6 @@ fn interval(text: &str) -> Result<Duration, String> {
         true => Ok(time),
         false => Err(format!("{text} is too short; the least is 50ms")),
     }
-}
-
-/// What a server said at one moment.
-#[derive(Clone, Debug)]
-pub(crate) struct Sample {
-    pub(crate) at: Instant,
-    /// The words of the answer to `stats`.
-    pub(crate) stats: String,
-    /// The words of `clients` and `objects`; `None` if they are not told.
-    pub(crate) clients: Option<Vec<String>>,
-    pub(crate) objects: Option<Vec<String>>,
 }
 
 /// How often it is looked whether this is to end.

@@ -2,16 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::time::Instant;
 
 use memobj_linux::times::percentile;
 use serde::Serialize;
-
-use crate::top::Sample;
 
 /// So many clients and objects are listed on a screen.
 const LISTED: usize = 12;
 /// The longest name on a screen.
 const NAME: usize = 60;
+
+/// What a server said at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    pub(crate) at: Instant,
+    /// The words of the answer to `stats`.
+    pub(crate) stats: String,
+    /// The words of `clients` and `objects`; `None` if they are not told.
+    pub(crate) clients: Option<Vec<String>>,
+    pub(crate) objects: Option<Vec<String>>,
+}
 
 /// What happened between two samples, and what there is at the second.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -255,7 +265,7 @@ fn and_more(rows: usize, text: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::*;
 
