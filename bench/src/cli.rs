@@ -2,6 +2,8 @@
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "clients")]
+use crate::clients::{hostile::HostileOptions, options::ClientOptions};
 use crate::index::options::IndexOptions;
 #[cfg(feature = "network")]
 use crate::machines::options::MachineOptions;
@@ -42,6 +44,13 @@ pub enum Command {
     /// Measure memory of virtual machines: restored on demand, with a record, by the kernel.
     #[cfg(feature = "network")]
     Machines(MachineOptions),
+    /// Measure many clients of `memobj serve`, and one beside hostile ones.
+    #[cfg(feature = "clients")]
+    Clients(ClientOptions),
+    /// A hostile client, as a child of `clients`.
+    #[cfg(feature = "clients")]
+    #[command(hide = true)]
+    Hostile(HostileOptions),
     /// Measure address spaces: looking up, mapping and unmapping among many segments, and their memory.
     #[cfg(feature = "ours")]
     Space(SpaceOptions),

@@ -9,6 +9,7 @@
 //!   cli                                         what can be asked for
 //!   read, write, index, scale, programs, space, network    the benchmarks; none knows another
 //!   machines                                    one more, with the servers of network
+//!   clients                                     and one more: clients of `memobj serve`
 //!   parent, children, report                    what their parents share
 //!   child, timed, trace                         what their children share
 //!   job, data, cgroup, machine, usage           what lies below
@@ -20,6 +21,8 @@ mod cgroup;
 mod child;
 mod children;
 mod cli;
+#[cfg(feature = "clients")]
+mod clients;
 mod data;
 mod index;
 mod job;
@@ -60,6 +63,10 @@ fn main() -> ExitCode {
         Command::Run(options) => programs::run::run(&options),
         Command::Index(options) => index::run::index(&options),
         Command::Scale(options) => scale::run::scale(&options),
+        #[cfg(feature = "clients")]
+        Command::Clients(options) => clients::run::clients(&options),
+        #[cfg(feature = "clients")]
+        Command::Hostile(options) => clients::hostile::hostile(&options),
         #[cfg(feature = "network")]
         Command::Machines(options) => machines::run::machines(&options),
         #[cfg(feature = "network")]

@@ -24,12 +24,14 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     exit_code(command.arg("--").args(arguments))
 }
 
-/// Whether the harness runs the command `memobj` of this workspace: for `run`, `network` and `machines`, unless another one is named.
+/// Whether the harness runs the command `memobj` of this workspace: for `run`, `network`, `machines` and `clients`, unless another one is named.
 fn wants_command(arguments: &[String]) -> bool {
     let spares = |argument: &String| {
         matches!(argument.as_str(), "--memobj" | "--help" | "-h") || argument.starts_with("--memobj=")
     };
-    arguments.first().is_some_and(|command| matches!(command.as_str(), "run" | "network" | "machines"))
+    arguments
+        .first()
+        .is_some_and(|command| matches!(command.as_str(), "run" | "network" | "machines" | "clients"))
         && !arguments.iter().any(spares)
 }
 
@@ -38,6 +40,7 @@ fn wanted_features(arguments: &[String]) -> &'static [&'static str] {
     match arguments.first().map(String::as_str) {
         Some("write") => &["ours", "databases"],
         Some("index") => &["ours", "redb"],
+        Some("clients") => &["ours", "clients"],
         Some("network" | "machines") => &["ours", "network"],
         _ => &["ours"],
     }
@@ -59,7 +62,13 @@ mod tests {
     #[test]
     fn the_command_is_built_for_run_only() {
         let wants = |words: &str| wants_command(&words.split(' ').map(str::to_string).collect::<Vec<_>>());
-        assert!(wants("run") && wants("run --reps 3") && wants("network") && wants("machines"));
+        assert!(
+            wants("run")
+                && wants("run --reps 3")
+                && wants("network")
+                && wants("machines")
+                && wants("clients")
+        );
         for words in ["read", "run --help", "run --memobj x", "run --memobj=x", ""] {
             assert!(!wants(words), "{words}");
         }
@@ -72,6 +81,7 @@ mod tests {
         assert_eq!(wanted("index"), ["ours", "redb"]);
         assert_eq!(wanted("network"), ["ours", "network"]);
         assert_eq!(wanted("machines"), ["ours", "network"]);
+        assert_eq!(wanted("clients"), ["ours", "clients"]);
         assert_eq!(wanted("read"), ["ours"]);
         assert_eq!(wanted_features(&[]), ["ours"]);
     }

@@ -14,6 +14,7 @@ use crate::run_args::{RUN_HELP, RunArguments};
 use crate::serve_args::{SERVE_HELP, ServeArguments};
 use crate::servers::ServerArguments;
 use crate::size;
+use crate::top::{TOP_HELP, TopArguments};
 use crate::uploads::{UPLOADS_HELP, UploadsArguments};
 use crate::write_args::{
     COPY_HELP, CopyArguments, PATCH_HELP, PatchArguments, TORTURE_HELP, TortureArguments, WorkerArguments,
@@ -52,6 +53,7 @@ Examples:
   memobj copy --retry 1m https://host/big.iso big.iso
   memobj 9p-proxy 0.0.0.0:5640 fileserver:564      clients do not notice that the server restarts
   memobj serve S.sock --export model=big.img       other processes map it, in one memory
+  memobj top S.sock                                what that server does
   memobj doctor                                    what this machine offers, and how to get more";
 
 const HASH_EXAMPLES: &str = "\
@@ -139,6 +141,9 @@ pub(crate) enum Command {
     /// Serve objects to other processes, which map them
     #[command(after_help = SERVE_HELP)]
     Serve(ServeArguments),
+    /// Show what a server does: clients, faults, hit rate, memory
+    #[command(after_help = TOP_HELP)]
+    Top(TopArguments),
     /// Say what this machine offers, what is missing, what is used instead, and how to fix it
     Doctor(DoctorArguments),
 }

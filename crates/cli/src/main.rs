@@ -32,7 +32,9 @@ mod run_args;
 mod segments;
 mod serve;
 mod serve_args;
+mod serve_check;
 mod serve_keeper;
+mod serve_log;
 mod serve_machines;
 mod server_folder;
 mod servers;
@@ -40,6 +42,8 @@ mod size;
 mod spool;
 mod stats;
 mod target;
+mod top;
+mod top_show;
 mod torture;
 mod tree;
 mod uploads;
@@ -91,6 +95,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Doctor(arguments) => doctor::run(&arguments, &Interrupt::install()?),
         Command::NinepProxy(arguments) => ninep_proxy::run(&arguments, &Interrupt::install()?),
         Command::Serve(arguments) => serve::run(&arguments, &Interrupt::install_patiently()?),
+        Command::Top(arguments) => top::run(&arguments, &Interrupt::install()?),
         Command::Uploads(arguments) => uploads::run(&arguments, &Interrupt::install()?),
         Command::Digest(arguments) => digest::run(&arguments, &Interrupt::install()?),
     }

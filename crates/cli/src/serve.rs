@@ -12,18 +12,22 @@ use std::time::Duration;
 
 use memobj::pagers::{self, Pager};
 use memobj::{Cache, CacheOptions, ObjectOptions};
+use memobj_linux::fault_loop::FaultLoop;
+use memobj_linux::times::percentile;
 use memobj_serve::control::{Access, Exports, OpenFailure, Quota, Server, ServerOptions};
 use memobj_serve::keep::{Kept, Listeners};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::SIGTERM;
 
-use crate::failure::{Failure, complain, failure};
+use crate::failure::{Failure, failure};
 use crate::interrupt::Interrupt;
 use crate::metrics_server::{self, Numbers};
 use crate::output;
 use crate::retry::Retry;
 use crate::serve_args::{Export, ServeArguments};
+use crate::serve_check;
 use crate::serve_keeper;
+use crate::serve_log;
 use crate::serve_machines::{self, Machines};
 use crate::server_folder::{Faults, with_faults};
 use crate::servers::{self, Missing, Servers};
@@ -33,10 +37,18 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Serves until Ctrl-C or SIGTERM.
 pub(crate) fn run(arguments: &ServeArguments, interrupt: &Interrupt) -> Result<(), Failure> {
-    let monitors = arguments.machines.firecracker.as_deref();
-    if arguments.socket.is_none() && monitors.is_none() {
+    if arguments.socket.is_none() && arguments.machines.firecracker.is_none() {
         return Err(Failure::Usage("serve: neither SOCKET nor --firecracker says where to listen".into()));
     }
+    if arguments.check {
+        return serve_check::run(arguments);
+    }
+    serve_log::install(arguments.log, arguments.quiet)?;
+    start(arguments, interrupt).map_err(serve_log::report)
+}
+
+fn start(arguments: &ServeArguments, interrupt: &Interrupt) -> Result<(), Failure> {
+    let monitors = arguments.machines.firecracker.as_deref();
     let terminated = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGTERM, Arc::clone(&terminated))
         .map_err(|error| Failure::io("catch SIGTERM", &error))?;
@@ -60,11 +72,12 @@ pub(crate) fn run(arguments: &ServeArguments, interrupt: &Interrupt) -> Result<(
     let machines =
         monitors.map(|socket| Machines::start(arguments, socket, &cache, touches, left)).transpose()?;
     let left = kept.clone().zip(listeners.clients);
-    let clients = arguments.socket.as_deref().map(|socket| clients(arguments, socket, &cache, left));
+    let options = options(arguments, machines.as_ref());
+    let clients = arguments.socket.as_deref().map(|socket| clients(arguments, socket, &cache, options, left));
     let clients = clients.transpose()?;
     if clients.is_none() {
         // Clients hear of servers that are silent; without any, somebody else is told.
-        servers::tell(cache.events());
+        serve_log::tell_of_servers(cache.events());
     }
     let numbers = numbers(&cache, machines.as_ref(), clients.as_ref());
     let metrics = arguments.metrics.map(|address| {
@@ -107,9 +120,10 @@ fn clients(
     arguments: &ServeArguments,
     socket: &Path,
     cache: &Cache,
+    options: ServerOptions,
     left: Option<(Arc<Kept>, UnixListener)>,
 ) -> Result<Server, Failure> {
-    let (exports, options) = (exports(arguments)?, options(arguments));
+    let exports = exports(arguments)?;
     let server = match left {
         Some((kept, listener)) => Server::take_over(kept, listener, cache.clone(), exports, options),
         None => Server::bind(socket, cache.clone(), exports, options),
@@ -186,8 +200,20 @@ fn numbers(cache: &Cache, machines: Option<&Machines<'_>>, clients: Option<&Serv
                 let _ = writeln!(text, "{name}{{quantile=\"{quantile}\"}} {}", time.as_secs_f64());
             }
         }
+        resolve_times(&mut text);
         text
     })
+}
+
+/// How long faults of clients and machines took, from when they were read.
+fn resolve_times(text: &mut String) {
+    let resolved = FaultLoop::resolved_of_process();
+    counter(text, "faults_at_once", resolved.at_once);
+    for (quantile, hundredths) in [("0.5", 50), ("0.99", 99)] {
+        let time = percentile(&resolved.counts, hundredths).as_secs_f64();
+        // A string takes all that is written to it.
+        let _ = writeln!(text, "memobj_serve_resolve_seconds{{quantile=\"{quantile}\"}} {time}");
+    }
 }
 
 fn gauge(text: &mut String, name: &str, value: u64) {
@@ -206,12 +232,24 @@ fn raise_descriptor_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-fn options(arguments: &ServeArguments) -> ServerOptions {
-    let options = ServerOptions::new()
+fn options(arguments: &ServeArguments, machines: Option<&Machines<'_>>) -> ServerOptions {
+    let machines = machines.map(Machines::handle);
+    let of_machines = move || {
+        let told = machines.as_ref().map(|machines| machines.statistics());
+        let numbers = told.map(|told| {
+            [
+                ("machines", told.machines as u64),
+                ("machines-served", told.served),
+                ("machine-faults", told.faults),
+            ]
+        });
+        numbers.into_iter().flatten().collect()
+    };
+    ServerOptions::new()
+        .more_stats(Arc::new(of_machines))
         .quota(Quota::new().clients(arguments.clients.into()))
         .allowed(arguments.allowed())
-        .policy(arguments.policy());
-    if arguments.quiet { options } else { options.log(Arc::new(complain)) }
+        .policy(arguments.policy())
 }
 
 fn exports(arguments: &ServeArguments) -> Result<Exports, Failure> {

@@ -12,6 +12,7 @@ use crate::machine_args::MachineArguments;
 use crate::metrics_server;
 use crate::retry::{self, Retry};
 use crate::run_args;
+use crate::serve_log::ServeLogArguments;
 use crate::servers::ServerArguments;
 use crate::size;
 
@@ -21,6 +22,7 @@ Examples:
   memobj serve --budget 1G --export words=words.dat:rw --export set=s3://bucket/set.bin S.sock
   memobj serve S.sock --export-dir /srv/files --allow-uid 1000
   memobj serve S.sock --export words=words.dat:rw --keep                           may be killed and upgraded
+  memobj serve --check /run/memobj.sock --export model=/srv/model.bin       would it? changes nothing
   printf '1 exports\\n2 open model\\n3 populate 1 0 4096\\n4 read 1 0 16\\n' | socat - UNIX-CONNECT:S.sock
 
 Clients say in lines of text what they want mapped, and hear of errors: docs/serve-protocol.md. They map
@@ -31,7 +33,7 @@ The user who starts it may connect, and root; others by --allow-uid and --allow-
 write is trusted with the bytes of the object that it writes, and with nothing else.
 
 The first line of standard output is the socket, once it listens. Each line of standard error is a
-client that was refused or dropped, and why. Ctrl-C or SIGTERM ends it: objects are synced, and the
+client that was refused or dropped, and why; with --log json it is a JSON object, with what it is about as members. Ctrl-C or SIGTERM ends it: objects are synced, and the
 socket is removed. A socket that a dead server has left behind is replaced.
 
 With --metrics the last line of standard output is the address of the metrics.
@@ -100,9 +102,16 @@ pub(crate) struct ServeArguments {
     /// The server that such a process has started: its standard input is the line to it
     #[arg(long, hide = true)]
     pub(crate) kept: bool,
-    /// Say nothing about clients
+    /// Look whether a server with these arguments would serve, and serve nothing: a line for each thing, `ok` or what is
+    /// wrong and what helps. The exit status is 0 if all is well, else 1. Changes nothing
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Say nothing about clients and machines that come, go, or are refused or dropped; only what is lost, and machines
+    /// that are ended
     #[arg(long)]
     pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) log: ServeLogArguments,
     #[command(flatten)]
     pub(crate) machines: MachineArguments,
     #[command(flatten)]

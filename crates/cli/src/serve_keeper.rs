@@ -9,8 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use memobj_serve::keep::{Keeper, Kind, Listeners, Note};
+use tracing::{error, warn};
 
-use crate::failure::{Failure, complain};
+use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 
 /// How often it is looked for signals.
@@ -45,9 +46,9 @@ pub(crate) fn keep(
         let mut said = Ok(());
         let mut on_note = |note| match note {
             Note::Ready if std::mem::take(&mut is_first) => said = on_ready(),
-            Note::NotKept(kind, number) => complain(&format!(
-                "no descriptors are left to keep {kind:?} {number}: it ends with the server"
-            )),
+            Note::NotKept(kind, number) => {
+                warn!(number, "no descriptors are left to keep {kind:?} {number}: it ends with the server");
+            }
             _ => {}
         };
         let status = one_server(&mut keeper, (&program, &words), &mut on_note, &asked)?;
@@ -62,11 +63,13 @@ pub(crate) fn keep(
             // It has not come so far that another one would do better.
             return Err(Failure::Reported);
         }
-        complain(&format!(
-            "the server has ended ({status}): another one is started for {} machines and {} clients",
-            keeper.count(Kind::Machine),
-            keeper.count(Kind::Session)
-        ));
+        let (machines, clients) = (keeper.count(Kind::Machine), keeper.count(Kind::Session));
+        warn!(
+            machines,
+            clients,
+            status = tracing::field::display(status),
+            "the server has ended ({status}): another one is started for {machines} machines and {clients} clients"
+        );
         pause =
             if begun.elapsed() > EARLY { Duration::ZERO } else { (pause * 2).clamp(LOOK_AGAIN, MOST_PAUSE) };
         thread::sleep(pause);
@@ -98,7 +101,7 @@ fn one_server(
         attended
     });
     if let Err(error) = attended {
-        complain(&format!("the server does not do what servers do ({error}): it is ended"));
+        error!(why = %error, "the server does not do what servers do ({error}): it is ended");
         let _ = child.kill();
     }
     child.wait().map_err(|error| Failure::io("wait for the server", &error))

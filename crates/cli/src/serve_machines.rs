@@ -7,10 +7,11 @@ use std::sync::Arc;
 use memobj::Cache;
 use memobj::pagers::{self, Pager};
 use memobj_serve::keep::Kept;
-use memobj_serve::vm::{Event, MachineServer, MachineServerHandle, OnFailure, Options, Touches};
+use memobj_serve::vm::{MachineServer, MachineServerHandle, OnFailure, Options, Touches};
 use memobj_serve::{Listening, OpenTo};
+use tracing::{info, warn};
 
-use crate::failure::{Failure, complain, failure};
+use crate::failure::{Failure, failure};
 use crate::interrupt::Interrupt;
 use crate::machine_args::FailureChoice;
 use crate::serve_args::ServeArguments;
@@ -86,14 +87,18 @@ impl<'a> Machines<'a> {
     pub(crate) fn end(self) -> Result<(), Failure> {
         let written = write_record(self.arguments, &self.server);
         let statistics = self.server.statistics();
-        complain(&format!(
-            "{} machines were served, {} refused; {} faults, half of them within {:.1} us, 99 of 100 within {:.1} us",
-            statistics.served,
-            statistics.refused,
-            statistics.faults,
-            statistics.median.as_secs_f64() * 1e6,
-            statistics.percentile_99.as_secs_f64() * 1e6
-        ));
+        let (served, refused, faults) = (statistics.served, statistics.refused, statistics.faults);
+        let (median, high) =
+            (statistics.median.as_secs_f64() * 1e6, statistics.percentile_99.as_secs_f64() * 1e6);
+        info!(
+            served,
+            refused,
+            faults,
+            median_us = median,
+            p99_us = high,
+            "{served} machines were served, {refused} refused; {faults} faults, half of them within {median:.1} us, \
+             99 of 100 within {high:.1} us"
+        );
         written
     }
 }
@@ -120,12 +125,10 @@ fn start(
     if let Some(touches) = &touches
         && touches.object_length() != pager.describe().length()
     {
-        complain(&format!(
-            "the record is of an object of {} bytes: what fits is used",
-            touches.object_length()
-        ));
+        let bytes = touches.object_length();
+        warn!(bytes, "the record is of an object of {bytes} bytes: what fits is used");
     }
-    let (machines, quiet) = (&arguments.machines, arguments.quiet);
+    let machines = &arguments.machines;
     let options = Options {
         policy: arguments.policy(),
         on_failure: match machines.on_failure {
@@ -139,23 +142,9 @@ fn start(
         touches,
         completes: machines.complete,
         kept,
-        listener: Box::new(move |event| tell(event, quiet)),
     };
     let budget = arguments.budget;
     MachineServer::start(listener, cache, (&name, pager), budget, options).map_err(failure)
-}
-
-fn tell(event: &Event, quiet: bool) {
-    let is_usual = matches!(
-        event,
-        Event::Admitted { .. }
-            | Event::TakenOver { .. }
-            | Event::Prefetched { failed_bytes: 0, .. }
-            | Event::Left { .. }
-    );
-    if !(quiet && is_usual) {
-        complain(&event.to_string());
-    }
 }
 
 fn pager(arguments: &ServeArguments) -> Result<(String, Arc<dyn Pager>), Failure> {

@@ -92,7 +92,24 @@ pub(crate) struct Servers {
     retry: Retry,
 }
 
+impl ServerArguments {
+    /// How long a server may be silent, if that was said.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// The folder of the disk cache, if there is to be one.
+    pub(crate) fn disk_cache_folder(&self) -> Option<&Path> {
+        self.disk_cache.as_ref().map(|(folder, _)| folder.as_path())
+    }
+}
+
 impl Servers {
+    /// For a look at what is there: without the disk cache, and without a second try.
+    pub(crate) fn without_cache(arguments: &ServerArguments) -> Result<Self, Failure> {
+        Self::new(&ServerArguments { disk_cache: None, ..arguments.clone() }, Retry::Never)
+    }
+
     pub(crate) fn new(arguments: &ServerArguments, retry: Retry) -> Result<Self, Failure> {
         let mut options = UrlOptions::new().block_bytes(arguments.block).server_timeout(arguments.timeout);
         if let Some(path) = &arguments.manifest {
@@ -182,24 +199,26 @@ pub(crate) fn tell(events: Events) {
 }
 
 fn tell_one(event: &Event) {
-    match event {
+    if let Some(words) = words_of(event) {
+        complain(&words);
+    }
+}
+
+/// What people are told of a server.
+pub(crate) fn words_of(event: &Event) -> Option<String> {
+    Some(match event {
         Event::ServerSilent { object, server, why, .. } => {
-            complain(&format!("{object}: server {server} does not answer, still trying: {why}"));
+            format!("{object}: server {server} does not answer, still trying: {why}")
         }
         Event::ServerAnswers { object, server, silence } => {
-            complain(&format!(
-                "{object}: server {server} answers again, after {:.1} s",
-                silence.as_secs_f64()
-            ));
+            format!("{object}: server {server} answers again, after {:.1} s", silence.as_secs_f64())
         }
         Event::CopyDamaged { object, bytes, place } => {
             let (start, end) = (bytes.start, bytes.end);
-            complain(&format!(
-                "{object}: the copy of [{start}, {end}) in {place} was damaged, and is not used"
-            ));
+            format!("{object}: the copy of [{start}, {end}) in {place} was damaged, and is not used")
         }
-        _ => {}
-    }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

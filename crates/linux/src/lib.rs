@@ -59,6 +59,7 @@ pub mod space;
 pub mod standard;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod times;
 pub mod uffd;
 pub mod volatile;
 pub mod zeroed_table;

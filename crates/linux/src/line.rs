@@ -23,7 +23,7 @@ const BYTES: usize = WORDS * 8;
 /// The most descriptors that go with a message.
 const DESCRIPTORS: usize = 2;
 /// How long a guest may take to make room for a note.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a message is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -165,11 +165,16 @@ impl Line {
 
     /// Tells the guest something. Waits for room for some time; an error is the end of the line.
     pub fn tell(&self, note: Note) -> io::Result<()> {
+        self.tell_until(note, Instant::now() + PATIENCE)
+    }
+
+    /// As [`tell`](Self::tell); waits for room until `deadline`.
+    pub fn tell_until(&self, note: Note, deadline: Instant) -> io::Result<()> {
         let words = match note {
             Note::Lift { start, len } => Message::words(Kind::Lift, [start, len, 0, 0]),
             Note::Length(length) => Message::words(Kind::Length, [length, 0, 0, 0]),
         };
-        self.send(words, &[], Instant::now() + PATIENCE)
+        self.send(words, &[], deadline)
     }
 
     /// Waits for the next note while `process` lives. `None` is the end of the line, or of that process.

@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar};
 use std::time::{Duration, Instant};
 
-use memobj_linux::area::{GuestView, NoFile};
+use memobj_linux::area::{GuestView, NoFile, Writes};
 use memobj_linux::fault_loop::{FaultLoop, Registration};
 use memobj_linux::line::{Answer, Line, Offer};
 use memobj_linux::region::SMALL;
@@ -228,7 +228,7 @@ fn attach(
     };
     line.offer(&offer, deadline).map_err(AdmitError::of_line)?;
     let Answer { faults, process, start } = line.receive_answer(deadline).map_err(AdmitError::of_line)?;
-    let (uffd, view) = view_of(parts, faults, &process, start, line)?;
+    let (uffd, view) = view_of(parts, faults, &process, start, prot, line)?;
     parts
         .area
         .register_guest(&view)
@@ -243,6 +243,7 @@ fn view_of(
     faults: OwnedFd,
     process: &OwnedFd,
     start: u64,
+    prot: GuestProt,
     line: &Arc<Line>,
 ) -> Result<(Arc<Userfaultfd>, Arc<GuestView>), AdmitError> {
     let uffd = Arc::new(Userfaultfd::adopt(faults).map_err(AdmitError::of_line)?);
@@ -253,7 +254,8 @@ fn view_of(
     if end.is_none() || start == 0 || !start.is_multiple_of(SMALL as u64) {
         return Err(AdmitError::Peer { why: "a range that no process has".into() });
     }
-    let view = GuestView::new(Arc::clone(&uffd), start as usize, Arc::clone(line));
+    let writes = if prot == GuestProt::ReadWrite { Writes::Yes } else { Writes::No };
+    let view = GuestView::new(Arc::clone(&uffd), start as usize, writes, Arc::clone(line));
     Ok((uffd, view))
 }
 

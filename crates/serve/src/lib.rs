@@ -5,13 +5,17 @@
 //!   keep      a process beside keeps what the next server needs when this one has died
 //!   control   a program says in lines of text what it wants mapped, and hears of errors     docs/serve-protocol.md
 //! ```
+//!
+//! What nobody else hears are events of the crate `tracing`, for the subscriber of the thread that makes a server. They have
+//! what they are about as fields: `client`, `process`, `user`, `group`, `why`, `object`, `start`, `end`, `kind`; of machines
+//! `process`. Lost bytes are errors; who is refused, dropped or ended is a warning.
 #![forbid(unsafe_code)]
 
 pub mod control;
 pub mod keep;
 mod listen;
+mod log;
 mod peer;
-mod times;
 pub mod vm;
 
-pub use listen::{Listening, OpenTo};
+pub use listen::{Listening, OpenTo, Place, place_of};

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 /// How long another server may take to begin beside this one.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
@@ -85,23 +87,53 @@ fn lock(folder: &std::fs::File) -> io::Result<()> {
     }
 }
 
-fn remove_stale(path: &Path) -> io::Result<()> {
+/// What is at a place where a server is to listen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// Nothing.
+    Free,
+    /// A socket at which nobody listens: a server that has died has left it.
+    LeftBehind,
+    /// Somebody listens there.
+    InUse,
+    /// Something that is no socket.
+    SomethingElse,
+}
+
+/// Looks what is at `path`, and changes nothing: a server that listens there sees a connection that hangs up. Does not block.
+///
+/// # Errors
+///
+/// What the system says, for example that nobody may look there; `InvalidInput` if the path is too long for a socket.
+pub fn place_of(path: &Path) -> io::Result<Place> {
+    let address = SocketAddrUnix::new(path)?;
     let metadata = match std::fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Place::Free),
         Err(error) => return Err(error),
     };
     if !metadata.file_type().is_socket() {
-        return Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "something else than a socket has this name",
-        ));
+        return Ok(Place::SomethingElse);
     }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        // Whether somebody listens is not to be told: the name stays.
-        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another server listens there")),
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &address) {
+        // Who has as many waiting as there may be listens, too.
+        Ok(()) | Err(Errno::AGAIN) => Ok(Place::InUse),
+        Err(Errno::CONNREFUSED) => Ok(Place::LeftBehind),
+        Err(Errno::NOENT) => Ok(Place::Free),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match place_of(path)? {
+        Place::Free => Ok(()),
+        Place::LeftBehind => std::fs::remove_file(path),
+        Place::InUse => Err(io::Error::new(io::ErrorKind::AddrInUse, "another server listens there")),
+        Place::SomethingElse => {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else than a socket has this name"))
+        }
     }
 }
 

@@ -199,3 +199,18 @@ impl Usage {
         }
     }
 }
+
+/// Lets this process have `count` descriptors; why not, if it may not.
+///
+/// # Errors
+///
+/// The words for a test that is skipped.
+pub fn need_descriptors(count: u64) -> Result<(), String> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|most| most < count) {
+        return Err(format!("{count} descriptors are needed, and {:?} are allowed", limit.maximum));
+    }
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised).map_err(|error| format!("the limit of descriptors: {error}"))
+}

@@ -202,3 +202,56 @@ fn clients_and_machines_have_one_server() {
     let kept = test_folder.run(&[&["serve", "socket", "--keep"][..], &machines].concat());
     assert_eq!(kept.code(), 2, "{}", kept.err());
 }
+
+/// A client that does what clients do not do.
+fn send_too_long_a_line(test_folder: &TestFolder) {
+    use std::io::Write;
+    let mut stream = std::os::unix::net::UnixStream::connect(test_folder.path().join("socket")).unwrap();
+    // The server may hang up before it has all.
+    let _ = stream.write_all("x".repeat(10_000).as_bytes());
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
+#[test]
+fn the_log_is_lines_for_people_or_objects() {
+    let test_folder = TestFolder::new();
+    test_folder.file("words", 100_000);
+    let own = rustix::process::geteuid().as_raw();
+    let said = |arguments: &[&str]| {
+        let all = [&["--export", "words=words", "--inject", "words:error@4k+4k"], arguments].concat();
+        let server = Serving::start(&test_folder, &all);
+        send_too_long_a_line(&test_folder);
+        let mut client = Client::connect(test_folder.path().join("socket")).unwrap();
+        client.request("open words").unwrap();
+        client.request("populate 1 4096 4096").unwrap_err();
+        server.end("-TERM").1
+    };
+    let text = said(&[]);
+    let process = std::process::id();
+    assert!(text.starts_with(&format!("memobj: client 1 (process {process} of user {own} ")), "{text}");
+    assert!(text.ends_with(" is dropped: a line is too long\n") && text.lines().count() == 1, "{text}");
+    assert_eq!(said(&["--log-level", "error"]), "");
+    assert_eq!(said(&["--quiet", "--log", "json"]), "");
+    let objects = |text: &str| -> Vec<serde_json::Value> {
+        text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    };
+    let one = objects(&said(&["--log", "json"]));
+    assert_eq!(one.len(), 1, "{one:?}");
+    let (object, member) = (&one[0], |name: &str| one[0][name].clone());
+    assert_eq!((member("level"), member("why")), ("warn".into(), "a line is too long".into()), "{object}");
+    assert_eq!((member("client"), member("process"), member("user")), (1.into(), process.into(), own.into()));
+    assert_eq!(member("message"), text.trim_start_matches("memobj: ").trim_end());
+    assert!(member("time").as_str().is_some_and(|time| time.ends_with('Z')), "{object}");
+    let all = objects(&said(&["--log", "json", "--log-level", "debug"]));
+    let failed = all.iter().find(|object| object["kind"] == "io").expect("the page that failed");
+    let place = (&failed["object"], &failed["start"], &failed["end"], &failed["level"]);
+    assert_eq!(place, (&"words".into(), &4096.into(), &8192.into(), &"debug".into()), "{failed}");
+    let messages: Vec<_> = all.iter().map(|object| object["message"].as_str().unwrap_or("")).collect();
+    for words in ["client 1 has left", "client 2 has left", ") has connected"] {
+        assert!(messages.iter().any(|message| message.contains(words)), "{words} in {messages:?}");
+    }
+    // What ends the command is said in the same form.
+    let ran = test_folder.run(&["serve", "no/socket", "--log", "json"]);
+    let ended = objects(ran.err());
+    assert_eq!((ran.code(), ended.len(), &ended[0]["level"]), (1, 1, &"error".into()), "{ended:?}");
+}

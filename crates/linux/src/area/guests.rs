@@ -12,18 +12,19 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Once, OnceLock, Weak};
+use std::time::Instant;
 
 use memobj_core::address::PageRange;
 use memobj_core::pages::BLOCK_BYTES;
 
-use super::Home;
-use crate::line::{Line, Note};
+use super::{Home, Writes};
+use crate::line::{Line, Note, PATIENCE};
 use crate::region::SMALL;
 use crate::slots::SlotTable;
 use crate::uffd::{Modes, Userfaultfd};
 
-/// The most guests of one object.
-const MOST_GUESTS: usize = 64;
+/// The most guests of one object. What is done to all of them, such as waking after a page has come, is a system call for each.
+pub const MOST_GUESTS: usize = 4096;
 
 /// The most notes that a guest is sent at once: there is room for them.
 const MOST_LIFTS: usize = 64;
@@ -32,7 +33,8 @@ const MOST_LIFTS: usize = 64;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GuestNumber {
     open: usize,
-    protected: usize,
+    /// `None`: it may load only.
+    protected: Option<usize>,
 }
 
 /// One guest's view.
@@ -41,6 +43,8 @@ pub struct GuestView {
     this: Weak<GuestView>,
     uffd: Arc<Userfaultfd>,
     start: usize,
+    /// Whether its process was given a file of frames that can be stored to.
+    writes: Writes,
     line: Arc<Line>,
     /// Where it is, once it is admitted.
     number: OnceLock<GuestNumber>,
@@ -51,12 +55,14 @@ pub struct GuestView {
 }
 
 impl GuestView {
-    /// A view that begins at the guest's address `start`; `uffd` is the guest's.
-    pub fn new(uffd: Arc<Userfaultfd>, start: usize, line: Arc<Line>) -> Arc<Self> {
+    /// A view that begins at the guest's address `start`; `uffd` is the guest's. Without `writes` its process has a file of
+    /// frames that can be loaded from only: nothing is ever protected in it.
+    pub fn new(uffd: Arc<Userfaultfd>, start: usize, writes: Writes, line: Arc<Line>) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             uffd,
             start,
+            writes,
             line,
             number: OnceLock::new(),
             dismissal: Once::new(),
@@ -149,17 +155,23 @@ pub(super) struct Guests {
 
 impl Guests {
     fn insert(&self, view: Arc<GuestView>) -> Option<GuestNumber> {
-        let protected = self.protected.insert(Arc::clone(&view)).ok()?;
-        let number = self.open.insert(Arc::clone(&view)).ok().map(|open| GuestNumber { open, protected });
-        if number.is_none_or(|number| number.open >= MOST_GUESTS) {
-            self.protected.remove(protected);
-            number.map(|number| self.open.remove(number.open));
-            return None;
+        let protected = match view.writes {
+            Writes::Yes => Some(self.protected.insert(Arc::clone(&view)).ok()?),
+            Writes::No => None,
+        };
+        let open = self.open.insert(Arc::clone(&view)).ok();
+        match open.filter(|open| *open < MOST_GUESTS) {
+            Some(open) => {
+                let number = GuestNumber { open, protected };
+                let _ = view.number.set(number);
+                Some(number)
+            }
+            None => {
+                open.map(|open| self.open.remove(open));
+                protected.map(|protected| self.protected.remove(protected));
+                None
+            }
         }
-        if let Some(number) = number {
-            let _ = view.number.set(number);
-        }
-        number
     }
 
     pub(super) fn with_open<R>(
@@ -195,8 +207,12 @@ impl Guests {
         failed
     }
 
+    /// Lets stores to these bytes pass, in the views that can store.
     pub(super) fn unprotect(&self, start: usize, end: usize) {
-        self.each(|view| view.uffd.unprotect(view.start + start, end - start));
+        self.each(|view| match view.writes {
+            Writes::Yes => view.uffd.unprotect(view.start + start, end - start),
+            Writes::No => Ok(()),
+        });
     }
 
     /// The poison of a range cannot be lifted from here.
@@ -204,8 +220,10 @@ impl Guests {
         self.tell(Note::Lift { start: start as u64, len: len as u64 });
     }
 
+    /// All guests have the same time to make room, so that many that do not read take no longer than one.
     fn tell(&self, note: Note) {
-        self.each(|view| view.line.tell(note));
+        let deadline = Instant::now() + PATIENCE;
+        self.each(|view| view.line.tell_until(note, deadline));
     }
 }
 
@@ -317,13 +335,17 @@ impl Home {
         view.dismissal.call_once(|| {
             let (Some(guests), Some(number)) = (&self.guests, view.number.get()) else { return };
             guests.open.remove(number.open);
+            let Some(protected) = number.protected else {
+                view.line.break_off();
+                return;
+            };
             // Nothing is opened in it any more, and what is open is Dirty or about to be.
             let mut from = 0;
             while let Some(block) = self.unclean.next(from) {
                 self.protect_for_good(view, block);
                 from = block + 1;
             }
-            guests.protected.remove(number.protected);
+            guests.protected.remove(protected);
             view.line.break_off();
         });
     }
@@ -346,5 +368,36 @@ impl Home {
         if let Some(guests) = &self.guests {
             guests.tell(Note::Length(length));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::uffd::Announce;
+
+    #[test]
+    fn there_are_so_many_and_places_come_back() {
+        let uffd = match Userfaultfd::open(Announce::Queued) {
+            Ok(uffd) => Arc::new(uffd),
+            Err(error) => return println!("skipped: no userfaultfd: {error}"),
+        };
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let line = Arc::new(Line::new(ours));
+        let guests = Guests::default();
+        let view = |writes| GuestView::new(Arc::clone(&uffd), SMALL, writes, Arc::clone(&line));
+        let writes = |number| if number % 2 == 0 { Writes::Yes } else { Writes::No };
+        let numbers: Vec<_> =
+            (0..MOST_GUESTS).map(|number| guests.insert(view(writes(number))).unwrap()).collect();
+        assert_eq!(guests.insert(view(Writes::Yes)), None);
+        assert_eq!(guests.insert(view(Writes::No)), None);
+        // Only those that can store are protected.
+        assert!(guests.protected.end() <= MOST_GUESTS / 2 + 1, "{}", guests.protected.end());
+        let [stores, loads] = [numbers[0], numbers[1]];
+        assert!(stores.protected.is_some() && loads.protected.is_none());
+        drop(guests.open.remove(loads.open));
+        assert_eq!(guests.insert(view(Writes::No)).map(|number| number.open), Some(loads.open));
     }
 }

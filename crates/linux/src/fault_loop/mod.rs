@@ -62,6 +62,7 @@ use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 use crate::eventfd::EventFd;
 use crate::fork::MakerProcess;
 use crate::locks::{Rank, RankedMutex};
+use crate::times::Times;
 
 pub use client::{Awaited, Client, ClientEnd, Fault, MayBlock, Reading, Step, end_of};
 #[cfg(test)]
@@ -146,8 +147,19 @@ struct Shared {
     panics: AtomicBool,
 }
 
+/// How long faults took that the loop of this process has resolved, from when they were read.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Resolved {
+    /// Faults that were resolved when they were first looked at: nothing was to be waited for.
+    pub at_once: u64,
+    /// All of them, as [`Times::counts`] tells it.
+    pub counts: Vec<(u64, u64)>,
+}
+
 #[derive(Default)]
 struct Counters {
+    at_once: AtomicU64,
+    times: Times,
     events: AtomicU64,
     held_back: AtomicU64,
     calls_held_up: AtomicU64,
@@ -200,6 +212,19 @@ impl FaultLoop {
             std::mem::forget(inherited);
         }
         metrics.unwrap_or_default()
+    }
+
+    /// How long faults took that the loop of this process has resolved; nothing if there is none.
+    pub fn resolved_of_process() -> Resolved {
+        let found = OF_PROCESS.lock().upgrade();
+        let resolved = found.as_ref().filter(|found| found.is_here()).map(|found| {
+            let counters = &found.shared.counters;
+            Resolved { at_once: counters.at_once.load(Ordering::Relaxed), counts: counters.times.counts() }
+        });
+        if let Some(inherited) = found.filter(|found| !found.is_here()) {
+            std::mem::forget(inherited);
+        }
+        resolved.unwrap_or_default()
     }
 
     /// A loop of its own, with one thread.

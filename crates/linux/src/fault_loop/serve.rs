@@ -20,6 +20,8 @@ use crate::{quiet, serves};
 const HELD_UP: Duration = Duration::from_millis(8);
 /// What sets the timer off at once.
 const AT_ONCE: Duration = Duration::from_nanos(1);
+/// How long a thread of the loop runs at once where others want to, too. Somebody sleeps until it has resolved his fault.
+const SLICE_NS: u64 = 100_000;
 /// Descriptors of which one wait tells.
 const MOST_READY: usize = 64;
 
@@ -79,6 +81,8 @@ impl Shared {
     fn serve(self: Arc<Self>, mut role: Role) {
         quiet::stay_quiet();
         serves::all();
+        // Refused in a container, for example: then it takes its turn as others do.
+        let _ = crate::processor::run_in_short_slices(SLICE_NS);
         IS_LOOP_THREAD.set(true);
         while role != Role::End {
             role = match role {

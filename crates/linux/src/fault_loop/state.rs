@@ -101,6 +101,9 @@ pub(super) struct Threads {
 #[derive(Default)]
 pub(super) struct State {
     slots: HashMap<u64, Slot>,
+    /// Clients that have parked faults, something to be tried again, or a turn. All others are looked at when they have
+    /// events only: there can be thousands.
+    active: HashSet<u64>,
     /// Clients that are out of the table, and not let go of by the thread that had their turn.
     leaving: HashSet<u64>,
     queue: VecDeque<u64>,
@@ -162,13 +165,17 @@ impl State {
         self.queue.len()
     }
 
+    fn active(&self) -> impl Iterator<Item = &Slot> {
+        self.active.iter().filter_map(|number| self.slots.get(number))
+    }
+
     /// How long nothing is to be done without an event.
     pub(super) fn patience(&self) -> Option<Duration> {
         if !self.queue.is_empty() {
             return Some(Duration::ZERO);
         }
         let mut patience = None;
-        for work in self.slots.values().map(|slot| &slot.work) {
+        for work in self.active().map(|slot| &slot.work) {
             if work.is_late {
                 return Some(SOON);
             }
@@ -196,7 +203,7 @@ impl State {
     pub(super) fn is_look_due(&self) -> bool {
         let is_over = |since: Option<Instant>, limit| since.is_none_or(|since| since.elapsed() >= limit);
         is_over(self.last_slow_look, SLOW_LOOK)
-            || is_over(self.last_look, SOON) && self.slots.values().any(|slot| slot.work.is_late)
+            || is_over(self.last_look, SOON) && self.active().any(|slot| slot.work.is_late)
     }
 
     /// Has all that is parked looked at in the next turns.
@@ -219,7 +226,8 @@ impl State {
         }
         self.last_look = Some(now);
         let mut found = Vec::new();
-        for (number, slot) in &mut self.slots {
+        for number in &self.active {
+            let Some(slot) = self.slots.get_mut(number) else { continue };
             let work = &mut slot.work;
             let is_over = || work.parked.iter().any(Parked::is_over);
             let look = match () {
@@ -242,6 +250,7 @@ impl State {
             let Some(slot) = self.slots.get_mut(&number) else { continue };
             slot.is_queued = false;
             slot.has_turn = true;
+            self.active.insert(number);
             self.turns += 1;
             slot.last_turn = self.turns;
             let has_room = slot.has_room();
@@ -274,6 +283,9 @@ impl State {
         let is_late = slot.work.late != 0 || slot.work.parked.iter().any(|parked| parked.awaited.is_none());
         slot.work.is_late |= is_late;
         Self::watch_again(shared, number, slot);
+        if slot.work.parked.is_empty() && !slot.work.is_late {
+            self.active.remove(&number);
+        }
         let (readable, look, has_room) = (slot.work.readable, slot.work.look, slot.has_room());
         let faults_wait = has_room && readable & 1 << FAULTS != 0;
         if faults_wait || readable & !(1 << FAULTS) != 0 || look != Look::None {
@@ -306,6 +318,7 @@ impl State {
 
     fn take_out(&mut self, poll: &OwnedFd, number: u64) -> Option<Removed> {
         let slot = self.slots.remove(&number)?;
+        self.active.remove(&number);
         unwatch(poll, &*slot.client, slot.watched);
         Some(Removed { _client: slot.client, _work: slot.work })
     }

@@ -108,6 +108,9 @@ impl<'a> Turn<'a> {
             Some(Step::Later) => None,
             Some(Step::Done) => {
                 self.work.refused = 0;
+                let counters = &self.shared.counters;
+                Counters::add(&counters.at_once, u64::from(fault.looks == 1));
+                counters.times.add(fault.read_at.elapsed());
                 return;
             }
             Some(Step::Refused) => {

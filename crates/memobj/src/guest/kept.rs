@@ -90,7 +90,7 @@ impl MemoryObject {
             GuestProt::ReadWrite => Some(writes.users.words().ok_or(AdmitError::InUse)?),
             GuestProt::ReadOnly => None,
         };
-        let (uffd, view) = view_of(&parts, faults, &process, start, line)?;
+        let (uffd, view) = view_of(&parts, faults, &process, start, prot, line)?;
         parts.area.lift_in(&view, &kept.may_trap).map_err(AdmitError::of_line)?;
         let seen = Seen { uffd, process, view: Arc::clone(&view), line: Arc::clone(line), prot, user };
         let guest = self.begin_guest(&frames, &fault_loop, seen)?;

@@ -398,12 +398,6 @@ fn guests_leave_nothing_behind() {
             }
         }
         wait_until("everything is given back", || settled(before));
-        // More than there may be.
-        let guests: Vec<_> = (0..64).map(|_| round()).collect();
-        let (refused, attached) = owner.admit(PATIENCE, |stream| RemoteMapping::attach(stream, PATIENCE));
-        assert!(matches!(refused, Err(AdmitError::TooManyGuests)), "{refused:?}");
-        drop((guests, attached));
-        wait_until("everything is given back", || settled(before));
     });
 }
 

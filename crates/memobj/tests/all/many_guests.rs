@@ -20,7 +20,6 @@ use memobj_sim::process::{Started, Usage, alone, part, start};
 const PATIENCE: Duration = memobj_sim::fixture::GUARD;
 const PAGE: u64 = 4096;
 const GUESTS: usize = 200;
-/// An object has no more than 64 guests.
 const OBJECTS: usize = 4;
 /// All threads of the owner, the test's own among them.
 const MOST_THREADS: u64 = 16;

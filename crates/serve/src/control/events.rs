@@ -57,6 +57,7 @@ pub(super) fn pump(server: &Shared) {
 }
 
 fn told(server: &Shared, event: &Event) {
+    server.log.with(|| trace(event));
     let nothing = Fields::new;
     match event {
         Event::PageFailed(error) if error.kind() == ErrorKind::Stale => {
@@ -68,13 +69,25 @@ fn told(server: &Shared, event: &Event) {
             tell(server, error.object(), "write-failed", write_fields(nothing(), error));
         }
         Event::DroppedDirty { object, bytes, error: Some(error) } => {
-            (server.options.log)(&format!("{object}: {bytes} changed bytes are lost: {error}"));
+            server.log.with(|| {
+                let kind = kind_word(error.kind());
+                tracing::error!(
+                    object = &**object,
+                    bytes,
+                    kind,
+                    "{object}: {bytes} changed bytes are lost: {error}"
+                );
+            });
         }
         Event::PagerDidNotReturn { object } => {
-            (server.options.log)(&format!("{object}: a call of its pager does not return"));
+            server.log.with(|| {
+                tracing::warn!(object = &**object, "{object}: a call of its pager does not return");
+            });
         }
         Event::ThreadEnded { thread } => {
-            (server.options.log)(&format!("thread {thread} has ended; nothing is supplied any more"));
+            server.log.with(|| {
+                tracing::error!(thread, "thread {thread} has ended; nothing is supplied any more");
+            });
         }
         Event::ServerSilent { object, server: name, silence, why } => {
             let fields = nothing().with_text("server", name).with("ms", silence.as_millis());
@@ -87,6 +100,53 @@ fn told(server: &Shared, event: &Event) {
         Event::CopyDamaged { object, bytes, place } => {
             let fields = nothing().with_range(bytes).with("kind", kind_word(ErrorKind::Integrity));
             tell(server, object, "copy-damaged", fields.with_text("source", place));
+        }
+        _ => {}
+    }
+}
+
+/// For who looks after the server; clients are told of it.
+fn trace(event: &Event) {
+    match event {
+        Event::PageFailed(error) | Event::Retrying(error) => tracing::debug!(
+            object = error.object(),
+            start = error.range().start,
+            end = error.range().end,
+            kind = kind_word(error.kind()),
+            tries = error.tries(),
+            "{error}"
+        ),
+        Event::WriteFailed(error) => tracing::debug!(
+            object = error.object(),
+            start = error.range().start,
+            end = error.range().end,
+            kind = kind_word(error.kind()),
+            "{error}"
+        ),
+        Event::ServerSilent { object, server, why, .. } => {
+            tracing::debug!(
+                object = &**object,
+                server = &**server,
+                why = &**why,
+                "{object}: server {server} does not answer: {why}"
+            );
+        }
+        Event::ServerAnswers { object, server, .. } => {
+            tracing::debug!(
+                object = &**object,
+                server = &**server,
+                "{object}: server {server} answers again"
+            );
+        }
+        Event::CopyDamaged { object, bytes, place } => {
+            let (start, end) = (bytes.start, bytes.end);
+            tracing::debug!(
+                object = &**object,
+                start,
+                end,
+                place = &**place,
+                "{object}: the copy in {place} was damaged"
+            );
         }
         _ => {}
     }

@@ -71,6 +71,7 @@ pub(super) fn begin(
     };
     let thread = std::thread::Builder::new().name("memobj-request".into());
     let spawned = thread.spawn(move || {
+        super::give_way();
         let answer = work(&answering.session);
         answering.finish(answer);
     });

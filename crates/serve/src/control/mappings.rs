@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use memobj::{AdmitError, AdmitOptions, Guest, GuestEnd, GuestProt, KeptGuest};
+use memobj_linux::area::MOST_GUESTS;
 use rustix::net::sockopt::{socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
 
 use super::input::Input;
 use super::long;
+use super::objects::OpenObject;
 use super::quota::{OF_MAPPING, Share};
 use super::refusal::Refusal;
 use super::requests::{Arguments, Asked, Taken, check_writable, refuse_again};
@@ -19,16 +21,13 @@ use super::take_over::MappingText;
 use super::words::Fields;
 use crate::keep::{Kept, Kind};
 
-/// The most guests of one object, which the library has.
-const MOST_GUESTS: u64 = 64;
-
 /// One mapping of a client.
 pub(super) struct Mapped {
     pub(super) guest: Guest,
     pub(super) object: u64,
     /// By which the keeper has it.
     _item: Option<Item>,
-    _shares: [Share; 3],
+    _shares: [Share; 4],
 }
 
 /// Dropped, the keeper forgets a mapping.
@@ -74,13 +73,13 @@ pub(super) fn map(
         check_writable(&opened)?;
     }
     let stream = stream_of(descriptor)?;
-    let shares = shares(session, opened.used.object.len())?;
+    let shares = shares(session, &opened.used)?;
     let timeout = session.server.options.attach;
     let request = asked.ticket.map_or(0, |ticket| ticket.number);
     long::begin(session, asked, move |session| {
         let options = AdmitOptions::new().prot(prot).timeout(timeout);
         let guest = opened.used.object.admit(stream, options).map_err(|error| match error {
-            AdmitError::TooManyGuests => Refusal::quota("guests", MOST_GUESTS),
+            AdmitError::TooManyGuests => Refusal::quota("guests", MOST_GUESTS as u64),
             error => error.into(),
         })?;
         let mut state = session.state();
@@ -130,7 +129,7 @@ pub(super) fn take_over(
     server.last_mapping_item.fetch_max(number, Ordering::Relaxed);
     let item = server.kept.as_ref().map(|kept| Item { kept: Arc::clone(kept), number });
     let opened = session.object(text.object)?;
-    let shares = shares(session, opened.used.object.len())?;
+    let shares = shares(session, &opened.used)?;
     let guest = opened.used.object.admit_again(left)?;
     let mut state = session.state();
     state.mapped_by.insert(text.request, text.number);
@@ -139,14 +138,15 @@ pub(super) fn take_over(
 }
 
 /// What a client has to have for one more mapping.
-fn shares(session: &Session, bytes: u64) -> Result<[Share; 3], Refusal> {
+fn shares(session: &Session, open: &OpenObject) -> Result<[Share; 4], Refusal> {
     let quota = &session.server.options.quota;
     let take = |counter: &super::quota::Counter, amount, most, which| {
         counter.take(amount, most).ok_or_else(|| Refusal::quota(which, most))
     };
     Ok([
         take(&session.mapped, 1, quota.mappings, "mappings")?,
-        take(&session.mapped_bytes, bytes, quota.mapped_bytes, "mapped-bytes")?,
+        take(&session.mapped_bytes, open.object.len(), quota.mapped_bytes, "mapped-bytes")?,
+        take(&open.guests, 1, quota.guests, "guests")?,
         take(&session.server.descriptors, OF_MAPPING, quota.descriptors, "descriptors")?,
     ])
 }

@@ -7,6 +7,7 @@
 //!       long        verbs that can take long: a thread each
 //!       mappings    guests: memory of the client
 //!       Record      what it has, for the next server         queue, take_over
+//!       lists       of clients and objects, for who looks after the server
 //!     Objects       what is open, whoever opened it          exports, read_only
 //!     events        of the cache, to those they are about
 //!     Quota         bounds all of it
@@ -40,6 +41,7 @@ mod client;
 mod events;
 mod exports;
 mod input;
+mod lists;
 mod long;
 mod mappings;
 mod objects;
@@ -55,17 +57,21 @@ mod session;
 mod take_over;
 mod words;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use crate::peer::Allowed;
 pub use client::{Answer, Client, ClientError};
 pub use exports::{Access, Exports, OpenFailure, Opener};
-pub use quota::Quota;
-pub use server::{Server, ServerHandle, ServerOptions, Statistics};
+pub use quota::{Quota, descriptors_for};
+pub use server::{MoreStats, Server, ServerHandle, ServerOptions, Statistics};
 pub use words::{LONGEST_LINE, decode, encode};
 
-/// Is told of what no client hears, a line at a time.
-pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
+/// Has the calling thread give way to those that resolve faults: requests of one client are not to delay another's faults.
+fn give_way() {
+    const NICE: i32 = 5;
+    // Refused for nothing that is there: who gives way needs no right.
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+}
 
 /// Locks `mutex`, also after a thread has panicked with it: what it guards is whole at every moment.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

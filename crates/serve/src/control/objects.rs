@@ -15,12 +15,13 @@ use memobj::{
 };
 
 use super::exports::{Access, OpenFailure, kind_of};
+use super::locked;
 use super::quota::{Counter, OF_OBJECT, Share};
 use super::read_only::NeverWritten;
 use super::refusal::{Kind as RefusalKind, Refusal, kind_word};
 use super::take_over::{LeftObject, ObjectText};
-use super::{Log, locked};
 use crate::keep::{Kept, Kind};
+use crate::log::Log;
 
 /// What makes two openings ones of the same object.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -41,6 +42,8 @@ pub(super) struct OpenObject {
     pub(super) policy: FailurePolicy,
     /// By which the keeper has it, if there is one; zero otherwise.
     pub(super) item: u64,
+    /// Its mappings, of all clients.
+    pub(super) guests: Counter,
     _descriptors: Share,
 }
 
@@ -131,6 +134,14 @@ impl Objects {
         self.table().entries.len()
     }
 
+    /// What `look` says of each object that is open; one that is just being opened or closed is left out. `look` is called with
+    /// the state of the object locked, so that nobody closes it meanwhile: it does not block.
+    pub(super) fn look_at_all<R>(&self, look: impl Fn(&OpenObject) -> R) -> Vec<R> {
+        let entries: Vec<Arc<Entry>> = self.table().entries.values().cloned().collect();
+        let look = |entry: &Arc<Entry>| Some(look(entry.state.try_lock().ok()?.as_deref()?));
+        entries.iter().filter_map(look).collect()
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         locked(&self.table)
     }
@@ -198,7 +209,8 @@ impl Objects {
             Ok((mapping.map_err(|error| system(&error))?, object, item))
         });
         let (mapping, object, item) = opened.inspect_err(|_| self.forget_name(&name))?;
-        Ok(OpenObject { object, mapping, access: opening.access, policy, item, _descriptors: descriptors })
+        let (access, guests) = (opening.access, Counter::default());
+        Ok(OpenObject { object, mapping, access, policy, item, guests, _descriptors: descriptors })
     }
 
     /// Has the keeper keep a new object, or takes over the pages of one that it has. The number by which it has it.
@@ -302,7 +314,16 @@ impl Objects {
             Access::ReadWrite => open.object.close(),
         };
         if let Err(error) = closed {
-            (self.log)(&format!("{error}; the last client has left it"));
+            self.log.with(|| {
+                let (start, end) = (error.range().start, error.range().end);
+                tracing::error!(
+                    object = name,
+                    start,
+                    end,
+                    kind = kind_word(error.kind()),
+                    "{error}; the last client has left it"
+                );
+            });
         }
         if let Some(kept) = &self.kept {
             kept.forget(Kind::Object, open.item);

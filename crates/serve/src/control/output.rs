@@ -238,7 +238,7 @@ mod tests {
         let record = Arc::new(Record::new(1).unwrap());
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         std::io::Write::write_all(&mut theirs, b"1 stats\n2 stats\n").unwrap();
-        let mut take = || {
+        let take = || {
             let index = record.incoming().unwrap();
             record.receive(index, 0, 8, &ours).unwrap();
             record.take_incoming(index)

@@ -18,6 +18,8 @@ pub struct Quota {
     pub objects: u64,
     /// Mappings of one client.
     pub mappings: u64,
+    /// Mappings of one object, of all clients together. The library has a bound of its own, which is the default.
+    pub guests: u64,
     /// Bytes that the mappings of one client have together.
     pub mapped_bytes: u64,
     /// Long requests of one client that are under way.
@@ -33,13 +35,14 @@ pub struct Quota {
 }
 
 impl Default for Quota {
-    /// 64 objects and mappings, 1 TiB, 8 requests and 64 KiB of events for each of 1024 clients; 256 requests of all; and as
-    /// many descriptors as the process may have, less 128.
+    /// 64 objects and mappings, 1 TiB, 8 requests and 64 KiB of events for each of 1024 clients; 4096 mappings of an object;
+    /// 256 requests of all; and as many descriptors as the process may have, less 128.
     fn default() -> Self {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         Self {
             objects: 64,
             mappings: 64,
+            guests: memobj_linux::area::MOST_GUESTS as u64,
             mapped_bytes: 1 << 40,
             requests: 8,
             event_bytes: 64 << 10,
@@ -54,6 +57,7 @@ setters!(
     Quota =>
     objects: u64,
     mappings: u64,
+    guests: u64,
     mapped_bytes: u64,
     requests: u64,
     event_bytes: usize,
@@ -61,6 +65,11 @@ setters!(
     all_requests: u64,
     descriptors: u64,
 );
+
+/// The descriptors that a process needs to serve so many clients with a mapping each, and objects.
+pub fn descriptors_for(clients: u64, objects: u64) -> u64 {
+    SPARE_DESCRIPTORS + clients * (OF_CLIENT + OF_MAPPING) + objects * OF_OBJECT
+}
 
 /// A number that shares are taken of, and given back to.
 #[derive(Clone, Default, Debug)]

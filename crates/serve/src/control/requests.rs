@@ -11,6 +11,7 @@ use memobj::{Advice, FailurePolicy};
 
 use super::exports::{Access, check_regular};
 use super::input::Input;
+use super::lists;
 use super::long;
 use super::mappings;
 use super::objects::{Key, Opening, Use, parse_policy, policy_word};
@@ -83,6 +84,8 @@ fn dispatch(session: &Arc<Session>, request: Request<'_>, asked: Asked<'_>, inpu
         "open" => open(session, asked, arguments),
         "open-descriptor" => open_descriptor(session, asked, arguments, input),
         "length" => length(session, arguments),
+        "clients" => lists::clients(session, arguments),
+        "objects" => lists::objects(session, arguments),
         "prefetch" => prefetch(session, arguments),
         "advise" => advise(session, arguments),
         "retry" => retry(session, arguments),
@@ -120,6 +123,13 @@ impl<'a> Arguments<'a> {
         let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
         let number = is_number.then(|| word.parse().ok()).flatten();
         number.ok_or_else(|| Refusal::syntax(format!("{what} is no number")))
+    }
+
+    /// A number that may be left out, and nothing behind.
+    pub(super) fn number_or(&mut self, default: u64) -> Result<u64, Refusal> {
+        let number = if self.words.peek().is_some() { self.number("the first")? } else { default };
+        self.end()?;
+        Ok(number)
     }
 
     pub(super) fn end(&mut self) -> Result<(), Refusal> {

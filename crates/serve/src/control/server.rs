@@ -11,18 +11,22 @@ use std::time::{Duration, Instant};
 
 use memobj::{Cache, FailurePolicy};
 use memobj_linux::eventfd::EventFd;
+use memobj_linux::fault_loop::FaultLoop;
+use memobj_linux::times::percentile;
 use rustix::event::{PollFd, PollFlags, poll};
+use tracing::{debug, error, warn};
 
 use super::events;
 use super::exports::Exports;
+use super::locked;
 use super::objects::Objects;
 use super::quota::{Counter, OF_CLIENT, Quota, Share};
 use super::session::Session;
 use super::take_over::{self, LeftSession};
-use super::words::Fields;
-use super::{Log, locked};
+use super::words::{Fields, LONGEST_LINE};
 use crate::keep::Kept;
 use crate::listen::{Listening, OpenTo};
+use crate::log::Log;
 use crate::peer::{Allowed, Peer};
 
 /// The pause after a client could not be accepted: no descriptors, for example.
@@ -46,13 +50,12 @@ pub struct ServerOptions {
     pub attach: Duration,
     /// How long the end of the server waits for clients to be gone, and their objects to be synced.
     pub grace: Duration,
-    /// Is told of clients that are refused or dropped, and of what nobody else hears.
-    pub log: Log,
+    /// Further numbers that `stats` answers, of machines for example: keys of `a-z`, `0-9` and `-`.
+    pub more_stats: MoreStats,
 }
 
 impl Default for ServerOptions {
-    /// The user of the server and root; pages fail at once; 10 s for a first request, 30 s for answers, 5 s to attach, 10 s to end;
-    /// no log.
+    /// The user of the server and root; pages fail at once; 10 s for a first request, 30 s for answers, 5 s to attach, 10 s to end.
     fn default() -> Self {
         Self {
             quota: Quota::default(),
@@ -62,7 +65,7 @@ impl Default for ServerOptions {
             stall: Duration::from_secs(30),
             attach: Duration::from_secs(5),
             grace: Duration::from_secs(10),
-            log: Arc::new(|_| {}),
+            more_stats: Arc::new(Vec::new),
         }
     }
 }
@@ -82,8 +85,11 @@ setters!(
     stall: Duration,
     attach: Duration,
     grace: Duration,
-    log: Log,
+    more_stats: MoreStats,
 );
+
+/// Tells numbers of this moment. Called by threads of clients; does not block.
+pub type MoreStats = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 
 /// What a server has done, and has now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -126,6 +132,7 @@ pub(super) struct Shared {
     pub(super) objects: Arc<Objects>,
     pub(super) exports: Exports,
     pub(super) options: ServerOptions,
+    pub(super) log: Log,
     pub(super) counts: Counts,
     pub(super) descriptors: Counter,
     pub(super) running: Counter,
@@ -146,11 +153,12 @@ impl Shared {
         options: ServerOptions,
         kept: Option<Arc<Kept>>,
     ) -> io::Result<Arc<Self>> {
-        let descriptors = Counter::default();
+        let (descriptors, log) = (Counter::default(), Log::here());
         let limit = (descriptors.clone(), options.quota.descriptors);
         Ok(Arc::new(Self {
-            objects: Objects::new(cache, Arc::clone(&options.log), limit, kept.clone()),
+            objects: Objects::new(cache, log.clone(), limit, kept.clone()),
             exports,
+            log,
             options,
             counts: Counts::default(),
             descriptors,
@@ -182,7 +190,11 @@ impl Shared {
     /// A client is dropped.
     pub(super) fn dropped(&self, session: &Session, why: &str) {
         self.counts.dropped.fetch_add(1, Ordering::Relaxed);
-        (self.options.log)(&format!("client {} ({}) is dropped: {why}", session.number, session.peer));
+        self.log.with(|| {
+            let (client, peer) = (session.number, session.peer);
+            let (process, user, group) = (peer.process, peer.user, peer.group);
+            warn!(client, process, user, group, why, "client {client} ({peer}) is dropped: {why}");
+        });
     }
 
     fn statistics(&self) -> Statistics {
@@ -205,7 +217,7 @@ impl Shared {
     pub(super) fn stats(&self, session: &Session) -> Fields {
         let (statistics, metrics) = (self.statistics(), self.objects.cache().metrics());
         let objects = session.state().objects.len();
-        Fields::new()
+        let fields = Fields::new()
             .with("objects", objects)
             .with("mappings", session.mapped.taken())
             .with("mapped-bytes", session.mapped_bytes.taken())
@@ -225,7 +237,30 @@ impl Shared {
             .with("failed-pages", metrics.failed_pages)
             .with("read-bytes", metrics.read_bytes)
             .with("written-bytes", metrics.written_bytes)
-            .with("lost-events", statistics.lost_events)
+            .with("lost-events", statistics.lost_events);
+        let more = (self.options.more_stats)();
+        with_resolved(more.into_iter().fold(fields, |fields, (key, value)| fields.with(key, value)))
+    }
+}
+
+/// What is known of faults of clients and machines, from when they were read until they were resolved.
+fn with_resolved(fields: Fields) -> Fields {
+    /// What is left for the tag, and the end of the line.
+    const RESERVED: usize = 32;
+    let (metrics, resolved) = (FaultLoop::metrics_of_process(), FaultLoop::resolved_of_process());
+    let nanoseconds = |hundredths| percentile(&resolved.counts, hundredths).as_nanos();
+    let fields = fields
+        .with("read-faults", metrics.events)
+        .with("faults-at-once", resolved.at_once)
+        .with("waiting", metrics.parked)
+        .with("resolve-p50-ns", nanoseconds(50))
+        .with("resolve-p99-ns", nanoseconds(99));
+    let counts: Vec<String> =
+        resolved.counts.iter().map(|(bound, count)| format!("{bound}:{count}")).collect();
+    let counts = counts.join(",");
+    match fields.len() + counts.len() + RESERVED < LONGEST_LINE {
+        true => fields.with("resolve-times", counts),
+        false => fields,
     }
 }
 
@@ -284,7 +319,8 @@ impl ServerHandle {
 }
 
 impl Server {
-    /// Listens at `path`. Clients are accepted once it [runs](Self::run). The server receives the events of `cache`.
+    /// Listens at `path`. Clients are accepted once it [runs](Self::run). The server receives the events of `cache`. What it
+    /// says is for the `tracing` subscriber of the calling thread.
     ///
     /// # Errors
     ///
@@ -368,7 +404,7 @@ impl Server {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => {
-                    (shared.options.log)(&format!("accept a client: {error}"));
+                    shared.log.with(|| error!("accept a client: {error}"));
                     std::thread::sleep(PAUSE);
                 }
             }
@@ -382,11 +418,18 @@ impl Server {
         match self.try_accept(&socket, peer, number) {
             Ok((session, client)) => {
                 shared.counts.accepted.fetch_add(1, Ordering::Relaxed);
+                shared.log.with(|| {
+                    let (process, user, group) = (peer.process, peer.user, peer.group);
+                    debug!(client = number, process, user, group, "client {number} ({peer}) has connected");
+                });
                 self.start(session, client, socket);
             }
             Err(why) => {
                 shared.counts.refused.fetch_add(1, Ordering::Relaxed);
-                (shared.options.log)(&format!("a client ({peer}) is refused: {why}"));
+                shared.log.with(|| {
+                    let (process, user, group) = (peer.process, peer.user, peer.group);
+                    warn!(process, user, group, why, "a client ({peer}) is refused: {why}");
+                });
                 // A new socket has room for a line.
                 let _ = socket.set_nonblocking(true);
                 let _ = (&socket).write_all(format!("memobj 1 refused why={why}\n").as_bytes());
@@ -412,7 +455,9 @@ impl Server {
         let session = Session::new(number, peer, Arc::clone(shared), descriptors);
         let session = session.map_err(|_| "no-descriptors")?;
         if let Err(error) = session.keep(socket) {
-            (shared.options.log)(&format!("client {number} ({peer}) is not kept: {error}"));
+            shared.log.with(
+                || warn!(client = number, why = %error, "client {number} ({peer}) is not kept: {error}"),
+            );
         }
         Ok((session, client))
     }
@@ -441,12 +486,13 @@ impl Server {
         let started = thread.spawn(move || {
             // Dropped last: the session is in the table until it holds nothing any more.
             let leaving = leaving;
+            super::give_way();
             serve(&session);
             drop(session);
             drop(leaving);
         });
         if let Err(error) = started {
-            (self.shared.options.log)(&format!("start a thread for client {number}: {error}"));
+            self.shared.log.with(|| error!(client = number, "start a thread for client {number}: {error}"));
         }
     }
 
@@ -458,7 +504,8 @@ impl Server {
         while !sessions.is_empty() {
             let left = give_up.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                (shared.options.log)(&format!("{} clients could not be ended in time", sessions.len()));
+                let clients = sessions.len();
+                shared.log.with(|| warn!(clients, "{clients} clients could not be ended in time"));
                 return;
             }
             let waited = shared.all_gone.wait_timeout(sessions, left);
@@ -476,8 +523,9 @@ struct Leaving {
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        let session = locked(&self.shared.sessions).remove(&self.number);
+        let (session, number) = (locked(&self.shared.sessions).remove(&self.number), self.number);
         drop(session);
+        self.shared.log.with(|| debug!(client = number, "client {number} has left"));
         self.shared.all_gone.notify_all();
     }
 }

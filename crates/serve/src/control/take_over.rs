@@ -18,6 +18,7 @@ use std::sync::Arc;
 use memobj::pagers::{self, Pager};
 use memobj::{FailurePolicy, GuestProt, KeptGuest, KeptObject, MemoryObject, ObjectOptions};
 use memobj_linux::file::FileVersion;
+use tracing::{error, info, warn};
 
 use super::client::value_of;
 use super::exports::{Access, OpenFailure};
@@ -172,7 +173,10 @@ pub(super) fn take_over(server: &Arc<Shared>) -> Vec<LeftSession> {
             Ok(left) => sessions.push(left),
             Err(why) => {
                 kept.forget(Kind::Session, number);
-                (server.options.log)(&format!("client {number} (process {pid}) cannot be taken over: {why}"));
+                let process = pid;
+                server.log.with(|| {
+                    warn!(client = number, process, why, "client {number} cannot be taken over: {why}");
+                });
             }
         }
     }
@@ -180,7 +184,7 @@ pub(super) fn take_over(server: &Arc<Shared>) -> Vec<LeftSession> {
         let number = item.number;
         if let Err(why) = mapping(&sessions, item) {
             kept.forget(Kind::Mapping, number);
-            (server.options.log)(&format!("a mapping cannot be taken over: {why}"));
+            server.log.with(|| warn!(why, "a mapping cannot be taken over: {why}"));
         }
     }
     sessions
@@ -197,7 +201,9 @@ fn take_over_objects(server: &Arc<Shared>, kept: &Kept) -> BTreeMap<u64, Use> {
             Err(why) => {
                 kept.forget(Kind::Object, number);
                 let name = text.map(|text| text.name).unwrap_or_default();
-                (server.options.log)(&format!("{name}: it cannot be taken over, its mappings trap: {why}"));
+                server.log.with(|| {
+                    warn!(object = name, why, "{name}: it cannot be taken over, its mappings trap: {why}");
+                });
             }
         }
     }
@@ -222,13 +228,17 @@ fn object(server: &Arc<Shared>, text: &ObjectText, item: KeptItem) -> Result<Use
     };
     let taken = server.objects.take_over(&opening, LeftObject { item: item.number, pages });
     let (used, found) = taken.map_err(|refusal| refusal.to_string())?;
-    (server.options.log)(&format!(
-        "{}: taken over with {} bytes in memory, {} of them not written yet{}",
-        text.name,
-        found.resident_bytes,
-        found.dirty_bytes,
-        if found.lost_bytes > 0 { format!("; {} bytes are lost", found.lost_bytes) } else { String::new() }
-    ));
+    let (name, resident, dirty, lost) =
+        (&text.name, found.resident_bytes, found.dirty_bytes, found.lost_bytes);
+    server.log.with(|| match lost {
+        0 => info!(
+            object = name,
+            resident,
+            dirty,
+            "{name}: taken over with {resident} bytes in memory, {dirty} of them not written yet"
+        ),
+        _ => error!(object = name, lost, "{name}: taken over; {lost} bytes of changes are lost"),
+    });
     Ok(used)
 }
 

@@ -45,7 +45,7 @@ pub fn decode(word: &str) -> Option<String> {
 }
 
 /// `text` encoded, and cut off where it is too long for a line.
-fn encode_short(text: &str) -> String {
+pub(super) fn encode_short(text: &str) -> String {
     let mut word = String::new();
     for character in text.chars() {
         let next = encode(character.encode_utf8(&mut [0; 4]));

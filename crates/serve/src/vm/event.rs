@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use tracing::{info, warn};
+
 /// What happens to machines.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Event {
+pub(super) enum Event {
     /// A monitor has said where its memory is, and is served.
     Admitted {
         /// Its process.
@@ -73,6 +74,28 @@ pub enum Event {
         /// What the system said.
         why: String,
     },
+}
+
+impl Event {
+    /// Hands it to the subscriber of the calling thread.
+    pub(super) fn trace(&self) {
+        match self {
+            Self::Admitted { pid: process, regions, bytes } => info!(process, regions, bytes, "{self}"),
+            Self::TakenOver { pid: process } => info!(process, "{self}"),
+            Self::Refused { pid: process, why } => warn!(process, why, "{self}"),
+            Self::Waits { pid: process, why } => warn!(process, why, "{self}"),
+            Self::Killed { pid: process, address, why, refused } => {
+                warn!(process, address, why, refused, "{self}");
+            }
+            Self::Prefetched { pid: process, failed_bytes: 0 } => info!(process, "{self}"),
+            Self::Prefetched { pid: process, failed_bytes } => warn!(process, failed_bytes, "{self}"),
+            Self::Left { pid: process, faults, placed_bytes } => {
+                info!(process, faults, placed_bytes, "{self}");
+            }
+            Self::Dropped { pid: process } => warn!(process, "{self}"),
+            Self::NotKept { pid: process, why } => warn!(process, why, "{self}"),
+        }
+    }
 }
 
 impl fmt::Display for Event {

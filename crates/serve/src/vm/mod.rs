@@ -33,7 +33,6 @@ mod regions;
 mod server;
 mod state;
 
-pub use event::Event;
 pub use options::{OnFailure, Options, StartError, Statistics};
 pub use record::{RecordError, Touches};
 pub use server::{MachineServer, MachineServerHandle};

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use memobj::{FailurePolicy, MapError, OpenError};
 
-use super::event::Event;
 use super::record::Touches;
 use crate::keep::Kept;
 use crate::peer::Allowed;
@@ -42,8 +41,6 @@ pub struct Options {
     pub completes: bool,
     /// What keeps machines for the next server, if this one dies.
     pub kept: Option<Arc<Kept>>,
-    /// Hears what happens. Called by any thread of the server; it does not block.
-    pub listener: Box<dyn Fn(&Event) + Send + Sync>,
 }
 
 impl Default for Options {
@@ -59,7 +56,6 @@ impl Default for Options {
             touches: None,
             completes: false,
             kept: None,
-            listener: Box::new(|_| {}),
         }
     }
 }

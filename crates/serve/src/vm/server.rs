@@ -15,6 +15,7 @@ use memobj::pagers::Pager;
 use memobj_linux::credentials::peer_of;
 use memobj_linux::eventfd::EventFd;
 use memobj_linux::fault_loop::{FaultLoop, Registration};
+use memobj_linux::times::Times;
 use memobj_linux::uffd::PrivateMemory;
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -29,7 +30,7 @@ use super::record::{Recorder, Touches};
 use super::regions::Regions;
 use super::state::MachineState;
 use crate::keep::{KeptItem, Kind};
-use crate::times::Times;
+use crate::log::Log;
 
 /// How long a monitor may take to say where its memory is.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,6 +44,7 @@ type Machines = HashMap<u64, (Arc<Machine>, Option<Registration>)>;
 pub(super) struct Shared {
     object: Arc<ServedObject>,
     options: Options,
+    log: Log,
     plan: Plan,
     recorder: Option<Arc<Recorder>>,
     fault_loop: Arc<FaultLoop>,
@@ -95,6 +97,7 @@ impl MachineServer {
         let shared = Arc::new(Shared {
             object,
             options,
+            log: Log::here(),
             plan,
             recorder,
             fault_loop,
@@ -200,7 +203,7 @@ impl Shared {
     }
 
     pub(super) fn tell(&self, event: &Event) {
-        (self.options.listener)(event);
+        self.log.with(|| event.trace());
     }
 
     fn refuse(&self, pid: Option<i32>, why: String) {

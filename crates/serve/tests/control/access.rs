@@ -11,7 +11,13 @@ const STRANGER: u32 = 12345;
 
 /// What python says as another user: the first line that the server sends. `None`: it cannot be tried here.
 fn greeting_as_stranger(fixture: &Fixture) -> Option<String> {
-    const PROGRAM: &str = "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\nprint(s.makefile().readline(),end='')";
+    told_to_stranger(fixture, &[])
+}
+
+/// And the answers to these requests.
+fn told_to_stranger(fixture: &Fixture, requests: &[&str]) -> Option<String> {
+    const PROGRAM: &str = "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\nf=s.makefile()\n\
+        print(f.readline(),end='')\nfor line in sys.argv[2:]:\n s.sendall(line.encode()+b'\\n')\n print(f.readline(),end='')";
     if !rustix::process::geteuid().is_root() {
         println!("skipped: only root can be another user");
         return None;
@@ -30,7 +36,7 @@ fn greeting_as_stranger(fixture: &Fixture) -> Option<String> {
     let path = format!("/tmp/memobj-serve-test-{}", std::process::id());
     let _ = std::fs::remove_file(&path);
     link_socket(fixture, &path);
-    let output = run("/usr/bin/env", &["python3", "-c", PROGRAM, &path]);
+    let output = run("/usr/bin/env", &[&["python3", "-c", PROGRAM, &path], requests].concat());
     let _ = std::fs::remove_file(&path);
     Some(output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default())
 }
@@ -53,6 +59,19 @@ fn others_are_refused_unless_they_are_allowed() {
     assert_eq!(greeting_as_stranger(&by_user).unwrap(), "memobj 1 session=1\n");
     let by_group = Fixture::with(ServerOptions::new().allowed(Allowed::new().groups([STRANGER])));
     assert_eq!(greeting_as_stranger(&by_group).unwrap(), "memobj 1 session=1\n");
+}
+
+/// What one client has is not for another user.
+#[test]
+fn lists_are_for_the_user_of_the_server() {
+    let fixture = Fixture::with(ServerOptions::new().allowed(Allowed::new().users([STRANGER])));
+    let Some(told) = told_to_stranger(&fixture, &["1 clients", "2 objects", "3 stats"]) else { return };
+    let lines: Vec<&str> = told.lines().collect();
+    let begins = ["memobj 1 session=", "1 error denied ", "2 error denied ", "3 ok "];
+    assert!(
+        lines.len() == 4 && lines.iter().zip(begins).all(|(line, begin)| line.starts_with(begin)),
+        "{told}"
+    );
 }
 
 #[test]

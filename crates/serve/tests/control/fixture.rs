@@ -59,8 +59,8 @@ impl Fixture {
         let cache = Cache::new(CacheOptions::new().budget_bytes(4 * MIB)).unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&log);
-        let options = options.log(Arc::new(move |line: &str| kept.lock().unwrap().push(line.to_owned())));
-        let server = Server::bind(path("socket"), cache.clone(), exports, options).unwrap();
+        let bind = || Server::bind(path("socket"), cache.clone(), exports, options).unwrap();
+        let server = tracing::subscriber::with_default(Messages(kept), bind);
         let handle = server.handle();
         let thread = Some(std::thread::spawn(move || server.run()));
         Self { folder, cache, handle, log, pagers, plan, thread }
@@ -111,6 +111,45 @@ impl Fixture {
 impl Drop for Fixture {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// Keeps the messages of events that are not for those only who look for bugs.
+struct Messages(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Messages {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::INFO
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// The message, and behind it the fields.
+struct Line(String);
+
+impl tracing::field::Visit for Line {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        match field.name() {
+            "message" => self.0.insert_str(0, &format!("{value:?}")),
+            name => self.0.push_str(&format!(" {name}={value:?}")),
+        }
     }
 }
 

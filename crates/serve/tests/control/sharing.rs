@@ -194,30 +194,31 @@ fn the_end_of_a_mapping_is_told() {
     assert_eq!(mapping.read_at(0, &mut [0]), Err(RemoteError::OwnerGone));
 }
 
-/// Four objects, since one has 64 guests at most.
 #[test]
-fn two_hundred_clients_have_a_mapping_each() {
-    alone("two_hundred_clients_have_a_mapping_each", two_hundred_clients);
+fn three_hundred_clients_have_a_mapping_each_of_one_object() {
+    alone("three_hundred_clients_have_a_mapping_each_of_one_object", three_hundred_clients);
 }
 
-fn two_hundred_clients() {
-    const CLIENTS: usize = 200;
-    let fixture = Fixture::with_exports(ServerOptions::new(), |exports| {
-        for number in 0..4 {
-            let bytes = memobj_sim::fixture::sample_pager(LENGTH);
-            exports.object(format!("shared{number}"), Access::ReadOnly, move |_| Ok(Box::new(bytes.clone())));
-        }
-    });
+/// Some may store. What they do reaches all others, and the file, also after the object was synced.
+fn three_hundred_clients() {
+    const CLIENTS: usize = 300;
+    const WRITERS: usize = 20;
+    if let Err(reason) = memobj_sim::process::need_descriptors(8000) {
+        return println!("skipped: {reason}");
+    }
+    let fixture = Fixture::new();
     let before = (warm(&fixture), Usage::now());
-    let mapped: Vec<_> = (0..CLIENTS)
+    // Writers are spread, so that they lie between those who only load.
+    let is_writer = |number: usize| number % (CLIENTS / WRITERS) == 7;
+    let mut mapped: Vec<_> = (0..CLIENTS)
         .map(|number| {
             let mut client = fixture.client();
-            client.request(&format!("open shared{}", number % 4)).unwrap();
-            let mapping = client.map(1, GuestProt::ReadOnly).unwrap().0;
-            let mut byte = [0];
-            let offset = number as u64 * 4096 % LENGTH;
-            mapping.read_at(offset, &mut byte).unwrap();
-            assert_eq!(byte[0], sample_bytes(LENGTH)[offset as usize]);
+            let (access, prot) = match is_writer(number) {
+                true => ("rw", GuestProt::ReadWrite),
+                false => ("ro", GuestProt::ReadOnly),
+            };
+            client.request(&format!("open words {access}")).unwrap();
+            let mapping = client.map(1, prot).unwrap().0;
             (client, mapping)
         })
         .collect();
@@ -228,6 +229,22 @@ fn two_hundred_clients() {
         (with.descriptors - before.0) / CLIENTS
     );
     assert_eq!(fixture.handle.statistics().clients, CLIENTS as u64);
+    let mut bytes = sample_bytes(LENGTH).to_vec();
+    for round in 0..3 {
+        for number in (0..CLIENTS).filter(|number| is_writer(*number)) {
+            let (at, word) = (number * 2000, (round * 1000 + number as u64).to_le_bytes());
+            mapped[number].1.write_at(at as u64, &word).unwrap();
+            bytes[at..at + 8].copy_from_slice(&word);
+        }
+        for (number, (_, mapping)) in mapped.iter().enumerate() {
+            let mut read = vec![0; LENGTH as usize];
+            mapping.read_at(0, &mut read).unwrap();
+            assert!(read == bytes, "client {number}, round {round}");
+        }
+        let writer = &mut mapped[7].0;
+        writer.request("sync 1").unwrap();
+        assert!(std::fs::read(fixture.path("words")).unwrap() == bytes, "round {round}");
+    }
     drop(mapped);
     is_as_before(&fixture, before.0);
 }
