@@ -7,9 +7,11 @@
 //!       long        verbs that can take long: a thread each
 //!       mappings    guests: memory of the client
 //!     Objects       what is open, whoever opened it          exports, read_only
+//!     Lender        files whose frames are lent              borrow: the verbs
 //!     events        of the cache, to those they are about
 //!     Quota         bounds all of it
 //!   Client          the other side
+//!   Borrower        the same for those who borrow frames: many requests under way at once
 //! ```
 //!
 //! Locks stand alone: none is held while the engine is called, but for the state of an object that is opened or closed.
@@ -35,10 +37,13 @@ macro_rules! setters {
     };
 }
 
+mod borrow;
+mod borrower;
 mod client;
 mod events;
 mod exports;
 mod input;
+mod lend;
 mod long;
 mod mappings;
 mod objects;
@@ -54,8 +59,10 @@ mod words;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use crate::peer::Allowed;
+pub use borrower::{Borrowed, Borrower, LoanFailure, LoanKind};
 pub use client::{Answer, Client, ClientError};
 pub use exports::{Access, Exports, OpenFailure, Opener};
+pub use lend::{Lend, LentPager};
 pub use quota::Quota;
 pub use server::{Server, ServerHandle, ServerOptions, Statistics};
 pub use words::{LONGEST_LINE, decode, encode};

@@ -1,13 +1,15 @@
 //! What a client is to read: answers, and events, of which some may be lost. Both are bounded.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard};
 
 use memobj_linux::eventfd::EventFd;
-use rustix::net::{SendFlags, send};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
+use super::borrow::Handed;
 use super::locked;
 
 /// Queued answers beyond which no more requests of the client are read.
@@ -24,7 +26,7 @@ pub(super) struct Output {
 
 #[derive(Debug, Default)]
 struct Inside {
-    answers: VecDeque<String>,
+    answers: VecDeque<(String, Option<Handed>)>,
     answer_bytes: usize,
     events: VecDeque<String>,
     event_bytes: usize,
@@ -32,6 +34,8 @@ struct Inside {
     lost: u64,
     /// The line that is being sent, and how much of it was.
     current: Option<(String, usize, IsAnswer)>,
+    /// What goes with its first byte.
+    handed: Option<Handed>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,9 +65,18 @@ impl Output {
 
     /// Queues an answer.
     pub(super) fn answer(&self, line: String) {
+        self.queue(line, None);
+    }
+
+    /// Queues an answer with which a descriptor goes.
+    pub(super) fn answer_with(&self, line: String, handed: Handed) {
+        self.queue(line, Some(handed));
+    }
+
+    fn queue(&self, line: String, handed: Option<Handed>) {
         let mut inside = self.lock();
         inside.answer_bytes += line.len();
-        inside.answers.push_back(line);
+        inside.answers.push_back((line, handed));
         drop(inside);
         self.wake.notify();
     }
@@ -116,10 +129,10 @@ impl Output {
         let mut inside = self.lock();
         let mut progress = false;
         while let Some((line, at, is_answer)) = inside.take_next() {
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            match send(socket.as_fd(), &line.as_bytes()[at..], flags) {
+            match send(socket.as_fd(), &line.as_bytes()[at..], inside.handed.as_ref()) {
                 Ok(count) => {
                     progress = true;
+                    inside.handed = None;
                     if at + count < line.len() {
                         inside.current = Some((line, at + count, is_answer));
                     }
@@ -138,6 +151,18 @@ impl Output {
     }
 }
 
+/// Sends what the socket takes now, and the descriptor with its first byte.
+fn send(socket: BorrowedFd<'_>, bytes: &[u8], handed: Option<&Handed>) -> Result<usize, rustix::io::Errno> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    let descriptors: Vec<_> = handed.iter().map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    }
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags)
+}
+
 impl AsFd for Output {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
@@ -154,8 +179,9 @@ impl Inside {
         if let Some(current) = self.current.take() {
             return Some(current);
         }
-        if let Some(answer) = self.answers.pop_front() {
+        if let Some((answer, handed)) = self.answers.pop_front() {
             self.answer_bytes -= answer.len();
+            self.handed = handed;
             return Some((answer, 0, IsAnswer::Yes));
         }
         if let Some(event) = self.events.pop_front() {

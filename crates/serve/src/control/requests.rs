@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use memobj::pagers;
 use memobj::{Advice, FailurePolicy};
 
+use super::borrow;
 use super::exports::{Access, check_regular};
 use super::input::Input;
 use super::long;
@@ -71,6 +72,10 @@ fn dispatch(session: &Arc<Session>, request: Request<'_>, input: &mut Input) -> 
         "sync" => long::sync(session, request.tag, arguments),
         "discard" => long::discard(session, request.tag, arguments),
         "map" => mappings::map(session, request.tag, arguments, input),
+        "borrow" => borrow::borrow(session, request.tag, arguments, input),
+        "resolve" => borrow::resolve(session, request.tag, arguments),
+        "prefetch-lent" => borrow::prefetch(session, arguments),
+        "give-back" => borrow::give_back(session, arguments),
         "unmap" => mappings::unmap(session, arguments),
         _ => Err(Refusal::new(Kind::Verb, "no such verb")),
     }
@@ -89,6 +94,11 @@ impl<'a> Arguments<'a> {
 
     pub(super) fn word(&mut self, what: &str) -> Result<&'a str, Refusal> {
         self.words.next().ok_or_else(|| Refusal::syntax(format!("{what} is missing")))
+    }
+
+    /// The next word, if there is one.
+    pub(super) fn next_word(&mut self) -> Option<&'a str> {
+        self.words.next()
     }
 
     pub(super) fn number(&mut self, what: &str) -> Result<u64, Refusal> {

@@ -15,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::events;
 use super::exports::Exports;
+use super::lend::{Lend, Lender, LentPager};
 use super::objects::Objects;
 use super::quota::{Counter, OF_CLIENT, Quota, Share};
 use super::session::Session;
@@ -44,6 +45,10 @@ pub struct ServerOptions {
     pub attach: Duration,
     /// How long the end of the server waits for clients to be gone, and their objects to be synced.
     pub grace: Duration,
+    /// To whom frames of files are lent.
+    pub lend: Lend,
+    /// What supplies lent files.
+    pub lent_pager: LentPager,
     /// Is told of clients that are refused or dropped, and of what nobody else hears.
     pub log: Log,
 }
@@ -60,6 +65,8 @@ impl Default for ServerOptions {
             stall: Duration::from_secs(30),
             attach: Duration::from_secs(5),
             grace: Duration::from_secs(10),
+            lend: Lend::default(),
+            lent_pager: LentPager::default(),
             log: Arc::new(|_| {}),
         }
     }
@@ -80,6 +87,8 @@ setters!(
     stall: Duration,
     attach: Duration,
     grace: Duration,
+    lend: Lend,
+    lent_pager: LentPager,
     log: Log,
 );
 
@@ -107,6 +116,12 @@ pub struct Statistics {
     pub lost_events: u64,
     /// Descriptors set aside for clients now.
     pub descriptors: u64,
+    /// Files that are lent, or stay open for the next borrower.
+    pub lent_files: u64,
+    /// Loans that were made.
+    pub loans: u64,
+    /// Loans of files that were open already.
+    pub warm_loans: u64,
 }
 
 #[derive(Debug, Default)]
@@ -122,6 +137,7 @@ pub(super) struct Counts {
 /// What the threads of a server share.
 pub(super) struct Shared {
     pub(super) objects: Arc<Objects>,
+    pub(super) lender: Arc<Lender>,
     pub(super) exports: Exports,
     pub(super) options: ServerOptions,
     pub(super) counts: Counts,
@@ -152,7 +168,11 @@ impl Shared {
 
     fn statistics(&self) -> Statistics {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let lent = self.lender.counts();
         Statistics {
+            lent_files: lent.files,
+            loans: lent.loans,
+            warm_loans: lent.warm_loans,
             clients: self.clients.taken(),
             accepted: get(&self.counts.accepted),
             refused: get(&self.counts.refused),
@@ -175,6 +195,8 @@ impl Shared {
             .with("mappings", session.mapped.taken())
             .with("mapped-bytes", session.mapped_bytes.taken())
             .with("running", session.running.taken())
+            .with("loans", session.state().loans.len())
+            .with("lent-files", statistics.lent_files)
             .with("clients", statistics.clients)
             .with("all-objects", statistics.objects)
             .with("all-running", statistics.running)
@@ -261,7 +283,9 @@ impl Server {
         let listening = Listening::bind(path.as_ref(), open_to)?;
         let descriptors = Counter::default();
         let limit = (descriptors.clone(), options.quota.descriptors);
+        let lent_pager = options.lent_pager.clone();
         let shared = Arc::new(Shared {
+            lender: Lender::new(cache.clone(), options.policy, lent_pager, limit.clone()),
             objects: Objects::new(cache, Arc::clone(&options.log), limit),
             exports,
             options,

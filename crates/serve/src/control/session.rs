@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{Shutdown, shutdown};
 
+use super::borrow;
 use super::input::{Input, TooLong};
+use super::lend::Loan;
 use super::locked;
 use super::mappings::Mapped;
 use super::objects::Use;
@@ -62,6 +64,8 @@ pub(super) struct Session {
 pub(super) struct State {
     pub(super) objects: BTreeMap<u64, Arc<Opened>>,
     pub(super) mappings: BTreeMap<u64, Mapped>,
+    /// Files whose frames it borrows.
+    pub(super) loans: BTreeMap<u64, Arc<Loan>>,
     last_object: u64,
     last_mapping: u64,
 }
@@ -141,11 +145,12 @@ impl Session {
             self.server.dropped(self, why);
         }
         self.stop();
-        let (mappings, objects) = {
+        let (mappings, objects, loans) = {
             let mut state = self.state();
-            (std::mem::take(&mut state.mappings), std::mem::take(&mut state.objects))
+            let loans = std::mem::take(&mut state.loans);
+            (std::mem::take(&mut state.mappings), std::mem::take(&mut state.objects), loans)
         };
-        drop(mappings);
+        drop((mappings, loans));
         drop(objects);
     }
 }
@@ -170,7 +175,8 @@ impl<'a> Turns<'a> {
 
     fn run(mut self) -> End {
         let session = self.session;
-        session.output.answer(format!("memobj 1 session={}\n", session.number));
+        let lends = borrow::greeting(session);
+        session.output.answer(format!("memobj 1 session={} lends={lends}\n", session.number));
         loop {
             session.output.clear();
             if session.is_over() {
