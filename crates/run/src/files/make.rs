@@ -3,7 +3,6 @@
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
@@ -16,6 +15,8 @@ use memobj_linux::lease::{self, Refused};
 use super::{
     CURRENT, FarFile, FileId, Files, FramesId, Hold, LocalFile, MappedObject, MappingKind, Origin, Version,
 };
+use memobj_serve::control::object_name;
+
 use crate::frames::FrameSource;
 use crate::history::FileHistory;
 use crate::lender::Lender;
@@ -194,17 +195,6 @@ fn is_still_held(file: &LocalFile) -> bool {
             file.version == Version { size: stat.st_size as u64, modified }
         }),
     }
-}
-
-/// The name of the object of a file: its path, with backslashes doubled, and bytes that are not UTF-8 as `\xff`, so that
-/// whoever reads the name has the path.
-pub(crate) fn object_name(path: &Path) -> String {
-    let mut name = String::new();
-    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
-        name.push_str(&chunk.valid().replace('\\', "\\\\"));
-        chunk.invalid().iter().for_each(|byte| name.push_str(&format!("\\x{byte:02x}")));
-    }
-    name
 }
 
 /// Whether this user could open the file for writing.

@@ -36,7 +36,6 @@ use crate::objects::{ObjectFiles, Opened};
 use crate::options::Options;
 
 pub(crate) use self::guardian::{LostPage, Post, time_to_hand_over};
-pub(crate) use self::make::object_name;
 
 /// What a program wants to do with a file that it maps.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -15,6 +15,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak, mpsc};
@@ -322,7 +323,7 @@ impl Lender {
             .frames(FrameSize::Small)
             .visibility(FrameVisibility::Shared)
             .policy(self.policy);
-        let name = path.to_string_lossy().replace('\\', "\\\\");
+        let name = object_name(path);
         let pager = (self.wrap.0)(path, Box::new(source));
         let refused = |error: &dyn std::error::Error| Refusal::new(Kind::Open, error.to_string());
         let object = self.cache.object(&name, pager, options).map_err(|error| refused(&error))?;
@@ -398,6 +399,17 @@ impl Lender {
         let started = self.guard.get_or_init(|| Guard::start(self.this.clone()));
         started.as_ref().map(|guard| guard.reader)
     }
+}
+
+/// The name of the object of a file: its path, with backslashes doubled, and bytes that are not UTF-8 as `\xff`, so that
+/// whoever reads the name has the path.
+pub fn object_name(path: &Path) -> String {
+    let mut name = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        name.push_str(&chunk.valid().replace('\\', "\\\\"));
+        chunk.invalid().iter().for_each(|byte| name.push_str(&format!("\\x{byte:02x}")));
+    }
+    name
 }
 
 /// Whether a change after now could leave the file with the same version.

@@ -62,7 +62,7 @@ pub use crate::peer::Allowed;
 pub use borrower::{Borrowed, Borrower, LoanFailure, LoanKind};
 pub use client::{Answer, Client, ClientError};
 pub use exports::{Access, Exports, OpenFailure, Opener};
-pub use lend::{Lend, LentPager};
+pub use lend::{Lend, LentPager, object_name};
 pub use quota::Quota;
 pub use server::{Server, ServerHandle, ServerOptions, Statistics};
 pub use words::{LONGEST_LINE, decode, encode};
