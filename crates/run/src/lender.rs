@@ -1,9 +1,10 @@
 //! Who has the frames of files: a cache of this process, or a server.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memobj::{Cache, CacheOptions, Metrics};
+use memobj_serve::control::{ClientError, Connecting};
 
 use crate::error::RunError;
 use crate::options::Options;
@@ -16,15 +17,28 @@ pub(crate) enum Lender {
     Server(Arc<Via>),
 }
 
-impl Lender {
+/// A lender that is asked for: a server gets ready while this process does.
+pub(crate) struct Wanted(Option<(PathBuf, Connecting)>);
+
+impl Wanted {
     pub(crate) fn new(options: &Options) -> Result<Self, RunError> {
-        let Some(path) = &options.via else {
+        let connect = |path: &PathBuf| match Connecting::begin(path) {
+            Ok(connecting) => Ok((path.clone(), connecting)),
+            Err(error) => Err(refused(path, &error.into())),
+        };
+        Ok(Self(options.via.as_ref().map(connect).transpose()?))
+    }
+}
+
+impl Lender {
+    pub(crate) fn new(wanted: Wanted, options: &Options) -> Result<Self, RunError> {
+        let Some((path, connecting)) = wanted.0 else {
             let cache = CacheOptions::new().budget_bytes(options.budget_bytes);
             return Ok(Self::Cache(Cache::new(cache).map_err(RunError::Cache)?));
         };
-        match Via::connect(path) {
+        match Via::new(&path, connecting) {
             Ok(via) => Ok(Self::Server(Arc::new(via))),
-            Err(error) => Err(RunError::Via { socket: path.clone(), why: why(path, &error) }),
+            Err(error) => Err(refused(&path, &error)),
         }
     }
 
@@ -42,17 +56,14 @@ impl Lender {
     }
 }
 
-fn why(path: &Path, error: &memobj_serve::control::ClientError) -> String {
-    use memobj_serve::control::ClientError;
-    match error {
+fn refused(path: &Path, error: &ClientError) -> RunError {
+    let why = match error {
         ClientError::Io(error) if !path.exists() => format!("{error}; is the server running?"),
         ClientError::Io(error) => error.to_string(),
         ClientError::Refused { kind, words } if kind == "refused" => {
             format!("the server refuses this client ({words})")
         }
-        other => match other.get("message") {
-            Some(message) => message,
-            None => other.to_string(),
-        },
-    }
+        other => other.get("message").unwrap_or_else(|| other.to_string()),
+    };
+    RunError::Via { socket: path.to_owned(), why }
 }

@@ -31,7 +31,7 @@ use crate::faults::Faults;
 use crate::files::{Files, MappedObject, MappingKind};
 use crate::history::{History, ProgramEnd, Totals};
 use crate::history_builder::HistoryBuilder;
-use crate::lender::Lender;
+use crate::lender::{Lender, Wanted};
 use crate::objects::{Copies, Objects};
 use crate::options::{Counting, Options};
 use crate::pages::Pages;
@@ -160,14 +160,17 @@ impl Supervisor {
     /// `NoFaults` if this process cannot be told of faults inside system calls, and there is anything to do beside looking at
     /// names; what the cache and the system say.
     pub fn new(options: Options) -> Result<Self, RunError> {
-        let pages = crate::pages::pages(&options)?;
+        let wanted = Wanted::new(&options)?;
         let system = |what| move |source| RunError::System { what, source };
         // Before there are other threads: SIGCHLD is blocked in all.
         let jobs = Jobs::of_this_thread();
-        memobj_linux::pagemap::keep_open();
+        if options.via.is_none() {
+            memobj_linux::pagemap::keep_open();
+        }
         let guard = Guard::start().map_err(system("start a guard"))?;
         let limits = Limits::raise().map_err(system("raise limits"))?;
-        let lender = Lender::new(&options)?;
+        let lender = Lender::new(wanted, &options)?;
+        let pages = crate::pages::pages(&options)?;
         let history_builder = Arc::new(HistoryBuilder::new(options.counting));
         let mut guests = guests(&options.names);
         let objects = Objects::start(&mut guests, pages, lender.cache(), &options, &history_builder)?;

@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 use memobj_linux::fault_loop::{Awaited, Listener, Listeners};
 use memobj_linux::locks::{Rank, RankedMutex};
-use memobj_serve::control::{Borrowed, Borrower, ClientError, LoanFailure, LoanKind};
+use memobj_serve::control::{Borrowed, Borrower, ClientError, Connecting, LoanFailure, LoanKind};
 
 use crate::files::MappingKind;
 use crate::frames::{FrameSource, Resolved};
@@ -27,12 +27,9 @@ pub(crate) struct Via {
 }
 
 impl Via {
-    pub(crate) fn connect(path: &Path) -> Result<Self, ClientError> {
-        Ok(Self {
-            borrower: Borrower::connect(path)?,
-            socket: path.to_owned(),
-            is_told: AtomicBool::new(false),
-        })
+    pub(crate) fn new(path: &Path, connecting: Connecting) -> Result<Self, ClientError> {
+        let (borrower, socket) = (connecting.finish()?, path.to_owned());
+        Ok(Self { borrower, socket, is_told: AtomicBool::new(false) })
     }
 
     /// Borrows the frames of a file that is open for reading, and held still.

@@ -131,15 +131,27 @@ impl fmt::Debug for Shared {
     }
 }
 
-impl Borrower {
-    /// Connects to the server at `path`.
+/// A connection that the server has not greeted yet.
+#[derive(Debug)]
+pub struct Connecting(UnixStream);
+
+impl Connecting {
+    /// Connects to the server at `path`, and does not wait for it.
     ///
     /// # Errors
     ///
-    /// `Refused` if this process may not be a client (`refused`), or the server does not lend to it (`denied`).
-    pub fn connect(path: impl AsRef<Path>) -> Result<Self, ClientError> {
-        let socket = UnixStream::connect(path)?;
-        let shared = Shared { socket, talk: Mutex::default(), changed: Condvar::new() };
+    /// That nobody listens there.
+    pub fn begin(path: impl AsRef<Path>) -> io::Result<Self> {
+        Ok(Self(UnixStream::connect(path)?))
+    }
+
+    /// Waits for the server, 10 s at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`Borrower::connect`].
+    pub fn finish(self) -> Result<Borrower, ClientError> {
+        let shared = Shared { socket: self.0, talk: Mutex::default(), changed: Condvar::new() };
         // The greeting has no tag of a request.
         let greeting = shared.greeting()?;
         let words = greeting.strip_prefix("memobj 1 ").ok_or(ClientError::Protocol(greeting.clone()))?;
@@ -152,13 +164,25 @@ impl Borrower {
             Some("frames") => {
                 // A server waits for a first request for some time only.
                 shared.tell("events off");
-                Ok(Self(Arc::new(shared)))
+                Ok(Borrower(Arc::new(shared)))
             }
-            Some("not-to-you") => {
-                Err(refused("denied", "message=it%20lends%20frames%20to%20its%20own%20user%20only"))
-            }
+            Some("not-to-you") => Err(refused(
+                "denied",
+                "message=it%20lends%20frames%20to%20its%20own%20user%20and%20to%20root%20only",
+            )),
             _ => Err(refused("denied", "message=it%20lends%20no%20frames%20(memobj%20serve%20--lend)")),
         }
+    }
+}
+
+impl Borrower {
+    /// Connects to the server at `path`.
+    ///
+    /// # Errors
+    ///
+    /// `Refused` if this process may not be a client (`refused`), or the server does not lend to it (`denied`).
+    pub fn connect(path: impl AsRef<Path>) -> Result<Self, ClientError> {
+        Connecting::begin(path)?.finish()
     }
 
     /// Borrows the frames of the file that `file` is open of for reading. Blocks until the server has answered, 10 s at most.

@@ -59,7 +59,7 @@ mod words;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use crate::peer::Allowed;
-pub use borrower::{Borrowed, Borrower, LoanFailure, LoanKind};
+pub use borrower::{Borrowed, Borrower, Connecting, LoanFailure, LoanKind};
 pub use client::{Answer, Client, ClientError};
 pub use exports::{Access, Exports, OpenFailure, Opener};
 pub use lend::{Lend, LentPager, object_name};
