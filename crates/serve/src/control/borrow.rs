@@ -31,9 +31,9 @@ impl AsFd for Handed {
 /// What a greeting says of lending to this client.
 pub(super) fn greeting(session: &Session) -> &'static str {
     match session.server.options.lend {
-        Lend::Nobody => "nothing",
-        lend if lend.to(session.peer.user) => "frames",
-        _ => "not-to-you",
+        Lend::Nobody => "",
+        lend if lend.to(session.peer.user) => " lends=frames",
+        _ => " lends=not-to-you",
     }
 }
 

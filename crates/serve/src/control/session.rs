@@ -176,7 +176,7 @@ impl<'a> Turns<'a> {
     fn run(mut self) -> End {
         let session = self.session;
         let lends = borrow::greeting(session);
-        session.output.answer(format!("memobj 1 session={} lends={lends}\n", session.number));
+        session.output.answer(format!("memobj 1 session={}{lends}\n", session.number));
         loop {
             session.output.clear();
             if session.is_over() {
