@@ -254,7 +254,7 @@ impl ProgramFaults {
         match read {
             Ok(_) => {
                 let address = fault.event.address as u64 & !(PAGE - 1);
-                let page = LostPage { space: Arc::clone(&self.space), address, bytes };
+                let page = LostPage { faults: Arc::clone(&self.faults), address, bytes };
                 self.shared.files.lender_is_gone(&place.object, page);
             }
             Err(error) => {

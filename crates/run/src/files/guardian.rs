@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use memobj_linux::lease::{self, BreakNews, BreakReader, News};
 use memobj_linux::locks::{Rank, RankedMutex};
+use memobj_linux::uffd::ForeignFaults;
 use rustix::fs::inotify;
 
 use super::idle::LOOK_EVERY;
-use crate::program_space::ProgramSpace;
-
 use super::{Files, Hold, LocalFile, MappedObject};
 
 /// What of the time that the kernel waits for a lease may be used, in quarters.
@@ -33,8 +32,9 @@ pub(crate) trait Post: std::fmt::Debug + Send + Sync {
 /// A page on which a thread sleeps, and which who lends the frames does not supply any more.
 #[derive(Debug)]
 pub(crate) struct LostPage {
-    pub(crate) space: Arc<ProgramSpace>,
-    /// Of the page, in that space.
+    /// Of the address space that it is missing in.
+    pub(crate) faults: Arc<ForeignFaults>,
+    /// Of the page, there.
     pub(crate) address: u64,
     /// Its bytes, from the file, which nobody can change before the object is handed over.
     pub(crate) bytes: Vec<u8>,

@@ -67,9 +67,7 @@ impl Jobs {
     /// while it hands over the mapping that they are in.
     pub(crate) fn supply_lost_pages(&self) {
         let pages = std::mem::take(&mut *self.lost_pages.lock());
-        for LostPage { space, address, bytes } in pages {
-            // A space that is gone has no sleepers.
-            let Ok(faults) = space.served() else { continue };
+        for LostPage { faults, address, bytes } in pages {
             if faults.supply_copy(address, &bytes).is_err() {
                 // It is there already, or nothing is registered there any more, or there is no memory: who sleeps finds out.
                 faults.wake(address, bytes.len() as u64);

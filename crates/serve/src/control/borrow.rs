@@ -121,7 +121,8 @@ pub(super) fn prefetch(session: &Session, arguments: &mut Arguments<'_>) -> Resu
     let loan = loan(session, arguments)?;
     let (start, length) = (arguments.number("the offset")?, arguments.number("the length")?);
     arguments.end()?;
-    loan.lent.prefetch(&[start..start.saturating_add(length)]);
+    let range = start..start.saturating_add(length);
+    loan.lent.prefetch(std::slice::from_ref(&range));
     Ok(Taken::Done(Fields::new()))
 }
 
