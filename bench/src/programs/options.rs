@@ -17,6 +17,8 @@ Programs:
 Ways:
   native    the program
   memobj    the program under `memobj run --report none`
+  memobj-via  under `memobj run --via`, with the frames of a server that has run it before
+  memobj-warm  by a supervisor that is running, and has run it before
 
 Each program runs once in each way before anything counts, so that files are in the page cache; then the ways take
 turns, each repetition beginning with another one. What a program prints and its exit status are compared with the

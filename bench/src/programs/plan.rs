@@ -58,6 +58,16 @@ impl ProgramName {
         }
     }
 
+    /// The same for a run that borrows the frames of a server.
+    pub fn required_ratio_via(self) -> f64 {
+        match self {
+            ProgramName::True | ProgramName::Ls => 2.0,
+            ProgramName::Echo => 1.8,
+            ProgramName::Json => 1.1,
+            ProgramName::Compile => 1.2,
+        }
+    }
+
     /// The program and its arguments, with what it needs in `directory`, where it will run.
     ///
     /// # Errors

@@ -72,7 +72,10 @@ pub fn bars(lines: &[Line]) -> Vec<Bar> {
         Some(Bar {
             what: format!("{} {}: ratio to native", line.program.name(), line.way),
             direction: Direction::AtMost,
-            required: line.program.required_ratio(),
+            required: match line.way {
+                "memobj-via" => line.program.required_ratio_via(),
+                _ => line.program.required_ratio(),
+            },
             measured: ratio(lines, line)?,
         })
     };

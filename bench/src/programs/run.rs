@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::options::RunOptions;
 use super::plan::ProgramName;
 use super::report::{self, Line};
-use super::runner::{Native, Ran, Runner, Under, said};
+use super::runner::{Native, Ran, Runner, Under, UnderVia, said};
 use crate::children;
 use crate::machine::Machine;
 use crate::report::bar_table;
@@ -41,6 +41,9 @@ fn ways(options: &RunOptions, directory: &Path) -> Vec<Way> {
     let under = Under::memobj(options.memobj.as_deref(), directory);
     let mut ways: Vec<Way> =
         vec![Ok(Box::new(Native::new())), under.map(boxed).map_err(|reason| ("memobj", reason))];
+    let via = UnderVia::start(options.memobj.as_deref(), directory);
+    let via = via.map(|via| -> Box<dyn Runner> { Box::new(via) });
+    ways.push(via.map_err(|reason| ("memobj-via", reason)));
     ways.extend(warm());
     ways
 }

@@ -2,10 +2,10 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::watchdog::Watchdog;
@@ -83,6 +83,61 @@ impl Under {
             true => Ok(under),
             false => Err(format!("memobj run -- true: {}", said(&ran))),
         }
+    }
+}
+
+/// The program under `memobj run --via`, and the server whose frames it borrows.
+pub struct UnderVia {
+    under: Under,
+    server: Child,
+}
+
+impl UnderVia {
+    /// Starts a server, whose socket is in `directory`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Under::memobj`].
+    pub fn start(memobj: Option<&Path>, directory: &Path) -> Result<Self, String> {
+        let memobj = memobj
+            .map_or_else(beside, |path| std::path::absolute(path).map_err(|error| error.to_string()))?;
+        let socket = directory.join("via.sock");
+        let mut server = Command::new(&memobj);
+        server.arg("serve").arg(&socket).args(["--lend", "--quiet"]).stdout(Stdio::piped());
+        let mut server = server.spawn().map_err(|error| error.to_string())?;
+        let output = server.stdout.take();
+        let prefix =
+            [memobj.as_os_str(), "run".as_ref(), "--via".as_ref(), socket.as_os_str(), "--".as_ref()];
+        let prefix = prefix.map(OsString::from).to_vec();
+        let under = Under { name: "memobj-via", prefix, watchdog: Watchdog::new(LIMIT) };
+        let via = Self { under, server };
+        let mut line = String::new();
+        if let Some(output) = output {
+            // It listens once it says so.
+            BufReader::new(output).read_line(&mut line).map_err(|error| error.to_string())?;
+        }
+        let ran = via.run(&["true".into()], directory)?;
+        match ran.status.success() {
+            true => Ok(via),
+            false => Err(format!("memobj run --via -- true: {}", said(&ran))),
+        }
+    }
+}
+
+impl Runner for UnderVia {
+    fn name(&self) -> &'static str {
+        self.under.name
+    }
+
+    fn run(&self, command: &[OsString], directory: &Path) -> Result<Ran, String> {
+        self.under.run(command, directory)
+    }
+}
+
+impl Drop for UnderVia {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
     }
 }
 

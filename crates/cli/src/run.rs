@@ -34,6 +34,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         ));
     }
     check_budget(arguments)?;
+    check_via(arguments)?;
     arguments.map.iter().try_for_each(|(_, object)| object.check())?;
     output::pass_on_what_is_closed()?;
     if arguments.report != ReportKind::None && arguments.report_file.is_none() {
@@ -53,7 +54,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let has_servers = arguments.map.iter().any(|(_, object)| matches!(object, MapObject::Url(_)));
     let prepare = |supervisor: &mut Supervisor| {
         if has_servers {
-            servers::tell(supervisor.events());
+            supervisor.events().into_iter().for_each(servers::tell);
         }
         for left_out in record.iter().flat_map(|record| supervisor.replay(record)) {
             let why = match left_out.reason {
@@ -78,6 +79,18 @@ fn check_budget(arguments: &RunArguments) -> Result<(), Failure> {
         arguments.budget >> 10,
         LEAST_BUDGET_BYTES >> 20
     )))
+}
+
+/// A server that lends frames has files of this machine only.
+fn check_via(arguments: &RunArguments) -> Result<(), Failure> {
+    let is_url = |object: &MapObject| matches!(object, MapObject::Url(_));
+    match arguments.via.is_some() && arguments.map.iter().any(|(_, object)| is_url(object)) {
+        true => Err(Failure::Usage(
+            "run: --via lends frames of local files; --map to an object of a server takes a cache of its own"
+                .into(),
+        )),
+        false => Ok(()),
+    }
 }
 
 fn read_record(path: &Path) -> Result<Record, Failure> {
@@ -191,6 +204,7 @@ fn options(arguments: &RunArguments, counts: bool) -> Result<Options, Failure> {
         injections: injections.collect(),
         names: names.collect::<Result<_, Failure>>()?,
         counting: if counts { Counting::Touches } else { Counting::Totals },
+        via: arguments.via.clone(),
         messages: Messages::StandardError,
         copying: Some(copying()),
         ..Options::default()

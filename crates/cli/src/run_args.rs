@@ -22,6 +22,7 @@ Examples:
   memobj run --map /etc/words=./words -- grep x /etc/words  another file under a name
   memobj run --map /data/model=s3://bucket/model -- python3 infer.py   an object of a store as a file
   memobj run --map /data=s3://bucket/set/ -- python3 train.py  all objects of a prefix as a folder
+  memobj run --via /run/memobj.sock -- ls                   with the frames of a server, warm from earlier runs
   memobj run --record start.rec -- node app.js              record the order of first touches
   memobj run --replay start.rec -- node app.js              read ahead in that order
 
@@ -56,6 +57,10 @@ pub(crate) struct RunArguments {
     /// Allow a budget below 4M, 64k at least: programs whose pages do not fit may take a thousand times as long
     #[arg(long)]
     pub(crate) tight: bool,
+    /// Borrow the frames of files from the server at SOCKET (memobj serve SOCKET --lend): its cache is warm from earlier runs,
+    /// and clean pages exist once for all runs. The budget, --retry and --inject are the server's
+    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["budget", "tight", "retry", "inject", "report", "report_file"])]
+    pub(crate) via: Option<PathBuf>,
     /// Size of a frame; programs map files in pages of 4k, so there is nothing else to choose
     #[arg(long, value_enum, default_value_t = Frames::Auto)]
     pub(crate) frames: Frames,

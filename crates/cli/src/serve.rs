@@ -14,7 +14,7 @@ use memobj::pagers::{self, Pager};
 use memobj::{Cache, CacheOptions, ObjectOptions};
 use memobj_linux::fault_loop::FaultLoop;
 use memobj_linux::times::percentile;
-use memobj_serve::control::{Access, Exports, OpenFailure, Quota, Server, ServerOptions};
+use memobj_serve::control::{Access, Exports, LentPager, OpenFailure, Quota, Server, ServerOptions};
 use memobj_serve::keep::{Kept, Listeners};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::SIGTERM;
@@ -34,6 +34,9 @@ use crate::servers::{self, Missing, Servers};
 
 /// How often it is looked whether the server is to end.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Pages that one client may wait for at once, if frames are lent: as many threads of its programs.
+const REQUESTS_OF_BORROWER: u64 = 64;
 
 /// Serves until Ctrl-C or SIGTERM.
 pub(crate) fn run(arguments: &ServeArguments, interrupt: &Interrupt) -> Result<(), Failure> {
@@ -183,6 +186,9 @@ fn numbers(cache: &Cache, machines: Option<&Machines<'_>>, clients: Option<&Serv
             gauge(&mut text, "clients", told.clients);
             gauge(&mut text, "objects", told.objects);
             gauge(&mut text, "requests_under_way", told.running);
+            gauge(&mut text, "lent_files", told.lent_files);
+            counter(&mut text, "loans", told.loans);
+            counter(&mut text, "loans_warm", told.warm_loans);
             counter(&mut text, "clients_refused", told.refused);
             counter(&mut text, "clients_dropped", told.dropped);
             counter(&mut text, "requests", told.requests);
@@ -245,9 +251,13 @@ fn options(arguments: &ServeArguments, machines: Option<&Machines<'_>>) -> Serve
         });
         numbers.into_iter().flatten().collect()
     };
+    let quota = Quota::new().clients(arguments.clients.into());
+    let faults: Arc<Faults> = arguments.inject.clone().into();
     ServerOptions::new()
         .more_stats(Arc::new(of_machines))
-        .quota(Quota::new().clients(arguments.clients.into()))
+        .quota(if arguments.lend.is_some() { quota.requests(REQUESTS_OF_BORROWER) } else { quota })
+        .lend(arguments.lend())
+        .lent_pager(LentPager::new(move |path, pager| Box::new(with_faults(pager, path, &faults))))
         .allowed(arguments.allowed())
         .policy(arguments.policy())
 }

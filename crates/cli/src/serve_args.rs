@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use memobj::FailurePolicy;
-use memobj_serve::control::Allowed;
+use memobj_serve::control::{Allowed, Lend};
 
 use crate::inject::FaultPlan;
 use crate::machine_args::MachineArguments;
@@ -23,6 +23,7 @@ Examples:
   memobj serve S.sock --export-dir /srv/files --allow-uid 1000
   memobj serve S.sock --export words=words.dat:rw --keep                           may be killed and upgraded
   memobj serve --check /run/memobj.sock --export model=/srv/model.bin       would it? changes nothing
+  memobj serve S.sock --lend --budget 2G                 and then: memobj run --via S.sock -- PROGRAM
   printf '1 exports\\n2 open model\\n3 populate 1 0 4096\\n4 read 1 0 16\\n' | socat - UNIX-CONNECT:S.sock
 
 Clients say in lines of text what they want mapped, and hear of errors: docs/serve-protocol.md. They map
@@ -73,6 +74,10 @@ pub(crate) struct ServeArguments {
     /// Clients open the regular files below DIR by their paths in it, to be read; symbolic links are not followed
     #[arg(long, value_name = "DIR")]
     pub(crate) export_dir: Option<PathBuf>,
+    /// Lend frames of files that clients have open (memobj run --via SOCKET): to the user of the server and root; with
+    /// --lend=allowed to all who may connect, who then trust one another with the bytes of the files that they run
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "owner", value_name = "TO")]
+    pub(crate) lend: Option<LendTo>,
     /// Most memory to hold pages in, for all clients together, a hard bound
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size::parse_budget)]
     pub(crate) budget: u64,
@@ -80,8 +85,8 @@ pub(crate) struct ServeArguments {
     /// otherwise when they open an object
     #[arg(long, value_name = "DURATION", default_value = "never", value_parser = retry::parse)]
     pub(crate) retry: Retry,
-    /// Inject faults into the export NAME: as in `memobj hash`, NAME and a colon in front; `*` is every export. May be
-    /// given several times
+    /// Inject faults into the export NAME, and into lent files whose path ends with NAME: as in `memobj hash`, NAME and a
+    /// colon in front; `*` is every export and file. May be given several times
     #[arg(long, value_name = "NAME:SPEC", value_parser = run_args::parse_inject)]
     pub(crate) inject: Vec<(PathBuf, FaultPlan)>,
     /// Let processes of this user connect, too; may be given several times
@@ -124,6 +129,15 @@ impl ServeArguments {
         Allowed::new().users(self.allow_uid.iter().copied()).groups(self.allow_gid.iter().copied())
     }
 
+    /// To whom frames are lent.
+    pub(crate) fn lend(&self) -> Lend {
+        match self.lend {
+            None => Lend::Nobody,
+            Some(LendTo::Owner) => Lend::Owner,
+            Some(LendTo::Allowed) => Lend::Allowed,
+        }
+    }
+
     /// What happens when a page cannot be supplied.
     pub(crate) fn policy(&self) -> FailurePolicy {
         match self.retry {
@@ -132,6 +146,15 @@ impl ServeArguments {
             Retry::Forever => FailurePolicy::WaitForEver,
         }
     }
+}
+
+/// To whom frames are lent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum LendTo {
+    /// The user of the server, and root
+    Owner,
+    /// All who may connect
+    Allowed,
 }
 
 /// One `--export`.

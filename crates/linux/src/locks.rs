@@ -99,6 +99,10 @@ pub enum Rank {
     MappedByPath,
     /// What the tracer is to do.
     Posted,
+    /// Pages that the tracer is to supply.
+    LostPages,
+    /// Pages that a server was asked for.
+    BorrowedPages,
     /// The thread that looks at names. Held while it looks.
     Names,
     /// The history of a run.

@@ -169,7 +169,11 @@ impl LentFrames {
     }
 
     /// As [`resolve`](Self::resolve), but gives up waiting for others, with `Ok`, once `goes_on` says no.
-    pub(crate) fn resolve_while(
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn resolve_while(
         &self,
         offset: u64,
         around: Range<u64>,

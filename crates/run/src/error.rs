@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use memobj_tracer::CallError;
 
@@ -31,6 +32,13 @@ pub enum RunError {
     },
     /// The cache was refused.
     Cache(memobj::CacheError),
+    /// There is no server that lends frames to this process.
+    Via {
+        /// Its socket.
+        socket: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// What makes the options has failed.
     Options(Box<dyn std::error::Error + Send + Sync>),
     /// An object cannot be read on demand here, and could not be copied.
@@ -76,6 +84,9 @@ impl fmt::Display for RunError {
                 write!(f, "{}: {source}", program.to_string_lossy())
             }
             Self::Cache(error) => write!(f, "{error}"),
+            Self::Via { socket, why } => {
+                write!(f, "borrow frames at {}: {why}", socket.display())
+            }
             Self::Options(error) => write!(f, "{error}"),
             Self::Copy { object, source } => write!(f, "copy {object}: {source}"),
             Self::NoRoomToCopy { object, length_bytes, budget_bytes, missing } => write!(
@@ -97,7 +108,7 @@ impl std::error::Error for RunError {
             | Self::Copy { source, .. }
             | Self::System { source, .. } => Some(source),
             Self::Options(error) => Some(&**error),
-            Self::NoRoomToCopy { .. } => None,
+            Self::NoRoomToCopy { .. } | Self::Via { .. } => None,
             Self::Cache(error) => Some(error),
         }
     }

@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use memobj::{AtOnce, PageError};
 use memobj_linux::fault_loop::{
     BATCH, Client, ClientEnd, Fault, FaultLoop, FaultLoopMetrics, MayBlock, Reading, Registration, Step,
     end_of,
@@ -15,9 +14,11 @@ use memobj_linux::locks::{Rank, RankedRwLock};
 use memobj_linux::uffd::{EventBuffer, FaultEvent, FaultKind, ForeignFaults};
 use memobj_tracer::MappedFile;
 
-use crate::files::{Files, FramesId, MappedObject};
+use crate::files::{Files, FramesId, LostPage, MappedObject};
+use crate::frames::Resolved;
 use crate::history::{FaultRecord, Resolution};
 use crate::history_builder::HistoryBuilder;
+use crate::lender::Lender;
 use crate::options::{Counting, Messages, Options};
 use crate::program_space::ProgramSpace;
 use crate::say::Speaker;
@@ -112,6 +113,9 @@ impl Faults {
 /// How many bytes are read around a fault. Programs get nowhere when the window of one page, of code for example, takes
 /// the place of another that the same instruction needs: many windows fit into the budget.
 fn window_bytes(options: &Options) -> u64 {
+    if options.via.is_some() {
+        return options.window_bytes;
+    }
     let most = (options.budget_bytes / LEAST_WINDOWS).max(PAGE);
     options.window_bytes.min(1 << most.ilog2())
 }
@@ -147,9 +151,10 @@ impl Client for ProgramFaults {
         };
         let was_resident = fault.looks == 0 && place.object.lent.is_resident(place.offset);
         match self.supply(fault, &place, was_resident) {
-            AtOnce::Pending(pending) => return Step::Pending(Box::new(pending)),
-            AtOnce::Failed(error) => self.fail(fault, &place, &error),
-            _ => self.wake(fault, &place, was_resident),
+            Resolved::Pending(pending) => return Step::Pending(pending),
+            Resolved::Failed(error) => self.fail(fault, &place, &error),
+            Resolved::Gone(why) => self.supply_from_file(fault, &place, &why),
+            Resolved::Resident => self.wake(fault, &place, was_resident),
         }
         Step::Done
     }
@@ -199,11 +204,15 @@ impl Place {
 
 impl ProgramFaults {
     /// Obtains the page, and says so if that happens too often.
-    fn supply(&self, fault: &Fault, place: &Place, was_resident: bool) -> AtOnce {
+    fn supply(&self, fault: &Fault, place: &Place, was_resident: bool) -> Resolved {
         if was_resident {
-            return AtOnce::Resident;
+            return Resolved::Resident;
         }
         let lent = &place.object.lent;
+        if self.shared.options.via.is_some() {
+            // The budget is the server's.
+            return lent.resolve_at_once(place.offset, place.window.clone());
+        }
         let pages = place.window.clone().step_by(PAGE as usize);
         let missing = pages.filter(|offset| !lent.is_resident(*offset)).count() as u64;
         let answer = lent.resolve_at_once(place.offset, place.window.clone());
@@ -228,7 +237,34 @@ impl ProgramFaults {
         self.shared.history_builder.fault(self.record(fault, place, resolution));
     }
 
-    fn fail(&self, fault: &Fault, place: &Place, error: &PageError) {
+    /// Who lends the frames is gone: the file, which is as it was, takes their place. This page comes as a copy first, since
+    /// who sleeps on it inside a system call could not be stopped.
+    fn supply_from_file(&self, fault: &Fault, place: &Place, why: &str) {
+        if let Lender::Server(via) = self.shared.files.lender()
+            && via.tells_of_loss()
+            && self.shared.options.messages == Messages::StandardError
+        {
+            self.shared.speaker.say(format!("{via}: {why}: the kernel supplies pages of files from now on"));
+        }
+        let mut bytes = vec![0; PAGE as usize];
+        let read = place
+            .object
+            .file_descriptor()
+            .and_then(|file| memobj_linux::file::read_full(&file, &mut bytes, place.offset & !(PAGE - 1)));
+        match read {
+            Ok(_) => {
+                let address = fault.event.address as u64 & !(PAGE - 1);
+                let page = LostPage { faults: Arc::clone(&self.faults), address, bytes };
+                self.shared.files.lender_is_gone(&place.object, page);
+            }
+            Err(error) => {
+                let name = self.shared.files.name(&place.object);
+                self.fail(fault, place, &format!("supply page {} of {name}: {error}", place.offset / PAGE));
+            }
+        }
+    }
+
+    fn fail(&self, fault: &Fault, place: &Place, error: &str) {
         // Before: whoever is ended by it may be the last of whom anything is said.
         if self.shared.options.messages != Messages::None {
             let process = self.space.process;
@@ -236,7 +272,7 @@ impl ProgramFaults {
             let name = name.trim_end();
             self.shared.speaker.say(format!("{error}; process {process} ({name}) is sent SIGBUS"));
         }
-        self.shared.history_builder.failed(self.record(fault, place, Resolution::Failed), &error.to_string());
+        self.shared.history_builder.failed(self.record(fault, place, Resolution::Failed), error);
         self.trap(fault.event.address as u64);
     }
 

@@ -6,7 +6,8 @@
 //!     mmap          of a file: the frames of its memory object are mapped instead
 //!     fork          what the child inherits is registered before it runs
 //!   Faults        hears of missing pages in the event loop of the process, has them obtained, and wakes the sleeper
-//!   Files         one memory object for each version of a file, in one cache with one budget
+//!   Files         one memory object for each version of a file, in one cache with one budget; or its frames are a
+//!                 server's (`via`)
 //!   History       what was touched, by whom, and when: for reports, and for records, which plan what to prefetch
 //! ```
 //!
@@ -19,9 +20,11 @@ mod descriptor_budget;
 mod error;
 mod faults;
 mod files;
+mod frames;
 mod front;
 pub mod history;
 mod history_builder;
+mod lender;
 mod map_target;
 mod objects;
 mod options;
@@ -32,6 +35,7 @@ pub mod report;
 mod say;
 mod supervisor;
 mod thrash;
+mod via;
 
 pub use error::RunError;
 pub use front::{FrontEnds, MakeOptions, run_in_front, run_in_front_with};

@@ -34,6 +34,9 @@ pub struct Options {
     /// How many bytes around a fault are read with it: a power of two, at least a page. No more than a sixteenth of the
     /// budget is.
     pub window_bytes: u64,
+    /// The socket of a server that lends frames (`memobj serve --lend`): it has the cache and the budget, and decides about
+    /// failures. `None`: this process has them.
+    pub via: Option<PathBuf>,
     /// Whether a line tells of each page that could not be supplied, and of programs that cannot be served.
     pub messages: Messages,
 }
@@ -50,6 +53,7 @@ impl Default for Options {
             copying: None,
             counting: Counting::Totals,
             window_bytes: 64 << 10,
+            via: None,
             messages: Messages::StandardError,
         }
     }

@@ -52,6 +52,7 @@ fn take_faults(options: &Options) -> bool {
         })
     };
     options.counting == Counting::Touches
+        || options.via.is_some()
         || options.injections.iter().any(|these| !is_of_objects(&these.path))
 }
 

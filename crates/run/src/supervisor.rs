@@ -18,7 +18,6 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use memobj::{Cache, CacheOptions};
 use memobj_linux::uffd::ForeignFaults;
 use memobj_tracer::{
     Call, Guard, Happened, Limits, Program, Registers, Resume, Started, Thread, Traced, Tracing,
@@ -32,6 +31,7 @@ use crate::faults::Faults;
 use crate::files::{Files, MappedObject, MappingKind};
 use crate::history::{History, ProgramEnd, Totals};
 use crate::history_builder::HistoryBuilder;
+use crate::lender::{Lender, Wanted};
 use crate::objects::{Copies, Objects};
 use crate::options::{Counting, Options};
 use crate::pages::Pages;
@@ -160,21 +160,23 @@ impl Supervisor {
     /// `NoFaults` if this process cannot be told of faults inside system calls, and there is anything to do beside looking at
     /// names; what the cache and the system say.
     pub fn new(options: Options) -> Result<Self, RunError> {
-        let pages = crate::pages::pages(&options)?;
+        let wanted = Wanted::new(&options)?;
         let system = |what| move |source| RunError::System { what, source };
         // Before there are other threads: SIGCHLD is blocked in all.
         let jobs = Jobs::of_this_thread();
-        memobj_linux::pagemap::keep_open();
+        if options.via.is_none() {
+            memobj_linux::pagemap::keep_open();
+        }
         let guard = Guard::start().map_err(system("start a guard"))?;
         let limits = Limits::raise().map_err(system("raise limits"))?;
-        let cache = CacheOptions::new().budget_bytes(options.budget_bytes);
-        let cache = Cache::new(cache).map_err(RunError::Cache)?;
+        let lender = Lender::new(wanted, &options)?;
+        let pages = crate::pages::pages(&options)?;
         let history_builder = Arc::new(HistoryBuilder::new(options.counting));
         let mut guests = guests(&options.names);
-        let objects = Objects::start(&mut guests, pages, &cache, &options, &history_builder)?;
+        let objects = Objects::start(&mut guests, pages, lender.cache(), &options, &history_builder)?;
         let names = Names::new(&guests, &options.names, objects.files)
             .map_err(system("open what names stand for"))?;
-        let files = Files::new(cache, options.clone(), Arc::clone(&history_builder), Box::new(jobs.clone()));
+        let files = Files::new(lender, options.clone(), Arc::clone(&history_builder), Box::new(jobs.clone()));
         let faults = Faults::start(Arc::clone(&files), Arc::clone(&history_builder), options.clone());
         Ok(Self {
             faults: faults.map_err(system("start the event loop for faults"))?,
@@ -203,9 +205,10 @@ impl Supervisor {
         })
     }
 
-    /// What the cache tells of objects and their pagers, from now on. See [`Cache::events`].
-    pub fn events(&self) -> memobj::Events {
-        self.files.cache().events()
+    /// What the cache tells of objects and their pagers, from now on. See [`Cache::events`](memobj::Cache::events). `None`:
+    /// the cache is that of a server.
+    pub fn events(&self) -> Option<memobj::Events> {
+        Some(self.files.lender().cache()?.events())
     }
 
     /// Starts the program.
@@ -267,7 +270,7 @@ impl Supervisor {
     /// What is known of everything that ran.
     pub fn history(&self) -> History {
         let mut history = self.history_builder.history();
-        let metrics = self.files.cache().metrics();
+        let metrics = self.files.lender().metrics();
         let faults = self.faults.metrics();
         history.totals = Totals {
             budget_bytes: metrics.budget_bytes,

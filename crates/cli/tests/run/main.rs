@@ -22,4 +22,5 @@ mod programs;
 mod secrets;
 mod sharing;
 mod test_folder;
+mod via;
 mod writers;

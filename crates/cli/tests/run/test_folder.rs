@@ -10,6 +10,9 @@ use crate::ends::{End, run};
 /// Bytes of a page.
 pub const PAGE: usize = 4096;
 
+/// Names the socket of a server in the environment: runs without options borrow its frames.
+pub const VIA: &str = "MEMOBJ_TEST_VIA";
+
 /// A folder beside the build's output: files of a temporary file system in memory are not served.
 #[derive(Debug)]
 pub struct TestFolder(tempfile::TempDir);
@@ -62,7 +65,11 @@ impl TestFolder {
     /// The same under `memobj run` with these options.
     pub fn memobj<S: AsRef<OsStr>>(&self, options: &[&str], words: &[S]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_memobj"));
-        command.arg("run").args(options).arg("--").args(words);
+        command.arg("run");
+        if let (Some(via), true) = (std::env::var_os(VIA), options.is_empty()) {
+            command.arg("--via").arg(via);
+        }
+        command.args(options).arg("--").args(words);
         self.surroundings(&mut command);
         // Read by the test programs: what they map is to be lent frames.
         command.env("SERVED", "1");

@@ -61,6 +61,13 @@ impl ForeignFaults {
         self.uffd.wake(start as usize, len as usize);
     }
 
+    /// Puts a copy of `bytes`, whole pages, in place of absent pages, and wakes sleepers: in a private mapping they are pages of
+    /// its own. EEXIST: one is there. ENOENT: nothing is registered there.
+    pub fn supply_copy(&self, start: u64, bytes: &[u8]) -> io::Result<()> {
+        // SAFETY: the pages are another address space's, whose owner is stopped or sleeps on them; the source is readable.
+        unsafe { self.uffd.copy(start as usize, bytes.as_ptr(), bytes.len()) }.map_err(|(_, error)| error)
+    }
+
     /// Makes absent pages trap, and wakes sleepers. EEXIST: one is there.
     pub fn poison(&self, start: u64, len: u64) -> io::Result<()> {
         self.uffd.poison(start as usize, len as usize)

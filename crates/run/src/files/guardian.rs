@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use memobj_linux::lease::{self, BreakNews, BreakReader, News};
 use memobj_linux::locks::{Rank, RankedMutex};
+use memobj_linux::uffd::ForeignFaults;
 use rustix::fs::inotify;
 
 use super::idle::LOOK_EVERY;
@@ -24,6 +25,19 @@ pub(crate) trait Post: std::fmt::Debug + Send + Sync {
     fn hand_over(&self, object: Arc<MappedObject>, until: Instant);
     /// Objects that nobody maps are to be closed.
     fn look_for_idle(&self);
+    /// A page is to be supplied as a copy of its own.
+    fn supply_lost(&self, page: LostPage);
+}
+
+/// A page on which a thread sleeps, and which who lends the frames does not supply any more.
+#[derive(Debug)]
+pub(crate) struct LostPage {
+    /// Of the address space that it is missing in.
+    pub(crate) faults: Arc<ForeignFaults>,
+    /// Of the page, there.
+    pub(crate) address: u64,
+    /// Its bytes, from the file, which nobody can change before the object is handed over.
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// Until when a lease that is waited for from now on must be given back.
@@ -125,6 +139,11 @@ impl Guardian {
     /// Has the tracer hand over the mappings of `object`.
     pub(super) fn hand_over(&self, object: &Arc<MappedObject>) {
         self.post.hand_over(Arc::clone(object), time_to_hand_over());
+    }
+
+    /// Has the tracer supply a page.
+    pub(super) fn supply_lost(&self, page: LostPage) {
+        self.post.supply_lost(page);
     }
 
     fn object_of(&self, key: Key) -> Option<Arc<MappedObject>> {

@@ -2,21 +2,24 @@
 
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use memobj::pagers::{self, Faulty, Pager};
-use memobj::{FrameSize, FrameVisibility, LentFrames, ObjectOptions};
+use memobj::{Cache, FrameSize, FrameVisibility, LentFrames, ObjectOptions};
 use memobj_linux::lease::{self, Refused};
 
 use super::{
     CURRENT, FarFile, FileId, Files, FramesId, Hold, LocalFile, MappedObject, MappingKind, Origin, Version,
 };
+use memobj_serve::control::object_name;
+
+use crate::frames::FrameSource;
 use crate::history::FileHistory;
+use crate::lender::Lender;
 use crate::objects::{ObjectFiles, Opened};
 
 impl Files {
@@ -85,7 +88,7 @@ impl Files {
         let name = std::fs::read_link(path).or_else(|_| std::fs::canonicalize(path));
         let name = name.unwrap_or_else(|_| path.to_owned());
         let source = Arc::new(pagers::File::follow(file)?);
-        let lent = self.lend(&name, Arc::clone(&source))?;
+        let lent = self.frames(&name, &source, mapping_kind)?;
         let file = self.history_builder.file(FileHistory {
             path: name,
             length_bytes: metadata.size(),
@@ -94,7 +97,7 @@ impl Files {
         });
         Ok(Arc::new(MappedObject {
             file,
-            frames: frames_of(&lent)?,
+            frames: frames_of(&*lent)?,
             lent,
             mapping_kind,
             id: FileId { device: metadata.dev(), inode: metadata.ino() },
@@ -128,7 +131,7 @@ impl Files {
         let object = Arc::new(MappedObject {
             file: opened.file,
             frames: frames_of(&lent).ok()?,
-            lent,
+            lent: Box::new(lent),
             mapping_kind: MappingKind::Private,
             id,
             origin,
@@ -144,7 +147,23 @@ impl Files {
         Some(object)
     }
 
-    fn lend(&self, name: &Path, source: Arc<pagers::File>) -> io::Result<LentFrames> {
+    /// The frames of a file that is held still.
+    fn frames(
+        &self,
+        name: &Path,
+        source: &Arc<pagers::File>,
+        mapping_kind: MappingKind,
+    ) -> io::Result<Box<dyn FrameSource>> {
+        match &self.lender {
+            Lender::Cache(cache) => Ok(Box::new(self.lend(cache, name, Arc::clone(source))?)),
+            Lender::Server(via) => {
+                let borrowed = via.borrow(&**source, mapping_kind);
+                Ok(Box::new(borrowed.map_err(|error| io::Error::other(error.to_string()))?))
+            }
+        }
+    }
+
+    fn lend(&self, cache: &Cache, name: &Path, source: Arc<pagers::File>) -> io::Result<LentFrames> {
         let options = ObjectOptions::new()
             .frames(FrameSize::Small)
             .visibility(FrameVisibility::Shared)
@@ -156,14 +175,14 @@ impl Files {
             Some(these) => Box::new(Faulty::new(source, these.faults.clone(), these.seed)),
         };
         let refused = |error: &dyn std::error::Error| io::Error::other(error.to_string());
-        let object = self.cache.object(&object_name(name), pager, options);
+        let object = cache.object(&object_name(name), pager, options);
         object.map_err(|error| refused(&error))?.lend_frames().map_err(|error| refused(&error))
     }
 }
 
 /// By which the kernel tells of mappings of the frames.
-fn frames_of(lent: &LentFrames) -> io::Result<FramesId> {
-    let stat = rustix::fs::fstat(lent.file().as_fd())?;
+fn frames_of(lent: &dyn FrameSource) -> io::Result<FramesId> {
+    let stat = rustix::fs::fstat(lent.file())?;
     let device = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
     Ok(FramesId { device, inode: stat.st_ino })
 }
@@ -176,17 +195,6 @@ fn is_still_held(file: &LocalFile) -> bool {
             file.version == Version { size: stat.st_size as u64, modified }
         }),
     }
-}
-
-/// The name of the object of a file: its path, with backslashes doubled, and bytes that are not UTF-8 as `\xff`, so that
-/// whoever reads the name has the path.
-pub(crate) fn object_name(path: &Path) -> String {
-    let mut name = String::new();
-    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
-        name.push_str(&chunk.valid().replace('\\', "\\\\"));
-        chunk.invalid().iter().for_each(|byte| name.push_str(&format!("\\x{byte:02x}")));
-    }
-    name
 }
 
 /// Whether this user could open the file for writing.

@@ -25,16 +25,17 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use memobj::{Cache, LentFrames, pagers};
+use memobj::pagers;
 use memobj_linux::locks::{Rank, RankedMutex, RankedRwLock};
 
 use self::guardian::Guardian;
+use crate::frames::FrameSource;
 use crate::history_builder::HistoryBuilder;
+use crate::lender::Lender;
 use crate::objects::{ObjectFiles, Opened};
 use crate::options::Options;
 
-pub(crate) use self::guardian::{Post, time_to_hand_over};
-pub(crate) use self::make::object_name;
+pub(crate) use self::guardian::{LostPage, Post, time_to_hand_over};
 
 /// What a program wants to do with a file that it maps.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -93,7 +94,7 @@ const RETIRED: u8 = 2;
 pub(crate) struct MappedObject {
     /// The index in the history.
     pub(crate) file: usize,
-    pub(crate) lent: LentFrames,
+    pub(crate) lent: Box<dyn FrameSource>,
     pub(crate) frames: FramesId,
     pub(crate) mapping_kind: MappingKind,
     id: FileId,
@@ -185,7 +186,7 @@ impl MappedObject {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Files {
-    cache: Cache,
+    lender: Lender,
     options: Options,
     history_builder: Arc<HistoryBuilder>,
     current: RankedMutex<HashMap<(FileId, MappingKind), Arc<MappedObject>>>,
@@ -197,13 +198,13 @@ pub(crate) struct Files {
 impl Files {
     /// `post` hands work to the tracer.
     pub(crate) fn new(
-        cache: Cache,
+        lender: Lender,
         options: Options,
         history_builder: Arc<HistoryBuilder>,
         post: Box<dyn Post>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
-            cache,
+            lender,
             options,
             history_builder,
             current: RankedMutex::new(Rank::CurrentFiles, HashMap::new()),
@@ -212,8 +213,8 @@ impl Files {
         })
     }
 
-    pub(crate) fn cache(&self) -> &Cache {
-        &self.cache
+    pub(crate) fn lender(&self) -> &Lender {
+        &self.lender
     }
 
     /// How many files are open.
@@ -276,6 +277,12 @@ impl Files {
         }
     }
 
+    /// Who lends the frames of `object` is gone: its file takes the place of what is missing.
+    pub(crate) fn lender_is_gone(&self, object: &Arc<MappedObject>, page: LostPage) {
+        self.guardian.supply_lost(page);
+        self.has_broken(object);
+    }
+
     /// What people call the file.
     pub(crate) fn name(&self, object: &MappedObject) -> String {
         self.history_builder.name_of(object.file)
@@ -294,6 +301,7 @@ impl Files {
 
     /// Nobody hears of changes of its file any more, and who waits to change it goes on.
     fn let_go(&self, object: &MappedObject) {
+        object.lent.give_back();
         if let Some(file) = object.local() {
             file.give_way();
             self.guardian.forget(file.hold);

@@ -53,13 +53,17 @@ impl Objects {
     pub(crate) fn start(
         guests: &mut [(PathBuf, MapTarget)],
         pages: Pages,
-        cache: &Cache,
+        cache: Option<&Cache>,
         options: &Options,
         history_builder: &Arc<HistoryBuilder>,
     ) -> Result<Self, RunError> {
         if guests.iter().all(|(_, target)| matches!(target, MapTarget::Path(_))) {
             return Ok(Self::default());
         }
+        let Some(cache) = cache else {
+            let source = std::io::Error::other("a server that lends frames of files has none of them");
+            return Err(RunError::System { what: "map names to objects", source });
+        };
         let opener = Opener::new(cache.clone(), options.clone(), pages, Arc::clone(history_builder));
         let missing = match options.object_access {
             ObjectAccess::Copies => "they are to be copied".to_owned(),

@@ -1,6 +1,7 @@
 //! Lists of pages, shorter.
 
-use crate::files::object_name;
+use memobj_serve::control::object_name;
+
 use crate::history::FileHistory;
 
 /// The pages as runs of pages that follow each other in the list: the first, and how many.

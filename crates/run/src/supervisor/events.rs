@@ -16,7 +16,7 @@ use memobj_linux::locks::{Rank, RankedMutex};
 use memobj_tracer::{Happened, Heard, Resume, Stop, Thread, Waker};
 
 use crate::error::RunError;
-use crate::files::{MappedObject, Post};
+use crate::files::{LostPage, MappedObject, Post};
 use crate::supervisor::waiting::GoesOn;
 use crate::supervisor::{Outcome, Progress, Supervisor, kill};
 
@@ -28,6 +28,8 @@ pub(crate) type Job = Box<dyn FnOnce(&mut Supervisor) + Send>;
 pub(crate) struct Jobs {
     /// `None`: there is no tracer any more.
     posted: Arc<RankedMutex<Option<VecDeque<Job>>>>,
+    /// Pages that are supplied before anything else, even while a job waits for a thread to stop.
+    lost_pages: Arc<RankedMutex<Vec<LostPage>>>,
     waker: Waker,
 }
 
@@ -41,7 +43,8 @@ impl Jobs {
     /// They are done by the calling thread.
     pub(crate) fn of_this_thread() -> Self {
         let posted = RankedMutex::new(Rank::Posted, Some(VecDeque::new()));
-        Self { posted: Arc::new(posted), waker: Waker::of_this_thread() }
+        let lost_pages = Arc::new(RankedMutex::new(Rank::LostPages, Vec::new()));
+        Self { posted: Arc::new(posted), lost_pages, waker: Waker::of_this_thread() }
     }
 
     /// Has the tracer do `job` as soon as it has handled what it handles now. Does not block. A job that is not done
@@ -57,6 +60,18 @@ impl Jobs {
         };
         if refused.is_none() {
             self.waker.wake();
+        }
+    }
+
+    /// Supplies pages for which who lends their frames does not answer any more. The tracer does this: so it does not do it
+    /// while it hands over the mapping that they are in.
+    pub(crate) fn supply_lost_pages(&self) {
+        let pages = std::mem::take(&mut *self.lost_pages.lock());
+        for LostPage { faults, address, bytes } in pages {
+            if faults.supply_copy(address, &bytes).is_err() {
+                // It is there already, or nothing is registered there any more, or there is no memory: who sleeps finds out.
+                faults.wake(address, bytes.len() as u64);
+            }
         }
     }
 
@@ -83,6 +98,11 @@ impl Post for Jobs {
 
     fn look_for_idle(&self) {
         self.post(Box::new(|supervisor| supervisor.look_for_idle()));
+    }
+
+    fn supply_lost(&self, page: LostPage) {
+        self.lost_pages.lock().push(page);
+        self.look_again();
     }
 }
 
@@ -196,6 +216,7 @@ impl Supervisor {
 
     /// Does what other threads have posted.
     fn on_wake(&mut self) {
+        self.jobs.supply_lost_pages();
         while let Some(job) = self.jobs.next() {
             job(self);
         }

@@ -43,6 +43,8 @@ impl Supervisor {
         }
         self.threads_of(space).into_iter().for_each(|pid| self.interrupt(pid));
         loop {
+            // Who sleeps on one inside a system call cannot stop.
+            self.jobs.supply_lost_pages();
             if self.threads_of(space).is_empty() {
                 return Err(NotDone::Gone);
             }

@@ -53,6 +53,18 @@ pub struct Client {
 pub struct Answer(String);
 
 impl Answer {
+    /// What is behind the tag of an answer.
+    pub(super) fn parse(words: &str) -> Result<Self, ClientError> {
+        match words.split_once(' ').unwrap_or((words, "")) {
+            ("ok", rest) => Ok(Self(rest.to_owned())),
+            ("error", rest) => {
+                let (kind, words) = rest.split_once(' ').unwrap_or((rest, ""));
+                Err(ClientError::Refused { kind: kind.into(), words: words.into() })
+            }
+            _ => Err(ClientError::Protocol(words.to_owned())),
+        }
+    }
+
     /// The value of `key`, decoded.
     pub fn get(&self, key: &str) -> Option<String> {
         value_of(&self.0, key)
@@ -324,15 +336,7 @@ impl Client {
                 None => self.keep(line),
             }
         }
-        let words = answer.unwrap_or_default();
-        match words.split_once(' ').unwrap_or((&words, "")) {
-            ("ok", rest) => Ok(Answer(rest.to_owned())),
-            ("error", rest) => {
-                let (kind, words) = rest.split_once(' ').unwrap_or((rest, ""));
-                Err(ClientError::Refused { kind: kind.into(), words: words.into() })
-            }
-            _ => Err(ClientError::Protocol(words)),
-        }
+        Answer::parse(&answer.unwrap_or_default())
     }
 
     /// The next line; `None` if none came in time. The end of the connection is an error.

@@ -9,9 +9,11 @@
 //!       Record      what it has, for the next server         queue, take_over
 //!       lists       of clients and objects, for who looks after the server
 //!     Objects       what is open, whoever opened it          exports, read_only
+//!     Lender        files whose frames are lent              borrow: the verbs
 //!     events        of the cache, to those they are about
 //!     Quota         bounds all of it
 //!   Client          the other side
+//!   Borrower        the same for those who borrow frames: many requests under way at once
 //! ```
 //!
 //! Locks stand alone: none is held while the engine is called, but for the state of an object that is opened or closed.
@@ -37,10 +39,13 @@ macro_rules! setters {
     };
 }
 
+mod borrow;
+mod borrower;
 mod client;
 mod events;
 mod exports;
 mod input;
+mod lend;
 mod lists;
 mod long;
 mod mappings;
@@ -60,8 +65,10 @@ mod words;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use crate::peer::Allowed;
+pub use borrower::{Borrowed, Borrower, Connecting, LoanFailure, LoanKind};
 pub use client::{Answer, Client, ClientError};
 pub use exports::{Access, Exports, OpenFailure, Opener};
+pub use lend::{Lend, LentPager, object_name};
 pub use quota::{Quota, descriptors_for};
 pub use server::{MoreStats, Server, ServerHandle, ServerOptions, Statistics};
 pub use words::{LONGEST_LINE, decode, encode};

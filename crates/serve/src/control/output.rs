@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use memobj_linux::eventfd::EventFd;
 
+use super::borrow::Handed;
 use super::locked;
 use super::queue::Queue;
 use super::record::{Record, Ticket};
@@ -78,13 +79,22 @@ impl Output {
 
     /// Queues an answer, to a request that has a ticket if the session is kept.
     pub(super) fn answer(&self, line: &str, ticket: Option<Ticket>) {
+        self.queue(line, ticket, None);
+    }
+
+    /// Queues an answer with which a descriptor goes. The session is [not kept](Self::end_keeping).
+    pub(super) fn answer_with(&self, line: &str, ticket: Option<Ticket>, handed: Handed) {
+        self.queue(line, ticket, Some(handed));
+    }
+
+    fn queue(&self, line: &str, ticket: Option<Ticket>, handed: Option<Handed>) {
         let mut inside = self.lock();
         let noted = self.record.as_ref().zip(ticket);
         if let Some((record, ticket)) = noted {
             // First, so that the next server can tell by the length of the queue whether the line is in it.
             record.answers(ticket, inside.queue.end() + line.len() as u64);
         }
-        match inside.queue.push(line) {
+        match inside.queue.push(line, handed) {
             Ok(()) => inside.last_answer_end = inside.queue.end(),
             Err(_) => inside.is_broken = true,
         }
@@ -115,6 +125,19 @@ impl Output {
     /// Calls `act` with the file of the queue, if it is in one.
     pub(super) fn with_file(&self, act: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>) -> io::Result<()> {
         self.lock().queue.descriptor().map_or(Ok(()), act)
+    }
+
+    /// From now on what is to be sent is known to this process only. `forget` is called before, unless it is so already.
+    pub(super) fn end_keeping(&self, forget: impl FnOnce()) -> io::Result<()> {
+        let mut inside = self.lock();
+        if inside.queue.descriptor().is_none() {
+            return Ok(());
+        }
+        forget();
+        let before = inside.queue.end();
+        inside.queue.move_to_memory()?;
+        inside.last_answer_end = inside.last_answer_end.saturating_sub(before - inside.queue.end());
+        Ok(())
     }
 
     /// Wakes the thread that sends.
@@ -159,7 +182,7 @@ impl Output {
             inside.last_answer_end = 0;
             // Answers overtake events.
             let Some(event) = inside.take_event() else { return Ok(Sent { progress, rest: false }) };
-            inside.queue.push(&event)?;
+            inside.queue.push(&event, None)?;
         }
     }
 }

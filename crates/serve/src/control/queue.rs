@@ -4,12 +4,16 @@
 //! duplicate of the descriptor has the same position. A line is appended whole before any of it is sent; a part of one at the
 //! end was never sent, and is cut off by who opens the file.
 
-use std::io;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{MemfdFlags, SeekFrom, ftruncate, memfd_create, seek, sendfile};
 use rustix::io::{Errno, pread, pwrite};
-use rustix::net::{SendFlags, send};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use super::borrow::Handed;
 
 /// The most that one call sends.
 const PIECE: usize = 64 << 10;
@@ -20,6 +24,8 @@ pub(super) enum Queue {
     Memory {
         bytes: Vec<u8>,
         at: usize,
+        /// Descriptors, each with the byte at which the line begins that it goes with.
+        handed: VecDeque<(usize, Handed)>,
     },
     File {
         file: OwnedFd,
@@ -31,7 +37,7 @@ pub(super) enum Queue {
 
 impl Queue {
     pub(super) const fn in_memory() -> Self {
-        Self::Memory { bytes: Vec::new(), at: 0 }
+        Self::Memory { bytes: Vec::new(), at: 0, handed: VecDeque::new() }
     }
 
     pub(super) fn in_file() -> io::Result<Self> {
@@ -55,6 +61,23 @@ impl Queue {
         Ok(queue)
     }
 
+    /// What waits is known to this process only from now on.
+    pub(super) fn move_to_memory(&mut self) -> io::Result<()> {
+        let Self::File { file, at, end } = self else { return Ok(()) };
+        let mut bytes = vec![0; (*end - *at) as usize];
+        let mut done = 0;
+        while done < bytes.len() {
+            match pread(&*file, &mut bytes[done..], *at + done as u64) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => done += count,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        *self = Self::Memory { bytes, at: 0, handed: VecDeque::new() };
+        Ok(())
+    }
+
     /// The descriptor of the file, if it is in one.
     pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match self {
@@ -74,15 +97,19 @@ impl Queue {
     /// How many bytes wait.
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Memory { bytes, at } => bytes.len() - at,
+            Self::Memory { bytes, at, .. } => bytes.len() - at,
             Self::File { at, end, .. } => (end - at) as usize,
         }
     }
 
-    /// Adds whole lines. On error none was added.
-    pub(super) fn push(&mut self, lines: &str) -> io::Result<()> {
+    /// Adds whole lines, and what goes with the first byte, which takes a queue in memory. On error none was added.
+    pub(super) fn push(&mut self, lines: &str, descriptor: Option<Handed>) -> io::Result<()> {
         match self {
-            Self::Memory { bytes, .. } => bytes.extend_from_slice(lines.as_bytes()),
+            Self::Memory { bytes, handed, .. } => {
+                handed.extend(descriptor.map(|descriptor| (bytes.len(), descriptor)));
+                bytes.extend_from_slice(lines.as_bytes());
+            }
+            Self::File { .. } if descriptor.is_some() => return Err(io::ErrorKind::Unsupported.into()),
             Self::File { file, end, .. } => {
                 let mut done = 0;
                 while done < lines.len() {
@@ -107,10 +134,7 @@ impl Queue {
         while self.len() > 0 {
             let most = self.len().min(PIECE);
             let count = match self {
-                Self::Memory { bytes, at } => {
-                    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-                    send(socket.as_fd(), &bytes[*at..*at + most], flags)
-                }
+                Self::Memory { bytes, at, handed } => send_some(socket.as_fd(), bytes, (*at, most), handed),
                 Self::File { file, .. } => sendfile(socket.as_fd(), &*file, None, most),
             };
             match count {
@@ -138,7 +162,7 @@ impl Queue {
     /// Gives its memory back. All was sent. A process that dies between both steps leaves a position behind the end.
     fn empty(&mut self) -> io::Result<()> {
         match self {
-            Self::Memory { bytes, at } => {
+            Self::Memory { bytes, at, .. } => {
                 bytes.clear();
                 bytes.shrink_to(4096);
                 *at = 0;
@@ -153,6 +177,31 @@ impl Queue {
         }
         Ok(())
     }
+}
+
+/// Sends bytes up to the next descriptor; if it goes with the first of them, that, too.
+fn send_some(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    (at, most): (usize, usize),
+    handed: &mut VecDeque<(usize, Handed)>,
+) -> Result<usize, Errno> {
+    let is_due = handed.front().is_some_and(|(start, _)| *start == at);
+    let next = handed.get(usize::from(is_due)).map_or(usize::MAX, |(start, _)| *start);
+    let bytes = &bytes[at..(at + most).min(next)];
+    let descriptors: Vec<_> =
+        handed.front().iter().filter(|_| is_due).map(|(_, handed)| handed.as_fd()).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if is_due {
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    }
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    let sent = sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags)?;
+    if is_due {
+        handed.pop_front();
+    }
+    Ok(sent)
 }
 
 fn ends_with_line(file: &OwnedFd, end: u64) -> io::Result<bool> {
@@ -178,7 +227,7 @@ mod tests {
         let mut queue = Queue::in_file().unwrap();
         let line = format!("{}\n", "x".repeat(999));
         for _ in 0..1000 {
-            queue.push(&line).unwrap();
+            queue.push(&line, None).unwrap();
         }
         let sent = queue.send(&ours).unwrap();
         assert!(sent > 0 && queue.len() == 1_000_000 - sent);
@@ -208,7 +257,7 @@ mod tests {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let mut queue = Queue::in_file().unwrap();
-        queue.push("1 ok\n").unwrap();
+        queue.push("1 ok\n", None).unwrap();
         if let Queue::File { file, .. } = &queue {
             sendfile(&ours, file, None, 5).unwrap();
             assert_eq!(left(&queue).len(), 0, "all was sent");
@@ -217,7 +266,7 @@ mod tests {
         }
         let mut next = left(&queue);
         assert_eq!((next.len(), next.end()), (0, 0));
-        next.push("2 ok\n").unwrap();
+        next.push("2 ok\n", None).unwrap();
         assert_eq!(left(&next).len(), 5);
     }
 }

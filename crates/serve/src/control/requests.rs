@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use memobj::pagers;
 use memobj::{Advice, FailurePolicy};
 
+use super::borrow;
 use super::exports::{Access, check_regular};
 use super::input::Input;
 use super::lists;
@@ -98,6 +99,10 @@ fn dispatch(session: &Arc<Session>, request: Request<'_>, asked: Asked<'_>, inpu
         "sync" => long::sync(session, asked, arguments),
         "discard" => long::discard(session, asked, arguments),
         "map" => mappings::map(session, asked, arguments, input),
+        "borrow" => borrow::borrow(session, asked, arguments, input),
+        "resolve" => borrow::resolve(session, asked, arguments),
+        "prefetch-lent" => borrow::prefetch(session, arguments),
+        "give-back" => borrow::give_back(session, arguments),
         "unmap" => mappings::unmap(session, asked, arguments),
         _ => Err(Refusal::new(Kind::Verb, "no such verb")),
     }
@@ -116,6 +121,11 @@ impl<'a> Arguments<'a> {
 
     pub(super) fn word(&mut self, what: &str) -> Result<&'a str, Refusal> {
         self.words.next().ok_or_else(|| Refusal::syntax(format!("{what} is missing")))
+    }
+
+    /// The next word, if there is one.
+    pub(super) fn next_word(&mut self) -> Option<&'a str> {
+        self.words.next()
     }
 
     pub(super) fn number(&mut self, what: &str) -> Result<u64, Refusal> {

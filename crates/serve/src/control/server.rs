@@ -18,6 +18,7 @@ use tracing::{debug, error, warn};
 
 use super::events;
 use super::exports::Exports;
+use super::lend::{Lend, Lender, LentPager};
 use super::locked;
 use super::objects::Objects;
 use super::quota::{Counter, OF_CLIENT, Quota, Share};
@@ -50,6 +51,10 @@ pub struct ServerOptions {
     pub attach: Duration,
     /// How long the end of the server waits for clients to be gone, and their objects to be synced.
     pub grace: Duration,
+    /// To whom frames of files are lent.
+    pub lend: Lend,
+    /// What supplies lent files.
+    pub lent_pager: LentPager,
     /// Further numbers that `stats` answers, of machines for example: keys of `a-z`, `0-9` and `-`.
     pub more_stats: MoreStats,
 }
@@ -65,6 +70,8 @@ impl Default for ServerOptions {
             stall: Duration::from_secs(30),
             attach: Duration::from_secs(5),
             grace: Duration::from_secs(10),
+            lend: Lend::default(),
+            lent_pager: LentPager::default(),
             more_stats: Arc::new(Vec::new),
         }
     }
@@ -85,6 +92,8 @@ setters!(
     stall: Duration,
     attach: Duration,
     grace: Duration,
+    lend: Lend,
+    lent_pager: LentPager,
     more_stats: MoreStats,
 );
 
@@ -115,6 +124,12 @@ pub struct Statistics {
     pub lost_events: u64,
     /// Descriptors set aside for clients now.
     pub descriptors: u64,
+    /// Files that are lent, or stay open for the next borrower.
+    pub lent_files: u64,
+    /// Loans that were made.
+    pub loans: u64,
+    /// Loans of files that were open already.
+    pub warm_loans: u64,
 }
 
 #[derive(Debug, Default)]
@@ -130,6 +145,7 @@ pub(super) struct Counts {
 /// What the threads of a server share.
 pub(super) struct Shared {
     pub(super) objects: Arc<Objects>,
+    pub(super) lender: Arc<Lender>,
     pub(super) exports: Exports,
     pub(super) options: ServerOptions,
     pub(super) log: Log,
@@ -155,7 +171,9 @@ impl Shared {
     ) -> io::Result<Arc<Self>> {
         let (descriptors, log) = (Counter::default(), Log::here());
         let limit = (descriptors.clone(), options.quota.descriptors);
+        let lent_pager = options.lent_pager.clone();
         Ok(Arc::new(Self {
+            lender: Lender::new(cache.clone(), options.policy, lent_pager, limit.clone()),
             objects: Objects::new(cache, log.clone(), limit, kept.clone()),
             exports,
             log,
@@ -199,7 +217,11 @@ impl Shared {
 
     fn statistics(&self) -> Statistics {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let lent = self.lender.counts();
         Statistics {
+            lent_files: lent.files,
+            loans: lent.loans,
+            warm_loans: lent.warm_loans,
             clients: self.clients.taken(),
             accepted: get(&self.counts.accepted),
             refused: get(&self.counts.refused),
@@ -222,6 +244,8 @@ impl Shared {
             .with("mappings", session.mapped.taken())
             .with("mapped-bytes", session.mapped_bytes.taken())
             .with("running", session.running.taken())
+            .with("loans", session.state().loans.len())
+            .with("lent-files", statistics.lent_files)
             .with("clients", statistics.clients)
             .with("all-objects", statistics.objects)
             .with("all-running", statistics.running)

@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{Shutdown, shutdown};
 
+use super::borrow;
 use super::input::{Input, TooLong};
+use super::lend::Loan;
 use super::locked;
 use super::mappings::Mapped;
 use super::objects::Use;
@@ -71,6 +73,8 @@ pub(super) struct Session {
 pub(super) struct State {
     pub(super) objects: BTreeMap<u64, Arc<Opened>>,
     pub(super) mappings: BTreeMap<u64, Mapped>,
+    /// Files whose frames it borrows.
+    pub(super) loans: BTreeMap<u64, Arc<Loan>>,
     pub(super) last_object: u64,
     pub(super) last_mapping: u64,
     /// Mappings that a server before has made, by their requests.
@@ -170,10 +174,17 @@ impl Session {
         state.objects.get(&number).cloned().ok_or_else(|| Refusal::not_found("object"))
     }
 
+    /// Has the keeper forget it: what it has from now on cannot be kept.
+    pub(super) fn end_keeping(&self) -> io::Result<()> {
+        let Some(kept) = &self.server.kept else { return Ok(()) };
+        self.output.end_keeping(|| kept.forget(keep::Kind::Session, self.number))
+    }
+
     /// Serves a new client until it leaves, and gives back all that it had.
     pub(super) fn serve(self: &Arc<Self>, socket: UnixStream) {
         let input = self.record.as_ref().map_or_else(Input::default, |record| Input::kept(record, None));
-        self.output.answer(&format!("memobj 1 session={}\n", self.number), None);
+        let lends = borrow::greeting(self);
+        self.output.answer(&format!("memobj 1 session={}{lends}\n", self.number), None);
         self.go_on(socket, input, Vec::new());
     }
 
@@ -187,11 +198,12 @@ impl Session {
             self.server.dropped(self, why);
         }
         self.stop();
-        let (mappings, objects) = {
+        let (mappings, objects, loans) = {
             let mut state = self.state();
-            (std::mem::take(&mut state.mappings), std::mem::take(&mut state.objects))
+            let loans = std::mem::take(&mut state.loans);
+            (std::mem::take(&mut state.mappings), std::mem::take(&mut state.objects), loans)
         };
-        drop(mappings);
+        drop((mappings, loans));
         drop(objects);
         if let Some(kept) = &self.server.kept {
             kept.forget(keep::Kind::Session, self.number);

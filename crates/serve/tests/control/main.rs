@@ -4,6 +4,7 @@ mod access;
 mod errors;
 mod fixture;
 mod hostile;
+mod lending;
 mod looking;
 mod script;
 mod sharing;
