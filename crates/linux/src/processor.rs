@@ -41,10 +41,15 @@ struct SchedulingAttributes {
 }
 
 /// Has the calling thread run in short slices, `slice_ns` nanoseconds each: when it wakes up it runs before threads that only
-/// compute, without having more of the processor than they. Takes no right.
+/// compute, without having more of the processor than they. Takes no right. A thread that is scheduled otherwise, such as one
+/// of a program in real time, stays as it is.
 ///
 /// Linux has this since 6.12 for ordinary threads; older kernels accept the call and change nothing.
 pub fn run_in_short_slices(slice_ns: u64) -> io::Result<()> {
+    // SAFETY: takes a number, and returns one. Thread 0 is the calling one.
+    if unsafe { libc::sched_getscheduler(0) } != libc::SCHED_OTHER {
+        return Ok(());
+    }
     let attributes = SchedulingAttributes {
         size: size_of::<SchedulingAttributes>() as u32,
         policy: libc::SCHED_OTHER as u32,
