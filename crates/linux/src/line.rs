@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use crate::area::GuestAccess;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -47,8 +48,8 @@ pub struct Offer {
     pub length: u64,
     /// Bytes of addresses that a view takes.
     pub view_bytes: u64,
-    /// Whether the guest is to store.
-    pub may_store: bool,
+    /// What the guest is to do with the frames.
+    pub access: GuestAccess,
 }
 
 /// What the guest answers.
@@ -60,6 +61,17 @@ pub struct Answer {
     pub process: OwnedFd,
     /// Its address of the first byte.
     pub start: u64,
+    /// What it maps, if that is not all of the object.
+    pub part: Option<Part>,
+}
+
+/// A part of an object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// Its first byte.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
 }
 
 /// What a guest is told later.
@@ -127,30 +139,43 @@ impl Line {
 
     /// Makes an offer; waits for room until `deadline`.
     pub fn offer(&self, offer: &Offer, deadline: Instant) -> io::Result<()> {
-        let values = [offer.length, offer.view_bytes, u64::from(offer.may_store), 0];
+        let access = match offer.access {
+            GuestAccess::Load => 0,
+            GuestAccess::Store => 1,
+            GuestAccess::LoadAndCopy => 2,
+        };
+        let values = [offer.length, offer.view_bytes, access, 0];
         let descriptors = [offer.frames.as_fd(), offer.process.as_fd()];
         self.send(Message::words(Kind::Offer, values), &descriptors, deadline)
     }
 
     /// Waits for an offer.
     pub fn receive_offer(&self, deadline: Instant) -> io::Result<Offer> {
-        let ([length, view_bytes, may_store, _], descriptors) =
-            self.receive(deadline)?.expect(Kind::Offer)?;
+        let ([length, view_bytes, access, _], descriptors) = self.receive(deadline)?.expect(Kind::Offer)?;
+        let access = match access {
+            0 => GuestAccess::Load,
+            1 => GuestAccess::Store,
+            2 => GuestAccess::LoadAndCopy,
+            _ => return Err(broken("an offer of no known kind")),
+        };
         let (frames, process) = two(descriptors)?;
-        Ok(Offer { frames, process, length, view_bytes, may_store: may_store == 1 })
+        Ok(Offer { frames, process, length, view_bytes, access })
     }
 
     /// Answers an offer.
     pub fn answer(&self, answer: &Answer, deadline: Instant) -> io::Result<()> {
         let descriptors = [answer.faults.as_fd(), answer.process.as_fd()];
-        self.send(Message::words(Kind::Answer, [answer.start, 0, 0, 0]), &descriptors, deadline)
+        let Part { offset, length } = answer.part.unwrap_or(Part { offset: 0, length: 0 });
+        self.send(Message::words(Kind::Answer, [answer.start, offset, length, 0]), &descriptors, deadline)
     }
 
     /// Waits for an answer.
     pub fn receive_answer(&self, deadline: Instant) -> io::Result<Answer> {
-        let ([start, ..], descriptors) = self.receive(deadline)?.expect(Kind::Answer)?;
+        let ([start, offset, length, _], descriptors) = self.receive(deadline)?.expect(Kind::Answer)?;
         let (faults, process) = two(descriptors)?;
-        Ok(Answer { faults, process, start })
+        // No length is all of it.
+        let part = (length != 0).then_some(Part { offset, length });
+        Ok(Answer { faults, process, start, part })
     }
 
     /// Tells the guest that its view is one.

@@ -141,6 +141,16 @@ impl Region {
         unsafe { self.map_as(file, MapFlags::PRIVATE, ProtFlags::READ) }
     }
 
+    /// As [`map_file_to_read`](Self::map_file_to_read), to be stored to: by copies of this process's own.
+    ///
+    /// # Safety
+    ///
+    /// Nobody may hold references into the region.
+    pub(crate) unsafe fn map_file_to_copy(&self, file: &impl std::os::fd::AsFd) -> io::Result<()> {
+        // SAFETY: the contract of this function.
+        unsafe { self.map_as(file, MapFlags::PRIVATE, rw()) }
+    }
+
     /// # Safety
     ///
     /// Nobody may hold references into the region.

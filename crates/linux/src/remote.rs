@@ -12,7 +12,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::area::Writes;
+use crate::area::{GuestAccess, Writes};
 use crate::frame_file::FrameFile;
 use crate::region::{Purpose, Region, SMALL};
 use crate::signal;
@@ -27,7 +27,7 @@ pub struct RemoteView {
     uffd: Userfaultfd,
     /// A file without a byte, of which every page traps.
     nothing: FrameFile,
-    writes: Writes,
+    access: GuestAccess,
 }
 
 impl RemoteView {
@@ -35,7 +35,7 @@ impl RemoteView {
     /// may be touched before the owner has registered the range.
     ///
     /// InvalidData: the file is shorter.
-    pub fn new(frames: &OwnedFd, bytes: u64, writes: Writes, start: Option<usize>) -> io::Result<Self> {
+    pub fn new(frames: &OwnedFd, bytes: u64, access: GuestAccess, start: Option<usize>) -> io::Result<Self> {
         let len = rustix::fs::fstat(frames)?.st_size;
         if u64::try_from(len).is_ok_and(|len| len < bytes)
             || bytes == 0
@@ -52,13 +52,14 @@ impl RemoteView {
         };
         // SAFETY: the region is new; nobody holds references into it.
         unsafe {
-            match writes {
+            match access {
                 // The owner has opened it for reading.
-                Writes::No => region.map_file_to_read(frames)?,
-                Writes::Yes => region.map_file(frames, writes)?,
+                GuestAccess::Load => region.map_file_to_read(frames)?,
+                GuestAccess::LoadAndCopy => region.map_file_to_copy(frames)?,
+                GuestAccess::Store => region.map_file(frames, Writes::Yes)?,
             }
         }
-        Ok(Self { region, uffd, nothing, writes })
+        Ok(Self { region, uffd, nothing, access })
     }
 
     /// The address of the first byte.
@@ -115,7 +116,7 @@ impl RemoteView {
     /// Copies `bytes` to `offset`, inside the range, by plain stores, which end as loads do. `self` can be stored to.
     pub fn store(&self, offset: u64, bytes: &[u8]) -> Result<(), u64> {
         assert!(offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= self.region.len() as u64));
-        assert!(self.writes == Writes::Yes);
+        assert!(self.access != GuestAccess::Load);
         // SAFETY: the range is mapped writable as long as `self`, and nobody has references into it: the owner keeps
         // pins for writing out while it has guests that store, and what it pins for reading is protected.
         let copied = unsafe { signal::store_trapping(self.region.pointer(offset as usize), bytes) };
@@ -130,7 +131,8 @@ impl RemoteView {
     /// The first `words` words, for loads and stores by atomic steps; `None` if they are not to be stored to, or not
     /// there.
     pub fn shared_words(&self, words: u64) -> Option<SharedWords<'_>> {
-        if self.writes == Writes::No || words.checked_mul(8).is_none_or(|len| len > self.region.len() as u64)
+        if self.access == GuestAccess::Load
+            || words.checked_mul(8).is_none_or(|len| len > self.region.len() as u64)
         {
             return None;
         }

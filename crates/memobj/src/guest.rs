@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar};
 use std::time::{Duration, Instant};
 
-use memobj_linux::area::{GuestView, NoFile, Writes};
+use memobj_linux::area::{GuestAccess, GuestPlace, GuestView, NoFile};
 use memobj_linux::fault_loop::{FaultLoop, Registration};
 use memobj_linux::line::{Answer, Line, Offer};
 use memobj_linux::region::SMALL;
@@ -147,7 +147,7 @@ impl MemoryObject {
         let Some(writes) = &parts.writes else { return Err(AdmitError::NotShared) };
         let user = match options.prot {
             GuestProt::ReadWrite => Some(writes.users.words().ok_or(AdmitError::InUse)?),
-            GuestProt::ReadOnly => None,
+            GuestProt::ReadOnly | GuestProt::Private => None,
         };
         let line = Arc::new(Line::new(stream));
         let attached = attach(&parts, &line, options.prot, deadline);
@@ -174,7 +174,6 @@ impl MemoryObject {
         let state = Arc::new(GuestState {
             parts,
             uffd,
-            start: view.start(),
             prot,
             line,
             process,
@@ -213,7 +212,7 @@ fn attach(
     deadline: Instant,
 ) -> Result<Attached, AdmitError> {
     let frames = match prot {
-        GuestProt::ReadOnly => parts.area.file_to_load(),
+        GuestProt::ReadOnly | GuestProt::Private => parts.area.file_to_load(),
         GuestProt::ReadWrite => parts.area.file_to_store(),
     };
     let offer = Offer {
@@ -224,11 +223,13 @@ fn attach(
         },
         length: parts.area.length(),
         view_bytes: parts.area.view_bytes() as u64,
-        may_store: prot == GuestProt::ReadWrite,
+        access: access_of(prot),
     };
     line.offer(&offer, deadline).map_err(AdmitError::of_line)?;
-    let Answer { faults, process, start } = line.receive_answer(deadline).map_err(AdmitError::of_line)?;
-    let (uffd, view) = view_of(parts, faults, &process, start, prot, line)?;
+    let Answer { faults, process, start, part } =
+        line.receive_answer(deadline).map_err(AdmitError::of_line)?;
+    let part = part.map(|part| (part.offset, part.length));
+    let (uffd, view) = view_of(parts, faults, &process, (start, part), prot, line)?;
     parts
         .area
         .register_guest(&view)
@@ -237,12 +238,12 @@ fn attach(
     Ok((uffd, process, view))
 }
 
-/// What the other side says is its view, looked at.
+/// What the other side says is its view, looked at: its address, and offset and length of a part, if it is one.
 fn view_of(
     parts: &ObjectParts,
     faults: OwnedFd,
     process: &OwnedFd,
-    start: u64,
+    (start, part): (u64, Option<(u64, u64)>),
     prot: GuestProt,
     line: &Arc<Line>,
 ) -> Result<(Arc<Userfaultfd>, Arc<GuestView>), AdmitError> {
@@ -250,13 +251,28 @@ fn view_of(
     if !is_process(process).map_err(system("look at a descriptor"))? {
         return Err(AdmitError::Peer { why: "a descriptor that is no process".into() });
     }
-    let end = start.checked_add(parts.area.view_bytes() as u64).filter(|end| *end <= END_OF_ADDRESSES);
-    if end.is_none() || start == 0 || !start.is_multiple_of(SMALL as u64) {
-        return Err(AdmitError::Peer { why: "a range that no process has".into() });
+    let peer = |why: &str| AdmitError::Peer { why: why.into() };
+    let all = parts.area.view_bytes() as u64;
+    let (offset, length) = part.unwrap_or((0, all));
+    let aligned = [start, offset, length].iter().all(|at| at.is_multiple_of(SMALL as u64));
+    let ends_in = |from: u64, most: u64| from.checked_add(length).is_some_and(|end| end <= most);
+    if start == 0 || length == 0 || !aligned || !ends_in(start, END_OF_ADDRESSES) {
+        return Err(peer("a range that no process has"));
     }
-    let writes = if prot == GuestProt::ReadWrite { Writes::Yes } else { Writes::No };
-    let view = GuestView::new(Arc::clone(&uffd), start as usize, writes, Arc::clone(line));
+    if !ends_in(offset, all) {
+        return Err(peer("a part that the object does not have"));
+    }
+    let place = GuestPlace { start: start as usize, part: offset as usize..(offset + length) as usize };
+    let view = GuestView::new(Arc::clone(&uffd), place, access_of(prot), Arc::clone(line));
     Ok((uffd, view))
+}
+
+fn access_of(prot: GuestProt) -> GuestAccess {
+    match prot {
+        GuestProt::ReadOnly => GuestAccess::Load,
+        GuestProt::Private => GuestAccess::LoadAndCopy,
+        GuestProt::ReadWrite => GuestAccess::Store,
+    }
 }
 
 fn no_file(error: NoFile) -> AdmitError {

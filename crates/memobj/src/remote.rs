@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use memobj_linux::area::Writes;
+use memobj_linux::area::GuestAccess;
 use memobj_linux::fork::MakerProcess;
 use memobj_linux::line::{Answer, Line, Note, Offer};
 use memobj_linux::remote::RemoteView;
@@ -72,7 +72,10 @@ struct Shared {
     /// Whose end is the end of the mapping.
     process: OwnedFd,
     length: AtomicU64,
-    may_store: bool,
+    access: GuestAccess,
+    /// The owner is gone: what traps from now on traps for that reason.
+    is_ending: AtomicBool,
+    /// All of it traps.
     is_over: AtomicBool,
     owner: MakerProcess,
 }
@@ -159,19 +162,18 @@ impl RemoteMapping {
         let system = |what| move |source| AdmitError::System { what, source };
         signal::install(fault::resolve).map_err(system("install the SIGBUS handler"))?;
         let line = Line::new(stream);
-        let Offer { frames, process, length, view_bytes, may_store } =
+        let Offer { frames, process, length, view_bytes, access } =
             line.receive_offer(deadline).map_err(AdmitError::of_line)?;
-        let writes = if may_store { Writes::Yes } else { Writes::No };
         let view = match home {
             Some(_) => {
-                place::at_home(home, view_bytes, |start| RemoteView::new(&frames, view_bytes, writes, start))
+                place::at_home(home, view_bytes, |start| RemoteView::new(&frames, view_bytes, access, start))
                     .map_err(AdmitError::Map)?
             }
-            None => RemoteView::new(&frames, view_bytes, writes, None)
+            None => RemoteView::new(&frames, view_bytes, access, None)
                 .map_err(system("map the frames of the owner"))?,
         };
         let faults = view.faults().try_clone_to_owned().map_err(system("duplicate a userfaultfd"))?;
-        let answer = Answer { faults, process: own_process()?, start: view.start() as u64 };
+        let answer = Answer { faults, process: own_process()?, start: view.start() as u64, part: None };
         line.answer(&answer, deadline).map_err(AdmitError::of_line)?;
         line.receive_finish(deadline).map_err(AdmitError::of_line)?;
         let shared = Arc::new(Shared {
@@ -179,7 +181,8 @@ impl RemoteMapping {
             line,
             process,
             length: AtomicU64::new(length.min(view_bytes)),
-            may_store,
+            access,
+            is_ending: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             owner: MakerProcess::new().map_err(system("mark the process"))?,
         });
@@ -201,7 +204,14 @@ impl RemoteMapping {
 
     /// Whether the owner is there; once it is not, all of the mapping traps, for good.
     pub fn is_attached(&self) -> bool {
-        !self.shared.is_over.load(Ordering::Acquire)
+        if !self.shared.is_ending.load(Ordering::Acquire) {
+            return true;
+        }
+        // For the time of a system call; a child of fork has nobody who makes it.
+        while self.shared.owner.is_this_process() && !self.shared.is_over.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        false
     }
 
     fn check(&self, offset: u64, length: usize) -> Result<(), RemoteError> {
@@ -216,7 +226,10 @@ impl RemoteMapping {
     }
 
     fn trapped(&self, offset: u64) -> RemoteError {
-        if self.is_attached() { RemoteError::Failed { offset } } else { RemoteError::OwnerGone }
+        match self.shared.is_ending.load(Ordering::Acquire) {
+            true => RemoteError::OwnerGone,
+            false => RemoteError::Failed { offset },
+        }
     }
 
     /// Copies the bytes from `offset` on into `buffer`. Blocks until they are there.
@@ -225,11 +238,12 @@ impl RemoteMapping {
         self.shared.view.load(offset, buffer).map_err(|offset| self.trapped(offset))
     }
 
-    /// Copies `bytes` to `offset`, by plain stores: who loads meanwhile can see a part of them. Blocks while too much of
+    /// Copies `bytes` to `offset`, by plain stores, which nobody else sees if the mapping is
+    /// [private](crate::GuestProt::Private): who loads meanwhile can see a part of them. Blocks while too much of
     /// the owner's memory is Dirty, and while the owner pins a page.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), RemoteError> {
         self.check(offset, bytes.len())?;
-        if !self.shared.may_store {
+        if self.shared.access == GuestAccess::Load {
             return Err(RemoteError::ReadOnly);
         }
         self.shared.view.store(offset, bytes).map_err(|offset| self.trapped(offset))
@@ -250,7 +264,7 @@ impl RemoteMapping {
 
     /// The same, for stores; null if this guest may only load.
     pub fn as_mut_ptr(&self) -> *mut u8 {
-        if self.shared.may_store { self.as_ptr().cast_mut() } else { std::ptr::null_mut() }
+        if self.shared.access != GuestAccess::Load { self.as_ptr().cast_mut() } else { std::ptr::null_mut() }
     }
 }
 
@@ -267,8 +281,9 @@ impl Shared {
                 Ok(None) | Err(_) => break,
             }
         }
-        self.is_over.store(true, Ordering::Release);
+        self.is_ending.store(true, Ordering::Release);
         self.view.trap_all();
+        self.is_over.store(true, Ordering::Release);
         self.line.break_off();
     }
 }

@@ -357,6 +357,30 @@ fn clients_come_and_go_while_the_server_is_killed() {
     keeping.end();
 }
 
+/// One keeper for clients and machines.
+#[test]
+fn clients_and_machines_are_kept_by_one() {
+    let folder = TestFolder::new();
+    folder.file("words", MIB as usize);
+    let arguments = ["--export", "words=words:rw", "--firecracker", "monitors", "--memory", "words"];
+    let keeping = Keeping::start(folder, &arguments);
+    let (mut client, mapping) = attach(&keeping.socket(), GuestProt::ReadWrite);
+    mapping.write_at(100, b"stored").unwrap();
+    keeping.kill();
+    let monitors = keeping.folder.path().join("monitors");
+    // Refused by the next server, as it says nothing of regions.
+    let mut monitor = UnixStream::connect(&monitors).unwrap();
+    monitor.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(monitor.read_to_end(&mut Vec::new()).unwrap(), 0);
+    let mut bytes = [0; 6];
+    mapping.read_at(100, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"stored");
+    client.request("sync 1").unwrap();
+    drop((client, mapping));
+    keeping.end();
+    assert!(!monitors.exists());
+}
+
 /// When the keeper has been killed, too, mappings trap. No load reads anything else.
 #[test]
 fn without_keeper_and_server_mappings_trap() {

@@ -198,9 +198,6 @@ fn clients_and_machines_have_one_server() {
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains("0 machines were served"), "{said}");
     assert!(!test_folder.path().join("monitors").exists());
-    // Clients are not kept.
-    let kept = test_folder.run(&[&["serve", "socket", "--keep"][..], &machines].concat());
-    assert_eq!(kept.code(), 2, "{}", kept.err());
 }
 
 /// A client that does what clients do not do.

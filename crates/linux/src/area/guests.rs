@@ -9,6 +9,7 @@
 //! open: he tries again, without that view. A guest that has died answers ESRCH; nothing of it is left to protect.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Once, OnceLock, Weak};
@@ -17,7 +18,7 @@ use std::time::Instant;
 use memobj_core::address::PageRange;
 use memobj_core::pages::BLOCK_BYTES;
 
-use super::{Home, Writes};
+use super::Home;
 use crate::line::{Line, Note, PATIENCE};
 use crate::region::SMALL;
 use crate::slots::SlotTable;
@@ -37,14 +38,33 @@ pub struct GuestNumber {
     protected: Option<usize>,
 }
 
+/// What the process of a guest does with the frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GuestAccess {
+    /// It was given a file that can be loaded from only.
+    Load,
+    /// Likewise, and maps it so that what it stores to is a copy of its own.
+    LoadAndCopy,
+    /// It was given a file that can be stored to.
+    Store,
+}
+
+/// Where a guest maps which part of the object.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GuestPlace {
+    /// Its address of the part's first byte.
+    pub start: usize,
+    /// The part: bytes of a view, in whole small pages.
+    pub part: Range<usize>,
+}
+
 /// One guest's view.
 #[derive(Debug)]
 pub struct GuestView {
     this: Weak<GuestView>,
     uffd: Arc<Userfaultfd>,
-    start: usize,
-    /// Whether its process was given a file of frames that can be stored to.
-    writes: Writes,
+    place: GuestPlace,
+    access: GuestAccess,
     line: Arc<Line>,
     /// Where it is, once it is admitted.
     number: OnceLock<GuestNumber>,
@@ -55,14 +75,13 @@ pub struct GuestView {
 }
 
 impl GuestView {
-    /// A view that begins at the guest's address `start`; `uffd` is the guest's. Without `writes` its process has a file of
-    /// frames that can be loaded from only: nothing is ever protected in it.
-    pub fn new(uffd: Arc<Userfaultfd>, start: usize, writes: Writes, line: Arc<Line>) -> Arc<Self> {
+    /// A view at this place; `uffd` is the guest's. Where the guest cannot store to frames nothing is ever protected.
+    pub fn new(uffd: Arc<Userfaultfd>, place: GuestPlace, access: GuestAccess, line: Arc<Line>) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             uffd,
-            start,
-            writes,
+            place,
+            access,
             line,
             number: OnceLock::new(),
             dismissal: Once::new(),
@@ -77,24 +96,59 @@ impl GuestView {
 
     /// Protects these bytes of the view. `Ok` if the guest has ended: then nobody stores.
     fn protect(&self, start: usize, end: usize) -> io::Result<()> {
-        match self.uffd.write_protect(self.start + start, end - start) {
+        let Some((at, len)) = self.clip(start, end) else { return Ok(()) };
+        match self.uffd.write_protect(at, len) {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             protected => protected,
         }
     }
 
-    /// Has all faults of the view, which is `len` bytes long, told of again.
-    pub fn wake_all(&self, len: usize) {
-        self.uffd.wake(self.start, len);
+    /// Has all faults of the view told of again.
+    pub fn wake_all(&self) {
+        self.uffd.wake(self.place.start, self.place.part.len());
     }
 
     pub(super) fn uffd(&self) -> &Userfaultfd {
         &self.uffd
     }
 
-    /// The guest's address of the first byte.
-    pub fn start(&self) -> usize {
-        self.start
+    /// Where it is.
+    pub fn place(&self) -> &GuestPlace {
+        &self.place
+    }
+
+    /// The byte of the object that is at `address` of the guest, if the view has it.
+    pub fn offset_of(&self, address: usize) -> Option<usize> {
+        let inside = address.checked_sub(self.place.start).filter(|at| *at < self.place.part.len())?;
+        Some(self.place.part.start + inside)
+    }
+
+    /// Address and length of what the view has of these bytes of the object; `None` if nothing.
+    pub(super) fn clip(&self, start: usize, end: usize) -> Option<(usize, usize)> {
+        let GuestPlace { start: address, part } = &self.place;
+        let (start, end) = (start.max(part.start), end.min(part.end));
+        (start < end).then(|| (address + (start - part.start), end - start))
+    }
+
+    /// Shows these bytes, which have frames, and wakes who sleeps on them: protected, if the guest could store to the frames. In
+    /// a private mapping of its own the kernel copies a page before the first store to it.
+    pub(super) fn show(&self, start: usize, end: usize) {
+        let Some((at, len)) = self.clip(start, end) else { return };
+        // SAFETY: the pages lie in a view that is registered. Small pages get into the file whole, and are changed
+        // afterwards by stores only, which are to be seen. What is shown unprotected is of a file that the guest has
+        // no description of that can write: it can store to copies only.
+        let _ = match self.access {
+            GuestAccess::LoadAndCopy => unsafe { self.uffd.show(at, len) },
+            GuestAccess::Load | GuestAccess::Store => unsafe { self.uffd.show_protected(at, len) },
+        };
+    }
+
+    /// Shows these bytes open to stores.
+    pub(super) fn open(&self, start: usize, end: usize) {
+        if let (GuestAccess::Store, Some((at, len))) = (self.access, self.clip(start, end)) {
+            // SAFETY: as in `show`; the caller has the pages locked to open them.
+            let _ = unsafe { self.uffd.show(at, len) };
+        }
     }
 }
 
@@ -155,9 +209,9 @@ pub(super) struct Guests {
 
 impl Guests {
     fn insert(&self, view: Arc<GuestView>) -> Option<GuestNumber> {
-        let protected = match view.writes {
-            Writes::Yes => Some(self.protected.insert(Arc::clone(&view)).ok()?),
-            Writes::No => None,
+        let protected = match view.access {
+            GuestAccess::Store => Some(self.protected.insert(Arc::clone(&view)).ok()?),
+            GuestAccess::Load | GuestAccess::LoadAndCopy => None,
         };
         let open = self.open.insert(Arc::clone(&view)).ok();
         match open.filter(|open| *open < MOST_GUESTS) {
@@ -174,12 +228,8 @@ impl Guests {
         }
     }
 
-    pub(super) fn with_open<R>(
-        &self,
-        guest: GuestNumber,
-        act: impl FnOnce(&Userfaultfd, usize) -> R,
-    ) -> Option<R> {
-        self.open.with(guest.open, |view| act(&view.uffd, view.start))
+    pub(super) fn with_open<R>(&self, guest: GuestNumber, act: impl FnOnce(&GuestView) -> R) -> Option<R> {
+        self.open.with(guest.open, act)
     }
 
     /// Calls `act` with every guest; one with which it fails is broken off. Safe in a signal handler, if `act` is.
@@ -189,7 +239,9 @@ impl Guests {
 
     pub(super) fn wake(&self, start: usize, end: usize) {
         self.each(|view| {
-            view.uffd.wake(view.start + start, end - start);
+            if let Some((at, len)) = view.clip(start, end) {
+                view.uffd.wake(at, len);
+            }
             Ok(())
         });
     }
@@ -209,9 +261,9 @@ impl Guests {
 
     /// Lets stores to these bytes pass, in the views that can store.
     pub(super) fn unprotect(&self, start: usize, end: usize) {
-        self.each(|view| match view.writes {
-            Writes::Yes => view.uffd.unprotect(view.start + start, end - start),
-            Writes::No => Ok(()),
+        self.each(|view| match (view.access, view.clip(start, end)) {
+            (GuestAccess::Store, Some((at, len))) => view.uffd.unprotect(at, len),
+            _ => Ok(()),
         });
     }
 
@@ -282,11 +334,11 @@ impl Home {
     ///
     /// EINVAL, ENOMEM, EPERM: the guest has nothing mapped there that can be registered. ESRCH: it has ended.
     pub fn register_guest(&self, view: &GuestView) -> io::Result<()> {
-        view.uffd.register(
-            view.start,
-            self.view_bytes(),
-            Modes::MISSING | Modes::MINOR | Modes::WRITE_PROTECT,
-        )
+        let modes = match view.access {
+            GuestAccess::LoadAndCopy => Modes::MISSING | Modes::MINOR,
+            GuestAccess::Load | GuestAccess::Store => Modes::MISSING | Modes::MINOR | Modes::WRITE_PROTECT,
+        };
+        view.uffd.register(view.place.start, view.place.part.len(), modes)
     }
 
     /// Has a guest's view, which another owner has left, lift the poison of `pages`, which ascend. Of many runs what lies between
@@ -387,17 +439,36 @@ mod tests {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let line = Arc::new(Line::new(ours));
         let guests = Guests::default();
-        let view = |writes| GuestView::new(Arc::clone(&uffd), SMALL, writes, Arc::clone(&line));
-        let writes = |number| if number % 2 == 0 { Writes::Yes } else { Writes::No };
+        let place = GuestPlace { start: SMALL, part: 0..SMALL };
+        let view = |access| GuestView::new(Arc::clone(&uffd), place.clone(), access, Arc::clone(&line));
+        let writes = |number| if number % 2 == 0 { GuestAccess::Store } else { GuestAccess::Load };
         let numbers: Vec<_> =
             (0..MOST_GUESTS).map(|number| guests.insert(view(writes(number))).unwrap()).collect();
-        assert_eq!(guests.insert(view(Writes::Yes)), None);
-        assert_eq!(guests.insert(view(Writes::No)), None);
+        assert_eq!(guests.insert(view(GuestAccess::Store)), None);
+        assert_eq!(guests.insert(view(GuestAccess::Load)), None);
         // Only those that can store are protected.
         assert!(guests.protected.end() <= MOST_GUESTS / 2 + 1, "{}", guests.protected.end());
         let [stores, loads] = [numbers[0], numbers[1]];
         assert!(stores.protected.is_some() && loads.protected.is_none());
         drop(guests.open.remove(loads.open));
-        assert_eq!(guests.insert(view(Writes::No)).map(|number| number.open), Some(loads.open));
+        assert_eq!(guests.insert(view(GuestAccess::Load)).map(|number| number.open), Some(loads.open));
+    }
+
+    #[test]
+    fn a_view_of_a_part_has_nothing_else() {
+        let uffd = match Userfaultfd::open(Announce::Queued) {
+            Ok(uffd) => Arc::new(uffd),
+            Err(error) => return println!("skipped: no userfaultfd: {error}"),
+        };
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let place = GuestPlace { start: 10 * SMALL, part: 4 * SMALL..6 * SMALL };
+        let view = GuestView::new(uffd, place, GuestAccess::Load, Arc::new(Line::new(ours)));
+        let clip = |start: usize, end: usize| view.clip(start * SMALL, end * SMALL);
+        assert_eq!((clip(0, 4), clip(6, 9), clip(5, 5)), (None, None, None));
+        assert_eq!(clip(0, 5), Some((10 * SMALL, SMALL)));
+        assert_eq!(clip(5, 9), Some((11 * SMALL, SMALL)));
+        assert_eq!(clip(0, usize::MAX / SMALL), Some((10 * SMALL, 2 * SMALL)));
+        assert_eq!(view.offset_of(10 * SMALL + 1), Some(4 * SMALL + 1));
+        assert_eq!((view.offset_of(10 * SMALL - 1), view.offset_of(12 * SMALL)), (None, None));
     }
 }

@@ -8,7 +8,7 @@ use memobj_core::address::{PageIndex, PageRange, PageSize};
 use memobj_core::page_word::{PageWord, Word};
 use memobj_core::pages::{self, Held, Park, Shows, View as _};
 
-use super::{Home, Writes};
+use super::{GuestView, Home, Writes};
 use crate::futex;
 use crate::region::{Region, SMALL};
 use crate::uffd::{Announce, Userfaultfd};
@@ -73,6 +73,9 @@ impl pages::View for Home {
             return view.into_iter().for_each(|view| self.show_whole(view, page));
         }
         let (start, len) = (self.offset_in_view(page.0), self.mapped_len(PageRange::one(page)));
+        if let Viewer::Guest(guest) = viewer {
+            return self.with_guest(guest, |view| view.show(start, start + len));
+        }
         self.with_view(viewer, |uffd, at| {
             // SAFETY: the page lies in a view that is registered. A small page gets into the file whole, and is
             // changed afterwards by stores only, which are to be seen.
@@ -92,11 +95,15 @@ impl pages::View for Home {
 
     fn open(&self, _: Held<Self>, pages: PageRange, viewer: Viewer) {
         let (start, end) = (self.offset_in_view(pages.start), self.offset_in_view(pages.end));
-        if self.shows() == Shows::WhenTold {
-            self.with_view(viewer, |uffd, at| {
-                // SAFETY: as in `show`.
-                let _ = unsafe { uffd.show(at + start, end - start) };
-            });
+        match viewer {
+            _ if self.shows() != Shows::WhenTold => {}
+            Viewer::Guest(guest) => self.with_guest(guest, |view| view.open(start, end)),
+            Viewer::Here(_) => {
+                self.with_view(viewer, |uffd, at| {
+                    // SAFETY: as in `show`.
+                    let _ = unsafe { uffd.show(at + start, end - start) };
+                });
+            }
         }
         for view in self.views_in_use() {
             if let Some(uffd) = &view.uffd {
@@ -130,7 +137,9 @@ impl pages::View for Home {
         }
         if let Some(guests) = &self.guests {
             guests.each(|guest| {
-                let _ = self.poison_in(guest.uffd(), guest.start() + at, len);
+                if let Some((at, len)) = guest.clip(at, at + len) {
+                    let _ = self.poison_in(guest.uffd(), at, len);
+                }
                 Ok(())
             });
         }
@@ -237,14 +246,18 @@ impl Home {
         let _ = unsafe { view.registered().show(start, self.mapped_len(PageRange::one(page))) };
     }
 
-    /// Calls `act` with the userfaultfd and the start of `viewer`'s view, if there is one.
-    fn with_view<R>(&self, viewer: Viewer, act: impl FnOnce(&Userfaultfd, usize) -> R) -> Option<R> {
-        match viewer {
-            Viewer::Here(announce) => {
-                let view = self.views.iter().find(|view| view.is_announced(announce))?;
-                Some(act(view.registered(), view.region.start()))
-            }
-            Viewer::Guest(guest) => self.guests.as_ref()?.with_open(guest, act),
+    /// Calls `act` with the userfaultfd and the start of `viewer`'s view, if it is one of this process.
+    fn with_view(&self, viewer: Viewer, act: impl FnOnce(&Userfaultfd, usize)) {
+        let Viewer::Here(announce) = viewer else { return };
+        if let Some(view) = self.views.iter().find(|view| view.is_announced(announce)) {
+            act(view.registered(), view.region.start());
+        }
+    }
+
+    /// Calls `act` with a guest's view, if it is there still.
+    fn with_guest(&self, guest: super::guests::GuestNumber, act: impl FnOnce(&GuestView)) {
+        if let Some(guests) = &self.guests {
+            guests.with_open(guest, act);
         }
     }
 

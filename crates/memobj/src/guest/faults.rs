@@ -49,8 +49,7 @@ impl Client for GuestFaults {
 
     fn resolve(&self, fault: &Fault) -> Step {
         let (parts, event) = (&self.guest.parts, &fault.event);
-        let offset = event.address.checked_sub(self.guest.start);
-        let Some(offset) = offset.filter(|offset| *offset < parts.area.view_bytes()) else {
+        let Some(offset) = self.guest.view.offset_of(event.address) else {
             return Step::Broken;
         };
         let offset = offset as u64;
@@ -66,7 +65,9 @@ impl Client for GuestFaults {
                 parts.errors.look(page, offset);
             }
         }
-        if event.is_write { self.store(page) } else { self.load(page) }
+        // Of a private mapping the kernel makes a copy once the page is shown.
+        let stores = event.is_write && self.guest.prot != GuestProt::Private;
+        if stores { self.store(page) } else { self.load(page) }
     }
 
     /// All of its mapping traps.

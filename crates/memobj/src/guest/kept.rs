@@ -25,8 +25,12 @@ pub struct KeptGuest {
     pub process: OwnedFd,
     /// The end of the line to it that is the owner's: a Unix stream socket.
     pub line: OwnedFd,
-    /// Its address of the object's first byte.
+    /// Its address of the first byte that it maps.
     pub start: u64,
+    /// The first byte of the object that it maps.
+    pub offset: u64,
+    /// Bytes that it maps.
+    pub length: u64,
     /// What it may do.
     pub prot: GuestProt,
 }
@@ -46,7 +50,9 @@ impl Guest {
             faults: again(state.uffd.as_fd())?,
             process: again(state.process.as_fd())?,
             line: again(state.line.as_fd())?,
-            start: state.start as u64,
+            start: state.view.place().start as u64,
+            offset: state.view.place().part.start as u64,
+            length: state.view.place().part.len() as u64,
             prot: state.prot,
         })
     }
@@ -60,9 +66,10 @@ impl MemoryObject {
     ///
     /// `NotShared` if the object has inherited nothing. Otherwise as [`admit`](Self::admit); the guest's mapping traps then.
     pub fn admit_again(&self, guest: KeptGuest) -> Result<Guest, AdmitError> {
-        let KeptGuest { faults, process, line, start, prot } = guest;
+        let KeptGuest { faults, process, line, start, offset, length, prot } = guest;
         let line = Arc::new(Line::new(UnixStream::from(line)));
-        let admitted = self.take_over(faults, process, &line, start, prot);
+        let place = (start, Some((offset, length)));
+        let admitted = self.take_over(faults, process, &line, place, prot);
         if admitted.is_err() {
             line.break_off();
         }
@@ -74,7 +81,7 @@ impl MemoryObject {
         faults: OwnedFd,
         process: OwnedFd,
         line: &Arc<Line>,
-        start: u64,
+        place: (u64, Option<(u64, u64)>),
         prot: GuestProt,
     ) -> Result<Guest, AdmitError> {
         if !self.handle().cache.shared.owner.is_this_process() {
@@ -88,13 +95,13 @@ impl MemoryObject {
         };
         let user = match prot {
             GuestProt::ReadWrite => Some(writes.users.words().ok_or(AdmitError::InUse)?),
-            GuestProt::ReadOnly => None,
+            GuestProt::ReadOnly | GuestProt::Private => None,
         };
-        let (uffd, view) = view_of(&parts, faults, &process, start, prot, line)?;
+        let (uffd, view) = view_of(&parts, faults, &process, place, prot, line)?;
         parts.area.lift_in(&view, &kept.may_trap).map_err(AdmitError::of_line)?;
         let seen = Seen { uffd, process, view: Arc::clone(&view), line: Arc::clone(line), prot, user };
         let guest = self.begin_guest(&frames, &fault_loop, seen)?;
-        view.wake_all(parts.area.view_bytes());
+        view.wake_all();
         Ok(guest)
     }
 }

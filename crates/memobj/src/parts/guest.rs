@@ -18,6 +18,8 @@ use crate::write::User;
 pub enum GuestProt {
     /// Load.
     ReadOnly,
+    /// Load; what it stores to is a copy of its own, which nobody else sees. It maps the frames privately.
+    Private,
     /// Load and store. While it is attached nothing of the object can be pinned for writing.
     #[default]
     ReadWrite,
@@ -40,7 +42,6 @@ pub enum GuestEnd {
 pub(crate) struct GuestState {
     pub(crate) parts: Arc<ObjectParts>,
     pub(crate) uffd: Arc<Userfaultfd>,
-    pub(crate) start: usize,
     pub(crate) prot: GuestProt,
     pub(crate) line: Arc<Line>,
     pub(crate) process: OwnedFd,

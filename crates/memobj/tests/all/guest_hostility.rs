@@ -12,8 +12,8 @@ use memobj::{
     AdmitError, AdmitOptions, Cache, CacheOptions, Delivery, FrameVisibility, Guest, GuestEnd, GuestProt,
     Mapping, MemoryObject, ObjectOptions, Reads, RemoteMapping, Writing,
 };
-use memobj_linux::area::Writes;
-use memobj_linux::line::{Answer, Line, Offer};
+use memobj_linux::area::GuestAccess;
+use memobj_linux::line::{Answer, Line, Offer, Part};
 use memobj_linux::remote::RemoteView;
 use memobj_sim::fixture::{MIB, Sample, check_sample, wait_until, wait_until_clean, within};
 use memobj_sim::process::Usage;
@@ -75,9 +75,9 @@ fn answer(stream: UnixStream, change: impl FnOnce(&mut Answer)) -> (Line, Remote
     let deadline = Instant::now() + PATIENCE;
     let line = Line::new(stream);
     let Offer { frames, view_bytes, process, .. } = line.receive_offer(deadline).unwrap();
-    let view = RemoteView::new(&frames, view_bytes, Writes::Yes, None).unwrap();
+    let view = RemoteView::new(&frames, view_bytes, GuestAccess::Store, None).unwrap();
     let faults = view.faults().try_clone_to_owned().unwrap();
-    let mut answer = Answer { faults, process, start: view.start() as u64 };
+    let mut answer = Answer { faults, process, start: view.start() as u64, part: None };
     change(&mut answer);
     line.answer(&answer, deadline).unwrap();
     (line, view)
@@ -118,7 +118,13 @@ fn what_is_no_answer_is_refused() {
         });
         assert!(is_peers_fault(&admitted), "{admitted:?}");
         let file = || std::fs::File::open("/dev/zero").unwrap().as_fd().try_clone_to_owned().unwrap();
-        let changes: [Change; 6] = [
+        let changes: [Change; 10] = [
+            ("a part behind the end", |answer| answer.part = Some(Part { offset: 1 << 40, length: 4096 })),
+            ("a part behind all", |answer| {
+                answer.part = Some(Part { offset: u64::MAX - 4095, length: 8192 })
+            }),
+            ("a part inside of a page", |answer| answer.part = Some(Part { offset: 1, length: 4096 })),
+            ("a length inside of a page", |answer| answer.part = Some(Part { offset: 0, length: 4097 })),
             ("no userfaultfd", |answer| answer.faults = UnixStream::pair().unwrap().0.into()),
             ("no process", |answer| answer.process = UnixStream::pair().unwrap().0.into()),
             ("an address that nobody has", |answer| answer.start = 1 << 50),
@@ -241,10 +247,11 @@ fn a_reader_has_no_view_that_can_be_stored_to() {
             let line = Line::new(stream);
             let Offer { frames, view_bytes, process, .. } = line.receive_offer(deadline).unwrap();
             // As if it were to store: the kernel gives it no such view of a file that it may only read.
-            assert!(RemoteView::new(&frames, view_bytes, Writes::Yes, None).is_err());
-            let view = RemoteView::new(&frames, view_bytes, Writes::No, None).unwrap();
+            assert!(RemoteView::new(&frames, view_bytes, GuestAccess::Store, None).is_err());
+            let view = RemoteView::new(&frames, view_bytes, GuestAccess::Load, None).unwrap();
             let faults = view.faults().try_clone_to_owned().unwrap();
-            line.answer(&Answer { faults, process, start: view.start() as u64 }, deadline).unwrap();
+            line.answer(&Answer { faults, process, start: view.start() as u64, part: None }, deadline)
+                .unwrap();
             line.receive_finish(deadline).unwrap();
             (line, view)
         });

@@ -568,3 +568,52 @@ fn objects_without_shared_frames_take_no_guests() {
 fn as_an_ordinary_user() {
     memobj_sim::process::rerun_as_ordinary_user("as_an_ordinary_user");
 }
+
+/// What a guest with a private mapping stores is its own, whatever becomes of the page.
+#[test]
+fn stores_of_a_private_guest_are_its_own() {
+    within(60, "a private guest", || {
+        let sample = Sample::new(MIB);
+        let cache = cache(MIB / 4);
+        let object = cache.open_file(sample.path(), shared()).unwrap();
+        let mapping = object.map(0..MIB, mapped(Delivery::ReaderThread)).unwrap();
+        let (guest, remote) = admit_here(&object, GuestProt::Private);
+        let byte = |offset: u64| {
+            let mut byte = [0];
+            remote.read_at(offset, &mut byte).unwrap();
+            byte[0]
+        };
+        let before: Vec<u8> = (0..MIB).step_by(4096).map(byte).collect();
+        // To a page that it has seen, and to one that nobody has.
+        remote.write_at(5, b"own").unwrap();
+        remote.write_at(MIB - 4096, b"own").unwrap();
+        mapping.write_at(8192, b"of all").unwrap();
+        assert_eq!(byte(8192), b'o', "a store of the owner to a page that the guest has no copy of");
+        mapping.write_at(5, b"the owner's").unwrap();
+        object.sync().unwrap();
+        for _ in 0..3 {
+            mapping.advise(.., Advice::DontNeed).unwrap();
+            // Through the budget once: every page of the object goes.
+            mapping.populate(..).unwrap();
+            let mut own = [0; 3];
+            remote.read_at(5, &mut own).unwrap();
+            assert_eq!(&own, b"own");
+            remote.read_at(MIB - 4096, &mut own).unwrap();
+            assert_eq!(&own, b"own");
+        }
+        let mut seen = [0; 11];
+        mapping.read_at(5, &mut seen).unwrap();
+        assert_eq!(&seen, b"the owner's");
+        check_sample(
+            MIB - 4096..MIB,
+            &std::fs::read(sample.path()).unwrap()[(MIB - 4096) as usize..],
+            "the file",
+        );
+        let after: Vec<u8> = (0..MIB).step_by(4096).map(byte).collect();
+        let same = |page: usize| page == 2 || page == 255 || before[page] == after[page];
+        assert!((0..256).all(same));
+        assert_eq!(cache.metrics().dirty_bytes, 0);
+        drop(remote);
+        assert_eq!(guest.wait(PATIENCE), Some(GuestEnd::Left));
+    });
+}

@@ -10,7 +10,7 @@ use memobj::{
     AdmitOptions, Cache, CacheOptions, EngineClock, FrameVisibility, Guest, GuestEnd, GuestProt,
     MemoryObject, ObjectOptions, RemoteMapping, Writing,
 };
-use memobj_linux::area::Writes;
+use memobj_linux::area::GuestAccess;
 use memobj_linux::line::{Answer, Line, Offer};
 use memobj_linux::remote::RemoteView;
 use memobj_linux::testing;
@@ -225,9 +225,10 @@ fn a_guest_that_faults_elsewhere_is_dropped() {
         let attaching = std::thread::spawn(move || {
             let (line, deadline) = (Line::new(theirs), Instant::now() + PATIENCE);
             let Offer { frames, view_bytes, process, .. } = line.receive_offer(deadline).unwrap();
-            let view = RemoteView::new(&frames, view_bytes, Writes::Yes, None).unwrap();
+            let view = RemoteView::new(&frames, view_bytes, GuestAccess::Store, None).unwrap();
             let faults = view.faults().try_clone_to_owned().unwrap();
-            line.answer(&Answer { faults, process, start: view.start() as u64 }, deadline).unwrap();
+            line.answer(&Answer { faults, process, start: view.start() as u64, part: None }, deadline)
+                .unwrap();
             line.receive_finish(deadline).unwrap();
             (line, view)
         });

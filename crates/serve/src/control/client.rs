@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use memobj::{GuestProt, RemoteMapping};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
+use super::mappings::prot_word;
 use super::words::{LONGEST_LINE, decode};
 
 /// Events that are kept until somebody asks for them; the oldest go first.
@@ -255,8 +256,7 @@ impl Client {
 
     fn map_once(&mut self, object: u64, prot: GuestProt) -> Result<(RemoteMapping, u64), ClientError> {
         let (ours, theirs) = UnixStream::pair()?;
-        let prot = if prot == GuestProt::ReadWrite { "rw" } else { "ro" };
-        let tag = self.send(&format!("map {object} {prot}"), Some(theirs.as_fd()))?;
+        let tag = self.send(&format!("map {object} {}", prot_word(prot)), Some(theirs.as_fd()))?;
         // So that a refusal is the end of the pair.
         drop(theirs);
         let attached = RemoteMapping::attach(ours, ATTACH);

@@ -63,11 +63,8 @@ pub(super) fn map(
     refuse_again(asked)?;
     let descriptor = input.take_descriptor()?;
     let opened = arguments.object(session)?;
-    let prot = match arguments.word("ro or rw")? {
-        "ro" => GuestProt::ReadOnly,
-        "rw" => GuestProt::ReadWrite,
-        _ => return Err(Refusal::syntax("a mapping is ro or rw")),
-    };
+    let prot = parse_prot(arguments.word("ro, private or rw")?)
+        .ok_or_else(|| Refusal::syntax("a mapping is ro, private or rw"))?;
     arguments.end()?;
     if prot == GuestProt::ReadWrite {
         check_writable(&opened)?;
@@ -157,6 +154,25 @@ fn stream_of(descriptor: OwnedFd) -> Result<UnixStream, Refusal> {
     match is_unix && is_stream {
         true => Ok(descriptor.into()),
         false => Err(Refusal::descriptor("it is no Unix stream socket")),
+    }
+}
+
+/// What a mapping may do, as clients write it.
+pub(super) fn parse_prot(word: &str) -> Option<GuestProt> {
+    match word {
+        "ro" => Some(GuestProt::ReadOnly),
+        "private" => Some(GuestProt::Private),
+        "rw" => Some(GuestProt::ReadWrite),
+        _ => None,
+    }
+}
+
+/// The same, to be written.
+pub(super) fn prot_word(prot: GuestProt) -> &'static str {
+    match prot {
+        GuestProt::ReadWrite => "rw",
+        GuestProt::Private => "private",
+        _ => "ro",
     }
 }
 

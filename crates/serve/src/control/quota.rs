@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Descriptors that are left to the rest of the process.
 const SPARE_DESCRIPTORS: u64 = 128;
 /// Descriptors that a client, an object and a mapping take, at most.
-pub(super) const OF_CLIENT: u64 = 3;
-pub(super) const OF_OBJECT: u64 = 8;
+pub(super) const OF_CLIENT: u64 = 4;
+pub(super) const OF_OBJECT: u64 = 9;
 pub(super) const OF_MAPPING: u64 = 4;
 
 /// What clients may have. Most is for each client, the rest for all together.

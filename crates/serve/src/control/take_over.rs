@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 use super::client::value_of;
 use super::exports::{Access, OpenFailure};
 use super::input::Input;
-use super::mappings;
+use super::mappings::{self, parse_prot, prot_word};
 use super::objects::{Key, Opening, Use, parse_policy, policy_word};
 use super::output::Output;
 use super::queue::Queue;
@@ -135,30 +135,27 @@ pub(super) struct MappingText {
 
 impl MappingText {
     pub(super) fn with(self, guest: &KeptGuest) -> Fields {
-        let prot = if guest.prot == GuestProt::ReadWrite { "rw" } else { "ro" };
         Fields::new()
             .with("session", self.session)
             .with("number", self.number)
             .with("object", self.object)
             .with("request", self.request)
             .with("start", guest.start)
-            .with("prot", prot)
+            .with("offset", guest.offset)
+            .with("length", guest.length)
+            .with("prot", prot_word(guest.prot))
     }
 
-    fn parse(text: &str) -> Option<(Self, u64, GuestProt)> {
+    fn parse(text: &str) -> Option<(Self, [u64; 3], GuestProt)> {
         let number = |key| value_of(text, key)?.parse::<u64>().ok();
-        let prot = match value_of(text, "prot")?.as_str() {
-            "ro" => GuestProt::ReadOnly,
-            "rw" => GuestProt::ReadWrite,
-            _ => return None,
-        };
+        let prot = parse_prot(&value_of(text, "prot")?)?;
         let mapping = Self {
             session: number("session")?,
             number: number("number")?,
             object: number("object")?,
             request: number("request")?,
         };
-        Some((mapping, number("start")?, prot))
+        Some((mapping, [number("start")?, number("offset")?, number("length")?], prot))
     }
 }
 
@@ -332,13 +329,14 @@ fn restore(session: &Session, objects: &BTreeMap<u64, Use>) {
 
 fn mapping(sessions: &[LeftSession], item: KeptItem) -> Result<(), String> {
     let text = String::from_utf8(item.text).unwrap_or_default();
-    let (text, start, prot) = MappingText::parse(&text).ok_or("it is not said what it is")?;
+    let (text, [start, offset, length], prot) =
+        MappingText::parse(&text).ok_or("it is not said what it is")?;
     let Ok([faults, process, line]) = <[OwnedFd; 3]>::try_from(item.descriptors) else {
         return Err("it has not all descriptors".into());
     };
     let session = sessions.iter().find(|left| left.session.number == text.session);
     let session = session.ok_or_else(|| format!("its client {} is not there", text.session))?;
-    let guest = KeptGuest { faults, process, line, start, prot };
+    let guest = KeptGuest { faults, process, line, start, offset, length, prot };
     let taken = mappings::take_over(&session.session, item.number, &text, guest);
     taken.map_err(|refusal: Refusal| format!("mapping {} of client {}: {refusal}", text.number, text.session))
 }

@@ -113,7 +113,7 @@ fn who_wants_another_policy_or_has_mappings_is_told() {
 
 #[test]
 fn quotas_are_errors_and_come_back() {
-    let quota = Quota::new().objects(2).mappings(2).mapped_bytes(3 << 20).descriptors(50);
+    let quota = Quota::new().objects(2).mappings(2).mapped_bytes(3 << 20).descriptors(62);
     let fixture = Fixture::with_exports(ServerOptions::new().quota(quota), |exports| {
         exports.object("large", Access::ReadOnly, |_| Ok(Box::new(Zero::new((3 << 20) + 1))));
     });
@@ -131,7 +131,7 @@ fn quotas_are_errors_and_come_back() {
     client.request("unmap 1").unwrap();
     client.request("close 2").unwrap();
     let _three = client.map(1, GuestProt::ReadOnly).unwrap();
-    // 3 for each client, 8 for each object, 4 for each mapping.
+    // 4 for each client, 9 for each object, 4 for each mapping.
     let mut others: Vec<Client> = (0..10).map(|_| fixture.client()).collect();
     quota(refused(&mut others[0], "open words"), "descriptors");
     others.truncate(7);

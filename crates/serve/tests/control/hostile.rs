@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use memobj::GuestProt;
-use memobj_linux::area::Writes;
+use memobj_linux::area::GuestAccess;
 use memobj_linux::line::{Answer, Line};
 use memobj_linux::remote::RemoteView;
 use memobj_serve::control::{Client, Quota, ServerOptions};
@@ -229,11 +229,11 @@ fn give_view_away(path: &str) {
     let line = Line::new(UnixStream::connect(path).unwrap());
     let deadline = Instant::now() + PATIENCE;
     let offer = line.receive_offer(deadline).unwrap();
-    let view = RemoteView::new(&offer.frames, offer.view_bytes, Writes::No, None).unwrap();
+    let view = RemoteView::new(&offer.frames, offer.view_bytes, GuestAccess::Load, None).unwrap();
     let faults = view.faults().try_clone_to_owned().unwrap();
     let process =
         rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty());
-    let answer = Answer { faults, process: process.unwrap(), start: view.start() as u64 };
+    let answer = Answer { faults, process: process.unwrap(), start: view.start() as u64, part: None };
     line.answer(&answer, deadline).unwrap();
     std::process::exit(0);
 }
