@@ -10,7 +10,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use crate::area::GuestAccess;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -35,6 +34,17 @@ enum Kind {
     Done = 3,
     Lift = 4,
     Length = 5,
+}
+
+/// What the process of a guest does with the frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GuestAccess {
+    /// It was given a file that can be loaded from only.
+    Load,
+    /// Likewise, and maps it so that what it stores to is a copy of its own.
+    LoadAndCopy,
+    /// It was given a file that can be stored to.
+    Store,
 }
 
 /// What the owner offers.

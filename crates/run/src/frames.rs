@@ -7,6 +7,15 @@ use std::os::fd::BorrowedFd;
 use memobj::{AtOnce, LentFrames};
 use memobj_linux::fault_loop::Awaited;
 
+/// What a program wants to do with a file that it maps.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum MappingKind {
+    /// Stores are its own.
+    Private,
+    /// It wants to see the stores of others.
+    Shared,
+}
+
 /// The frames of a file, for programs that map them. Calls block for no page.
 pub(crate) trait FrameSource: fmt::Debug + Send + Sync {
     /// The file of frames, which can be read only: page `i` of the mapped file is its page `i` while that is resident, and a

@@ -15,8 +15,7 @@ use memobj_linux::fault_loop::{Awaited, Listener, Listeners};
 use memobj_linux::locks::{Rank, RankedMutex};
 use memobj_serve::control::{Borrowed, Borrower, ClientError, Connecting, LoanFailure, LoanKind};
 
-use crate::files::MappingKind;
-use crate::frames::{FrameSource, Resolved};
+use crate::frames::{FrameSource, MappingKind, Resolved};
 
 /// A connection to the server.
 #[derive(Debug)]

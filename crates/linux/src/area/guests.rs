@@ -19,7 +19,7 @@ use memobj_core::address::PageRange;
 use memobj_core::pages::BLOCK_BYTES;
 
 use super::Home;
-use crate::line::{Line, Note, PATIENCE};
+use crate::line::{GuestAccess, Line, Note, PATIENCE};
 use crate::region::SMALL;
 use crate::slots::SlotTable;
 use crate::uffd::{Modes, Userfaultfd};
@@ -36,17 +36,6 @@ pub struct GuestNumber {
     open: usize,
     /// `None`: it may load only.
     protected: Option<usize>,
-}
-
-/// What the process of a guest does with the frames.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum GuestAccess {
-    /// It was given a file that can be loaded from only.
-    Load,
-    /// Likewise, and maps it so that what it stores to is a copy of its own.
-    LoadAndCopy,
-    /// It was given a file that can be stored to.
-    Store,
 }
 
 /// Where a guest maps which part of the object.

@@ -45,8 +45,9 @@ use memobj_core::page_word::PageWord;
 use memobj_core::pages::{self, BLOCK_BYTES, Blocks, Pages, PagesOptions, groups_of};
 use memobj_core::pin_budget::PinBudget;
 
+pub use crate::line::GuestAccess;
 pub use glance::{GlanceWords, NotSeen, copy_at_a_glance, glance_at};
-pub use guests::{GuestAccess, GuestNumber, GuestPlace, GuestView, MOST_GUESTS, NoFile};
+pub use guests::{GuestNumber, GuestPlace, GuestView, MOST_GUESTS, NoFile};
 pub use kept::{Kept, Mark, Storage};
 pub use memobj_core::pages::{
     Evicted, Glance, Inherited, Origin, PinError, Placement, StoreRefused, Tables, UpgradeRefused, Victims,

@@ -35,16 +35,9 @@ use crate::lender::Lender;
 use crate::objects::{ObjectFiles, Opened};
 use crate::options::Options;
 
-pub(crate) use self::guardian::{LostPage, Post, time_to_hand_over};
+pub(crate) use crate::frames::MappingKind;
 
-/// What a program wants to do with a file that it maps.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum MappingKind {
-    /// Stores are its own.
-    Private,
-    /// It wants to see the stores of others.
-    Shared,
-}
+pub(crate) use self::guardian::{LostPage, Post, time_to_hand_over};
 
 /// Which file of frames: device, major and minor, and inode.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
