@@ -152,7 +152,7 @@ fn no_store_is_lost_while_the_server_is_killed() {
     }
     let mut expected = BTreeMap::new();
     for writer in 0..WRITERS {
-        expected.extend(words_of(writer).zip(1..).map(|(word, count)| (word, count)));
+        expected.extend(words_of(writer).zip(1..));
     }
     let check = |what: &str, load: &dyn Fn(u64) -> u64| {
         for (word, count) in &expected {

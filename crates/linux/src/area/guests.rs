@@ -123,11 +123,12 @@ impl GuestView {
     /// a private mapping of its own the kernel copies a page before the first store to it.
     pub(super) fn show(&self, start: usize, end: usize) {
         let Some((at, len)) = self.clip(start, end) else { return };
-        // SAFETY: the pages lie in a view that is registered. Small pages get into the file whole, and are changed
-        // afterwards by stores only, which are to be seen. What is shown unprotected is of a file that the guest has
-        // no description of that can write: it can store to copies only.
         let _ = match self.access {
+            // SAFETY: the pages lie in a view that is registered. Small pages get into the file whole, and are changed
+            // afterwards by stores only, which are to be seen. The guest has no description of the file that can write: it can
+            // store to copies only.
             GuestAccess::LoadAndCopy => unsafe { self.uffd.show(at, len) },
+            // SAFETY: as above; a store that comes is told of first.
             GuestAccess::Load | GuestAccess::Store => unsafe { self.uffd.show_protected(at, len) },
         };
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 
-use super::record::{Record, Ticket};
+use super::record::{Incoming, Record, Ticket};
 use super::refusal::Refusal;
 use super::words::LONGEST_LINE;
 
@@ -32,19 +32,22 @@ pub(super) struct Input {
     pub(super) has_ended: bool,
 }
 
+/// A line without its end, and its place in the record, if there is one.
+pub(super) type Line = (Vec<u8>, Option<Ticket>);
+
 /// A line that is too long.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct TooLong;
 
 impl Input {
     /// That of a session that is kept; `incoming` is a text that has not come to its end.
-    pub(super) fn kept(record: &Arc<Record>, incoming: Option<(usize, Vec<u8>)>) -> Self {
+    pub(super) fn kept(record: &Arc<Record>, incoming: Option<Incoming>) -> Self {
         let (text, bytes) = incoming.map_or((None, Vec::new()), |(text, bytes)| (Some(text), bytes));
         Self { record: Some(Arc::clone(record)), text, bytes, ..Self::default() }
     }
 
-    /// The next line, without its end, and its place in the record, if there is one. `None`: it is not there yet.
-    pub(super) fn next_line(&mut self) -> Result<Option<(Vec<u8>, Option<Ticket>)>, TooLong> {
+    /// The next line. `None`: it is not there yet.
+    pub(super) fn next_line(&mut self) -> Result<Option<Line>, TooLong> {
         let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') else {
             if self.bytes.len() >= LONGEST_LINE {
                 return Err(TooLong);

@@ -62,6 +62,12 @@ pub(super) struct ObjectRecord {
     pub(super) request: u64,
 }
 
+/// A request that a server before has taken, and its line.
+pub(super) type Again = (Ticket, Vec<u8>);
+
+/// A text that has not come to its end, and its bytes.
+pub(super) type Incoming = (usize, Vec<u8>);
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Record {
@@ -80,11 +86,7 @@ impl Record {
 
     /// What a server before has left; `queued` bytes of answers were queued by it. Says which requests are to be begun again,
     /// with their lines, in order; and the one that has not come to its end.
-    #[allow(clippy::type_complexity)]
-    pub(super) fn open(
-        file: OwnedFd,
-        queued: u64,
-    ) -> io::Result<(Self, Vec<(Ticket, Vec<u8>)>, Option<(usize, Vec<u8>)>)> {
+    pub(super) fn open(file: OwnedFd, queued: u64) -> io::Result<(Self, Vec<Again>, Option<Incoming>)> {
         let record = Self { journal: Journal::open(file)?, used: Mutex::default() };
         let (mut again, mut incoming) = (Vec::new(), None);
         for index in 0..MOST_REQUESTS {

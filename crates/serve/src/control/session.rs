@@ -28,7 +28,7 @@ use super::objects::Use;
 use super::output::Output;
 use super::queue::Queue;
 use super::quota::{Counter, Share};
-use super::record::{Record, Ticket};
+use super::record::{Again, Record, Ticket};
 use super::refusal::{Kind, Refusal};
 use super::requests::{self, Flow};
 use super::server::Shared;
@@ -189,7 +189,7 @@ impl Session {
     }
 
     /// Serves the client until it leaves, and gives back all that it had. The requests `again` were taken by a server before.
-    pub(super) fn go_on(self: &Arc<Self>, socket: UnixStream, input: Input, again: Vec<(Ticket, Vec<u8>)>) {
+    pub(super) fn go_on(self: &Arc<Self>, socket: UnixStream, input: Input, again: Vec<Again>) {
         let end = Turns::new(self, &socket, input).run(again);
         // The client hears of the end before its objects are synced.
         let _ = shutdown(&socket, Shutdown::Both);
@@ -231,7 +231,7 @@ impl<'a> Turns<'a> {
         Self { session, socket, input, first, stalled: None, has_quit }
     }
 
-    fn run(mut self, again: Vec<(Ticket, Vec<u8>)>) -> End {
+    fn run(mut self, again: Vec<Again>) -> End {
         let session = self.session;
         for (ticket, line) in again {
             if ticket.deaths < MOST_DEATHS {

@@ -28,7 +28,7 @@ use super::objects::{Key, Opening, Use, parse_policy, policy_word};
 use super::output::Output;
 use super::queue::Queue;
 use super::quota::{OF_CLIENT, Share};
-use super::record::{Record, Ticket};
+use super::record::{Again, Record};
 use super::refusal::Refusal;
 use super::server::Shared;
 use super::session::{Opened, Session};
@@ -48,7 +48,7 @@ pub(super) struct LeftSession {
     pub(super) client: Share,
     pub(super) socket: UnixStream,
     pub(super) input: Input,
-    pub(super) again: Vec<(Ticket, Vec<u8>)>,
+    pub(super) again: Vec<Again>,
 }
 
 /// What the keeper is told of an object.
