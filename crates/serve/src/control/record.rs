@@ -267,7 +267,9 @@ mod tests {
 
     use super::*;
 
-    fn left(record: &Record, queued: u64) -> (Record, Vec<(u64, Vec<u8>)>, Option<Vec<u8>>) {
+    type Lines = Vec<(u64, Vec<u8>)>;
+
+    fn left(record: &Record, queued: u64) -> (Record, Lines, Option<Vec<u8>>) {
         let file = record.as_fd().try_clone_to_owned().unwrap();
         let (record, again, incoming) = Record::open(file, queued).unwrap();
         let again = again.into_iter().map(|(ticket, line)| {
