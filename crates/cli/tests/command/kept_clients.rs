@@ -170,8 +170,8 @@ fn no_store_is_lost_while_the_server_is_killed() {
 /// Each request is answered once, and rightly, whenever the server dies: requests are sent as fast as they are taken.
 #[test]
 fn requests_are_answered_once_while_the_server_is_killed() {
-    const REQUESTS: usize = 6_000;
-    const KILLS: usize = 12;
+    const REQUESTS: usize = 3_000;
+    const KILLS: usize = 10;
     let folder = TestFolder::new();
     let bytes = folder.file("words", 3 * MIB as usize);
     let keeping = Keeping::start(folder, &["--budget", "1M", "--export", "words=words:rw"]);
