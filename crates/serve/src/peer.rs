@@ -1,7 +1,10 @@
 //! Who a client is, and who may be one.
 
 use std::fmt;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+
+use memobj_linux::credentials::groups_of_peer;
 
 use rustix::net::sockopt::socket_peercred;
 
@@ -51,7 +54,7 @@ impl Allowed {
         self
     }
 
-    /// And processes with one of these groups as their own. Further groups of a process do not count.
+    /// And processes that are in one of these groups.
     #[must_use]
     pub fn groups(mut self, groups: impl IntoIterator<Item = u32>) -> Self {
         self.groups.extend(groups);
@@ -63,9 +66,17 @@ impl Allowed {
         !self.users.is_empty() || !self.groups.is_empty()
     }
 
-    pub(crate) fn allows(&self, user: u32, group: u32) -> bool {
+    /// Whether the process of `user` and `group` may be served that has connected to `socket`.
+    pub(crate) fn allows(&self, user: u32, group: u32, socket: impl AsFd) -> bool {
         let own = rustix::process::geteuid().as_raw();
         let is_user = user == 0 || user == own || self.users.contains(&user);
-        is_user || self.groups.contains(&group)
+        is_user || self.groups.contains(&group) || self.has_group_of(socket)
+    }
+
+    /// Whether the peer is in one of the groups by one that is not its own. What the system does not tell is none.
+    fn has_group_of(&self, socket: impl AsFd) -> bool {
+        let is_asked = !self.groups.is_empty();
+        let further = is_asked.then(|| groups_of_peer(socket).ok()).flatten();
+        further.is_some_and(|further| further.iter().any(|group| self.groups.contains(group)))
     }
 }

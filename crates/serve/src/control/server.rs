@@ -469,7 +469,7 @@ impl Server {
     ) -> Result<(Arc<Session>, Share), &'static str> {
         let shared = &self.shared;
         let quota = &shared.options.quota;
-        if !shared.options.allowed.allows(peer.user, peer.group) {
+        if !shared.options.allowed.allows(peer.user, peer.group, socket) {
             return Err("not-allowed");
         }
         let client = shared.client().ok_or("too-many-clients")?;

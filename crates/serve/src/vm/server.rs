@@ -240,7 +240,7 @@ impl Shared {
             Err(error) => return self.refuse(None, format!("it has ended: {error}")),
         };
         let pid = peer.pid;
-        if !self.options.allowed.allows(peer.user, peer.group) {
+        if !self.options.allowed.allows(peer.user, peer.group, &socket) {
             return self.refuse(Some(pid), format!("user {} may not be served", peer.user));
         }
         let heard = handshake::receive(&socket, self.object.length, HANDSHAKE_TIMEOUT);

@@ -8,6 +8,8 @@ use memobj_serve::control::{Allowed, Client, Exports, Server, ServerOptions};
 use crate::fixture::Fixture;
 
 const STRANGER: u32 = 12345;
+/// A group that it has besides its own one.
+const FURTHER: u32 = 23456;
 
 /// What python says as another user: the first line that the server sends. `None`: it cannot be tried here.
 fn greeting_as_stranger(fixture: &Fixture) -> Option<String> {
@@ -25,7 +27,10 @@ fn told_to_stranger(fixture: &Fixture, requests: &[&str]) -> Option<String> {
     let run = |program: &str, arguments: &[&str]| -> Option<Output> {
         let mut command = Command::new("setpriv");
         let user = STRANGER.to_string();
-        command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]).arg(program).args(arguments);
+        command
+            .args(["--reuid", &user, "--regid", &user, "--groups", &FURTHER.to_string()])
+            .arg(program)
+            .args(arguments);
         command.output().ok().filter(|output| output.status.success())
     };
     if run("/usr/bin/env", &["python3", "-c", "pass"]).is_none() {
@@ -59,6 +64,8 @@ fn others_are_refused_unless_they_are_allowed() {
     assert_eq!(greeting_as_stranger(&by_user).unwrap(), "memobj 1 session=1\n");
     let by_group = Fixture::with(ServerOptions::new().allowed(Allowed::new().groups([STRANGER])));
     assert_eq!(greeting_as_stranger(&by_group).unwrap(), "memobj 1 session=1\n");
+    let by_further = Fixture::with(ServerOptions::new().allowed(Allowed::new().groups([FURTHER])));
+    assert_eq!(greeting_as_stranger(&by_further).unwrap(), "memobj 1 session=1\n");
 }
 
 /// What one client has is not for another user.
