@@ -84,6 +84,7 @@ impl PartsHandle {
         }?;
         let kept = keeping.map(|keeping| KeptParts {
             keeper: keeping.keeper,
+            is_inherited: matches!(keeping.storage, Storage::Inherited { .. }),
             may_trap: found.may_trap,
             lost: found.lost,
         });
@@ -224,6 +225,7 @@ impl Drop for PartsHandle {
             return;
         }
         if let Some(writes) = &parts.writes {
+            writes.hold_back(false);
             writes.end();
         }
         parts.close();

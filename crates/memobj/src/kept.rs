@@ -79,6 +79,10 @@ impl MemoryObject {
     /// asked for again, unless their changes are lost. If the budget is smaller now, Clean pages are dropped; Dirty
     /// ones are kept, even beyond it, until they are written.
     ///
+    /// Guests of the owner before have pages open to stores. Until they are [admitted again](Self::admit_again), and
+    /// [`guests_are_back`](Self::guests_are_back) is called, nothing is written back, and a sync waits: what was written could
+    /// be stored to unseen.
+    ///
     /// That the object has the bytes that it had is for the caller to know: of a read-only one by its version.
     ///
     /// # Errors
@@ -108,6 +112,14 @@ impl MemoryObject {
             dirty_bytes: area.unclean_pages() * PAGE,
             lost_bytes,
         })
+    }
+
+    /// All guests of the owner before are admitted again, or have ended: changes are written back from now on. For an object
+    /// that has [inherited](Self::inherit) its pages. Does not block.
+    pub fn guests_are_back(&self) {
+        if let Some(writes) = self.writes() {
+            writes.hold_back(false);
+        }
     }
 
     fn capacity_to_keep(&self) -> Result<u64, MapError> {

@@ -224,7 +224,7 @@ impl MemoryObject {
     }
 
     /// The changes of an object that can be written and was mapped.
-    fn kept(&self) -> Option<Arc<Writes>> {
+    pub(crate) fn writes(&self) -> Option<Arc<Writes>> {
         self.handle.kept.lock().as_ref().and_then(|kept| kept.parts.writes.clone())
     }
 
@@ -252,7 +252,7 @@ impl MemoryObject {
     }
 
     fn sync_all(&self) -> Result<(), WriteError> {
-        match self.kept() {
+        match self.writes() {
             Some(writes) => writes.sync_all(),
             None if self.handle.core.log.is_some() => self.commit_unmapped(),
             // It was never mapped, but its length may have changed.
@@ -285,7 +285,7 @@ impl MemoryObject {
             let error = core.write_error(WriteStep::Commit, 0..self.len(), &error);
             return Err(error.because("the object is not open for commits (Writing::Atomic)"));
         };
-        core.timed(&core.reporter.counters.commits, || match self.kept() {
+        core.timed(&core.reporter.counters.commits, || match self.writes() {
             Some(writes) => writes.commit(log),
             None => self.commit_unmapped(),
         })
@@ -372,7 +372,7 @@ impl MemoryObject {
             if !from.contains(&core.length()) {
                 return Ok(());
             }
-            let Some(writes) = self.kept() else {
+            let Some(writes) = self.writes() else {
                 return self.set_length_unmapped(length);
             };
             match writes.set_length(length) {

@@ -52,6 +52,8 @@ pub(crate) struct ObjectParts {
 pub(crate) struct KeptParts {
     /// The process that keeps it: its guests' mappings end when it does.
     pub(crate) keeper: Arc<OwnedFd>,
+    /// Whether its pages are those of a process before this one.
+    pub(crate) is_inherited: bool,
     /// Pages that may trap in guests of a process before this one, and are not Failed.
     pub(crate) may_trap: Vec<PageRange>,
     /// Pages that are Failed since their changes were lost before.
@@ -95,7 +97,11 @@ impl ObjectParts {
                 this: Weak::clone(this),
                 object: Arc::clone(object),
                 pins: Pins { waits: Arc::clone(&waits), pattern },
-                writes: unsynced.map(|unsynced| Arc::new(Writes::new(&waits, unsynced))),
+                writes: unsynced.map(|unsynced| {
+                    let writes = Writes::new(&waits, unsynced);
+                    writes.hold_back(kept.as_ref().is_some_and(|kept| kept.is_inherited));
+                    Arc::new(writes)
+                }),
                 waits,
                 area,
                 fill,

@@ -202,7 +202,7 @@ fn limits_of_the_system_are_looked_at() {
     has(
         &lines,
         "wrong",
-        &["descriptors: 100 clients with a mapping each take 828, and the limit is 200", "ulimit -n 828"],
+        &["descriptors: 100 clients with a mapping each take 928, and the limit is 200", "ulimit -n 928"],
     );
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

@@ -147,6 +147,9 @@ impl Worker {
         if writes.write_failures.lock().not_before.is_some_and(|at| writes.object.clock.now() < at) {
             return Look::Later;
         }
+        if writes.is_held_back() {
+            return Look::Later;
+        }
         let Some(_length) = writes.resizing.try_read() else { return Look::Later };
         let all = PageRange { start: 0, end: writes.area.pages() };
         let pages = writes.area.part_of_block(block, all);

@@ -92,6 +92,9 @@ pub(crate) struct Writes {
     /// Whoever starts writes holds it for reading: what is copied while the length changes could be cut off at the
     /// new end, and the change fail. Taken before `turn`.
     resizing: RankedRwLock<()>,
+    /// Nothing is written: guests of an owner before have pages open, and are not admitted again yet, so that nothing could
+    /// be protected in them.
+    held_back: AtomicBool,
     /// Pages are offered to the log.
     in_call: AtomicBool,
     /// The last write-back failed.
@@ -141,9 +144,19 @@ impl Writes {
             commits_begun: AtomicU64::new(0),
             turn: RankedMutex::new(Rank::Turn, ()),
             resizing: RankedRwLock::new(Rank::Resizing, ()),
+            held_back: AtomicBool::new(false),
             in_call: AtomicBool::new(false),
             failing: AtomicBool::new(false),
         }
+    }
+
+    /// Holds writes back, or lets them begin.
+    pub(crate) fn hold_back(&self, holds: bool) {
+        self.held_back.store(holds, Ordering::Release);
+    }
+
+    fn is_held_back(&self) -> bool {
+        self.held_back.load(Ordering::Acquire)
     }
 
     /// A write-back in the background failed: told at once, and to whoever syncs next.

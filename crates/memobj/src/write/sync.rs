@@ -82,6 +82,12 @@ impl Writes {
 
     /// The right to start writes. At the end of the process it is not waited for long: who has it may be who ends it.
     fn right_to_start(&self, pinned: PinnedPages) -> Option<ReadGuard<'_, ()>> {
+        while self.is_held_back() {
+            if pinned == PinnedPages::AreLeft {
+                return None;
+            }
+            std::thread::sleep(SOON);
+        }
         if pinned == PinnedPages::AreWaitedFor {
             return Some(self.resizing.read());
         }

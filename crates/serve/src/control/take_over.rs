@@ -184,6 +184,8 @@ pub(super) fn take_over(server: &Arc<Shared>) -> Vec<LeftSession> {
             server.log.with(|| warn!(why, "a mapping cannot be taken over: {why}"));
         }
     }
+    // From here on everything is seen that anybody stores.
+    objects.values().for_each(|used| used.object.guests_are_back());
     sessions
 }
 
