@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::events;
 use super::quota::Share;
@@ -38,9 +39,11 @@ impl Drop for Answering {
             Ok(fields) => format!("{} ok{fields}\n", self.tag),
             Err(refusal) => refusal.line(&self.tag),
         };
-        self.session.output.answer(&line, self.ticket);
-        // The session may wait for the last of its requests.
+        // Before the answer: who has it may send another request at once.
         self.shares.clear();
+        self.session.output.answer(&line, self.ticket);
+        // The session may wait for the last of its answers.
+        self.session.unanswered.fetch_sub(1, Ordering::AcqRel);
         self.session.output.wake();
     }
 }
@@ -62,6 +65,7 @@ pub(super) fn begin(
     let own = session.running.take(1, quota.requests).ok_or_else(|| busy(quota.requests))?;
     let most = quota.all_requests.saturating_add(reserve);
     let all = server.running.take(1, most).ok_or_else(|| busy(quota.all_requests))?;
+    session.unanswered.fetch_add(1, Ordering::AcqRel);
     let answering = Answering {
         session: Arc::clone(session),
         tag: asked.tag.to_owned(),

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,8 @@ pub(super) struct Session {
     pub(super) output: Output,
     /// Its long requests that are under way.
     pub(super) running: Counter,
+    /// Those whose answer is not queued yet. A client that has an answer may begin another at once, so this ends later.
+    pub(super) unanswered: AtomicU64,
     pub(super) mapped: Counter,
     pub(super) mapped_bytes: Counter,
     pub(super) wants_events: AtomicBool,
@@ -134,6 +136,7 @@ impl Session {
             server,
             output,
             running: Counter::default(),
+            unanswered: AtomicU64::new(0),
             mapped: Counter::default(),
             mapped_bytes: Counter::default(),
             wants_events: AtomicBool::new(wants_events),
@@ -253,7 +256,7 @@ impl<'a> Turns<'a> {
                 let _ = session.output.send(self.socket);
                 return end;
             }
-            let is_done = self.hears_no_more() && session.running.taken() == 0;
+            let is_done = self.hears_no_more() && session.unanswered.load(Ordering::Acquire) == 0;
             if is_done && !session.output.has_rest() {
                 return End::Left;
             }
