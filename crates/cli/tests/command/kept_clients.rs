@@ -22,6 +22,8 @@ const LIMIT: Duration = Duration::from_secs(300);
 struct Keeping {
     folder: TestFolder,
     keeper: Child,
+    /// Open as long as it may say where it listens.
+    _output: BufReader<std::process::ChildStdout>,
 }
 
 impl Keeping {
@@ -30,10 +32,10 @@ impl Keeping {
         command.args(["serve", "socket", "--keep"]).args(arguments).current_dir(folder.path());
         let mut keeper = command.stdout(Stdio::piped()).spawn().expect("it runs");
         let mut line = String::new();
-        let output = keeper.stdout.take().expect("standard output is piped");
-        BufReader::new(output).read_line(&mut line).expect("a line");
+        let mut output = BufReader::new(keeper.stdout.take().expect("standard output is piped"));
+        output.read_line(&mut line).expect("a line");
         assert_eq!(line, "socket\n");
-        Self { folder, keeper }
+        Self { folder, keeper, _output: output }
     }
 
     fn socket(&self) -> PathBuf {

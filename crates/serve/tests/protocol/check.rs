@@ -65,6 +65,10 @@ pub fn check_input(data: &[u8]) {
     let greeting = lines.next().expect("a greeting");
     assert!(greeting.starts_with("memobj 1 session="), "{greeting:?}");
     let mut asked: Vec<String> = data.split(|byte| *byte == b'\n').map(tag_of).collect();
+    // A line that is too long has no tag, whatever it begins with.
+    if data.split(|byte| *byte == b'\n').any(|line| line.len() >= LONGEST_LINE) {
+        asked.push("?".into());
+    }
     for line in lines {
         assert!(line.ends_with('\n') && line.len() <= LONGEST_LINE, "{line:?}");
         let (tag, rest) = line.trim_end().split_once(' ').expect("a tag");
