@@ -6,12 +6,11 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use super::exports::check_regular;
 use super::input::Input;
 use super::lend::{Lend, Loan, Sharing};
 use super::long;
 use super::refusal::{Kind, Refusal};
-use super::requests::{Arguments, Asked, Taken, refuse_again};
+use super::requests::{Arguments, Asked, Taken, check_readable, refuse_again};
 use super::session::Session;
 use super::words::Fields;
 
@@ -65,14 +64,7 @@ pub(super) fn borrow(
     };
     arguments.end()?;
     check_lent_to(session)?;
-    check_regular(&descriptor).map_err(|_| Refusal::descriptor("it is no regular file"))?;
-    let flags = rustix::fs::fcntl_getfl(&descriptor)
-        .map_err(|error| Refusal::system("look at a descriptor", &error.into()))?;
-    // The server may open more than the client: a descriptor has to be the right to read.
-    let is_path = flags.contains(rustix::fs::OFlags::PATH);
-    if is_path || flags & rustix::fs::OFlags::RWMODE == rustix::fs::OFlags::WRONLY {
-        return Err(Refusal::descriptor("it is not open for reading"));
-    }
+    check_readable(&descriptor)?;
     if session.state().loans.len() >= MOST_LOANS {
         return Err(Refusal::quota("loans", MOST_LOANS as u64));
     }

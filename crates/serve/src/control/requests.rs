@@ -321,6 +321,19 @@ fn open_to_read(session: &Session, asked: Asked<'_>, name: &str, file: File, wan
     keep(session, asked, used, Access::ReadOnly)
 }
 
+/// Refuses what is no regular file that is open for reading: the server may open more than the client, so a descriptor has
+/// to be the right to read.
+pub(super) fn check_readable(descriptor: &std::os::fd::OwnedFd) -> Result<(), Refusal> {
+    check_regular(descriptor).map_err(|_| Refusal::descriptor("it is no regular file"))?;
+    let flags = rustix::fs::fcntl_getfl(descriptor)
+        .map_err(|error| Refusal::system("look at a descriptor", &error.into()))?;
+    let is_path = flags.contains(rustix::fs::OFlags::PATH);
+    if is_path || flags & rustix::fs::OFlags::RWMODE == rustix::fs::OFlags::WRONLY {
+        return Err(Refusal::descriptor("it is not open for reading"));
+    }
+    Ok(())
+}
+
 fn open_descriptor(
     session: &Session,
     asked: Asked<'_>,
@@ -334,14 +347,7 @@ fn open_descriptor(
     let descriptor = input.take_descriptor()?;
     let wanted = wanted(arguments)?;
     check_open_quota(session)?;
-    check_regular(&descriptor).map_err(|_| Refusal::descriptor("it is no regular file"))?;
-    let flags = rustix::fs::fcntl_getfl(&descriptor)
-        .map_err(|error| Refusal::system("look at a descriptor", &error.into()))?;
-    // The server may open more than the client: a descriptor has to be the right to read.
-    let is_path = flags.contains(rustix::fs::OFlags::PATH);
-    if is_path || flags & rustix::fs::OFlags::RWMODE == rustix::fs::OFlags::WRONLY {
-        return Err(Refusal::descriptor("it is not open for reading"));
-    }
+    check_readable(&descriptor)?;
     open_to_read(session, asked, "descriptor", File::from(descriptor), &wanted)
 }
 
